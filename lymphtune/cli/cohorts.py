@@ -1,0 +1,40 @@
+"""lymphtune simulate and lymphtune pack: make a cohort, make one file of it."""
+
+import argparse
+from pathlib import Path
+
+from lymphtune.cli.options import DATA, a_date, add_command
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    parser = add_command(
+        commands, "simulate", "write a simulated cohort in the study's layout",
+        "lymphtune simulate cohort/ --patients 200 --cells 20 --seed 1",
+    )  # fmt: skip
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to make")
+    parser.add_argument("--patients", type=int, default=120, metavar="N", help="(120)")
+    parser.add_argument("--cells", type=int, default=12, metavar="M", help="a patient, about (12)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="(0)")
+    parser.set_defaults(call=simulate)
+    parser = add_command(
+        commands, "pack", "make one Parquet file of a cohort, pictures included", "lymphtune pack DIR cohort.parquet"
+    )
+    parser.add_argument("data", metavar="DATA", help=DATA)
+    parser.add_argument("out", type=Path, metavar="OUT", help=".parquet file to write")
+    parser.add_argument("--reference-date", type=a_date, metavar="YYYY-MM-DD", help="ages are counted to (2020-01-01)")
+    parser.set_defaults(call=pack)
+
+
+def simulate(arguments: argparse.Namespace) -> None:
+    from lymphtune.cohort.simulated import write_simulated
+
+    write_simulated(arguments.out, arguments.patients, arguments.cells, arguments.seed)
+    print(arguments.out)
+
+
+def pack(arguments: argparse.Namespace) -> None:
+    from lymphtune.cohort import REFERENCE_DATE
+    from lymphtune.cohort.packed import pack as write
+
+    write(arguments.data, arguments.out, arguments.reference_date or REFERENCE_DATE)
+    print(arguments.out)

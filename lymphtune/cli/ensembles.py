@@ -1,0 +1,45 @@
+"""lymphtune ensemble and lymphtune predict: average the best, and apply the average to new patients."""
+
+import argparse
+from pathlib import Path
+
+from lymphtune.cli.options import add_command, add_data, add_runs
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    parser = add_command(
+        commands, "ensemble", "average a run's best trials, score it honestly, write the submission",
+        "lymphtune ensemble --top 5",
+    )  # fmt: skip
+    parser.add_argument("--top", type=int, metavar="N", help="trials to average (the recipe's)")
+    parser.add_argument("--recipe", default="top", metavar="R", help="shipped recipe or .yaml file (top)")
+    parser.add_argument("--from", dest="source", choices=("networks", "clinical", "all"), help="(the recipe's)")
+    parser.add_argument("--run", metavar="NAME", help="run to average (the latest)")
+    add_runs(parser)
+    add_data(parser)
+    parser.set_defaults(call=ensemble)
+    parser = add_command(
+        commands, "predict", "apply a saved ensemble to new patients",
+        "lymphtune predict --ensemble runs/mixed/ensembles/top --data DIR",
+    )  # fmt: skip
+    parser.add_argument("--ensemble", type=Path, required=True, metavar="DIR", help="folder that `ensemble` wrote")
+    parser.add_argument("--data", required=True, metavar="D", help="folder or packed .parquet file of new patients")
+    parser.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="(./predictions)")
+    parser.set_defaults(call=predict)
+
+
+def ensemble(arguments: argparse.Namespace) -> None:
+    from lymphtune.ensembling.build import build_ensemble
+
+    built = build_ensemble(
+        arguments.recipe, top=arguments.top, source=arguments.source, run=arguments.run, runs=arguments.runs,
+        data=arguments.data,
+    )  # fmt: skip
+    print(built.summary)
+    print(built.path / "submission.csv")
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    from lymphtune.ensembling.apply import predict_to
+
+    print(predict_to(arguments.ensemble, arguments.data, arguments.out))

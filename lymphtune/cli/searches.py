@@ -1,0 +1,52 @@
+"""lymphtune search."""
+
+import argparse
+
+from lymphtune.cli.options import a_date, add_command, add_data, add_runs, seconds
+
+SETTINGS = (
+    "trials", "epochs", "folds", "repeats", "seed", "name", "runs", "cpus_per_trial", "gpus_per_trial",
+    "max_concurrent", "keep_weights", "address", "time_budget_s", "reference_date",
+)  # fmt: skip
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    parser = add_command(
+        commands, "search", "train and compare many classifiers",
+        "lymphtune search --space mixed --data DIR --trials 20 --epochs 30",
+    )  # fmt: skip
+    parser.add_argument("--space", default="mixed", metavar="S", help="shipped space or .yaml file (mixed)")
+    add_data(parser)
+    for name, text in (
+        ("trials", "configurations to try"),
+        ("epochs", "epochs of a trial that is not stopped"),
+        ("folds", "patient folds; 1 = one hold-out of 38, the study's protocol"),
+        ("repeats", "seeds each configuration is trained from"),
+    ):
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{text} (the space's)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of folds, configurations and training (0)")
+    parser.add_argument("--name", metavar="NAME", help="of the run (space and time)")
+    add_runs(parser)
+    parser.add_argument("--cpus-per-trial", type=int, default=1, metavar="N", help="threads a trial trains with (1)")
+    parser.add_argument("--gpus-per-trial", type=float, metavar="X", help="may be a fraction (1 where there are GPUs)")
+    parser.add_argument("--max-concurrent", type=int, metavar="N", help="trials at once (as many as fit)")
+    parser.add_argument("--keep-weights", type=int, default=20, metavar="N", help="trials whose weights are kept (20)")
+    parser.add_argument("--address", metavar="A", help="of a Ray cluster: auto or HOST:PORT (this machine alone)")
+    parser.add_argument("--time-budget", dest="time_budget_s", type=seconds, metavar="T", help="90s, 30m or 2h")
+    parser.add_argument("--reference-date", type=a_date, metavar="YYYY-MM-DD", help="ages are counted to (2020-01-01)")
+    parser.add_argument("--dry-run", action="store_true", help="say what would run and what it would cost; train nothing")
+    parser.set_defaults(call=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from lymphtune.searching.plan import Settings
+    from lymphtune.searching.search import search
+
+    given = {name: getattr(arguments, name) for name in SETTINGS if getattr(arguments, name) is not None}
+    settings = Settings(**given)
+    if arguments.dry_run:
+        from lymphtune.searching.estimate import dry_run
+
+        print(dry_run(arguments.space, arguments.data, settings))
+    else:
+        search(arguments.space, arguments.data, settings)

@@ -1,0 +1,51 @@
+"""What the data is: patients, their bags of cells, and the folds that hold them out."""
+
+from datetime import date
+from pathlib import Path
+
+from lymphtune import console
+from lymphtune.cohort.cohort import REFERENCE_DATE, Cohort
+from lymphtune.cohort.folds import check_trainable
+from lymphtune.cohort.packed import read_packed
+from lymphtune.cohort.study import CLINICAL, LAYOUT, read_study
+from lymphtune.errors import InputError
+
+__all__ = ["REFERENCE_DATE", "Cohort", "check_trainable", "load_cohort"]
+
+DEFAULT_FOLDER = "data"
+SIMULATED = "simulated"
+ACCEPTED = f"a folder with {LAYOUT}; a packed .parquet file; or the word {SIMULATED}"
+
+
+def load_cohort(data: str | Path | None, reference_date: date = REFERENCE_DATE) -> Cohort:
+    """Return the cohort that `data` names, ages counted to `reference_date`.
+
+    `data` is a folder in the study's layout, a packed Parquet file or the word simulated; None means the
+    folder ./data where there is one, else the simulated cohort. Raises InputError on anything else.
+    """
+    if data is None:
+        data = _default()
+    if str(data) == SIMULATED:
+        from lymphtune.cohort.simulated import simulated_cohort
+
+        return simulated_cohort(reference_date)
+    path = Path(data).expanduser()
+    if path.is_dir():
+        return read_study(path, reference_date)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; expected {ACCEPTED}")
+    if path.suffix.lower() == ".parquet":
+        return read_packed(path, reference_date)
+    if path.name == CLINICAL:
+        raise InputError(f"{path}: expected the folder it is in, {path.parent}")
+    raise InputError(f"{path}: not a cohort; expected {ACCEPTED}")
+
+
+def _default() -> str:
+    if Path(DEFAULT_FOLDER).is_dir():
+        return DEFAULT_FOLDER
+    console.say(
+        f"No cohort named and no folder ./{DEFAULT_FOLDER}: using the SIMULATED cohort. "
+        "Its patients and cells are drawn; no number from it says anything about people."
+    )
+    return SIMULATED

@@ -1,0 +1,96 @@
+"""A cohort: patients with their clinical attributes, and their bags of cells as one array.
+
+Shapes: P patients, C cells of all patients, S picture side in pixels.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+REFERENCE_DATE = date(2020, 1, 1)  # ages are counted to this day unless told otherwise
+PICTURE_PX = 224  # side of a picture in a cohort's array
+REACTIVE, TUMORAL, TO_PREDICT = 0, 1, -1
+COLUMNS = ("patient", "label", "sex", "age_years", "lymphocytes_g_per_l", "n_cells")
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Patients (in order of id) and the cells of each, one after the other.
+
+    patients: one row a patient, columns COLUMNS: id (str), label (0 reactive, 1 tumoral, -1 to be
+    predicted), sex ("F", "M" or "" where unknown), age in years at `reference_date`, lymphocytes in 10^9/L,
+    number of cells.
+    pictures_CSS3: uint8 RGB, read-only; the cells of patient p are rows starts[p] to starts[p + 1].
+    picture_digests: SHA-256 of each cell's encoded file, C hexadecimal strings.
+    """
+
+    name: str
+    patients: pd.DataFrame
+    pictures_CSS3: np.ndarray
+    picture_digests: Sequence[str]
+    reference_date: date = REFERENCE_DATE
+    simulated: bool = False
+    notes: Sequence[str] = field(default_factory=tuple)  # what was converted or left out while reading
+
+    def __post_init__(self) -> None:
+        counts = self.patients["n_cells"].to_numpy()
+        if int(counts.sum()) != len(self.pictures_CSS3) or len(self.picture_digests) != len(self.pictures_CSS3):
+            raise ValueError(f"{counts.sum()} cells counted, {len(self.pictures_CSS3)} pictures held")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Let mapped pictures travel between the processes of a host as their file's name, not as bytes."""
+        state = dict(self.__dict__)
+        mapped = self.pictures_CSS3
+        if isinstance(mapped, np.memmap):
+            state["pictures_CSS3"] = (mapped.filename, mapped.offset, mapped.shape)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        held = state["pictures_CSS3"]
+        if isinstance(held, tuple):
+            name, offset, shape = held
+            state = state | {"pictures_CSS3": np.memmap(name, np.uint8, "r", offset, shape)}
+        self.__dict__.update(state)
+
+    @property
+    def starts(self) -> np.ndarray:
+        """Return P + 1 row numbers: where each patient's cells start, and the end of the last."""
+        return np.concatenate([[0], self.patients["n_cells"].to_numpy().cumsum()])
+
+    def bag(self, patient: int) -> np.ndarray:
+        """Return the pictures [n, S, S, 3] of the patient in row `patient`, without a copy."""
+        starts = self.starts
+        return self.pictures_CSS3[starts[patient] : starts[patient + 1]]
+
+    @property
+    def ids(self) -> list[str]:
+        return self.patients["patient"].tolist()
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.patients["label"].to_numpy()
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Return the rows of patients whose label is known."""
+        return np.flatnonzero(self.labels != TO_PREDICT)
+
+    @property
+    def to_predict(self) -> np.ndarray:
+        """Return the rows of patients whose label is to be predicted."""
+        return np.flatnonzero(self.labels == TO_PREDICT)
+
+    @property
+    def hash(self) -> str:
+        """Return 16 hexadecimal digits that change with any patient's attributes, label or pictures."""
+        digest = hashlib.sha256(str(self.reference_date).encode())
+        for row, start in zip(self.patients.itertuples(index=False), self.starts, strict=False):
+            values = (row.patient, row.label, row.sex, f"{row.age_years:.3f}", f"{row.lymphocytes_g_per_l:.4f}")
+            cells = self.picture_digests[start : start + row.n_cells]
+            digest.update("\x1f".join([*map(str, values), *cells]).encode() + b"\x1e")
+        return digest.hexdigest()[:16]

@@ -1,0 +1,90 @@
+"""Which patients are held out when: stratified folds over the labelled patients of a cohort.
+
+Shapes: R repeats, P patients of the cohort.
+"""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+
+from lymphtune.cohort.cohort import REACTIVE, TO_PREDICT, TUMORAL, Cohort
+from lymphtune.errors import InputError
+
+NEVER = -1  # the fold of a patient that is never held out
+CLASSES = {"reactive": REACTIVE, "tumoral": TUMORAL}
+HOLDOUT = 38  # patients the study held out
+
+
+def check_trainable(cohort: Cohort, folds: int) -> None:
+    """Raise InputError unless every class has enough labelled patients for so many folds."""
+    if folds < 1:
+        raise InputError(f"folds: {folds}; expected 2 or more, or 1 for a single hold-out")
+    if not len(cohort.labelled):
+        raise InputError(f"{cohort.name}: no labelled patient; expected some with LABEL 0 and some with LABEL 1")
+    counts = {name: int((cohort.labels == label).sum()) for name, label in CLASSES.items()}
+    for name, count in counts.items():
+        if not count:
+            raise InputError(
+                f"{cohort.name}: {len(cohort.labelled)} labelled patients, none of them {name}; expected both classes"
+            )
+        if count < max(folds, 2):
+            raise InputError(
+                f"{cohort.name}: {count} {name} {'patient' if count == 1 else 'patients'} for "
+                f"{'a hold-out' if folds == 1 else f'{folds} folds'}; {_remedy(min(counts.values()))}"
+            )
+
+
+def _remedy(fewest: int) -> str:
+    more = "label more patients"
+    return f"{more}, or use {fewest} folds or fewer" if fewest >= 2 else more
+
+
+def make_folds(labels: np.ndarray, folds: int, repeats: int, seed: int, holdout: int = HOLDOUT) -> np.ndarray:
+    """Return [R, P] int64: the fold in which each patient is held out, -1 where it never is.
+
+    Every repeat has the SAME split: repeats change only the seeds of training, so that their spread is the
+    spread of training. With two folds or more each labelled patient is held out exactly once (stratified,
+    shuffled by `seed`). `folds` 1 is the study's protocol: one stratified hold-out of `holdout` patients or a
+    quarter of the labelled ones, whichever is fewer, at least one of each class; the others only train.
+    """
+    fold_P = np.full(len(labels), NEVER, dtype=np.int64)
+    labelled = np.flatnonzero(labels != TO_PREDICT)
+    if folds == 1:
+        fold_P[_holdout(labels, min(holdout, len(labelled) // 4), seed)] = 0
+    else:
+        from sklearn.model_selection import StratifiedKFold  # slow to import
+
+        split = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        for fold, (_, held_out) in enumerate(split.split(labelled, labels[labelled])):
+            fold_P[labelled[held_out]] = fold
+    return np.tile(fold_P, (repeats, 1))
+
+
+def _holdout(labels: np.ndarray, n_patients: int, seed: int) -> np.ndarray:
+    """Return the rows of `n_patients` patients, at least two; each class keeps one on either side."""
+    generator = np.random.default_rng(seed)
+    reactive, tumoral = (generator.permutation(np.flatnonzero(labels == label)) for label in (REACTIVE, TUMORAL))
+    n_patients = max(n_patients, 2)
+    n_reactive = round(n_patients * len(reactive) / (len(reactive) + len(tumoral)))
+    n_reactive = min(max(n_reactive, 1), n_patients - 1, len(reactive) - 1)
+    return np.concatenate([reactive[:n_reactive], tumoral[: n_patients - n_reactive]])
+
+
+def folds_table(cohort: Cohort, folds_RP: np.ndarray) -> pd.DataFrame:
+    """Return one row for each repeat and patient, columns patient, repeat, fold (-1: never held out)."""
+    n_repeats, n_patients = folds_RP.shape
+    return pd.DataFrame(
+        {
+            "patient": cohort.ids * n_repeats,
+            "repeat": np.repeat(np.arange(n_repeats), n_patients),
+            "fold": folds_RP.reshape(-1),
+        }
+    )
+
+
+def folds_hash(table: pd.DataFrame) -> str:
+    """Return 16 hexadecimal digits that change with any row of a table from `folds_table`."""
+    rows = zip(table["patient"], table["repeat"], table["fold"], strict=True)
+    text = "\x1e".join(f"{patient}\x1f{repeat}\x1f{fold}" for patient, repeat, fold in rows)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

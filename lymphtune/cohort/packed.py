@@ -1,0 +1,238 @@
+"""A cohort packed in one Parquet file: one row a picture, with its patient's attributes and its encoded bytes."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lymphtune import console
+from lymphtune.cohort.clinical import ATTRIBUTES, DAYS_PER_YEAR, MAX_AGE_YEARS, id_problem
+from lymphtune.cohort.cohort import COLUMNS, Cohort
+from lymphtune.cohort.pictures import MAX_ENCODED_BYTES, cache_dir, decode, decoded
+from lymphtune.cohort.study import is_simulated, natural_key, survey
+from lymphtune.errors import InputError
+from lymphtune.files import whole
+
+FORMAT = 1
+METADATA = b"lymphtune"  # key of the description, JSON, in the schema's metadata
+GROUP_BYTES = 8 * 2**20  # encoded pictures in a row group: what is held in memory while writing
+MAX_GROUP_BYTES = 2**30
+READ_ROWS = 64  # pictures held in memory by each thread while reading
+DAMAGED = (pa.ArrowException, OSError, ValueError)  # what pyarrow raises on damaged files
+
+SCHEMA = pa.schema(
+    {
+        "patient": pa.string(),
+        "label": pa.int64(),
+        "sex": pa.string(),
+        "age_years": pa.float64(),
+        "lymphocytes_g_per_l": pa.float64(),
+        "picture": pa.string(),
+        "encoded": pa.binary(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class About:
+    """What a packed file says of its cohort as a whole."""
+
+    name: str
+    reference_date: date
+    simulated: bool = False
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Some rows of a packed file, read a few at a time."""
+
+    path: Path
+    index: int
+    n_pictures: int
+
+    def __len__(self) -> int:
+        return self.n_pictures
+
+    def read(self) -> Iterator[tuple[str, bytes]]:
+        columns = ["patient", "picture", "encoded"]
+        try:
+            with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
+                groups = file.iter_batches(READ_ROWS, [self.index], columns, use_threads=False)
+                for row in (row for batch in groups for row in batch.to_pylist()):
+                    where = f"{self.path}, {row['patient']}/{row['picture']}"
+                    if row["encoded"] is None or len(row["encoded"]) > MAX_ENCODED_BYTES:
+                        raise InputError(f"{where}: no picture, or an oversized one; pack the cohort again")
+                    yield where, row["encoded"]
+        except DAMAGED as error:
+            raise _damaged(self.path, error) from error
+
+
+def pack(folder: Path, out: Path, reference_date: date) -> None:
+    """Write the cohort of a folder in the study's layout to the Parquet file `out`.
+
+    The pictures' own bytes are kept, and ages at `reference_date` in place of dates of birth. Every picture is
+    decoded once as a check. Raises InputError as reading the folder does.
+    """
+    patients, sources = survey(folder, reference_date)
+
+    def pictures() -> Iterator[tuple[str, str, bytes]]:
+        for patient, source in zip(patients["patient"], sources, strict=True):
+            for path, (_, data) in zip(source.paths, source.read(), strict=True):
+                yield patient, path.name, data
+
+    checked = console.each(pictures(), "Packing pictures", sum(map(len, sources)))
+    about = About(folder.resolve().name, reference_date, is_simulated(folder))
+    write_packed(out, patients, checked, about)
+
+
+def write_packed(out: Path, patients: pd.DataFrame, pictures: Iterable[tuple[str, str, bytes]], about: About) -> None:
+    """Write patients (columns ATTRIBUTES, in order of id) and their pictures to the Parquet file `out`.
+
+    `pictures` yields a patient's id, a picture's name and its encoded bytes, patient after patient in the order
+    of the table; about GROUP_BYTES of them are held at a time. Raises InputError on a picture that cannot be
+    decoded.
+    """
+    if out.suffix.lower() != ".parquet":
+        raise InputError(f"{out}: a packed cohort is a .parquet file; name it so")
+    attributes = {row[0]: row for row in patients[list(ATTRIBUTES)].itertuples(index=False, name=None)}
+    description = {
+        "format": FORMAT,
+        "name": about.name,
+        "reference_date": about.reference_date.isoformat(),
+        "simulated": about.simulated,
+    }
+    schema = SCHEMA.with_metadata({METADATA: json.dumps(description).encode()})
+    plain = [name for name in SCHEMA.names if name != "encoded"]  # encoded pictures cannot be compressed
+    compression = {name: "zstd" for name in plain} | {"encoded": "none"}
+    options = {"compression": compression, "use_dictionary": plain, "write_statistics": plain}
+    with (
+        whole(out) as scratch,
+        pq.ParquetWriter(scratch, schema, write_page_checksum=True, **options) as writer,
+    ):
+        for rows in _row_groups(pictures, attributes):
+            columns = [
+                pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), SCHEMA, strict=True)
+            ]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def _row_groups(
+    pictures: Iterable[tuple[str, str, bytes]], attributes: dict[str, tuple[Any, ...]]
+) -> Iterator[list[tuple[Any, ...]]]:
+    rows, n_bytes = [], 0
+    for patient, name, data in pictures:
+        decode(data, f"{patient}/{name}")
+        rows.append((*attributes[patient], name, data))
+        n_bytes += len(data)
+        if n_bytes >= GROUP_BYTES:
+            yield rows
+            rows, n_bytes = [], 0
+    if rows:
+        yield rows
+
+
+def read_packed(path: Path, reference_date: date | None) -> Cohort:
+    """Return the packed cohort, ages counted to `reference_date`, or as packed where it is None.
+
+    Raises InputError where the file is damaged, was not written by `write_packed` or holds values out of range.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            about = _about(file.schema_arrow, path)
+            _check_types(file.schema_arrow, path)
+            groups = _groups(file.metadata, path)
+            rows = file.read([name for name in SCHEMA.names if name != "encoded"]).to_pandas()
+    except DAMAGED as error:
+        raise _damaged(path, error) from error
+    patients = _patients(rows, path)
+    wanted = reference_date or about.reference_date
+    patients["age_years"] += (wanted - about.reference_date).days / DAYS_PER_YEAR
+    _check(patients, patients["age_years"].between(0, MAX_AGE_YEARS), f"an age outside 0-120 years at {wanted}", path)
+    pictures_CSS3, digests, notes = decoded(groups, cache_dir())
+    return Cohort(about.name, patients, pictures_CSS3, digests, wanted, about.simulated, tuple(notes))
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return InputError(f"{path}: not a Parquet file, or a damaged one ({reason}); pack the cohort again")
+
+
+def _about(schema: pa.Schema, path: Path) -> About:
+    """Return the description in the schema's metadata; raises InputError where it is missing or another's."""
+    wrong = f"{path}: not a cohort packed by lymphtune; make one with lymphtune pack"
+    try:
+        found = json.loads((schema.metadata or {})[METADATA])
+        version, name, simulated = found["format"], found["name"], found["simulated"]
+        reference_date = date.fromisoformat(found["reference_date"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(wrong) from error
+    if version != FORMAT:
+        raise InputError(f"{path}: packed in format {version!r}, this version reads {FORMAT}; pack the cohort again")
+    if not (isinstance(name, str) and len(name) <= 255 and name.isprintable() and isinstance(simulated, bool)):
+        raise InputError(wrong)
+    return About(name, reference_date, simulated)
+
+
+def _check_types(schema: pa.Schema, path: Path) -> None:
+    names = sorted(set(SCHEMA.names) - set(schema.names))
+    if names:
+        raise InputError(f"{path}: no column {', '.join(names)}; pack the cohort again")
+    for field in SCHEMA:
+        if schema.names.count(field.name) > 1 or schema.field(field.name).type != field.type:
+            raise InputError(f"{path}: column {field.name} is not one of type {field.type}; pack the cohort again")
+
+
+def _groups(metadata: pq.FileMetaData, path: Path) -> list[RowGroup]:
+    groups = []
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        if group.total_byte_size > MAX_GROUP_BYTES:
+            raise InputError(
+                f"{path}: row group {index} takes {console.size(group.total_byte_size)}, over "
+                f"{console.size(MAX_GROUP_BYTES)}; pack the cohort again"
+            )
+        if group.num_rows:
+            groups.append(RowGroup(path, index, group.num_rows))
+    if not groups:
+        raise InputError(f"{path}: no picture in it; pack the cohort again")
+    return groups
+
+
+def _patients(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return one row a patient (columns COLUMNS) from one row a picture; raises InputError on odd values."""
+    _check(rows, rows.notna().all(axis=1), "a missing value", path)
+    for name, fits, problem in _RANGES:
+        _check(rows, rows[name].map(fits), problem, path)
+    _check(rows, ~rows.duplicated(["patient", "picture"]), "two pictures of one name", path)
+    starts = rows["patient"] != rows["patient"].shift()
+    patients = rows[starts].reset_index(drop=True)
+    _check(patients, ~patients.duplicated("patient"), "rows in two places", path)
+    same = rows[list(ATTRIBUTES)] == patients.loc[starts.cumsum() - 1, list(ATTRIBUTES)].to_numpy()
+    _check(rows, same.all(axis=1), "attributes that differ from picture to picture", path)
+    if patients["patient"].tolist() != sorted(patients["patient"], key=natural_key):
+        raise InputError(f"{path}: patients are not in order of id; pack the cohort again")
+    n_cells = np.bincount(starts.cumsum() - 1)
+    return patients.assign(n_cells=n_cells.astype(np.int64))[list(COLUMNS)]
+
+
+_RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("patient", lambda text: id_problem(text) is None, "an id that cannot name a folder"),
+    ("label", lambda label: label in (-1, 0, 1), "a label other than 0, 1 and -1"),
+    ("sex", lambda sex: sex in ("", "F", "M"), "a sex other than F, M and nothing"),
+    ("age_years", lambda age: 0 <= age <= MAX_AGE_YEARS, "an age outside 0-120 years"),
+    ("lymphocytes_g_per_l", lambda count: 0 < count < np.inf, "a lymphocyte count that is not above 0"),
+    ("picture", lambda name: 0 < len(name) <= 255 and name.isprintable(), "a picture without a proper name"),
+)
+
+
+def _check(table: pd.DataFrame, fine: pd.Series, problem: str, path: Path) -> None:
+    if not fine.all():
+        patient = str(table.loc[~fine.astype(bool), "patient"].iloc[0])[:100]
+        raise InputError(f"{path}: patient {patient!r} has {problem}; correct it and pack the cohort again")

@@ -1,0 +1,324 @@
+"""Pictures of cells: found, checked, decoded in parallel, and kept decoded in a cache on disk.
+
+Shapes: C cells, S picture side (PICTURE_PX), 3 colours.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import struct
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol, TypeVar
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from lymphtune import console
+from lymphtune.cohort.cohort import PICTURE_PX
+from lymphtune.errors import InputError
+from lymphtune.files import whole, write_json
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
+MAX_PIXELS = 4096 * 4096
+MIN_SIDE_PX = 16
+LIMITS = f"expected sides of {MIN_SIDE_PX} pixels or more and {MAX_PIXELS} pixels in all at most"
+MAX_ENCODED_BYTES = 160 * 2**20  # the largest picture allowed, four 16-bit channels, not compressed
+CACHE_FORMAT = 1  # part of a cache file's name; raise it when decoding changes
+CACHE_VARIABLE = "LYMPHTUNE_CACHE"
+# what Pillow raises on damaged files, found by feeding it some
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, TypeError, KeyError, IndexError, OverflowError)
+
+# Pillow only warns of pictures that are too large by less than a factor of two; warnings.catch_warnings
+# is not thread-safe, so the filter is set once.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class PictureSource(Protocol):
+    """Pictures that one thread reads one after the other: a patient's folder, a row group of a packed cohort."""
+
+    def __len__(self) -> int: ...
+
+    def read(self) -> Iterator[tuple[str, bytes]]:
+        """Yield where each picture lies, for messages, and its encoded bytes."""
+        ...
+
+
+@dataclass(frozen=True)
+class PictureFiles:
+    """The picture files of one patient."""
+
+    paths: Sequence[Path]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self) -> Iterator[tuple[str, bytes]]:
+        for path in self.paths:
+            yield str(path), _encoded(path)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One decoded picture [S, S, 3], and what had to be done to it, in words."""
+
+    pixels_SS3: np.ndarray
+    changes: tuple[str, ...] = ()
+
+
+def find_pictures(folder: Path, root: Path | None = None) -> list[Path]:
+    """Return the folder's picture files sorted by name; hidden files and other suffixes are left out.
+
+    Raises InputError on a symbolic link that leads nowhere or out of `root` (the folder itself unless given).
+    """
+    found = []
+    for entry in entries(folder):
+        if entry.name.startswith(".") or not entry.name.lower().endswith(SUFFIXES):
+            continue
+        if not entry.name.isprintable():
+            raise InputError(f"{folder}: the picture's name {entry.name!r} cannot be printed; rename it")
+        path = folder / entry.name
+        if entry.is_symlink():
+            check_link(path, root or folder)
+        if entry.is_file():
+            found.append(path)
+    return sorted(found, key=lambda path: path.name)
+
+
+def entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what the folder holds; raises InputError where it cannot be listed."""
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
+
+
+def check_link(path: Path, root: Path) -> None:
+    """Raise InputError where the symbolic link leads out of `root`, or nowhere."""
+    target = Path(os.path.realpath(path))
+    if not target.is_relative_to(os.path.realpath(root)):
+        raise InputError(f"{path}: a symbolic link out of {root}; put a copy in its place")
+    if not target.exists():
+        raise InputError(f"{path}: a symbolic link to nothing; replace or remove it")
+
+
+def decode(data: bytes, where: str) -> Picture:
+    """Return the picture as uint8 RGB [S, S, 3], converted, scaled and centre-cropped as need be.
+
+    Thread-safe. The orientation that a camera noted in a JPEG is left aside. Raises InputError, opening with
+    `where`, on anything but a JPEG, PNG, BMP or TIFF file of sensible size.
+    """
+    if not data:
+        raise InputError(f"{where}: truncated or unreadable picture (empty file); replace or remove it")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_size(image.size, where)
+            changes = []
+            if getattr(image, "is_animated", False):
+                changes.append("with several pages, the first one kept")
+            if image.mode != "RGB":
+                changes.append(f"in mode {image.mode}, converted to RGB")
+            if image.size != (PICTURE_PX, PICTURE_PX):
+                changes.append(f"not {PICTURE_PX}x{PICTURE_PX} pixels, scaled and centre-cropped")
+            return Picture(np.asarray(_square(_rgb(image))), tuple(changes))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise InputError(f"{where}: {str(error).split(',')[0]}; {LIMITS}") from error
+    except UnidentifiedImageError as error:
+        reason = f"not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise InputError(f"{where}: truncated or unreadable picture ({reason}); replace or remove it") from error
+    except UNREADABLE as error:
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{where}: truncated or unreadable picture ({reason}); replace or remove it") from error
+
+
+def _check_size(size: tuple[int, int], where: str) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS or min(size) < MIN_SIDE_PX:
+        raise InputError(f"{where}: {width} x {height} pixels; {LIMITS}")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I"):
+        grey = np.asarray(image)
+        if grey.min() < 0 or grey.max() > 0xFFFF:
+            raise ValueError("grey levels beyond 16 bits")
+        return Image.fromarray((grey >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("floating point grey levels")
+    if image.mode in ("P", "PA", "LA"):
+        return image.convert("RGBA").convert("RGB")
+    return image.convert("RGB")
+
+
+def _square(image: Image.Image) -> Image.Image:
+    """Return the central square at PICTURE_PX: the shorter side scaled, the longer one cropped."""
+    if image.size == (PICTURE_PX, PICTURE_PX):
+        return image
+    # cropping first: scaling a picture of 16 x 1,000,000 pixels whole would take gigabytes
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (left, top, left + side, top + side)
+    return image.resize((PICTURE_PX, PICTURE_PX), Image.Resampling.BICUBIC, box=box)
+
+
+def cache_dir() -> Path:
+    """Return the folder for decoded pictures: $LYMPHTUNE_CACHE, or lymphtune in the user's cache folder."""
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "lymphtune"
+
+
+def decoded(sources: Sequence[PictureSource], folder: Path) -> tuple[np.ndarray, list[str], list[str]]:
+    """Return all pictures [C, S, S, 3] mapped read-only from the cache in `folder`, their digests, and notes.
+
+    A digest is the SHA-256 of a picture's encoded file; a note says what was converted. Pictures are decoded
+    only where the cache holds no sound file for exactly these digests in this order.
+    """
+    digests_of_sources = _parallel(_digests, sources, sources, "Reading pictures")
+    digests = [digest for some in digests_of_sources for digest in some]
+    target = folder / f"pictures-{_key(digests)}.npy"
+    notes = _stored_notes(target) if _is_sound(target, len(digests)) else None
+    if notes is None:
+        notes = _build(sources, digests_of_sources, target)
+    return np.load(target, mmap_mode="r", allow_pickle=False), digests, notes
+
+
+def _parallel(
+    work: Callable[[Job], Result], jobs: Sequence[Job], sources: Sequence[PictureSource], label: str
+) -> list[Result]:
+    results = []
+    with (
+        console.bar(label, sum(map(len, sources))) as progress,
+        ThreadPoolExecutor(os.cpu_count()) as pool,  # hashing and decoding let other threads run
+    ):
+        for source, result in zip(sources, pool.map(work, jobs), strict=True):
+            results.append(result)
+            progress.advance(len(source))
+    return results
+
+
+def _encoded(path: Path) -> bytes:
+    try:
+        with path.open("rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size > MAX_ENCODED_BYTES:
+                raise InputError(f"{path}: over {console.size(MAX_ENCODED_BYTES)}; replace or remove it")
+            return file.readall()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _digests(source: PictureSource) -> list[str]:
+    return [hashlib.sha256(data).hexdigest() for _, data in source.read()]
+
+
+def _key(digests: Sequence[str]) -> str:
+    text = "\n".join([str(CACHE_FORMAT), str(PICTURE_PX), *digests])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _layout(n_pictures: int) -> tuple[bytes, int]:
+    """Return the .npy header for so many pictures, and the size of the whole file in bytes."""
+    shape = (n_pictures, PICTURE_PX, PICTURE_PX, 3)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return header.getvalue(), len(header.getvalue()) + int(np.prod(shape, dtype=np.int64))
+
+
+def _is_sound(target: Path, n_pictures: int) -> bool:
+    header, n_bytes = _layout(n_pictures)
+    try:
+        with target.open("rb") as file:
+            return file.read(len(header)) == header and os.fstat(file.fileno()).st_size == n_bytes
+    except OSError:
+        return False
+
+
+def _stored_notes(target: Path) -> list[str] | None:
+    try:
+        notes = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return notes if isinstance(notes, list) and all(isinstance(note, str) for note in notes) else None
+
+
+def _build(sources: Sequence[PictureSource], digests_of_sources: Sequence[list[str]], target: Path) -> list[str]:
+    """Decode every picture into the cache file; return the notes."""
+    n_pictures = sum(map(len, digests_of_sources))
+    header, n_bytes = _layout(n_pictures)
+    _check_room(target.parent, n_bytes)
+    with whole(target) as scratch:
+        with scratch.open("wb") as file:
+            file.write(header)
+            _reserve(file, n_bytes, target.parent)
+        pixels_CSS3 = np.load(scratch, mmap_mode="r+", allow_pickle=False)
+        starts = np.cumsum([0, *map(len, digests_of_sources)])
+        jobs = [
+            (source, digests, pixels_CSS3[start : start + len(digests)])
+            for source, digests, start in zip(sources, digests_of_sources, starts, strict=False)
+        ]
+        changes = sum(_parallel(_fill, jobs, sources, "Decoding pictures"), Counter[str]())
+        pixels_CSS3.flush()
+        notes = [f"{count} of {n_pictures} pictures {change}" for change, count in sorted(changes.items())]
+        write_json(target.with_suffix(".json"), notes)
+    return notes
+
+
+def _fill(job: tuple[PictureSource, list[str], np.ndarray]) -> Counter[str]:
+    """Decode one source into its rows of the cache; count what was changed."""
+    source, digests, pixels_NSS3 = job
+    changes: Counter[str] = Counter()
+    for row, (digest, (where, data)) in enumerate(zip(digests, source.read(), strict=True)):
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise InputError(f"{where}: changed while it was read; start again")
+        picture = decode(data, where)
+        pixels_NSS3[row] = picture.pixels_SS3
+        changes.update(picture.changes)
+    return changes
+
+
+def _check_room(folder: Path, n_bytes: int) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _unwritable(folder, PermissionError(errno.EACCES, "no permission"))
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        raise InputError(
+            f"{folder}: the decoded pictures need {console.size(n_bytes)}, {console.size(free)} are free; "
+            f"make room or set {CACHE_VARIABLE} to a folder with more"
+        )
+
+
+def _reserve(file: BinaryIO, n_bytes: int, folder: Path) -> None:
+    """Take the disk space now: writing to a mapped file past a full disk or a quota would kill the process."""
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # file systems without it
+            raise _unwritable(folder, error) from error
+    file.truncate(n_bytes)
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{folder}: the cache folder cannot be written ({error.strerror}); set {CACHE_VARIABLE} to a folder that can"
+    )

@@ -1,0 +1,185 @@
+"""Configurations: typed, complete, checked where they enter; one point of a search space each."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from lymphtune import registry
+from lymphtune.errors import InputError
+from lymphtune.registry import Family
+
+
+@dataclass(frozen=True)
+class Part:
+    """One word of a family with its options: `resnet`, or `resnet: {filters: 64}` in YAML."""
+
+    word: str
+    options: Any
+
+    def as_yaml(self) -> dict[str, Any]:
+        return {self.word: asdict(self.options)}
+
+
+def _parse_part(family: Family, value: Any) -> Part:
+    if isinstance(value, Part):
+        return value
+    word, options = (value, {}) if isinstance(value, str) else (None, None)
+    if isinstance(value, dict) and len(value) == 1:
+        word, options = next(iter(value.items()))
+        options = {} if options is None else options
+    if not isinstance(word, str) or not isinstance(options, dict):
+        _refuse(f": expected one word of {', '.join(family.words())}, or a word with its options; found {value!r}")
+    try:
+        member = family[word]
+        return Part(word, TypeAdapter(member.options).validate_json(json.dumps(options, default=str)))
+    except KeyError:
+        _refuse(f" has no '{word}'; there are {', '.join(family.words())}")
+    except ValidationError as error:
+        _refuse(f".{word}{_mishap(error.errors()[0], sorted(member.options.__dataclass_fields__))}")
+
+
+def _refuse(text: str) -> Any:
+    raise PydanticCustomError("part", "{text}", {"text": text})
+
+
+def _word(family: Family) -> Any:
+    return Annotated[
+        Part,
+        BeforeValidator(lambda value: _parse_part(family, value)),
+        PlainSerializer(lambda part: part.as_yaml()),
+    ]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+
+class Model(Section):
+    """What is trained: encoder -> aggregation -> fusion with the clinical attributes."""
+
+    encoder: _word(registry.encoders)  # type: ignore[valid-type]
+    aggregator: _word(registry.aggregators) = Part("prediction_mean", None)  # type: ignore[valid-type]
+    fusion: _word(registry.fusions) = Part("none", None)  # type: ignore[valid-type]
+    head: _word(registry.heads) = Part("linear", None)  # type: ignore[valid-type]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, given: Any) -> Any:
+        defaults = {"aggregator": "prediction_mean", "fusion": "none", "head": "linear"}
+        return defaults | given if isinstance(given, dict) else given
+
+
+class Data(Section):
+    """What a network sees of a bag."""
+
+    crop_px: int = Field(112, ge=32, le=224)  # side of the central square; a cell fits in 112
+    flips: bool = True  # horizontal and vertical, each with probability 1/2, in training only
+    quarter_turns: bool = True  # 0, 90, 180 or 270 degrees, in training only
+    bag_size: int | None = Field(24, ge=1)  # cells drawn a patient and step; null = all
+
+
+class Training(Section):
+    """How a network is trained."""
+
+    optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(1e-3, gt=0, le=10)
+    weight_decay: float = Field(1e-4, ge=0, le=1)
+    schedule: _word(registry.schedules) = Part("one_cycle", None)  # type: ignore[valid-type]
+    class_weight: Literal["balanced", "none"] = "balanced"
+    patients_per_step: int = Field(4, ge=1)
+    moving_average: float = Field(0.98, ge=0, lt=1)  # decay a step of the averaged weights; 0 = off
+    checkpoint: Literal["last", "best"] = "last"  # best = the epoch that scored best: a selection
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, given: Any) -> Any:
+        return {"schedule": "one_cycle"} | given if isinstance(given, dict) else given
+
+
+class Configuration(Section):
+    """A network (`model`, with `data` and `training`) or a clinical model (`clinical`), never both."""
+
+    clinical: _word(registry.clinical_models) | None = None  # type: ignore[valid-type]
+    model: Model | None = None
+    data: Data = Data()
+    training: Training | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_kind(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        kinds = [kind for kind in ("clinical", "model") if given.get(kind) is not None]
+        if len(kinds) != 1:
+            _refuse(f": needs 'model' (a network) or 'clinical', one of the two; found {sorted(given) or 'nothing'}")
+        if kinds == ["clinical"]:
+            if extra := sorted(set(given) - {"clinical"}):
+                _refuse(f": 'clinical' takes no {', '.join(extra)}: age and lymphocyte count are all it sees")
+            return given
+        return {"training": {}} | given
+
+    @property
+    def kind(self) -> str:
+        return "network" if self.model else "clinical"
+
+    @property
+    def title(self) -> str:
+        """Return a few words a person recognises it by: `resnet-32 concat prediction_mean 112 px`."""
+        if self.model is None:
+            return f"clinical {self.clinical.word}"
+        filters = getattr(self.model.encoder.options, "filters", None)
+        encoder = f"{self.model.encoder.word}-{filters}" if filters else self.model.encoder.word
+        return f"{encoder} {self.model.fusion.word} {self.model.aggregator.word} {self.data.crop_px} px"
+
+    def as_yaml(self) -> dict[str, Any]:
+        """Return plain mappings, every default written out; `configuration` of it gives an equal one."""
+        if self.clinical is not None:
+            return {"clinical": self.clinical.as_yaml()}
+        return self.model_dump(exclude={"clinical"})
+
+
+def configuration(given: Any, where: str) -> Configuration:
+    """Return the checked configuration; raises InputError saying where in `where` it does not fit."""
+    try:
+        return Configuration.model_validate(given)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_mishap(error.errors()[0], None).lstrip('.: ')}") from error
+
+
+def _mishap(error: ErrorDetails, words: list[str] | None) -> str:
+    """Return `.path: what is wrong` in the words of a person who wrote YAML."""
+    path = "".join(f".{step}" for step in error["loc"])
+    if error["type"] == "part":
+        return path + str(error["ctx"]["text"])
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = words or _words_at(error["loc"][:-1])
+        return f"{path[: path.rfind('.')]} has no '{error['loc'][-1]}'; there are {', '.join(known)}"
+    found = "" if error["type"] == "missing" else f"; found {error['input']!r}"
+    return f"{path}: {error['msg'][0].lower()}{error['msg'][1:]}{found}"
+
+
+def _words_at(path: tuple[int | str, ...]) -> list[str]:
+    sections: dict[tuple[int | str, ...], type[Section]] = {
+        (): Configuration, ("model",): Model, ("data",): Data, ("training",): Training,
+    }  # fmt: skip
+    return sorted(sections[path].model_fields) if path in sections else []
+
+
+def digest(value: Any) -> str:
+    """Return 16 hexadecimal digits of a plain value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,95 @@
+"""What a person sees while waiting: a bar on a terminal, plain lines elsewhere; always on stderr."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+QUIET_SECONDS = 2.0  # nothing is said of work that ends sooner
+LINE_SECONDS = 10.0  # between two plain lines
+
+
+class Bar(Protocol):
+    def advance(self, steps: int = 1) -> None: ...
+
+
+class _Lines:
+    """Plain progress: one line every LINE_SECONDS once the work has lasted QUIET_SECONDS."""
+
+    def __init__(self, label: str, total: int) -> None:
+        self.label, self.total, self.done = label, total, 0
+        self.started = time.monotonic()
+        self.next_line = self.started + QUIET_SECONDS
+
+    def advance(self, steps: int = 1) -> None:
+        self.done += steps
+        now = time.monotonic()
+        if now >= self.next_line and self.done < self.total:
+            left = (now - self.started) / self.done * (self.total - self.done) if self.done else 0
+            say(f"{self.label}: {self.done} of {self.total}, about {duration(left)} left")
+            self.next_line = now + LINE_SECONDS
+
+
+class _Live:
+    """A rich progress bar; imported only where there is a terminal to show it on."""
+
+    def __init__(self, label: str, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=Console(stderr=True), transient=True,
+        )  # fmt: skip
+        self.task = self.progress.add_task(label, total=total)
+        self.progress.start()
+
+    def advance(self, steps: int = 1) -> None:
+        self.progress.advance(self.task, steps)
+
+
+@contextmanager
+def bar(label: str, total: int) -> Iterator[Bar]:
+    """Yield something to `advance`; for any work that may last over two seconds."""
+    if not sys.stderr.isatty():
+        yield _Lines(label, total)
+        return
+    live = _Live(label, total)
+    try:
+        yield live
+    finally:
+        live.progress.stop()
+
+
+def each(items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    """Yield the items, showing how far it is."""
+    with bar(label, total) as progress:
+        for item in items:
+            yield item
+            progress.advance()
+
+
+def say(text: str) -> None:
+    """A line for the person, not for a program: stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person says them: 8 s, 3 min 20 s, 2 h 05 min."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def size(n_bytes: float) -> str:
+    """Return a number of bytes as a person says it: 640 kB, 1.2 GB."""
+    for unit in ("B", "kB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} {unit}" if n_bytes >= 10 or unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} GB"

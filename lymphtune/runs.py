@@ -1,0 +1,92 @@
+"""A run on disk: where its files lie, and how a finished or unfinished one is found and read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lymphtune.config import Configuration, configuration
+from lymphtune.errors import InputError
+from lymphtune.files import read_yaml
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one search; every file in it is written whole or not at all."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Return run.yaml: space, cohort, protocol, versions; raises InputError where it is not a run's."""
+        given = read_yaml(self.path / "run.yaml")
+        if not isinstance(given, dict) or not {"cohort", "protocol", "created"} <= set(given):
+            raise InputError(f"{self.path / 'run.yaml'}: not the description of a run; name the folder of a run")
+        return given
+
+    @property
+    def leaderboard(self) -> pd.DataFrame:
+        """Return one row a trial, best first; raises InputError where no trial has ended yet."""
+        path = self.path / "leaderboard.parquet"
+        if not path.is_file():
+            raise InputError(f"{self.path}: no trial has ended in this run yet; let its search go on")
+        return read_table(path)
+
+    @property
+    def folds(self) -> pd.DataFrame:
+        return read_table(self.path / "folds.parquet")
+
+    def trial(self, trial: str) -> Path:
+        return self.path / "trials" / trial
+
+    def configuration(self, trial: str) -> Configuration:
+        path = self.trial(trial) / "config.yaml"
+        return configuration(read_yaml(path)["configuration"], str(path))
+
+    def oof_MP(self, trials: list[str], epochs: list[int], patients: list[str]) -> np.ndarray:
+        """Return each trial's out-of-fold probability of each patient at its epoch, mean over repeats.
+
+        NaN for patients never held out.
+        """
+        rows = []
+        for trial, epoch in zip(trials, epochs, strict=True):
+            table = read_table(self.trial(trial) / "oof.parquet", filters=[("epoch", "==", epoch)])
+            rows.append(table.groupby("patient", observed=True)["probability"].mean().reindex(patients))
+        return np.array(rows, dtype=np.float64)
+
+
+def read_table(path: Path, filters: list[tuple[str, str, Any]] | None = None) -> pd.DataFrame:
+    """Return a Parquet table; raises InputError where it is missing or damaged."""
+    try:
+        return pd.read_parquet(path, filters=filters)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: damaged, not a Parquet table ({error})") from error
+
+
+def find_run(name: str | None, runs: Path = RUNS) -> Run:
+    """Return the named run, or the latest one; raises InputError naming what there is."""
+    if name is None:
+        if not (found := all_runs(runs)):
+            raise InputError(f"{runs}: no run in it; `lymphtune search` makes one, or name another folder with --runs")
+        return found[-1]
+    for path in (runs / name, Path(name)):
+        if (path / "run.yaml").is_file():
+            return Run(path)
+    there = ", ".join(run.name for run in all_runs(runs)) or "none"
+    raise InputError(f"{runs / name}: no such run; there are: {there}")
+
+
+def all_runs(runs: Path = RUNS) -> list[Run]:
+    """Return the runs of a folder, the latest last."""
+    found = [Run(path.parent) for path in runs.glob("*/run.yaml")]
+    return sorted(found, key=lambda run: (str(run.description["created"]), run.name))

@@ -1,0 +1,1 @@
+"""Searching: many trials on Ray, the weak ones stopped early, every result kept."""

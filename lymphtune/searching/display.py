@@ -1,0 +1,118 @@
+"""What a person sees of a search: a live table on a terminal, a line a trial elsewhere, and the closing leaderboard."""
+
+import sys
+import time
+from typing import Any
+
+import pandas as pd
+
+from lymphtune import console
+from lymphtune.searching.board import Board
+
+LINES_EVERY_S = 30.0
+SHOWN = 10  # rows of the closing leaderboard
+
+
+class Display:
+    """Call it with the board whenever something may have happened."""
+
+    def __init__(self) -> None:
+        self.told: set[int] = set()
+        self.last_line = time.monotonic()
+        self.live: Any = None
+
+    def __call__(self, board: Board) -> None:
+        if sys.stderr.isatty():
+            self._draw(board)
+            return
+        for record in board.settled:
+            if record.trial.number not in self.told:
+                self.told.add(record.trial.number)
+                console.say(_ended(record.row, len(board.settled), len(board.records)))
+                self.last_line = time.monotonic()
+        if time.monotonic() - self.last_line > LINES_EVERY_S:
+            self.last_line = time.monotonic()
+            running = [r for r in board.records.values() if r.status == "running"]
+            now = ", ".join(f"{r.trial.hash[:6]} epoch {len(r.curves)}/{r.trial.epochs}" for r in running)
+            console.say(f"  running: {now}; {_progress(board)}")
+
+    def close(self) -> None:
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+    def _draw(self, board: Board) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        if self.live is None:
+            self.live = Live(console=Console(stderr=True), refresh_per_second=2, transient=True)
+            self.live.start()
+        self.live.update(_table(board))
+
+
+def _table(board: Board) -> Any:
+    from rich.table import Table
+
+    table = Table(title=f"{board.run.name}: {_progress(board)}", title_justify="left", expand=False)
+    for column in ("trial", "model", "epoch", "BA", "log loss"):
+        table.add_column(column, no_wrap=True, overflow="ellipsis")
+    for record in board.records.values():
+        if record.status == "running":
+            last = record.curves[-1]
+            epoch = f"{len(record.curves)}/{record.trial.epochs}"
+            scores = (f"{last['balanced_accuracy']:.3f}", f"{last['log_loss']:.3f}")
+            table.add_row(record.trial.hash[:6], record.trial.configuration.title, epoch, *scores)
+    best = board.leaderboard().iloc[0] if board.settled else None
+    if best is not None:
+        bounds = f"{best.balanced_accuracy:.3f} ({best.balanced_accuracy_low:.2f}-{best.balanced_accuracy_high:.2f})"
+        table.caption = f"best so far: {best.trial[:6]} {best.title}, BA {bounds}"
+    return table
+
+
+def _progress(board: Board) -> str:
+    """Return the share of the work done and the time left, stopped trials counted as done."""
+    total = sum(trial.epochs for trial in board.plan.trials)
+    done = sum(
+        record.trial.epochs if record.row or record.status == "ended" else len(record.curves)
+        for number, record in board.records.items()
+        if number >= 0
+    )
+    spent = time.monotonic() - board.started
+    left = f", about {console.duration(spent / done * (total - done))} left" if 0 < done < total else ""
+    return f"{100 * done // max(total, 1)} % done{left}"
+
+
+def _ended(row: dict[str, Any], done: int, total: int) -> str:
+    start = f"[{done:3}/{total}] {row['trial'][:6]} {row['title']}: {row['status']} after {row['epochs']} epochs"
+    if pd.isna(row["balanced_accuracy"]):
+        return f"{start} ({row['reason']})"
+    bounds = f"({row['balanced_accuracy_low']:.2f}-{row['balanced_accuracy_high']:.2f})"
+    failed = f" ({row['reason']})" if row["status"] == "failed" else ""
+    return (
+        f"{start}{failed}, BA {row['balanced_accuracy']:.3f} {bounds}, "
+        f"log loss {row['log_loss']:.3f}, {console.duration(row['seconds'])}"
+    )
+
+
+def leaderboard_text(table: pd.DataFrame) -> str:
+    """Return the best trials and all baselines as lines of at most 80 columns."""
+    lines = [f"{'':3} {'trial':6}  {'model':33} {'BA (95 %)':17} {'AUC':5} {'loss':5} ep"]
+    rank = 0
+    for row in table.itertuples():
+        rank += not row.baseline and row.status != "failed"
+        if row.status == "failed" or (rank > SHOWN and not row.baseline):
+            continue
+        bounds = f"{row.balanced_accuracy:.3f} ({row.balanced_accuracy_low:.2f}-{row.balanced_accuracy_high:.2f})"
+        place, mark = ("", " (baseline)") if row.baseline else (str(rank), "")
+        lines.append(
+            f"{place:>3} {row.trial[:6]}  {(row.title + mark)[:33]:33} {bounds:17} "
+            f"{row.auc:.3f} {row.log_loss:.3f} {row.epochs:2}{'*' if row.best_epoch_picked else ''}"
+        )
+    for row in table[table["status"] == "failed"].itertuples():
+        lines.append(f"  - {row.trial[:6]}  {row.title[:33]:33} failed: {row.reason}"[:160])
+    counts = table[~table["baseline"]]["status"].value_counts()
+    lines.append("trials: " + ", ".join(f"{counts.get(s, 0)} {s}" for s in ("done", "stopped", "failed")))
+    if table["best_epoch_picked"].any():
+        lines.append("* at the epoch that scored best on these same patients: flattered by that choice")
+    return "\n".join(lines)

@@ -1,0 +1,120 @@
+"""What a search will do, fixed before anything starts: settings, folds, and every trial with its own seed."""
+
+import os
+from dataclasses import dataclass, fields
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lymphtune.cohort import REFERENCE_DATE
+from lymphtune.config import Configuration, configuration, digest
+from lymphtune.errors import InputError
+from lymphtune.runs import RUNS
+from lymphtune.spaces import Space
+
+BASELINES = ("logistic", "svm", "random_forest", "mlp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to search; None takes what the space suggests or the machine offers."""
+
+    trials: int | None = None
+    epochs: int | None = None
+    folds: int | None = None
+    repeats: int | None = None
+    seed: int = 0
+    name: str | None = None
+    runs: Path = RUNS
+    cpus_per_trial: int = 1
+    gpus_per_trial: float | None = None  # None: one where the cluster has any, else none
+    max_concurrent: int | None = None
+    keep_weights: int = 20  # trials
+    grace: int = 3  # epochs before a trial can be stopped
+    reduction: int = 3  # one in so many goes on at every rung
+    address: str | None = None  # of a Ray cluster; None: this machine alone
+    time_budget_s: float | None = None
+    reference_date: date = REFERENCE_DATE
+
+    def __post_init__(self) -> None:
+        least = {"grace": 1, "reduction": 2, "cpus_per_trial": 1, "keep_weights": 1, "seed": 0, "gpus_per_trial": 0}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int | float) and value < least.get(field.name, 1 if isinstance(value, int) else 0):
+                raise InputError(f"{field.name}: {value}; expected {least.get(field.name, 1)} or more")
+        if self.name is not None and (not self.name or self.name.startswith(".") or {"/", "\\", "\0"} & set(self.name)):
+            raise InputError(f"name: {self.name!r}; expected a plain folder name")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration with its own seed; `hash` names its folder, and changes with all that defines it."""
+
+    number: int  # negative for the clinical baselines
+    configuration: Configuration
+    epochs: int
+    seed: int
+    hash: str
+
+    @property
+    def baseline(self) -> bool:
+        return self.number < 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All trials of a search and the folds they share; folds_RP as `make_folds` returns them."""
+
+    space: Space
+    settings: Settings
+    folds_RP: np.ndarray
+    epochs: int
+    trials: list[Trial]
+    baselines: list[Trial]
+
+    def rungs(self) -> list[int]:
+        """Return the epochs at which a trial can be stopped: grace, times reduction, times reduction again."""
+        epochs, rung = [], self.settings.grace
+        while rung < self.epochs:
+            epochs.append(rung)
+            rung *= self.settings.reduction
+        return epochs
+
+
+def make_plan(space: Space, settings: Settings, folds_RP: np.ndarray, defining: dict[str, Any]) -> Plan:
+    """Return the plan; `defining` holds the hashes of cohort and folds, part of every trial's own hash."""
+    epochs = settings.epochs or space.suggested.epochs
+    count = settings.trials or (space.n_points or space.suggested.trials)
+    trials = []
+    for number in range(count):
+        trials.append(_trial(number, space.sample(settings.seed, number), epochs, settings.seed, defining))
+    baselines = []
+    for index, word in enumerate(BASELINES, start=1):
+        baselines.append(_trial(-index, configuration({"clinical": word}, word), 1, settings.seed, defining))
+    return Plan(space, settings, folds_RP, epochs, trials, baselines)
+
+
+def _trial(number: int, chosen: Configuration, epochs: int, seed: int, defining: dict[str, Any]) -> Trial:
+    epochs = epochs if chosen.kind == "network" else 1
+    own_seed = int(np.random.SeedSequence([seed, number % 2**32]).generate_state(1)[0])
+    identity = {"configuration": chosen.as_yaml(), "epochs": epochs, "seed": own_seed} | defining
+    return Trial(number, chosen, epochs, own_seed, digest(identity))
+
+
+def concurrency(settings: Settings, cpus: float, gpus: float) -> tuple[int, float]:
+    """Return how many trials run at once, and the GPUs each gets, on a cluster of so many CPUs and GPUs."""
+    gpus_per_trial = settings.gpus_per_trial if settings.gpus_per_trial is not None else (1.0 if gpus else 0.0)
+    if gpus_per_trial > gpus:
+        raise InputError(f"gpus_per_trial: {gpus_per_trial:g}, but there are {gpus:g} GPUs; 0 trains on CPUs")
+    if settings.cpus_per_trial > cpus:
+        raise InputError(f"cpus_per_trial: {settings.cpus_per_trial}, but there are {cpus:g} CPUs")
+    slots = int(cpus // settings.cpus_per_trial)
+    if gpus_per_trial:
+        slots = min(slots, int(gpus / gpus_per_trial + 1e-9))
+    return min(slots, settings.max_concurrent or slots), gpus_per_trial
+
+
+def local_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,187 @@
+"""One search from its words to its leaderboard: plan, describe, train, report."""
+
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lymphtune import console
+from lymphtune.cohort import Cohort, check_trainable, load_cohort
+from lymphtune.cohort.folds import folds_hash, folds_table, make_folds
+from lymphtune.errors import InputError
+from lymphtune.files import whole, write_yaml
+from lymphtune.runs import Run
+from lymphtune.searching.board import Board
+from lymphtune.searching.display import Display, leaderboard_text
+from lymphtune.searching.plan import Plan, Settings, Trial, concurrency, make_plan
+from lymphtune.spaces import load_space
+
+PACKAGES = ("lymphtune", "torch", "torchvision", "timm", "ray", "scikit-learn", "numpy", "pandas", "pillow")
+
+
+def search(space: str = "mixed", data: str | Path | None = None, settings: Settings | None = None) -> Run:
+    """Return the finished run of a search of `space` on the cohort `data`.
+
+    Raises InputError on anything a person can mend, before anything is written or started.
+    """
+    started = time.monotonic()
+    settings = settings or Settings()
+    cohort, plan = prepare(space, data, settings)
+    return _run(cohort, plan, data, started)
+
+
+def prepare(space: str, data: str | Path | None, settings: Settings) -> tuple[Cohort, Plan]:
+    """Return the cohort and everything that would be done with it; writes nothing but the picture cache."""
+    chosen = load_space(space)
+    folds = settings.folds or chosen.suggested.folds
+    cohort = load_cohort(data, settings.reference_date)
+    for note in cohort.notes:
+        console.say(f"{cohort.name}: {note}")
+    check_trainable(cohort, folds)
+    repeats = settings.repeats or chosen.suggested.repeats
+    folds_RP = make_folds(cohort.labels, folds, repeats, settings.seed)
+    defining = {"cohort": cohort.hash, "folds": folds_hash(folds_table(cohort, folds_RP))}
+    return cohort, make_plan(chosen, settings, folds_RP, defining)
+
+
+def _run(cohort: Cohort, plan: Plan, data: str | Path | None, started: float) -> Run:
+    run = _new_run(plan.settings, plan.space.name)
+    description = _describe(run, cohort, plan, data)
+    _write_description(run, description)
+    with whole(run.path / "folds.parquet") as scratch:
+        folds_table(cohort, plan.folds_RP).to_parquet(scratch, index=False)
+    console.say(_opening(run, cohort, plan))
+    board, display = Board(run, cohort, plan), Display()
+    try:
+        complete, slots = _train(board, cohort, plan, display)
+    finally:
+        display.close()
+        board.close("interrupted")
+    seconds = time.monotonic() - started
+    busy = board.trained_s / (seconds * slots)
+    ending = {"status": "done" if complete else "interrupted", "seconds": round(seconds, 1), "busy": round(busy, 3)}
+    _write_description(run, description | ending)
+    display(board)
+    display.close()
+    print(leaderboard_text(board.leaderboard()))
+    console.say(_closing(run, cohort, busy, slots, seconds))
+    if not complete:
+        raise KeyboardInterrupt
+    return run
+
+
+def _train(board: Board, cohort: Cohort, plan: Plan, show: Callable[[Board], None]) -> tuple[bool, int]:
+    """Train baselines (while Ray starts) and trials; return whether all of it was done, and the worker slots."""
+    with ThreadPoolExecutor(1) as beside:
+        baselines = beside.submit(_train_baselines, board, cohort, plan)
+        from lymphtune.searching.on_ray import ray_cluster, run_trials
+        from lymphtune.searching.trial import Shared
+
+        with ray_cluster(plan.settings.address) as resources:
+            slots, gpus = concurrency(plan.settings, resources.get("CPU", 1), resources.get("GPU", 0))
+            baselines.result()
+            show(board)
+            if plan.settings.address is not None:  # other hosts cannot map this one's cache
+                cohort = replace(cohort, pictures_CSS3=np.asarray(cohort.pictures_CSS3))
+            shared = Shared(cohort, plan, board.run.path, "cuda" if gpus else "cpu")
+            return run_trials(board, shared, slots, gpus, show), slots
+
+
+def _train_baselines(board: Board, cohort: Cohort, plan: Plan) -> None:
+    from lymphtune.training.lockstep import Protocol, train
+
+    for trial in plan.baselines:
+        try:
+            for result in train(trial.configuration, cohort, Protocol(plan.folds_RP, 1, trial.seed)):
+                _save_baseline(board, trial, result)
+            board.end(trial.number)
+        except ValueError as error:  # scikit-learn's word for too few patients
+            board.end(trial.number, str(error).splitlines()[0])
+
+
+def _save_baseline(board: Board, trial: Trial, result: Any) -> None:
+    from lymphtune.searching.board import WEIGHTS_AT
+
+    result.save(board.run.trial(trial.hash) / WEIGHTS_AT.format(result.epoch))
+    curve = {"train_loss": result.train_loss, "learning_rate": 0.0, "seconds": result.seconds}
+    board.report(trial.number, result.epoch, result.probabilities_RP, curve)
+
+
+def _new_run(settings: Settings, space: str) -> Run:
+    name = settings.name or f"{space}-{datetime.now():%Y%m%d-%H%M%S}"
+    path = settings.runs.resolve() / name
+    if settings.name is None:
+        tries = iter(range(2, 1000))
+        while path.exists():
+            path = settings.runs.resolve() / f"{name}-{next(tries)}"
+    if path.exists():
+        raise InputError(f"{path}: a run of that name is there already; take another --name")
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be made ({error.strerror}); name another folder with --runs") from error
+    return Run(path)
+
+
+def _describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path | None) -> dict[str, Any]:
+    settings = plan.settings
+    return {
+        "name": run.name,
+        "created": datetime.now(timezone.utc).isoformat(),
+        "status": "running",
+        "command": shlex.join(["lymphtune", *sys.argv[1:]]) if sys.argv[0].endswith("lymphtune") else "Python",
+        "cohort": {
+            "name": cohort.name, "simulated": cohort.simulated, "data": str(data or "default"), "hash": cohort.hash,
+            "reference_date": str(cohort.reference_date), "n_patients": len(cohort.patients),
+            "n_labelled": len(cohort.labelled), "n_to_predict": len(cohort.to_predict),
+            "n_cells": len(cohort.pictures_CSS3),
+        },
+        "protocol": {
+            "folds": int(plan.folds_RP.max()) + 1, "repeats": len(plan.folds_RP), "epochs": plan.epochs,
+            "trials": len(plan.trials), "seed": settings.seed, "grace": settings.grace,
+            "reduction": settings.reduction, "rungs": plan.rungs(), "cpus_per_trial": settings.cpus_per_trial,
+            "keep_weights": settings.keep_weights,
+        },
+        "space": {"name": plan.space.name, "about": plan.space.about, "grid": plan.space.grid,
+                  "configuration": plan.space.tree},
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+    }  # fmt: skip
+
+
+def _write_description(run: Run, description: dict[str, Any]) -> None:
+    write_yaml(run.path / "run.yaml", description)
+
+
+def _opening(run: Run, cohort: Cohort, plan: Plan) -> str:
+    n_folds, n_repeats = int(plan.folds_RP.max()) + 1, len(plan.folds_RP)
+    held_out = int((plan.folds_RP[0] >= 0).sum())
+    lines = [
+        f"{cohort.name}{' (SIMULATED)' if cohort.simulated else ''}: {len(cohort.labelled)} labelled patients, "
+        f"{len(cohort.to_predict)} to predict, {len(cohort.pictures_CSS3)} pictures",
+        f"{run.path}: {len(plan.trials)} trials of '{plan.space.name}', at most {plan.epochs} epochs, "
+        f"{n_folds} {'folds' if n_folds > 1 else 'hold-out'} x {n_repeats} seeds, stops at epochs {plan.rungs()}",
+    ]
+    if n_folds == 1:
+        lines.append(
+            f"One hold-out of {held_out} patients: a balanced accuracy from it is good to about ±11 points, and "
+            "choosing among many on it is mostly luck. --folds 5 uses every patient."
+        )
+    return "\n".join(lines)
+
+
+def _closing(run: Run, cohort: Cohort, busy: float, slots: int, seconds: float) -> str:
+    banner = "SIMULATED cohort: these numbers say nothing about people.\n" if cohort.simulated else ""
+    return (
+        f"Out-of-fold numbers, and the best row was chosen by them: it is flattered. `lymphtune ensemble` says by "
+        f"how much.\n{banner}busy: {100 * busy:.0f} % of {slots} worker{'s' if slots > 1 else ''} over "
+        f"{console.duration(seconds)} was training and evaluation\n{run.path}"
+    )

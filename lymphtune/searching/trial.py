@@ -1,0 +1,60 @@
+"""A trial on a Ray worker: the training generator, its reports, and weights at every epoch that may turn out its last."""
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lymphtune.cohort import Cohort
+from lymphtune.searching.board import WEIGHTS_AT
+
+FAILED = "failed"
+CURVE = ("train_loss", "learning_rate", "seconds")
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every trial of a run reads: put into Ray's object store once."""
+
+    cohort: Cohort
+    plan: Any  # searching.plan.Plan
+    run_path: Path
+    device: str
+
+    def train(self, number: int) -> Any:
+        """Return the generator of epoch results of one trial."""
+        from lymphtune.training.lockstep import Protocol, train
+
+        trial = self.plan.trials[number]
+        protocol = Protocol(self.plan.folds_RP, trial.epochs, trial.seed)
+        return train(trial.configuration, self.cohort, protocol, self.device)
+
+
+def run_trial(config: dict[str, int], shared: Shared) -> None:
+    """Train trial `config["number"]`, reporting every epoch; a failure we expect is reported by name."""
+    import torch
+    from ray import tune
+
+    from lymphtune.training.lockstep import Diverged
+
+    torch.set_num_threads(shared.plan.settings.cpus_per_trial)
+    try:
+        _train(config["number"], shared, tune.report)
+    except Diverged as error:
+        tune.report({FAILED: f"diverged: {error}"})
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        tune.report({FAILED: f"out of memory: {error or 'on this machine'}"})
+
+
+def _train(number: int, shared: Shared, report: Any) -> None:
+    trial = shared.plan.trials[number]
+    keep = {*shared.plan.rungs(), trial.epochs}
+    with closing(shared.train(number)) as results:
+        for result in results:
+            if result.epoch in keep:
+                weights = shared.run_path / "trials" / trial.hash / WEIGHTS_AT.format(result.epoch)
+                result.save(weights)
+            report({
+                "epoch": result.epoch, "probabilities": result.probabilities_RP, "train_loss": result.train_loss,
+                "learning_rate": result.learning_rate, "seconds": result.seconds,
+            })  # fmt: skip

@@ -1,0 +1,191 @@
+"""Search spaces: YAML in which any value may be a choice or a range, checked whole before anything starts."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lymphtune.config import Configuration, configuration
+from lymphtune.errors import InputError
+from lymphtune.files import read_yaml
+
+RANGES = ("uniform", "log_uniform", "integer")
+SHIPPED = "search_spaces"
+
+
+class Suggested(BaseModel):
+    """What a search takes when the command line does not say."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    trials: int = Field(20, ge=1)
+    epochs: int = Field(30, ge=1)
+    folds: int = Field(5, ge=1)
+    repeats: int = Field(1, ge=1)
+
+
+@dataclass(frozen=True)
+class Space:
+    """A tree of mappings whose leaves are values, `choose` lists and ranges; all of it already checked."""
+
+    name: str
+    about: str
+    grid: bool
+    suggested: Suggested
+    tree: Any
+
+    def sample(self, seed: int, number: int) -> Configuration:
+        """Return trial `number`'s configuration: a function of space, seed and number alone."""
+        if self.grid:
+            points = list(_grid(self.tree))
+            return configuration(points[number % len(points)], self.name)
+        return configuration(_draw(self.tree, np.random.default_rng([seed, number])), self.name)
+
+    @property
+    def n_points(self) -> int | None:
+        """Return how many configurations a grid has; None where configurations are drawn."""
+        return sum(1 for _ in _grid(self.tree)) if self.grid else None
+
+
+def load_space(name: str) -> Space:
+    """Return the space of a shipped name or a file's path, every branch of it checked.
+
+    Raises InputError: file, path inside it, what was found, what would do.
+    """
+    path = find_yaml(name, SHIPPED)
+    given = read_yaml(path)
+    if not isinstance(given, dict):
+        raise InputError(f"{path}: expected a mapping with 'configuration'; found {type(given).__name__}")
+    if unknown := sorted(map(str, set(given) - {"about", "grid", "suggested", "configuration"})):
+        raise InputError(f"{path}: has no '{unknown[0]}'; there are about, configuration, grid, suggested")
+    tree = given.get("configuration")
+    _check_nodes(tree, f"{path}: configuration")
+    space = Space(
+        path.stem, str(given.get("about", "")), given.get("grid", False) is True,
+        _suggested(given.get("suggested", {}), path), tree,
+    )  # fmt: skip
+    for variant in _variants(tree):
+        configuration(variant, str(path))
+    if space.grid and any(_ranges(tree)):
+        raise InputError(f"{path}: a grid takes no ranges; found {next(_ranges(tree))}; use choose")
+    return space
+
+
+def find_yaml(name: str, folder: str) -> Path:
+    """Return the file of a shipped name (`mixed`) or of a path (`mine.yaml`); raises InputError."""
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        path = Path(name)
+        if not path.is_file():
+            raise InputError(f"{name}: no such file; a shipped one goes by its name: {', '.join(shipped(folder))}")
+        return path
+    if name not in shipped(folder):
+        raise InputError(f"{folder} has no '{name}'; there are {', '.join(shipped(folder))}, or give a .yaml file")
+    return _shipped_folder(folder) / f"{name}.yaml"
+
+
+def shipped(folder: str) -> list[str]:
+    """Return the names of the YAML files that come with the package."""
+    return sorted(path.stem for path in _shipped_folder(folder).glob("*.yaml"))
+
+
+def _shipped_folder(folder: str) -> Path:
+    package = Path(__file__).parent
+    inside_wheel = package / folder
+    return inside_wheel if inside_wheel.is_dir() else package.parent / folder
+
+
+def _suggested(given: Any, path: Path) -> Suggested:
+    try:
+        return Suggested.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(["suggested", *map(str, first["loc"])])
+        raise InputError(f"{path}: {where}: {first['msg'].lower()}; found {first['input']!r}") from error
+
+
+def _kind(node: Any) -> str | None:
+    """Return 'choose' or the range's word if the node is drawn, None if it is a plain value or mapping."""
+    if isinstance(node, dict) and len(node) == 1:
+        word = next(iter(node))
+        if word == "choose" or word in RANGES:
+            return str(word)
+    return None
+
+
+def _check_nodes(node: Any, where: str) -> None:
+    kind = _kind(node)
+    if kind == "choose":
+        if not isinstance(node["choose"], list) or not node["choose"]:
+            raise InputError(f"{where}.choose: expected a list with at least one entry; found {node['choose']!r}")
+        for index, entry in enumerate(node["choose"]):
+            _check_nodes(entry, f"{where}.choose[{index}]")
+    elif kind:
+        _check_range(kind, node[kind], f"{where}.{kind}")
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if key == "choose" or key in RANGES:
+                raise InputError(f"{where}: '{key}' must stand alone; found beside {sorted(set(node) - {key})}")
+            _check_nodes(value, f"{where}.{key}")
+
+
+def _check_range(kind: str, bounds: Any, where: str) -> None:
+    numbers = (int,) if kind == "integer" else (int, float)
+    fits = isinstance(bounds, list) and len(bounds) == 2
+    if not fits or not all(isinstance(b, numbers) and not isinstance(b, bool) for b in bounds):
+        noun = "whole numbers" if kind == "integer" else "numbers"
+        raise InputError(f"{where}: expected two {noun} [low, high]; found {bounds!r}")
+    if not bounds[0] < bounds[1]:
+        raise InputError(f"{where}: the range is empty; found {bounds!r}, low must be below high")
+    if kind == "log_uniform" and bounds[0] <= 0:
+        raise InputError(f"{where}: a logarithmic range starts above 0; found {bounds!r}")
+
+
+def _draw(node: Any, rng: np.random.Generator) -> Any:
+    kind = _kind(node)
+    if kind == "choose":
+        return _draw(node["choose"][rng.integers(len(node["choose"]))], rng)
+    if kind:
+        low, high = node[kind]
+        if kind == "integer":
+            return int(rng.integers(low, high, endpoint=True))
+        value = rng.uniform(low, high) if kind == "uniform" else np.exp(rng.uniform(np.log(low), np.log(high)))
+        return float(f"{value:.4g}")  # short in YAML, and the same after a round trip
+    if isinstance(node, dict):
+        return {key: _draw(value, rng) for key, value in node.items()}
+    return node
+
+
+def _grid(node: Any) -> Iterator[Any]:
+    if _kind(node) == "choose":
+        for entry in node["choose"]:
+            yield from _grid(entry)
+    elif isinstance(node, dict):
+        for values in itertools.product(*(list(_grid(value)) for value in node.values())):
+            yield dict(zip(node, values, strict=True))
+    else:
+        yield node
+
+
+def _variants(node: Any) -> list[Any]:
+    """Return concrete values in which every alternative and both ends of every range occur at least once."""
+    kind = _kind(node)
+    if kind == "choose":
+        return [variant for entry in node["choose"] for variant in _variants(entry)]
+    if kind:
+        return list(node[kind])
+    if not isinstance(node, dict):
+        return [node]
+    options = {key: _variants(value) for key, value in node.items()}
+    first = {key: values[0] for key, values in options.items()}
+    return [first] + [first | {key: value} for key, values in options.items() for value in values[1:]]
+
+
+def _ranges(node: Any) -> Iterator[Any]:
+    kind = _kind(node)
+    if kind in RANGES:
+        yield node
+    for child in node["choose"] if kind == "choose" else node.values() if isinstance(node, dict) else []:
+        yield from _ranges(child)

@@ -1,0 +1,102 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lymphtune.cohort import Cohort, check_trainable
+from lymphtune.cohort.folds import folds_hash, folds_table, make_folds
+from lymphtune.errors import InputError
+
+
+@st.composite
+def label_lists(draw: st.DrawFn, fewest: int = 5) -> np.ndarray:
+    counts = draw(st.tuples(st.integers(fewest, 60), st.integers(fewest, 60), st.integers(0, 20)))
+    labels = [label for label, count in zip((0, 1, -1), counts, strict=True) for _ in range(count)]
+    return np.array(draw(st.permutations(labels)))
+
+
+@settings(deadline=None, max_examples=50)
+@given(label_lists(), st.integers(2, 5), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_every_labelled_patient_is_held_out_once(labels: np.ndarray, folds: int, repeats: int, seed: int) -> None:
+    folds_RP = make_folds(labels, folds, repeats, seed)
+    assert folds_RP.shape == (repeats, len(labels))
+    assert folds_RP.dtype == np.int64
+    assert (folds_RP == folds_RP[0]).all()  # the same split for every repeat
+    assert ((folds_RP[0] == -1) == (labels == -1)).all()
+    assert set(folds_RP[0][labels != -1]) == set(range(folds))
+    for label in (0, 1):
+        per_fold = np.bincount(folds_RP[0][labels == label], minlength=folds)
+        assert per_fold.max() - per_fold.min() <= 1
+
+
+@settings(deadline=None, max_examples=100)
+@given(label_lists(fewest=2), st.integers(0, 1000))
+def test_one_hold_out_leaves_every_class_on_both_sides(labels: np.ndarray, seed: int) -> None:
+    fold_P = make_folds(labels, 1, 1, seed)[0]
+    held_out, training = labels[fold_P == 0], labels[(fold_P == -1) & (labels != -1)]
+    assert set(held_out) == set(training) == {0, 1}
+    assert not (labels[fold_P == 0] == -1).any()
+    n_patients = max(2, min(38, (labels != -1).sum() // 4))
+    assert len(held_out) == n_patients
+    share = (labels == 0).sum() / (labels != -1).sum()
+    assert abs((held_out == 0).sum() - share * n_patients) <= 1
+
+
+def test_the_study_holds_out_38_of_163() -> None:
+    labels = np.array([0] * 50 + [1] * 113 + [-1] * 42)
+    fold_P = make_folds(labels, 1, 1, 0)[0]
+    assert (fold_P == 0).sum() == 38
+    assert (labels[fold_P == 0] == 0).sum() == 12
+    assert (make_folds(labels, 1, 1, 0, holdout=20)[0] == 0).sum() == 20
+
+
+@pytest.mark.parametrize("folds", [1, 5])
+def test_the_seed_decides(folds: int) -> None:
+    labels = np.array([0, 1] * 40)
+    np.testing.assert_array_equal(make_folds(labels, folds, 2, 7), make_folds(labels, folds, 2, 7))
+    assert (make_folds(labels, folds, 1, 7) != make_folds(labels, folds, 1, 8)).any()
+
+
+def test_table_and_hash(tiny_cohort: Cohort) -> None:
+    folds_RP = make_folds(tiny_cohort.labels, 3, 2, 0)
+    table = folds_table(tiny_cohort, folds_RP)
+    assert table.columns.tolist() == ["patient", "repeat", "fold"]
+    assert len(table) == 30
+    for row, repeat in ((0, 0), (7, 1), (14, 1)):
+        patient = tiny_cohort.ids[row]
+        found = table[(table["patient"] == patient) & (table["repeat"] == repeat)]
+        assert found["fold"].item() == folds_RP[repeat, row]
+    digits = folds_hash(table)
+    assert len(digits) == 16
+    assert int(digits, 16) >= 0
+    assert folds_hash(table.copy()) == digits
+    assert folds_hash(table.replace({"patient": {"P3": "P33"}})) != digits
+    assert folds_hash(folds_table(tiny_cohort, make_folds(tiny_cohort.labels, 3, 2, 1))) != digits
+
+
+def with_labels(cohort: Cohort, labels: list[int]) -> Cohort:
+    return replace(cohort, patients=cohort.patients.assign(label=labels))
+
+
+def test_cohorts_that_can_be_trained_on(tiny_cohort: Cohort) -> None:
+    check_trainable(tiny_cohort, 1)
+    check_trainable(tiny_cohort, 5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "folds", "message"),
+    [
+        ([-1] * 15, 5, "tiny: no labelled patient; expected some with LABEL 0 and some with LABEL 1"),
+        ([1] * 12 + [-1] * 3, 5, "tiny: 12 labelled patients, none of them reactive; expected both classes"),
+        ([0] * 15, 1, "tiny: 15 labelled patients, none of them tumoral; expected both classes"),
+        ([0] * 3 + [1] * 12, 5, "tiny: 3 reactive patients for 5 folds; label more patients, or use 3 folds or fewer"),
+        ([0] * 11 + [1] * 4, 5, "tiny: 4 tumoral patients for 5 folds; label more patients, or use 4 folds or fewer"),
+        ([0] * 1 + [1] * 14, 1, "tiny: 1 reactive patient for a hold-out; label more patients$"),
+        ([0, 1] * 7 + [0], 0, "folds: 0; expected 2 or more, or 1 for a single hold-out"),
+    ],
+)
+def test_cohorts_that_cannot(tiny_cohort: Cohort, labels: list[int], folds: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_trainable(with_labels(tiny_cohort, labels), folds)
