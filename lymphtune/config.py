@@ -51,6 +51,14 @@ def _parse_part(family: Family, value: Any) -> Part:
         _refuse(f".{word}{_mishap(error.errors()[0], sorted(member.options.__dataclass_fields__))}")
 
 
+def parse_part(family: Family, value: Any, where: str) -> Part:
+    """Return the checked part; raises InputError that starts with `where`."""
+    try:
+        return _parse_part(family, value)
+    except PydanticCustomError as error:
+        raise InputError(f"{where}{error.message()}") from error
+
+
 def _refuse(text: str) -> Any:
     raise PydanticCustomError("part", "{text}", {"text": text})
 
@@ -135,6 +143,11 @@ class Configuration(Section):
     @property
     def kind(self) -> str:
         return "network" if self.model else "clinical"
+
+    @property
+    def picks_epoch(self) -> bool:
+        """Return whether the trial keeps its best-scored epoch rather than its last."""
+        return self.training is not None and self.training.checkpoint == "best"
 
     @property
     def title(self) -> str:

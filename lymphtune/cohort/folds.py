@@ -62,12 +62,12 @@ def make_folds(labels: np.ndarray, folds: int, repeats: int, seed: int, holdout:
 
 
 def _holdout(labels: np.ndarray, n_patients: int, seed: int) -> np.ndarray:
-    """Return the rows of `n_patients` patients, at least two; each class keeps one on either side."""
+    """Return the rows of `n_patients` patients, at least two and one of each class."""
     generator = np.random.default_rng(seed)
     reactive, tumoral = (generator.permutation(np.flatnonzero(labels == label)) for label in (REACTIVE, TUMORAL))
     n_patients = max(n_patients, 2)
     n_reactive = round(n_patients * len(reactive) / (len(reactive) + len(tumoral)))
-    n_reactive = min(max(n_reactive, 1), n_patients - 1, len(reactive) - 1)
+    n_reactive = min(max(n_reactive, 1), n_patients - 1)
     return np.concatenate([reactive[:n_reactive], tumoral[: n_patients - n_reactive]])
 
 

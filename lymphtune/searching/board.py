@@ -123,14 +123,13 @@ class Board:
 
     def _row(self, record: Record) -> dict[str, Any]:
         trial, curves = record.trial, record.curves
-        training = trial.configuration.training
         epoch = len(curves)
-        if curves and training is not None and training.checkpoint == "best":
+        if curves and trial.configuration.picks_epoch:
             epoch = int(np.argmin(record.log_losses)) + 1
         row: dict[str, Any] = {
             "trial": trial.hash, "kind": trial.configuration.kind, "status": record.status, "reason": record.reason,
             "epochs": len(curves), "title": trial.configuration.title, "number": trial.number,
-            "baseline": trial.baseline, "epoch": epoch, "best_epoch_picked": epoch != len(curves),
+            "baseline": trial.baseline, "epoch": epoch, "best_epoch_picked": trial.configuration.picks_epoch,
         }  # fmt: skip
         blank = dict.fromkeys([*METRICS, "balanced_accuracy_low", "balanced_accuracy_high", "repeats_sd"], np.nan)
         row |= blank | {"seconds": sum(curve["seconds"] for curve in curves)}

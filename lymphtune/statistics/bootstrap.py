@@ -1,14 +1,12 @@
-"""Bootstrap over patients: intervals of a fixed model, and the honest score of choosing among many.
+"""Bootstrap over patients: the interval of a fixed model's metric.
 
-Shapes: P patients, M models (trials), S resamples.
+Shapes: P patients, S resamples.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-
-from lymphtune.statistics.metrics import balanced_accuracy
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -44,30 +42,10 @@ def interval(
     Source: Efron and Tibshirani 1993, section 13.3.
     """
     drawn = metric(probabilities_P, labels_P, resample(labels_P, RESAMPLES, seed))
+    return spread(float(metric(probabilities_P, labels_P)), drawn)
+
+
+def spread(value: float, drawn: np.ndarray) -> Interval:
+    """Return the value with the central 95 % of what resamples gave."""
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(metric(probabilities_P, labels_P)), float(low), float(high))
-
-
-def honest_score(
-    oof_MP: np.ndarray,
-    labels_P: np.ndarray,
-    procedure: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    metric: Callable[..., np.ndarray] = balanced_accuracy,
-    seed: int = 0,
-) -> Interval:
-    """Return the score of a whole procedure, what it chooses included, on patients that chose nothing.
-
-    In every resample `procedure(oof_MP, counts_P)` chooses on the drawn patients alone and returns one
-    probability a patient [P]; the metric is taken over the patients not drawn.
-    Source: Tsamardinos, Greasidou and Borboudakis 2018, algorithm 3 (BBC-CV).
-    """
-    scores = []
-    for counts_P in resample(labels_P, RESAMPLES, seed):
-        left_out = counts_P == 0
-        if len(np.unique(labels_P[left_out])) == 2:
-            said_P = procedure(oof_MP, counts_P)
-            scores.append(float(metric(said_P[left_out], labels_P[left_out])))
-    if not scores:
-        raise ValueError("no resample leaves out patients of both classes; more patients are needed")
-    low, high = np.quantile(scores, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(np.mean(scores)), float(low), float(high))
+    return Interval(value, float(low), float(high))

@@ -69,7 +69,7 @@ def _train_networks(
         for r, k in fold_models(protocol.folds_RP)
         for seed in [[protocol.seed, r, k]]
     }
-    kept = _Kept(members, best=configuration.training is not None and configuration.training.checkpoint == "best")
+    kept = _Kept(members, best=configuration.picks_epoch)
     try:
         for epoch in range(1, protocol.epochs + 1):
             result = _epoch(epoch, members, protocol.folds_RP, kept.save)

@@ -1,0 +1,27 @@
+"""The plain mean of the members' probabilities: nothing to learn, nothing to overfit."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lymphtune.registry import combiners
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """No options."""
+
+
+@combiners.register("top", Config)
+class Top:
+    """Every member has the same say."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def fit(self, oof_MP: np.ndarray, labels_P: np.ndarray) -> "Top":
+        return self
+
+    def predict_proba(self, probabilities_MP: np.ndarray) -> np.ndarray:
+        """Return the mean over members [P]."""
+        return probabilities_MP.mean(axis=0)

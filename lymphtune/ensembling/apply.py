@@ -1,0 +1,38 @@
+"""A saved ensemble applied to new patients: predictions and a submission in a folder of their own."""
+
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from lymphtune import console
+from lymphtune.cohort import load_cohort
+from lymphtune.ensembling.build import write_predictions
+from lymphtune.ensembling.bundle import Ensemble
+from lymphtune.errors import InputError
+from lymphtune.files import whole_folder
+
+
+def predict_to(ensemble: Path, data: str, out: Path) -> str:
+    """Write predictions.parquet and submission.csv for every patient of `data`; return a line that says so.
+
+    Ages are counted to the day that the ensemble was trained with. Raises InputError where any patient, by id
+    or by picture, was trained on.
+    """
+    if out.exists():
+        raise InputError(f"{out}: is there already; name another folder with --out")
+    loaded = Ensemble.load(ensemble)
+    given = loaded.description["cohort"]
+    cohort = load_cohort(data, date.fromisoformat(given["reference_date"]))
+    if seen := loaded.seen(cohort):
+        shown = ", ".join(seen[:3])
+        raise InputError(
+            f"{data}: {len(seen)} of {len(cohort.patients)} patients stand in the cohort the ensemble was trained "
+            f"on, by id or by picture ({shown}{', ...' if len(seen) > 3 else ''}); leave them out"
+        )
+    if given["simulated"] != cohort.simulated:
+        console.say("One of the two cohorts is SIMULATED: these predictions say nothing about people.")
+    with whole_folder(out) as scratch:
+        said = write_predictions(scratch, cohort, np.arange(len(cohort.patients)), loaded)
+    tumoral = int((said.probability_P >= loaded.threshold).sum())
+    return f"{out}: {len(cohort.patients)} patients, {tumoral} called tumoral"

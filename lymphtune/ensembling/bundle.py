@@ -1,0 +1,115 @@
+"""The saved ensemble: a folder that predicts alone, without its run and without pickle.
+
+Shapes: P patients of a cohort, M member trials, F fold models of a trial.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lymphtune import console
+from lymphtune.cohort import Cohort
+from lymphtune.config import configuration, parse_part
+from lymphtune.ensembling.recipe import Recipe
+from lymphtune.errors import InputError
+from lymphtune.files import read_yaml
+from lymphtune.registry import combiners
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """probability_P: of being tumoral; spread_P: sd between all fold models; members_MP: each trial's mean."""
+
+    probability_P: np.ndarray
+    spread_P: np.ndarray
+    members_MP: np.ndarray
+
+
+class Ensemble:
+    """Member trials with all their fold models, the fitted combiner and the threshold."""
+
+    def __init__(self, path: Path, description: dict[str, Any], summary: str = "") -> None:
+        self.path, self.description, self.summary = path, description, summary
+        self.members: list[dict[str, Any]] = description["members"]
+        self.threshold = float(description["threshold"])
+        part = parse_part(combiners, description["recipe"]["combiner"], f"{path / 'ensemble.yaml'}: recipe.combiner")
+        recipe = Recipe(description["recipe"]["name"], "", part, "all", len(self.members))
+        # what a combiner has learnt follows from the out-of-fold table that is kept beside the weights
+        self.combiner = recipe.build().fit(*_oof(path, [member["trial"] for member in self.members]))
+
+    @classmethod
+    def load(cls, path: str | Path, summary: str = "") -> "Ensemble":
+        """Return a saved ensemble; raises InputError where the folder is not one, or was altered."""
+        path = Path(path)
+        if not (path / "ensemble.yaml").is_file():
+            raise InputError(f"{path}: no ensemble.yaml in it; expected a folder that `lymphtune ensemble` wrote")
+        given = read_yaml(path / "ensemble.yaml")
+        if not isinstance(given, dict) or given.get("format") != FORMAT:
+            found = given.get("format") if isinstance(given, dict) else None
+            raise InputError(f"{path / 'ensemble.yaml'}: format {found!r}; this version reads format {FORMAT}")
+        for name, expected in given["files"].items():
+            if not (path / name).is_file() or sha256(path / name) != expected:
+                raise InputError(f"{path / name}: missing or not the file that was saved; copy the folder again")
+        return cls(path, given, summary)
+
+    def predict_proba(self, cohort: Cohort) -> np.ndarray:
+        """Return the probability of tumoral [P] of every patient of a cohort, as all fold models see it.
+
+        For patients the ensemble was trained on this is no out-of-fold number: never score it.
+        """
+        return self.predict(cohort, np.arange(len(cohort.patients))).probability_P
+
+    def predict(self, cohort: Cohort, rows: np.ndarray) -> Prediction:
+        """Return the prediction for the patients in `rows` of the cohort."""
+        if len(rows) == 0:
+            return Prediction(np.zeros(0), np.zeros(0), np.zeros((len(self.members), 0)))
+        fold_models = []
+        files = sum(len(member["weights"]) for member in self.members)
+        with console.bar("predicting", files) as bar:
+            for member in self.members:
+                fold_models.append(self._fold_models(member, cohort, rows, bar))
+        members_MP = np.array([said_FP.mean(axis=0) for said_FP in fold_models])
+        spread_P = np.concatenate(fold_models).std(axis=0)
+        return Prediction(self.combiner.predict_proba(members_MP), spread_P, members_MP)
+
+    def _fold_models(self, member: dict[str, Any], cohort: Cohort, rows: np.ndarray, bar: console.Bar) -> np.ndarray:
+        from lymphtune.training.loading import predict_with
+
+        chosen = configuration(member["configuration"], str(self.path / "ensemble.yaml"))
+        said = []
+        for name in member["weights"]:
+            said.append(predict_with(self.path / name, chosen, cohort, rows))
+            bar.advance()
+        return np.array(said)
+
+    def seen(self, cohort: Cohort) -> list[str]:
+        """Return the ids of patients that stood in the training cohort, by id or by any of their pictures."""
+        known = set((self.path / "trained_on.txt").read_text(encoding="utf-8").split())
+        found = []
+        for row, patient in enumerate(cohort.ids):
+            cells = cohort.picture_digests[cohort.starts[row] : cohort.starts[row + 1]]
+            if {hashed(patient), *(digest[:16] for digest in cells)} & known:
+                found.append(patient)
+        return found
+
+
+def _oof(path: Path, trials: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    from lymphtune.runs import read_table
+
+    table = read_table(path / "oof.parquet")
+    return table[trials].to_numpy().T, table["label"].to_numpy()
+
+
+def hashed(patient: str) -> str:
+    """Return 16 hexadecimal digits of an id; ids themselves are not written into the folder's list."""
+    return hashlib.sha256(b"patient\x1f" + patient.encode()).hexdigest()[:16]
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
