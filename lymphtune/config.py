@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import (
     BaseModel,
@@ -36,7 +36,8 @@ class Part:
 def _parse_part(family: Family, value: Any) -> Part:
     if isinstance(value, Part):
         return value
-    word, options = (value, {}) if isinstance(value, str) else (None, None)
+    word: Any = value
+    options: Any = {}
     if isinstance(value, dict) and len(value) == 1:
         word, options = next(iter(value.items()))
         options = {} if options is None else options
@@ -48,7 +49,7 @@ def _parse_part(family: Family, value: Any) -> Part:
     except KeyError:
         _refuse(f" has no '{word}'; there are {', '.join(family.words())}")
     except ValidationError as error:
-        _refuse(f".{word}{_mishap(error.errors()[0], sorted(member.options.__dataclass_fields__))}")
+        _refuse(f".{word}{_mishap(error.errors()[0], sorted(field.name for field in fields(member.options)))}")
 
 
 def parse_part(family: Family, value: Any, where: str) -> Part:
@@ -59,7 +60,7 @@ def parse_part(family: Family, value: Any, where: str) -> Part:
         raise InputError(f"{where}{error.message()}") from error
 
 
-def _refuse(text: str) -> Any:
+def _refuse(text: str) -> NoReturn:
     raise PydanticCustomError("part", "{text}", {"text": text})
 
 
@@ -151,12 +152,13 @@ class Configuration(Section):
 
     @property
     def title(self) -> str:
-        """Return a few words a person recognises it by: `resnet-32 concat prediction_mean 112 px`."""
-        if self.model is None:
+        """Return a few words a person recognises it by: `resnet-32 concat prediction_mean 112`."""
+        if self.clinical is not None:
             return f"clinical {self.clinical.word}"
+        assert self.model is not None
         filters = getattr(self.model.encoder.options, "filters", None)
         encoder = f"{self.model.encoder.word}-{filters}" if filters else self.model.encoder.word
-        return f"{encoder} {self.model.fusion.word} {self.model.aggregator.word} {self.data.crop_px} px"
+        return f"{encoder} {self.model.fusion.word} {self.model.aggregator.word} {self.data.crop_px}"
 
     def as_yaml(self) -> dict[str, Any]:
         """Return plain mappings, every default written out; `configuration` of it gives an equal one."""

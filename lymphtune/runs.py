@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lymphtune.config import Configuration, configuration
@@ -50,17 +49,6 @@ class Run:
     def configuration(self, trial: str) -> Configuration:
         path = self.trial(trial) / "config.yaml"
         return configuration(read_yaml(path)["configuration"], str(path))
-
-    def oof_MP(self, trials: list[str], epochs: list[int], patients: list[str]) -> np.ndarray:
-        """Return each trial's out-of-fold probability of each patient at its epoch, mean over repeats.
-
-        NaN for patients never held out.
-        """
-        rows = []
-        for trial, epoch in zip(trials, epochs, strict=True):
-            table = read_table(self.trial(trial) / "oof.parquet", filters=[("epoch", "==", epoch)])
-            rows.append(table.groupby("patient", observed=True)["probability"].mean().reindex(patients))
-        return np.array(rows, dtype=np.float64)
 
 
 def read_table(path: Path, filters: list[tuple[str, str, Any]] | None = None) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from lymphtune.cohort import Cohort, load_cohort
+from lymphtune.runs import Run
 
 TINY_LABELS = (0, 1, 1, 0, 1, -1, 0, 1, 0, 1, -1, 0, 1, 0, -1)  # P1 to P15
 TINY_DATES = ("3/27/1961", "16-09-1934", "12/1/1939")  # both formats
@@ -64,3 +65,21 @@ def tiny_cohort_folder(_tiny_cohort_files: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny_cohort(_tiny_cohort_files: Path) -> Cohort:
     return load_cohort(_tiny_cohort_files)
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One real local Ray for all tests that search; it takes seconds to start."""
+    from lymphtune.searching.on_ray import ray_cluster
+
+    with ray_cluster(None):
+        yield
+
+
+@pytest.fixture(scope="session")
+def searched(_tiny_cohort_files: Path, tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Run:
+    """A finished run of the tiny space on the tiny cohort; not to be changed."""
+    import lymphtune
+
+    runs = tmp_path_factory.mktemp("runs")
+    return lymphtune.search("tiny", _tiny_cohort_files, runs=runs, name="searched", epochs=4, grace=2, reduction=2)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lymphtune.cli.options import DATA, a_date, add_command
+from lymphtune.cli.options import a_date, add_command
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -19,7 +19,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = add_command(
         commands, "pack", "make one Parquet file of a cohort, pictures included", "lymphtune pack DIR cohort.parquet"
     )
-    parser.add_argument("data", metavar="DATA", help=DATA)
+    parser.add_argument("data", type=Path, metavar="DATA", help="folder in the study's layout")
     parser.add_argument("out", type=Path, metavar="OUT", help=".parquet file to write")
     parser.add_argument("--reference-date", type=a_date, metavar="YYYY-MM-DD", help="ages are counted to (2020-01-01)")
     parser.set_defaults(call=pack)

@@ -87,15 +87,16 @@ class Ensemble:
             bar.advance()
         return np.array(said)
 
-    def seen(self, cohort: Cohort) -> list[str]:
-        """Return the ids of patients that stood in the training cohort, by id or by any of their pictures."""
+    def seen(self, cohort: Cohort) -> tuple[list[str], list[str]]:
+        """Return the patients of whom any picture was trained on, and those who share no more than an id."""
         known = set((self.path / "trained_on.txt").read_text(encoding="utf-8").split())
-        found = []
-        for row, patient in enumerate(cohort.ids):
-            cells = cohort.picture_digests[cohort.starts[row] : cohort.starts[row + 1]]
-            if {hashed(patient), *(digest[:16] for digest in cells)} & known:
-                found.append(patient)
-        return found
+        by_picture, by_id = [], []
+        for patient, low, high in zip(cohort.ids, cohort.starts, cohort.starts[1:], strict=False):
+            if known & {digest[:16] for digest in cohort.picture_digests[low:high]}:
+                by_picture.append(patient)
+            elif hashed(patient) in known:
+                by_id.append(patient)
+        return by_picture, by_id
 
 
 def _oof(path: Path, trials: list[str]) -> tuple[np.ndarray, np.ndarray]:

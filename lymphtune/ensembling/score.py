@@ -30,9 +30,7 @@ def score(candidates: Candidates, baselines: Candidates, recipe: Recipe, said_P:
     best = baselines.choose(1)[0]
     naive = {"ensemble": _metrics(said_P, labels_P)}
     for row in candidates.choose(recipe.trials):
-        naive[str(candidates.table["trial"].iloc[candidates.trial_C[row]])] = _metrics(
-            candidates.oof_CP[row], labels_P
-        )
+        naive[str(candidates.table["trial"].iloc[candidates.trial_C[row]])] = _metrics(candidates.oof_CP[row], labels_P)
     naive["baseline"] = _metrics(baselines.oof_CP[best], labels_P)
 
     def ensemble(counts_P: np.ndarray) -> np.ndarray:
@@ -64,12 +62,12 @@ def _metrics(probabilities_P: np.ndarray, labels_P: np.ndarray) -> dict[str, Int
 
 def summary(scores: Scores, titles: dict[str, str], simulated: bool) -> str:
     """Return the scores as lines of at most 80 columns; `titles` name the rows of `naive`."""
-    lines = [f"{'out-of-fold, flattered by choosing':36} {'BA (95 %)':17} recall spec  AUC"]
+    lines = [f"{'out-of-fold, flattered by choosing':43} {'BA (95 %)':17} rec. spec. AUC"]
     for name, metrics in scores.naive.items():
         ba = metrics["balanced_accuracy"]
         lines.append(
-            f"  {titles[name][:34]:34} {ba.value:.3f} ({ba.low:.2f}-{ba.high:.2f}) "
-            f"{metrics['recall'].value:.3f}  {metrics['specificity'].value:.3f} {metrics['auc'].value:.3f}"
+            f"{titles[name][:43]:43} {ba.value:.3f} ({ba.low:.2f}-{ba.high:.2f}) "
+            f"{metrics['recall'].value:.2f} {metrics['specificity'].value:.2f}  {metrics['auc'].value:.3f}"
         )
     ensemble = scores.naive["ensemble"]
     intervals = ", ".join(f"{m} {ensemble[m].low:.2f}-{ensemble[m].high:.2f}" for m in ("recall", "specificity", "auc"))

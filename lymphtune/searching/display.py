@@ -97,7 +97,7 @@ def _ended(row: dict[str, Any], done: int, total: int) -> str:
 
 def leaderboard_text(table: pd.DataFrame) -> str:
     """Return the best trials and all baselines as lines of at most 80 columns."""
-    lines = [f"{'':3} {'trial':6}  {'model':33} {'BA (95 %)':17} {'AUC':5} {'loss':5} ep"]
+    lines = [f"{'':2} {'trial':6} {'model':36} {'BA (95 %)':17} {'AUC':5} {'loss':5} ep"]
     rank = 0
     for row in table.itertuples():
         rank += not row.baseline and row.status != "failed"
@@ -106,11 +106,11 @@ def leaderboard_text(table: pd.DataFrame) -> str:
         bounds = f"{row.balanced_accuracy:.3f} ({row.balanced_accuracy_low:.2f}-{row.balanced_accuracy_high:.2f})"
         place, mark = ("", " (baseline)") if row.baseline else (str(rank), "")
         lines.append(
-            f"{place:>3} {row.trial[:6]}  {(row.title + mark)[:33]:33} {bounds:17} "
+            f"{place:>2} {row.trial[:6]} {(row.title + mark)[:36]:36} {bounds:17} "
             f"{row.auc:.3f} {row.log_loss:.3f} {row.epochs:2}{'*' if row.best_epoch_picked else ''}"
         )
     for row in table[table["status"] == "failed"].itertuples():
-        lines.append(f"  - {row.trial[:6]}  {row.title[:33]:33} failed: {row.reason}"[:160])
+        lines.append(f"   {row.trial[:6]} {row.title[:36]:36} failed: {row.reason}")
     counts = table[~table["baseline"]]["status"].value_counts()
     lines.append("trials: " + ", ".join(f"{counts.get(s, 0)} {s}" for s in ("done", "stopped", "failed")))
     if table["best_epoch_picked"].any():

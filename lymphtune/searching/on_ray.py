@@ -1,5 +1,6 @@
 """Trials on Ray Tune: a scheduler and a callback that only pass on what the board decides."""
 
+import logging
 import os
 import shutil
 import signal
@@ -46,11 +47,11 @@ def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
             ray.init(
                 address="local", num_cpus=local_cpus(), include_dashboard=False, log_to_driver=False,
-                logging_level="ERROR", object_store_memory=LOCAL_STORE_BYTES, _temp_dir=scratch,
+                logging_level=logging.ERROR, object_store_memory=LOCAL_STORE_BYTES, _temp_dir=scratch,
             )  # fmt: skip
         else:
             try:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise InputError(f"address {address}: no Ray cluster answers there ({error})") from error
         yield ray.cluster_resources()
@@ -114,8 +115,8 @@ def survive_out_of_memory() -> None:
     from ray.tune.execution import tune_controller
 
     for module in (actor_manager, tune_controller):
-        if module.RayActorError is RayActorError:
-            module.RayActorError = (RayActorError, OutOfMemoryError)
+        if vars(module)["RayActorError"] is RayActorError:
+            vars(module)["RayActorError"] = (RayActorError, OutOfMemoryError)
 
 
 def run_trials(board: Board, shared: Shared, slots: int, gpus: float, show: Callable[[Board], None]) -> bool:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -61,26 +61,29 @@ def _run(cohort: Cohort, plan: Plan, data: str | Path | None, started: float) ->
         folds_table(cohort, plan.folds_RP).to_parquet(scratch, index=False)
     console.say(_opening(run, cohort, plan))
     board, display = Board(run, cohort, plan), Display()
+    status, slots = "failed", 1
     try:
-        complete, slots = _train(board, cohort, plan, display)
+        status, slots = _train(board, cohort, plan, display)
+    except KeyboardInterrupt:
+        status = "interrupted"
     finally:
-        display.close()
         board.close("interrupted")
-    seconds = time.monotonic() - started
-    busy = board.trained_s / (seconds * slots)
-    ending = {"status": "done" if complete else "interrupted", "seconds": round(seconds, 1), "busy": round(busy, 3)}
-    _write_description(run, description | ending)
-    display(board)
-    display.close()
-    print(leaderboard_text(board.leaderboard()))
+        display(board)
+        display.close()
+        seconds = time.monotonic() - started
+        busy = board.trained_s / (seconds * slots)
+        ending = {"status": status, "seconds": round(seconds, 1), "busy": round(busy, 3)}
+        _write_description(run, description | ending)
+    if board.settled:
+        print(leaderboard_text(board.leaderboard()))
     console.say(_closing(run, cohort, busy, slots, seconds))
-    if not complete:
+    if status == "interrupted":
         raise KeyboardInterrupt
     return run
 
 
-def _train(board: Board, cohort: Cohort, plan: Plan, show: Callable[[Board], None]) -> tuple[bool, int]:
-    """Train baselines (while Ray starts) and trials; return whether all of it was done, and the worker slots."""
+def _train(board: Board, cohort: Cohort, plan: Plan, show: Callable[[Board], None]) -> tuple[str, int]:
+    """Train baselines (while Ray starts) and trials; return how it ended, and the worker slots."""
     with ThreadPoolExecutor(1) as beside:
         baselines = beside.submit(_train_baselines, board, cohort, plan)
         from lymphtune.searching.on_ray import ray_cluster, run_trials
@@ -93,7 +96,7 @@ def _train(board: Board, cohort: Cohort, plan: Plan, show: Callable[[Board], Non
             if plan.settings.address is not None:  # other hosts cannot map this one's cache
                 cohort = replace(cohort, pictures_CSS3=np.asarray(cohort.pictures_CSS3))
             shared = Shared(cohort, plan, board.run.path, "cuda" if gpus else "cpu")
-            return run_trials(board, shared, slots, gpus, show), slots
+            return "done" if run_trials(board, shared, slots, gpus, show) else "interrupted", slots
 
 
 def _train_baselines(board: Board, cohort: Cohort, plan: Plan) -> None:
@@ -136,7 +139,7 @@ def _describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path | None) -> 
     settings = plan.settings
     return {
         "name": run.name,
-        "created": datetime.now(timezone.utc).isoformat(),
+        "created": datetime.now(UTC).isoformat(),
         "status": "running",
         "command": shlex.join(["lymphtune", *sys.argv[1:]]) if sys.argv[0].endswith("lymphtune") else "Python",
         "cohort": {

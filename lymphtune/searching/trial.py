@@ -1,4 +1,4 @@
-"""A trial on a Ray worker: the training generator, its reports, and weights at every epoch that may turn out its last."""
+"""A trial on a Ray worker: the training generator, its reports, and weights at every epoch that may be its last."""
 
 from contextlib import closing
 from dataclasses import dataclass

@@ -1,15 +1,18 @@
 """An exponential moving average of a network's weights: what is evaluated and kept, steadier than any one step."""
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
+Network = TypeVar("Network", bound=nn.Module)
 
-class MovingAverage:
+
+class MovingAverage(Generic[Network]):
     """A copy of `live` that follows it; early steps are forgotten faster, so a short training is not held back."""
 
-    def __init__(self, live: nn.Module, decay: float) -> None:
+    def __init__(self, live: Network, decay: float) -> None:
         self.model = copy.deepcopy(live).eval().requires_grad_(False)
         self.decay, self.steps = decay, 0
         pairs = list(zip(self.model.state_dict().values(), live.state_dict().values(), strict=True))

@@ -28,9 +28,9 @@ class Batch:
 
 
 def attributes(cohort: Cohort) -> np.ndarray:
-    """Return [P, 2] float32: age in years and the natural logarithm of the lymphocyte count in 10^9/L."""
+    """Return [P, 2] float64: age in years and the natural logarithm of the lymphocyte count in 10^9/L."""
     table = cohort.patients
-    return np.column_stack([table["age_years"], np.log(table["lymphocytes_g_per_l"])]).astype(np.float32)
+    return np.column_stack([table["age_years"], np.log(table["lymphocytes_g_per_l"])]).astype(np.float64)
 
 
 class Bags:
@@ -40,7 +40,7 @@ class Bags:
         self.data, self.device = data, device
         self.starts = cohort.starts
         self.labels_P = cohort.labels.astype(np.float32)
-        self.attributes_PA = torch.from_numpy(attributes(cohort))
+        self.attributes_PA = torch.from_numpy(attributes(cohort)).float()
         low = (cohort.pictures_CSS3.shape[1] - data.crop_px) // 2
         self.crops_CSS3 = cohort.pictures_CSS3[:, low : low + data.crop_px, low : low + data.crop_px]
 

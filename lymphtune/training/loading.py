@@ -1,6 +1,8 @@
 """Fold models read back from their weights files, and what they say of patients."""
 
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import skops.io
@@ -8,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from sklearn.pipeline import Pipeline
+from skops.io.exceptions import UntrustedTypesFoundException
 
 from lymphtune.cohort.cohort import Cohort
 from lymphtune.config import Configuration
@@ -15,6 +18,13 @@ from lymphtune.errors import InputError
 from lymphtune.models.bag_classifier import BagClassifier
 from lymphtune.training.batches import Bags, attributes
 from lymphtune.training.network import predict
+
+KNOWN_TYPES = [  # of scikit-learn's, beyond those that skops knows as harmless
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.model_selection._split.StratifiedKFold",
+    "sklearn.tree._tree.Tree",
+]
 
 
 def predict_with(path: Path, configuration: Configuration, cohort: Cohort, rows: np.ndarray) -> np.ndarray:
@@ -25,7 +35,7 @@ def predict_with(path: Path, configuration: Configuration, cohort: Cohort, rows:
     if configuration.kind == "clinical":
         return load_pipeline(path).predict_proba(attributes(cohort)[rows])[:, 1]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_network(path, configuration).to(device, memory_format=torch.channels_last)
+    model = load_network(path, configuration).to(device).to(memory_format=torch.channels_last)
     return predict(model, Bags(cohort, configuration.data, device), rows, torch.float32)
 
 
@@ -42,6 +52,18 @@ def load_network(path: Path, configuration: Configuration) -> BagClassifier:
 def load_pipeline(path: Path) -> Pipeline:
     """Return the clinical pipeline; nothing but scikit-learn's own types is built from the file."""
     try:
-        return skops.io.load(path, trusted=None)
-    except (skops.io.exceptions.UntrustedTypesFoundException, ValueError, OSError, KeyError) as error:
+        pipeline = skops.io.load(path, trusted=KNOWN_TYPES)
+    except (UntrustedTypesFoundException, BadZipFile, ValueError, OSError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a clinical model ({str(error).splitlines()[0]})") from error
+    if not isinstance(pipeline, Pipeline):
+        raise InputError(f"{path}: not a clinical model (holds {type(pipeline).__name__})")
+    for tree in getattr(pipeline[-1], "estimators_", []):
+        _check_tree(tree.tree_, path)
+    return pipeline
+
+
+def _check_tree(tree: Any, path: Path) -> None:
+    """Refuse a tree that points outside itself: scikit-learn follows it without looking."""
+    children = np.concatenate([tree.children_left, tree.children_right])
+    if children.min() < -1 or children.max() >= tree.node_count or tree.feature.max() >= tree.n_features:
+        raise InputError(f"{path}: not a clinical model (a tree points outside itself)")

@@ -46,7 +46,7 @@ class NetworkMember:
         torch.manual_seed(self._draw(0))
         self.live = BagClassifier(configuration)
         self.live.standardise_by(bags.attributes_PA[rows])
-        self.live = self.live.to(bags.device, memory_format=torch.channels_last)
+        self.live = self.live.to(bags.device).to(memory_format=torch.channels_last)
         self.average = MovingAverage(self.live, self.plan.moving_average)
         self.optimiser = _optimiser(self.live, self.plan)
         steps = math.ceil(len(rows) / self.plan.patients_per_step)

@@ -1,0 +1,33 @@
+# make demo: environment and the main job on the simulated cohort; make test: the suite
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo test test-all lint bench clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(READY)
+	$(BIN)/lymphtune search --space mixed --data simulated --trials 6 --epochs 10 --folds 4
+	$(BIN)/lymphtune ensemble --top 3
+
+test: $(READY) lint
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: $(READY) lint
+	$(BIN)/python -m pytest -q
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python benchmarks/reference_loop.py
+	$(BIN)/python benchmarks/shared_memory.py
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,120 @@
+"""What a search would cost, from a step that is really taken: time, memory, disk."""
+
+import itertools
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lymphtune import console
+from lymphtune.cohort import Cohort
+from lymphtune.searching.plan import Plan, Settings, Trial, concurrency, local_cpus
+from lymphtune.searching.search import prepare
+
+MEASURED = 4  # configurations that are tried out; the others are taken to cost their mean
+START_S = 12.0  # Ray and the first workers
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one trial that is not stopped early."""
+
+    seconds: float
+    weights_bytes: int
+    memory_bytes: int
+
+
+def dry_run(space: str, data: str | Path | None, settings: Settings) -> str:
+    """Return what the search would do and take; trains two steps of a few configurations, writes no run."""
+    cohort, plan = prepare(space, data, settings)
+    networks = [trial for trial in plan.trials if trial.configuration.kind == "network"]
+    different = list({trial.configuration.title: trial for trial in networks}.values())
+    costs = [measure(cohort, plan, trial) for trial in different[:MEASURED]]
+    slots, gpus = concurrency(settings, local_cpus(), _gpus())
+    members = len(networks) * int(plan.folds_RP.max() + 1) * len(plan.folds_RP)
+    lines = [
+        f"space {plan.space.name}: {len(plan.trials)} trials x {int(plan.folds_RP.max()) + 1} folds x "
+        f"{len(plan.folds_RP)} seeds = {members} networks, at most {plan.epochs} epochs each, "
+        f"and {len(plan.baselines)} clinical baselines",
+        f"cohort {cohort.name}{' (SIMULATED)' if cohort.simulated else ''}: {len(cohort.labelled)} labelled patients, "
+        f"{len(cohort.to_predict)} to predict, {len(cohort.pictures_CSS3)} pictures",
+        f"{slots} trials at once, each with {settings.cpus_per_trial} CPUs and {gpus:g} GPUs; "
+        f"stops at epochs {plan.rungs() or 'none'}",
+        *[f"  {trial.hash[:6]} {trial.configuration.title}" for trial in plan.trials[:5]],
+    ]
+    if len(plan.trials) > 5:
+        lines.append(f"  ... and {len(plan.trials) - 5} more: lymphtune spaces {space} --sample N")
+    if costs:
+        lines += _bill(plan, costs, len(networks), slots, cohort.pictures_CSS3.nbytes)
+    return "\n".join(lines)
+
+
+def _bill(plan: Plan, costs: list[Cost], n_networks: int, slots: int, pictures_bytes: int) -> list[str]:
+    seconds = float(np.mean([cost.seconds for cost in costs])) * n_networks / slots
+    weights = float(np.mean([cost.weights_bytes for cost in costs]))
+    memory = max(cost.memory_bytes for cost in costs) * slots
+    kept = min(plan.settings.keep_weights, n_networks) + slots * (len(plan.rungs()) + 1)
+    measured = f"two steps of {len(costs)} of them measured"
+    return [
+        f"time: {console.duration(START_S + seconds * share_trained(plan))} with early stopping, "
+        f"at most {console.duration(START_S + seconds)} ({measured})",
+        f"memory: about {console.size(memory)} for {slots} trials, pictures mapped once: "
+        f"{console.size(pictures_bytes)}",
+        f"disk: about {console.size(weights * kept)} of weights; pictures cached: {console.size(pictures_bytes)}",
+    ]
+
+
+def share_trained(plan: Plan) -> float:
+    """Return the share of all epochs that is left if one trial in `reduction` goes on at every rung."""
+    edges = [0, *plan.rungs(), plan.epochs]
+    stretches = enumerate(itertools.pairwise(edges))
+    return sum((high - low) / plan.settings.reduction**i for i, (low, high) in stretches) / plan.epochs
+
+
+def measure(cohort: Cohort, plan: Plan, trial: Trial) -> Cost:
+    """Return the cost of a trial from two real steps and one real evaluation on this machine's one device."""
+    import torch
+
+    from lymphtune.training.batches import Bags
+    from lymphtune.training.network import NetworkMember
+
+    assert trial.configuration.training is not None
+    torch.set_num_threads(plan.settings.cpus_per_trial)
+    device = torch.device("cuda" if _gpus() else "cpu")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    bags = Bags(cohort, trial.configuration.data, device)
+    per_step = trial.configuration.training.patients_per_step
+    rows = _both_classes(cohort, 2 * per_step)
+    member = NetworkMember(trial.configuration, bags, rows, trial.epochs, [trial.seed, 0, 0])
+    member.train_epoch(1)  # warms up
+    training_s = _timed(lambda: member.train_epoch(2)) / len(rows)
+    cells = cohort.patients["n_cells"].to_numpy()
+    evaluation_s = _timed(lambda: member.predict(rows)) / cells[rows].sum()
+    folds, repeats = int(plan.folds_RP.max()) + 1, len(plan.folds_RP)
+    judged = plan.folds_RP[0] >= 0
+    trained = len(cohort.labelled) * folds - judged.sum()
+    epoch_s = repeats * (trained * training_s + cells[judged].sum() * evaluation_s)
+    weights = sum(value.nbytes for value in member.state().values()) * folds * repeats
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    return Cost(epoch_s * trial.epochs, weights, grown + 5 * weights)  # weights, gradient, two moments, average
+
+
+def _both_classes(cohort: Cohort, count: int) -> np.ndarray:
+    """Return rows of labelled patients, both classes among them."""
+    by_class = [np.flatnonzero(cohort.labels == label)[: max(count // 2, 1)] for label in (0, 1)]
+    return np.concatenate(by_class)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()

@@ -1,0 +1,205 @@
+"""A search on a real local Ray: what it leaves on disk, the same twice, and what goes wrong in it."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import lymphtune
+from lymphtune.cohort import load_cohort
+from lymphtune.errors import InputError
+from lymphtune.runs import Run, find_run, read_table
+from lymphtune.searching import trial as trial_module
+from lymphtune.searching.estimate import dry_run, share_trained
+from lymphtune.searching.plan import Settings, concurrency
+from lymphtune.searching.search import prepare
+from lymphtune.training.lockstep import Diverged
+
+OOF = ["trial", "repeat", "fold", "epoch", "patient", "label", "probability"]
+LEADERBOARD = [
+    "trial", "kind", "status", "reason", "epochs", "balanced_accuracy", "balanced_accuracy_low",
+    "balanced_accuracy_high", "recall", "specificity", "auc", "log_loss", "seconds",
+]  # fmt: skip
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Path:
+    """One small network, always the same."""
+    path = tmp_path / "one.yaml"
+    configuration = {
+        "model": {"encoder": {"vanilla": {"pooling": "average"}}, "fusion": "concat"},
+        "data": {"crop_px": 32, "bag_size": 2},
+        "training": {"precision": "float32"},
+    }
+    path.write_text(yaml.safe_dump({"suggested": {"trials": 2, "epochs": 2, "folds": 3}, "configuration": configuration}))
+    return path
+
+
+def test_a_run_holds_what_the_documentation_says(searched: Run) -> None:
+    given = searched.description
+    assert given["status"] == "done" and given["cohort"]["name"] == "tiny" and not given["cohort"]["simulated"]
+    assert 0 < given["busy"] <= 1
+    table = searched.leaderboard
+    assert set(LEADERBOARD) <= set(table.columns)
+    assert (table["kind"] == "clinical").sum() == 4
+    assert list(read_table(searched.path / "folds.parquet").columns) == ["patient", "repeat", "fold"]
+    for row in table.itertuples():
+        folder = searched.trial(row.trial)
+        oof = read_table(folder / "oof.parquet")
+        assert list(oof.columns) == OOF
+        assert oof["epoch"].max() == row.epochs == len(read_table(folder / "curves.parquet"))
+        assert oof["probability"].between(0, 1).all()
+        assert searched.configuration(row.trial).kind == row.kind
+        assert len(list((folder / "weights").iterdir())) == 3
+        assert not list(folder.glob("weights-*"))
+    assert not list(searched.path.rglob(".*"))
+
+
+def test_each_labelled_patient_is_judged_once_an_epoch_and_no_other_ever(searched: Run) -> None:
+    cohort = load_cohort(searched.description["cohort"]["data"])
+    labelled = {cohort.ids[row] for row in cohort.labelled}
+    for trial in searched.leaderboard["trial"]:
+        oof = read_table(searched.trial(trial) / "oof.parquet")
+        for _, epoch in oof.groupby("epoch"):
+            assert sorted(epoch["patient"]) == sorted(labelled)
+
+
+def test_stopped_trials_are_cut_at_the_rung_that_stopped_them(searched: Run) -> None:
+    table = searched.leaderboard
+    stopped = table[table["status"] == "stopped"]
+    assert len(stopped) >= 1
+    assert (stopped["epochs"] == 2).all()
+    assert stopped["reason"].str.contains("at epoch 2").all()
+    assert (table[(table["status"] == "done") & (table["kind"] == "network")]["epochs"] == 4).all()
+
+
+def test_the_same_seed_gives_the_same_leaderboard(searched: Run, tmp_path: Path) -> None:
+    again = lymphtune.search(
+        "tiny", searched.description["cohort"]["data"], runs=tmp_path, epochs=4, grace=2, reduction=2,
+        max_concurrent=1,
+    )  # fmt: skip
+    pd.testing.assert_frame_equal(
+        searched.leaderboard.drop(columns="seconds"), again.leaderboard.drop(columns="seconds")
+    )
+
+
+def test_repeats_are_trained_from_seeds_of_their_own(
+    space: Path, tiny_cohort_folder: Path, tmp_path: Path, ray_session: None
+) -> None:
+    run = lymphtune.search(str(space), tiny_cohort_folder, runs=tmp_path / "runs", repeats=2, trials=1)
+    trial = run.leaderboard.query("kind == 'network'").iloc[0]
+    oof = read_table(run.trial(trial.trial) / "oof.parquet")
+    first, second = (oof[oof["repeat"] == repeat].set_index(["epoch", "patient"]) for repeat in (0, 1))
+    assert (first["fold"] == second["fold"]).all()
+    assert not np.allclose(first["probability"], second["probability"])
+    assert trial.repeats_sd >= 0
+    assert len(list((run.trial(trial.trial) / "weights").iterdir())) == 6
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Diverged("loss is nan in epoch 1"), "diverged: loss is nan in epoch 1"),
+        (MemoryError("2 GB wanted"), "out of memory: 2 GB wanted"),
+        (ZeroDivisionError("a bug"), "a bug"),
+    ],
+)
+def test_a_trial_that_fails_fails_alone_and_by_name(
+    error: Exception, reason: str, space: Path, tiny_cohort_folder: Path, tmp_path: Path, ray_session: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(trial_module, "Shared", _sabotaged(error))
+    run = lymphtune.search(str(space), tiny_cohort_folder, runs=tmp_path / "runs", trials=3)
+    table = run.leaderboard.query("kind == 'network'").set_index("number")
+    assert table["status"].to_dict() == {0: "done", 1: "failed", 2: "done"}
+    assert reason in table.loc[1, "reason"]
+    assert list(run.leaderboard["status"])[-1] == "failed"
+
+
+def _sabotaged(error: Exception) -> type:
+    class Sabotaged(trial_module.Shared):
+        def train(self, number: int):  # type: ignore[no-untyped-def]
+            if number == 1:
+                raise error
+            return super().train(number)
+
+    return Sabotaged
+
+
+def test_only_the_best_weights_are_kept(
+    space: Path, tiny_cohort_folder: Path, tmp_path: Path, ray_session: None
+) -> None:
+    run = lymphtune.search(str(space), tiny_cohort_folder, runs=tmp_path / "runs", trials=3, keep_weights=1)
+    networks = run.leaderboard.query("kind == 'network'")
+    kept = [(run.trial(trial) / "weights").exists() for trial in networks["trial"]]
+    assert kept == [True, False, False]
+
+
+def test_a_clinical_space_needs_no_network(tiny_cohort_folder: Path, tmp_path: Path, ray_session: None) -> None:
+    run = lymphtune.search("clinical", tiny_cohort_folder, runs=tmp_path / "runs", trials=3, folds=2)
+    assert set(run.leaderboard["kind"]) == {"clinical"}
+    assert (~run.leaderboard["baseline"]).sum() == 3
+
+
+def test_one_hold_out_says_what_it_is_worth(
+    space: Path, tiny_cohort_folder: Path, tmp_path: Path, ray_session: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = lymphtune.search(str(space), tiny_cohort_folder, runs=tmp_path / "runs", trials=1, folds=1)
+    assert "mostly luck" in capsys.readouterr().err
+    oof = read_table(run.trial(run.leaderboard["trial"].iloc[0]) / "oof.parquet")
+    assert oof["patient"].nunique() == 3  # a quarter of 12
+
+
+def test_a_dry_run_says_what_it_would_cost_and_writes_no_run(space: Path, tiny_cohort_folder: Path) -> None:
+    said = dry_run(str(space), tiny_cohort_folder, Settings(trials=3, repeats=2))
+    assert "3 trials x 3 folds x 2 seeds = 18 networks" in said
+    for word in ("time: ", "memory: ", "disk: ", "4 clinical baselines"):
+        assert word in said
+    assert not Path("runs").exists()
+
+
+def test_the_share_trained_counts_every_rung(tiny_cohort_folder: Path) -> None:
+    _, plan = prepare("tiny", tiny_cohort_folder, Settings(epochs=12))
+    assert plan.rungs() == [3, 9]
+    assert share_trained(plan) == pytest.approx((3 + 6 / 3 + 3 / 9) / 12)
+
+
+def test_a_run_of_the_same_name_is_refused(searched: Run, space: Path) -> None:
+    with pytest.raises(InputError, match="a run of that name is there already"):
+        lymphtune.search(str(space), searched.description["cohort"]["data"], runs=searched.path.parent, name="searched")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"trials": 0}, "trials: 0; expected 1 or more"),
+        ({"epochs": -1}, "epochs: -1"),
+        ({"seed": -1}, "seed: -1; expected 0 or more"),
+        ({"gpus_per_trial": -0.5}, "gpus_per_trial"),
+        ({"name": "a/b"}, "expected a plain folder name"),
+        ({"name": ".."}, "expected a plain folder name"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(wrong: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Settings(**wrong)
+
+
+def test_concurrency_follows_cpus_and_gpu_fractions() -> None:
+    assert concurrency(Settings(), 4, 0) == (4, 0.0)
+    assert concurrency(Settings(cpus_per_trial=2), 5, 0) == (2, 0.0)
+    assert concurrency(Settings(gpus_per_trial=0.5), 16, 2) == (4, 0.5)
+    assert concurrency(Settings(), 16, 2) == (2, 1.0)
+    assert concurrency(Settings(max_concurrent=3), 16, 0) == (3, 0.0)
+    with pytest.raises(InputError, match="there are 0 GPUs"):
+        concurrency(Settings(gpus_per_trial=1), 4, 0)
+
+
+def test_the_latest_run_is_found(searched: Run, tmp_path: Path) -> None:
+    assert find_run(None, searched.path.parent).name == "searched"
+    with pytest.raises(InputError, match="no run in it"):
+        find_run(None, tmp_path)
+    with pytest.raises(InputError, match="no such run; there are: searched"):
+        find_run("other", searched.path.parent)
