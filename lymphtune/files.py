@@ -5,14 +5,20 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from lymphtune.errors import InputError
+
+MOST_NODES = 100_000  # of one YAML file, aliases unfolded
+DEEPEST = 60  # mappings and lists inside each other
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
@@ -72,19 +78,73 @@ def write_json(path: Path, value: Any) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe subset, with 1e-3 read as a number (YAML 1.2) and a key given twice refused."""
+    """YAML's safe subset, with 1e-3 read as a number (YAML 1.2).
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1 and isinstance(key, str):
-                raise yaml.MarkedYAMLError(problem=f"'{key}' is given twice", problem_mark=node.start_mark)
-        return super().construct_mapping(node, deep)
+    Refused, with the line: a key given twice, an alias inside what it names, aliases that unfold to more than
+    MOST_NODES, nesting deeper than DEEPEST, and words that are no value of their type (2020-13-45).
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._sizes: dict[yaml.Node, int] = {}  # nodes in each finished node, aliases unfolded
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        mark, alias = self.peek_event().start_mark, self.check_event(yaml.AliasEvent)
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise yaml.MarkedYAMLError(problem=f"nested deeper than {DEEPEST} levels", problem_mark=mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if node is not None and node not in self._sizes:
+            if alias:
+                raise yaml.MarkedYAMLError(problem="an alias inside what it names", problem_mark=mark)
+            self._sizes[node] = 1 + sum(self._sizes[child] for child in _children(node))
+            if self._sizes[node] > MOST_NODES:
+                raise yaml.MarkedYAMLError(problem=f"more than {MOST_NODES} values", problem_mark=mark)
+        return node
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"'{key.value}' is given twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+        except (ValueError, KeyError, IndexError, AttributeError) as error:
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.MarkedYAMLError(problem=f"no {kind}: {node.value!r}", problem_mark=node.start_mark) from error
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise yaml.MarkedYAMLError(problem="a whole number beyond 64 bits", problem_mark=node.start_mark)
+        return value
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [child for pair in node.value for child in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
 
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
 )
+
+
+def write_table(path: Path, table: "pd.DataFrame", about: Mapping[str, Any]) -> None:
+    """Write a Parquet table that carries `about` (the cohort's name, whether it is simulated) in its metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    arrow = arrow.replace_schema_metadata(dict(arrow.schema.metadata or {}) | {k: str(v) for k, v in about.items()})
+    with whole(path) as scratch:
+        pq.write_table(arrow, scratch)
 
 
 def read_yaml(path: Path) -> Any:
@@ -101,5 +161,3 @@ def read_yaml(path: Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise InputError(f"{path}{where}: not YAML ({getattr(error, 'problem', None) or error})") from error
-    except RecursionError as error:
-        raise InputError(f"{path}: nested too deeply") from error

@@ -34,9 +34,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--address", metavar="A", help="of a Ray cluster: auto or HOST:PORT (this machine alone)")
     parser.add_argument("--time-budget", dest="time_budget_s", type=seconds, metavar="T", help="90s, 30m or 2h")
     parser.add_argument("--reference-date", type=a_date, metavar="YYYY-MM-DD", help="ages are counted to (2020-01-01)")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="say what would run at what cost; train nothing"
-    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would run at what cost; train nothing")
     parser.set_defaults(call=run)
 
 

@@ -10,7 +10,7 @@ from lymphtune.cohort.packed import read_packed
 from lymphtune.cohort.study import CLINICAL, LAYOUT, read_study
 from lymphtune.errors import InputError
 
-__all__ = ["REFERENCE_DATE", "Cohort", "check_trainable", "load_cohort"]
+__all__ = ["REFERENCE_DATE", "SIMULATED", "Cohort", "check_trainable", "default_data", "load_cohort"]
 
 DEFAULT_FOLDER = "data"
 SIMULATED = "simulated"
@@ -24,7 +24,7 @@ def load_cohort(data: str | Path | None, reference_date: date = REFERENCE_DATE) 
     folder ./data where there is one, else the simulated cohort. Raises InputError on anything else.
     """
     if data is None:
-        data = _default()
+        data = default_data()
     if str(data) == SIMULATED:
         from lymphtune.cohort.simulated import simulated_cohort
 
@@ -41,7 +41,8 @@ def load_cohort(data: str | Path | None, reference_date: date = REFERENCE_DATE) 
     raise InputError(f"{path}: not a cohort; expected {ACCEPTED}")
 
 
-def _default() -> str:
+def default_data() -> str:
+    """Return ./data where there is such a folder, else the word simulated, and say so."""
     if Path(DEFAULT_FOLDER).is_dir():
         return DEFAULT_FOLDER
     console.say(

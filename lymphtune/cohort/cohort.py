@@ -72,6 +72,11 @@ class Cohort:
         return self.patients["patient"].tolist()
 
     @property
+    def about(self) -> dict[str, str]:
+        """Return what every file written from this cohort says of it: nothing simulated passes for real."""
+        return {"cohort": self.name, "cohort_hash": self.hash, "simulated": str(self.simulated).lower()}
+
+    @property
     def labels(self) -> np.ndarray:
         return self.patients["label"].to_numpy()
 

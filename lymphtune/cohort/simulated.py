@@ -22,12 +22,12 @@ from lymphtune.cohort import smear
 from lymphtune.cohort.clinical import DAYS_PER_YEAR
 from lymphtune.cohort.cohort import COLUMNS, PICTURE_PX, REACTIVE, REFERENCE_DATE, TO_PREDICT, TUMORAL, Cohort
 from lymphtune.cohort.pictures import cache_dir
+from lymphtune.cohort.study import MARKER
 from lymphtune.errors import InputError
 from lymphtune.files import whole, whole_folder, write_json, write_text
 
 N_PATIENTS, N_CELLS, SEED = 120, 12, 0
 DRAWING = 1  # raise it when the same seed should give other pictures
-MARKER = "SIMULATED"  # the file that tells a simulated folder from a real one
 TRUTH = "truth_of_patients_to_predict.csv"
 
 MIN_PATIENTS, MIN_CELLS = 10, 3
@@ -133,7 +133,7 @@ def draw_patients(n_patients: int, n_cells: int, seed: int) -> pd.DataFrame:
     diseases = rng.choice(list(DISEASES), p=list(DISEASES.values()), size=n_patients)
     sizes = rng.gamma(8, n_cells / 8, size=n_patients)
     return pd.DataFrame({
-        "patient": [f"P{number}" for number in range(1, n_patients + 1)],
+        "patient": [f"SIM{number}" for number in range(1, n_patients + 1)],
         "label": labels,
         "sex": rng.choice(["F", "M"], size=n_patients),
         "age_years": np.round(ages * DAYS_PER_YEAR) / DAYS_PER_YEAR,  # whole days: a date of birth gives it back
@@ -172,7 +172,7 @@ def draw_bag(patients: pd.DataFrame, row: int, seed: int) -> np.ndarray:
 
 def contact_sheet(path: Path, seed: int = 0) -> None:
     """Write a PNG with one row a type of cell, each row eight cells of eight stains, named at the left."""
-    shown_px, side_px, margin_px, n_columns = 150, 100, 130, 8
+    shown_px, side_px, margin_px, n_columns = 150, 100, 150, 8
     stains = [smear.draw_stain(_rng(seed, 4, column)) for column in range(n_columns)]
     sheet = Image.new("RGB", (margin_px + n_columns * side_px, len(smear.CELL_TYPES) * side_px), "white")
     edge = (PICTURE_PX - shown_px) // 2

@@ -15,7 +15,7 @@ from lymphtune.ensembling.candidates import Candidates, eligible, find_candidate
 from lymphtune.ensembling.recipe import Recipe, load_recipe
 from lymphtune.ensembling.score import Scores, score, summary
 from lymphtune.errors import InputError
-from lymphtune.files import whole, whole_folder, write_text, write_yaml
+from lymphtune.files import whole, whole_folder, write_table, write_text, write_yaml
 from lymphtune.runs import RUNS, Run, find_run
 from lymphtune.statistics.metrics import THRESHOLD
 
@@ -85,7 +85,7 @@ def _write_bundle(
         members.append({"trial": trial, "weights": names, "configuration": given})
     oof = pd.DataFrame(candidates.oof_CP[rows].T, columns=trials)
     oof.insert(0, "label", candidates.labels_P)
-    oof.to_parquet(folder / "oof.parquet", index=False)
+    write_table(folder / "oof.parquet", oof, run.description["cohort"])
     write_yaml(folder / "ensemble.yaml", _describe(run, recipe, scores, members))
 
 
@@ -136,8 +136,7 @@ def write_predictions(folder: Path, cohort: Cohort, rows: np.ndarray, ensemble: 
     )
     for member, probability_P in zip(ensemble.members, said.members_MP, strict=True):
         table[member["trial"]] = probability_P
-    with whole(folder / "predictions.parquet") as scratch:
-        table.to_parquet(scratch, index=False)
+    write_table(folder / "predictions.parquet", table, cohort.about)
     with whole(folder / "submission.csv") as scratch:
         pd.DataFrame({"ID": ids, "Predicted": predicted}).to_csv(scratch, index=False, lineterminator="\n")
     return said

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lymphtune.cohort import Cohort
-from lymphtune.files import whole, write_yaml
+from lymphtune.files import write_table, write_yaml
 from lymphtune.runs import Run
 from lymphtune.searching.plan import Plan, Trial
 from lymphtune.searching.rungs import Rungs, smoothed
@@ -43,7 +43,7 @@ class Board:
 
     def __init__(self, run: Run, cohort: Cohort, plan: Plan) -> None:
         self.run, self.plan = run, plan
-        self.patients, self.labels_P = cohort.ids, cohort.labels
+        self.patients, self.labels_P, self.about = cohort.ids, cohort.labels, cohort.about
         self.records = {trial.number: Record(trial) for trial in plan.baselines + plan.trials}
         self.rungs = Rungs(plan.rungs(), len(plan.trials), plan.settings.reduction)
         self.started = time.monotonic()
@@ -100,8 +100,7 @@ class Board:
             self._finish(record)
         if fresh:
             self._keep_best_weights()
-            with whole(self.run.path / "leaderboard.parquet") as scratch:
-                self.leaderboard().to_parquet(scratch, index=False)
+            write_table(self.run.path / "leaderboard.parquet", self.leaderboard(), self.about)
 
     def _finish(self, record: Record) -> None:
         """Cut what came after a stop, write the trial's folder, and give it its row."""
@@ -144,11 +143,9 @@ class Board:
     def _write(self, record: Record) -> None:
         folder = self.run.trial(record.trial.hash)
         given = {"number": record.trial.number, "seed": record.trial.seed, "epochs": record.trial.epochs}
-        write_yaml(folder / "config.yaml", given | {"configuration": record.trial.configuration.as_yaml()})
-        with whole(folder / "curves.parquet") as scratch:
-            pd.DataFrame(record.curves).to_parquet(scratch, index=False)
-        with whole(folder / "oof.parquet") as scratch:
-            self._oof(record).to_parquet(scratch, index=False)
+        write_yaml(folder / "config.yaml", given | self.about | {"configuration": record.trial.configuration.as_yaml()})
+        write_table(folder / "curves.parquet", pd.DataFrame(record.curves), self.about)
+        write_table(folder / "oof.parquet", self._oof(record), self.about)
         for weights in folder.glob(WEIGHTS_AT.format("*")):
             if record.status != "failed" and weights.name == WEIGHTS_AT.format(len(record.curves)):
                 weights.rename(folder / "weights")

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from lymphtune import console
-from lymphtune.cohort import Cohort, check_trainable, load_cohort
+from lymphtune.cohort import SIMULATED, Cohort, check_trainable, default_data, load_cohort
 from lymphtune.cohort.folds import folds_hash, folds_table, make_folds
 from lymphtune.errors import InputError
-from lymphtune.files import whole, write_yaml
+from lymphtune.files import write_table, write_yaml
 from lymphtune.runs import Run
 from lymphtune.searching.board import Board
 from lymphtune.searching.display import Display, leaderboard_text
@@ -35,6 +35,7 @@ def search(space: str = "mixed", data: str | Path | None = None, settings: Setti
     """
     started = time.monotonic()
     settings = settings or Settings()
+    data = default_data() if data is None else data
     cohort, plan = prepare(space, data, settings)
     return _run(cohort, plan, data, started)
 
@@ -53,12 +54,11 @@ def prepare(space: str, data: str | Path | None, settings: Settings) -> tuple[Co
     return cohort, make_plan(chosen, settings, folds_RP, defining)
 
 
-def _run(cohort: Cohort, plan: Plan, data: str | Path | None, started: float) -> Run:
+def _run(cohort: Cohort, plan: Plan, data: str | Path, started: float) -> Run:
     run = _new_run(plan.settings, plan.space.name)
     description = _describe(run, cohort, plan, data)
     _write_description(run, description)
-    with whole(run.path / "folds.parquet") as scratch:
-        folds_table(cohort, plan.folds_RP).to_parquet(scratch, index=False)
+    write_table(run.path / "folds.parquet", folds_table(cohort, plan.folds_RP), cohort.about)
     console.say(_opening(run, cohort, plan))
     board, display = Board(run, cohort, plan), Display()
     status, slots = "failed", 1
@@ -135,15 +135,16 @@ def _new_run(settings: Settings, space: str) -> Run:
     return Run(path)
 
 
-def _describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path | None) -> dict[str, Any]:
+def _describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str, Any]:
     settings = plan.settings
+    source = SIMULATED if str(data) == SIMULATED else str(Path(data).resolve())
     return {
         "name": run.name,
         "created": datetime.now(UTC).isoformat(),
         "status": "running",
         "command": shlex.join(["lymphtune", *sys.argv[1:]]) if sys.argv[0].endswith("lymphtune") else "Python",
         "cohort": {
-            "name": cohort.name, "simulated": cohort.simulated, "data": str(data or "default"), "hash": cohort.hash,
+            "name": cohort.name, "simulated": cohort.simulated, "data": source, "hash": cohort.hash,
             "reference_date": str(cohort.reference_date), "n_patients": len(cohort.patients),
             "n_labelled": len(cohort.labelled), "n_to_predict": len(cohort.to_predict),
             "n_cells": len(cohort.pictures_CSS3),

@@ -151,7 +151,10 @@ class TestBadInput:
 
     @pytest.mark.parametrize("mode", ["L", "CMYK"])
     def test_a_picture_without_rgb_is_converted_and_said(
-        self, mode: str, search, capsys: pytest.CaptureFixture[str]  # type: ignore[no-untyped-def]
+        self,
+        mode: str,
+        search,
+        capsys: pytest.CaptureFixture[str],  # type: ignore[no-untyped-def]
     ) -> None:
         with Image.open(self.first_picture()) as picture:
             picture.convert(mode).save(self.first_picture())
@@ -196,8 +199,12 @@ class TestBadInput:
         assert "has 4 trials to choose from" in refused(capsys, *given, "--top", 100)
         assert not (searched.path / "ensembles").exists()
 
-    def test_no_such_ensemble(self, tmp_path: Path, tiny_cohort_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "no ensemble.yaml in it" in refused(capsys, "predict", "--ensemble", tmp_path, "--data", tiny_cohort_folder)
+    def test_no_such_ensemble(
+        self, tmp_path: Path, tiny_cohort_folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert "no ensemble.yaml in it" in refused(
+            capsys, "predict", "--ensemble", tmp_path, "--data", tiny_cohort_folder
+        )
 
 
 def test_an_interrupt_keeps_what_has_ended(tiny_cohort_folder: Path, tmp_path: Path) -> None:

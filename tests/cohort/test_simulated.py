@@ -88,7 +88,7 @@ def test_cohort_says_what_it_is(tiny: Cohort) -> None:
     assert tiny.simulated
     assert tiny.name == "simulated-p10-c3-s5"
     assert tuple(tiny.patients.columns) == COLUMNS
-    assert tiny.ids == [f"P{number}" for number in range(1, 11)]
+    assert tiny.ids == [f"SIM{number}" for number in range(1, 11)]
     assert tiny.pictures_CSS3.dtype == np.uint8
     assert len(set(tiny.picture_digests)) == len(tiny.pictures_CSS3)
     assert not tiny.pictures_CSS3.flags.writeable

@@ -33,7 +33,9 @@ def space(tmp_path: Path) -> Path:
         "data": {"crop_px": 32, "bag_size": 2},
         "training": {"precision": "float32"},
     }
-    path.write_text(yaml.safe_dump({"suggested": {"trials": 2, "epochs": 2, "folds": 3}, "configuration": configuration}))
+    path.write_text(
+        yaml.safe_dump({"suggested": {"trials": 2, "epochs": 2, "folds": 3}, "configuration": configuration})
+    )
     return path
 
 
