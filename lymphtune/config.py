@@ -21,6 +21,8 @@ from lymphtune import registry
 from lymphtune.errors import InputError
 from lymphtune.registry import Family
 
+MOST_SHOWN = 200  # characters of a value in an error message
+
 
 @dataclass(frozen=True)
 class Part:
@@ -42,14 +44,18 @@ def _parse_part(family: Family, value: Any) -> Part:
         word, options = next(iter(value.items()))
         options = {} if options is None else options
     if not isinstance(word, str) or not isinstance(options, dict):
-        _refuse(f": expected one word of {', '.join(family.words())}, or a word with its options; found {value!r}")
-    try:
-        member = family[word]
-        return Part(word, TypeAdapter(member.options).validate_json(json.dumps(options, default=str)))
-    except KeyError:
+        _refuse(f": expected one word of {', '.join(family.words())}, or a word with its options; found {shown(value)}")
+    if word not in family.words():
         _refuse(f" has no '{word}'; there are {', '.join(family.words())}")
+    member = family[word]
+    try:
+        text = json.dumps(options, default=str)
+    except (TypeError, ValueError, RecursionError):
+        _refuse(f".{word}: expected plain values by name; found {shown(options)}")
+    try:
+        return Part(word, TypeAdapter(member.options).validate_json(text))
     except ValidationError as error:
-        _refuse(f".{word}{_mishap(error.errors()[0], sorted(field.name for field in fields(member.options)))}")
+        _refuse(f".{word}{mishap(error.errors()[0], sorted(field.name for field in fields(member.options)))}")
 
 
 def parse_part(family: Family, value: Any, where: str) -> Part:
@@ -61,6 +67,7 @@ def parse_part(family: Family, value: Any, where: str) -> Part:
 
 
 def _refuse(text: str) -> NoReturn:
+    text = text.encode(errors="backslashreplace").decode()  # half a surrogate pair is no text to pydantic
     raise PydanticCustomError("part", "{text}", {"text": text})
 
 
@@ -73,7 +80,9 @@ def _word(family: Family) -> Any:
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
+    )
 
 
 class Model(Section):
@@ -132,11 +141,13 @@ class Configuration(Section):
     def _one_kind(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        kinds = [kind for kind in ("clinical", "model") if given.get(kind) is not None]
+        given = {key: value for key, value in given.items() if value is not None}  # an empty section
+        kinds = [kind for kind in ("clinical", "model") if kind in given]
         if len(kinds) != 1:
-            _refuse(f": needs 'model' (a network) or 'clinical', one of the two; found {sorted(given) or 'nothing'}")
+            found = sorted(map(str, given)) or "nothing"
+            _refuse(f": needs 'model' (a network) or 'clinical', one of the two; found {found}")
         if kinds == ["clinical"]:
-            if extra := sorted(set(given) - {"clinical"}):
+            if extra := sorted(str(key) for key in given if key != "clinical"):
                 _refuse(f": 'clinical' takes no {', '.join(extra)}: age and lymphocyte count are all it sees")
             return given
         return {"training": {}} | given
@@ -172,19 +183,30 @@ def configuration(given: Any, where: str) -> Configuration:
     try:
         return Configuration.model_validate(given)
     except ValidationError as error:
-        raise InputError(f"{where}: {_mishap(error.errors()[0], None).lstrip('.: ')}") from error
+        raise InputError(f"{where}: {mishap(error.errors()[0], None).lstrip('.: ')}") from error
 
 
-def _mishap(error: ErrorDetails, words: list[str] | None) -> str:
+def mishap(error: ErrorDetails, words: list[str] | None) -> str:
     """Return `.path: what is wrong` in the words of a person who wrote YAML."""
     path = "".join(f".{step}" for step in error["loc"])
     if error["type"] == "part":
         return path + str(error["ctx"]["text"])
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = words or _words_at(error["loc"][:-1])
-        return f"{path[: path.rfind('.')]} has no '{error['loc'][-1]}'; there are {', '.join(known)}"
-    found = "" if error["type"] == "missing" else f"; found {error['input']!r}"
-    return f"{path}: {error['msg'][0].lower()}{error['msg'][1:]}{found}"
+        where = path.removesuffix(f".{error['loc'][-1]}")
+        return f"{where} has no '{error['loc'][-1]}'; there are {', '.join(known)}"
+    found = "" if error["type"] == "missing" else f"; found {shown(error['input'])}"
+    said = "expected a mapping" if error["type"] == "model_type" else error["msg"][0].lower() + error["msg"][1:]
+    return f"{path}: {said}{found}"
+
+
+def shown(value: Any) -> str:
+    """Return the value as a person wrote it, cut where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, a list inside itself
+        text = f"a {type(value).__name__} too large to show"
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 3]}..."
 
 
 def _words_at(path: tuple[int | str, ...]) -> list[str]:

@@ -104,7 +104,7 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=f"more than {MOST_NODES} values", problem_mark=mark)
         return node
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
         for key, _ in node.value:
@@ -119,7 +119,8 @@ class _Loader(yaml.SafeLoader):
             value = super().construct_object(node, deep)
         except (ValueError, KeyError, IndexError, AttributeError) as error:
             kind = node.tag.rpartition(":")[2]
-            raise yaml.MarkedYAMLError(problem=f"no {kind}: {node.value!r}", problem_mark=node.start_mark) from error
+            problem = f"no {kind}: {node.value[:40]!r}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
         if isinstance(value, int) and abs(value) >= 2**63:
             raise yaml.MarkedYAMLError(problem="a whole number beyond 64 bits", problem_mark=node.start_mark)
         return value

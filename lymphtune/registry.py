@@ -30,7 +30,7 @@ class Family(Generic[Built]):
 
     def register(self, word: str, options: type) -> Callable[[Built], Built]:
         """Return a decorator that makes a class or function the member `word`, configured by `options`."""
-        options.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
+        options.__pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)  # type: ignore[attr-defined]
 
         def keep(build: Built) -> Built:
             self._members[word] = Member(word, build, options)  # type: ignore[arg-type]

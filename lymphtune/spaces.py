@@ -1,6 +1,6 @@
 """Search spaces: YAML in which any value may be a choice or a range, checked whole before anything starts."""
 
-import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lymphtune.config import Configuration, configuration
+from lymphtune.config import Configuration, configuration, mishap, shown
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml
 
@@ -40,14 +40,13 @@ class Space:
     def sample(self, seed: int, number: int) -> Configuration:
         """Return trial `number`'s configuration: a function of space, seed and number alone."""
         if self.grid:
-            points = list(_grid(self.tree))
-            return configuration(points[number % len(points)], self.name)
+            return configuration(_point(self.tree, number % _points(self.tree)), self.name)
         return configuration(_draw(self.tree, np.random.default_rng([seed, number])), self.name)
 
     @property
     def n_points(self) -> int | None:
         """Return how many configurations a grid has; None where configurations are drawn."""
-        return sum(1 for _ in _grid(self.tree)) if self.grid else None
+        return _points(self.tree) if self.grid else None
 
 
 def load_space(name: str) -> Space:
@@ -61,16 +60,18 @@ def load_space(name: str) -> Space:
         raise InputError(f"{path}: expected a mapping with 'configuration'; found {type(given).__name__}")
     if unknown := sorted(map(str, set(given) - {"about", "grid", "suggested", "configuration"})):
         raise InputError(f"{path}: has no '{unknown[0]}'; there are about, configuration, grid, suggested")
+    if not isinstance(grid := given.get("grid", False), bool):
+        raise InputError(f"{path}: grid: expected true or false; found {shown(grid)}")
     tree = given.get("configuration")
     _check_nodes(tree, f"{path}: configuration")
     space = Space(
-        path.stem, str(given.get("about", "")), given.get("grid", False) is True,
+        path.stem, str(given.get("about", "")), grid,
         _suggested(given.get("suggested", {}), path), tree,
     )  # fmt: skip
     for variant in _variants(tree):
         configuration(variant, str(path))
     if space.grid and any(_ranges(tree)):
-        raise InputError(f"{path}: a grid takes no ranges; found {next(_ranges(tree))}; use choose")
+        raise InputError(f"{path}: a grid takes no ranges; found {shown(next(_ranges(tree)))}; use choose")
     return space
 
 
@@ -101,9 +102,8 @@ def _suggested(given: Any, path: Path) -> Suggested:
     try:
         return Suggested.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(["suggested", *map(str, first["loc"])])
-        raise InputError(f"{path}: {where}: {first['msg'].lower()}; found {first['input']!r}") from error
+        words = sorted(Suggested.model_fields)
+        raise InputError(f"{path}: suggested{mishap(error.errors()[0], words)}") from error
 
 
 def _kind(node: Any) -> str | None:
@@ -119,7 +119,7 @@ def _check_nodes(node: Any, where: str) -> None:
     kind = _kind(node)
     if kind == "choose":
         if not isinstance(node["choose"], list) or not node["choose"]:
-            raise InputError(f"{where}.choose: expected a list with at least one entry; found {node['choose']!r}")
+            raise InputError(f"{where}.choose: expected a list with at least one entry; found {shown(node['choose'])}")
         for index, entry in enumerate(node["choose"]):
             _check_nodes(entry, f"{where}.choose[{index}]")
     elif kind:
@@ -127,16 +127,17 @@ def _check_nodes(node: Any, where: str) -> None:
     elif isinstance(node, dict):
         for key, value in node.items():
             if key == "choose" or key in RANGES:
-                raise InputError(f"{where}: '{key}' must stand alone; found beside {sorted(set(node) - {key})}")
+                others = sorted(str(other) for other in node if other != key)
+                raise InputError(f"{where}: '{key}' must stand alone; found beside {others}")
             _check_nodes(value, f"{where}.{key}")
 
 
 def _check_range(kind: str, bounds: Any, where: str) -> None:
     numbers = (int,) if kind == "integer" else (int, float)
     fits = isinstance(bounds, list) and len(bounds) == 2
-    if not fits or not all(isinstance(b, numbers) and not isinstance(b, bool) for b in bounds):
+    if not fits or not all(isinstance(b, numbers) and not isinstance(b, bool) and math.isfinite(b) for b in bounds):
         noun = "whole numbers" if kind == "integer" else "numbers"
-        raise InputError(f"{where}: expected two {noun} [low, high]; found {bounds!r}")
+        raise InputError(f"{where}: expected two {noun} [low, high]; found {shown(bounds)}")
     if not bounds[0] < bounds[1]:
         raise InputError(f"{where}: the range is empty; found {bounds!r}, low must be below high")
     if kind == "log_uniform" and bounds[0] <= 0:
@@ -152,21 +153,33 @@ def _draw(node: Any, rng: np.random.Generator) -> Any:
         if kind == "integer":
             return int(rng.integers(low, high, endpoint=True))
         value = rng.uniform(low, high) if kind == "uniform" else np.exp(rng.uniform(np.log(low), np.log(high)))
-        return float(f"{value:.4g}")  # short in YAML, and the same after a round trip
+        return float(np.clip(float(f"{value:.4g}"), low, high))  # short in YAML, the same after a round trip
     if isinstance(node, dict):
         return {key: _draw(value, rng) for key, value in node.items()}
     return node
 
 
-def _grid(node: Any) -> Iterator[Any]:
+def _points(node: Any) -> int:
+    """Return how many points a grid has."""
+    if _kind(node) == "choose":
+        return sum(_points(entry) for entry in node["choose"])
+    return math.prod(_points(value) for value in node.values()) if isinstance(node, dict) else 1
+
+
+def _point(node: Any, number: int) -> Any:
+    """Return point `number` of a grid, counted from 0; the last key changes fastest."""
     if _kind(node) == "choose":
         for entry in node["choose"]:
-            yield from _grid(entry)
-    elif isinstance(node, dict):
-        for values in itertools.product(*(list(_grid(value)) for value in node.values())):
-            yield dict(zip(node, values, strict=True))
-    else:
-        yield node
+            if number < _points(entry):
+                return _point(entry, number)
+            number -= _points(entry)
+    if not isinstance(node, dict):
+        return node
+    point = {}
+    for key, value in reversed(node.items()):
+        number, digit = divmod(number, _points(value))
+        point[key] = _point(value, digit)
+    return {key: point[key] for key in node}
 
 
 def _variants(node: Any) -> list[Any]:

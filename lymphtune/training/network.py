@@ -13,11 +13,13 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from lymphtune import registry
 from lymphtune.config import Configuration, Training
 from lymphtune.files import whole
-from lymphtune.models.bag_classifier import BagClassifier
+from lymphtune.models.bag_classifier import BagClassifier, as_pictures
 from lymphtune.training.batches import Bags, Batch
 from lymphtune.training.averaging import MovingAverage
 
 SUFFIX = ".safetensors"
+STATISTICS_CELLS = 512  # cells that the batch-norm statistics are measured on
+STATISTICS_PATIENTS = 16  # at a time
 SMALLEST = 1e-6  # probabilities are kept this far from 0 and 1 in the loss
 
 
@@ -66,10 +68,36 @@ class NetworkMember:
         loss = float(torch.stack(losses).mean())
         if not math.isfinite(loss):
             raise Diverged(f"loss is {loss} in epoch {epoch}")
+        self._measure_batch_statistics(rng)
         return loss
 
+    def _measure_batch_statistics(self, rng: np.random.Generator) -> None:
+        """Give the averaged weights batch-norm statistics of their own, from cells of its training patients.
+
+        The running ones lag far behind the weights in a training of a few hundred steps.
+        Source: precise batch normalisation, Wu and Johnson 2021, section 3 (arXiv:2105.07576).
+        """
+        norms = [module for module in self.average.model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        if not norms:
+            return
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over the batches
+            norm.train()
+        seen = 0
+        for batch in self.bags.training(self.rows, STATISTICS_PATIENTS, rng):
+            with torch.no_grad(), self._autocast():
+                self.average.model.encoder(as_pictures(batch.cells_MSS3))
+            seen += len(batch.cells_MSS3)
+            if seen >= STATISTICS_CELLS:
+                break
+        self.average.model.eval()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.bags.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
     def _step(self, batch: Batch) -> Tensor:
-        with torch.autocast(self.bags.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with self._autocast():
             output = self.live(batch.cells_MSS3, batch.counts_B, batch.attributes_BA)
         loss = bag_loss(output.probability_B, batch.labels_B, self.class_weights)
         self.optimiser.zero_grad(set_to_none=True)

@@ -1,0 +1,509 @@
+"""A trial without Ray: what is learnt from whom, that it repeats, and that what is saved says the same.
+
+Shapes: R repeats, P patients of the cohort, B patients of a step, M cells of all of them, S side of the crop.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lymphtune import registry
+from lymphtune.cohort import Cohort
+from lymphtune.cohort.folds import make_folds
+from lymphtune.config import Configuration, Data, configuration
+from lymphtune.models.bag_classifier import BagClassifier
+from lymphtune.statistics.metrics import balanced_log_loss
+from lymphtune.training import lockstep, network
+from lymphtune.training.batches import Bags, attributes
+from lymphtune.training.loading import load_pipeline, predict_with
+from lymphtune.training.lockstep import Diverged, EpochResult, Protocol, fold_models, member_name, train
+
+CPU = torch.device("cpu")
+FOLDS = 3
+
+
+def small(fusion: str = "concat", encoder: Any = "vanilla", **training: Any) -> Configuration:
+    """Return a network that trains in a moment."""
+    return configuration(
+        {
+            "model": {"encoder": encoder, "fusion": fusion},
+            "data": {"crop_px": 32, "bag_size": 3},
+            "training": {"precision": "float32", "patients_per_step": 4, "learning_rate": 3e-3} | training,
+        },
+        "test",
+    )
+
+
+def clinical(word: str) -> Configuration:
+    return configuration({"clinical": {word: {"trees": 20} if word == "random_forest" else {}}}, "test")
+
+
+def protocol(cohort: Cohort, epochs: int = 2, folds: int = FOLDS, repeats: int = 1, seed: int = 0) -> Protocol:
+    return Protocol(make_folds(cohort.labels, folds, repeats, 0), epochs, seed)
+
+
+def trained(chosen: Configuration, cohort: Cohort, **wanted: int) -> list[EpochResult]:
+    return list(train(chosen, cohort, protocol(cohort, **wanted)))
+
+
+def probabilities(results: list[EpochResult]) -> np.ndarray:
+    return np.stack([result.probabilities_RP for result in results])
+
+
+def changed(cohort: Cohort, row: int, **columns: Any) -> Cohort:
+    """Return the cohort with one patient's attributes or label changed."""
+    patients = cohort.patients.copy()
+    for column, value in columns.items():
+        patients.loc[patients.index[row], column] = value
+    return replace(cohort, patients=patients)
+
+
+@pytest.fixture
+def noisy_cohort(tiny_cohort: Cohort) -> Cohort:
+    """The tiny cohort with pictures of noise, 36 px: no two of them, turned as you like, are alike."""
+    count = len(tiny_cohort.pictures_CSS3)
+    pictures = np.random.default_rng(0).integers(0, 256, (count, 36, 36, 3), dtype=np.uint8)
+    return replace(tiny_cohort, pictures_CSS3=pictures)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[set[int]]]:
+    """The rows of every pass over patients: to learn from them, and to judge them."""
+    rows: dict[str, list[set[int]]] = {"training": [], "evaluation": []}
+    training, evaluation = Bags.training, Bags.evaluation
+
+    def watched_training(self: Bags, given: np.ndarray, *rest: Any) -> Iterator[Any]:
+        batches = list(training(self, given, *rest))
+        rows["training"].append({row for batch in batches for row in batch.rows})
+        return iter(batches)
+
+    def watched_evaluation(self: Bags, given: np.ndarray) -> Iterator[Any]:
+        batches = list(evaluation(self, given))
+        rows["evaluation"].append({row for batch in batches for row in batch.rows})
+        return iter(batches)
+
+    monkeypatch.setattr(Bags, "training", watched_training)
+    monkeypatch.setattr(Bags, "evaluation", watched_evaluation)
+    return rows
+
+
+# ---- who is learnt from
+
+
+@pytest.mark.parametrize(("folds", "repeats"), [(FOLDS, 1), (2, 2), (1, 1)])
+def test_no_patient_has_two_roles(
+    tiny_cohort: Cohort, seen: dict[str, list[set[int]]], folds: int, repeats: int
+) -> None:
+    wanted = protocol(tiny_cohort, epochs=2, folds=folds, repeats=repeats)
+    list(train(small(), tiny_cohort, wanted))
+    labelled = set(tiny_cohort.labelled.tolist())
+    models = fold_models(wanted.folds_RP)
+    assert len(models) == folds * repeats
+    assert len(seen["training"]) == len(seen["evaluation"]) == 2 * len(models)
+    for (repeat, fold), learnt, judged in zip(models * 2, seen["training"], seen["evaluation"], strict=True):
+        assert judged == set(np.flatnonzero(wanted.folds_RP[repeat] == fold).tolist()) != set()
+        assert learnt == labelled - judged
+
+
+@pytest.mark.parametrize("chosen", [small(), clinical("logistic")], ids=["network", "clinical"])
+@pytest.mark.parametrize(("folds", "repeats"), [(FOLDS, 2), (1, 1)])
+def test_who_is_never_held_out_has_no_probability(
+    tiny_cohort: Cohort, chosen: Configuration, folds: int, repeats: int
+) -> None:
+    wanted = protocol(tiny_cohort, epochs=1, folds=folds, repeats=repeats)
+    (result,) = train(chosen, tiny_cohort, wanted)
+    assert result.probabilities_RP.shape == wanted.folds_RP.shape
+    np.testing.assert_array_equal(np.isnan(result.probabilities_RP), wanted.folds_RP == -1)
+    held_out = result.probabilities_RP[wanted.folds_RP >= 0]
+    assert ((held_out > 0) & (held_out < 1)).all()
+
+
+@pytest.mark.parametrize("word", ["network", *registry.clinical_models.words()])
+def test_a_patient_s_own_label_never_reaches_its_probability(tiny_cohort: Cohort, word: str) -> None:
+    chosen = small() if word == "network" else clinical(word)
+    first = trained(chosen, tiny_cohort)[-1].probabilities_RP[0]
+    folds_P = protocol(tiny_cohort).folds_RP
+    for row in tiny_cohort.labelled[:2]:
+        flipped = changed(tiny_cohort, row, label=1 - tiny_cohort.labels[row])
+        other = list(train(chosen, flipped, Protocol(folds_P, 2, 0)))[-1].probabilities_RP[0]
+        assert other[row] == first[row]
+        fold_mates = folds_P[0] == folds_P[0, row]
+        np.testing.assert_array_equal(other[fold_mates], first[fold_mates])  # their model never saw the label
+        assert (other[(folds_P[0] >= 0) & ~fold_mates] != first[(folds_P[0] >= 0) & ~fold_mates]).any()
+
+
+def saved_scales(results: Iterator[EpochResult], folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return mean and sd of the attributes in every weights file."""
+    next(results).save(folder)
+    states = {path.stem: load_file(path) for path in folder.iterdir()}
+    return {name: (state["attribute_mean_A"], state["attribute_sd_A"]) for name, state in states.items()}
+
+
+def test_attributes_are_scaled_by_training_patients_only(tiny_cohort: Cohort, tmp_path: Path) -> None:
+    wanted = protocol(tiny_cohort, epochs=1)
+    row = int(tiny_cohort.labelled[0])
+    old = changed(tiny_cohort, row, age_years=1000.0, lymphocytes_g_per_l=1e6)
+    first = saved_scales(train(small(), tiny_cohort, wanted), tmp_path / "first")
+    other = saved_scales(train(small(), old, wanted), tmp_path / "other")
+    assert len(first) == FOLDS
+    for repeat, fold in fold_models(wanted.folds_RP):
+        name = member_name(repeat, fold)
+        same = [a.equal(b) for a, b in zip(first[name], other[name], strict=True)]
+        assert same == ([True, True] if wanted.folds_RP[0, row] == fold else [False, False])
+        rows = np.setdiff1d(tiny_cohort.labelled, np.flatnonzero(wanted.folds_RP[0] == fold))
+        np.testing.assert_allclose(first[name][0], attributes(tiny_cohort)[rows].mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(first[name][1], attributes(tiny_cohort)[rows].std(axis=0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("word", ["network", *registry.clinical_models.words()])
+def test_patients_to_predict_change_nothing(tiny_cohort: Cohort, word: str) -> None:
+    chosen = small() if word == "network" else clinical(word)
+    other = changed(tiny_cohort, int(tiny_cohort.to_predict[0]), age_years=1.0, lymphocytes_g_per_l=999.0)
+    first, again = (trained(chosen, cohort, epochs=1) for cohort in (tiny_cohort, other))
+    np.testing.assert_array_equal(probabilities(first), probabilities(again))
+
+
+# ---- learning
+
+
+def test_a_network_learns_four_patients_by_heart(tiny_cohort: Cohort) -> None:
+    labels = tiny_cohort.labels
+    four = np.concatenate([np.flatnonzero(labels == label)[:2] for label in (0, 1)])
+    patients = tiny_cohort.patients.copy()
+    patients.loc[~patients.index.isin(patients.index[four]), "label"] = -1
+    held_out = np.flatnonzero(labels == 1)[2:3]
+    patients.loc[patients.index[held_out], "label"] = 1
+    folds_RP = np.full((1, len(labels)), -1)
+    folds_RP[0, held_out] = 0
+    cohort = replace(tiny_cohort, patients=patients)
+    chosen = small("none", {"resnet": {"filters": 4}}, learning_rate=1e-2, schedule="constant")
+    chosen = chosen.model_copy(update={"data": Data(crop_px=112, bag_size=None)})  # the cells' sizes are seen
+    losses = [result.train_loss for result in train(chosen, cohort, Protocol(folds_RP, 30, 0))]
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+
+
+def test_a_seed_gives_the_same_bits_and_another_others(tiny_cohort: Cohort) -> None:
+    first, again, other = (trained(small(), tiny_cohort, repeats=2, seed=seed) for seed in (5, 5, 6))
+    assert [result.epoch for result in first] == [1, 2]
+    np.testing.assert_array_equal(probabilities(first), probabilities(again))
+    assert [result.train_loss for result in first] == [result.train_loss for result in again]
+    judged = ~np.isnan(probabilities(first))
+    assert (probabilities(first) != probabilities(other))[judged].all()
+    assert (probabilities(first)[:, 0] != probabilities(first)[:, 1])[judged[:, 0]].all()  # repeats differ in seed
+
+
+def test_what_the_caller_does_between_epochs_changes_nothing(tiny_cohort: Cohort, tmp_path: Path) -> None:
+    plain = trained(small(), tiny_cohort, epochs=3)
+    saving = []
+    for result in train(small(), tiny_cohort, protocol(tiny_cohort, epochs=3)):
+        result.save(tmp_path / str(result.epoch))
+        np.random.rand()
+        torch.rand(3)
+        saving.append(result)
+    np.testing.assert_array_equal(probabilities(plain), probabilities(saving))
+    results = train(small(), tiny_cohort, protocol(tiny_cohort, epochs=3))
+    part = list(itertools.islice(results, 2))  # and then no more is asked for
+    part[-1].save(tmp_path / "part")
+    results.close()  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(probabilities(plain)[:2], probabilities(part))
+    for path in (tmp_path / "part").iterdir():
+        early, late = load_file(path), load_file(tmp_path / "2" / path.name)
+        assert all(value.equal(late[name]) for name, value in early.items())
+
+
+@pytest.mark.parametrize("average", [0, 0.9])
+def test_saved_networks_repeat_their_out_of_fold_probabilities(
+    tiny_cohort: Cohort, tmp_path: Path, average: float
+) -> None:
+    chosen = small(encoder={"resnet": {"filters": 4}}, moving_average=average)
+    wanted = protocol(tiny_cohort, repeats=2)
+    for result in train(chosen, tiny_cohort, wanted):
+        result.save(tmp_path / str(result.epoch))
+        models = fold_models(wanted.folds_RP)
+        assert len(list((tmp_path / str(result.epoch)).iterdir())) == len(models) == 2 * FOLDS
+        for repeat, fold in models:
+            path = tmp_path / str(result.epoch) / f"{member_name(repeat, fold)}.safetensors"
+            held_out = np.flatnonzero(wanted.folds_RP[repeat] == fold)
+            again = predict_with(path, chosen, tiny_cohort, held_out)
+            np.testing.assert_allclose(again, result.probabilities_RP[repeat, held_out], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("word", registry.clinical_models.words())
+def test_a_clinical_model_has_one_epoch_and_is_saved_whole(tiny_cohort: Cohort, tmp_path: Path, word: str) -> None:
+    chosen, wanted = clinical(word), protocol(tiny_cohort, epochs=7)
+    (result,) = train(chosen, tiny_cohort, wanted)
+    assert result.epoch == 1
+    judged = wanted.folds_RP[0] >= 0
+    pooled = balanced_log_loss(result.probabilities_RP[0, judged], tiny_cohort.labels[judged])
+    assert result.train_loss == pytest.approx(pooled)
+    result.save(tmp_path)
+    for repeat, fold in fold_models(wanted.folds_RP):
+        path = tmp_path / f"{member_name(repeat, fold)}.skops"
+        held_out = np.flatnonzero(wanted.folds_RP[repeat] == fold)
+        np.testing.assert_array_equal(
+            predict_with(path, chosen, tiny_cohort, held_out), result.probabilities_RP[repeat, held_out]
+        )
+        rows = np.setdiff1d(tiny_cohort.labelled, held_out)
+        scaled_by = load_pipeline(path).named_steps["scale"].mean_
+        np.testing.assert_allclose(scaled_by, attributes(tiny_cohort)[rows].mean(axis=0), rtol=1e-6)
+
+
+def test_the_best_epoch_s_weights_are_saved_where_asked_for(
+    tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, wanted = small(checkpoint="best", learning_rate=3e-2), protocol(tiny_cohort, epochs=4)
+    scores = {1: 0.7, 2: 0.3, 3: 0.5, 4: 0.4}
+    asked = iter(scores.values())
+    monkeypatch.setattr(lockstep, "pooled_log_loss", lambda *_: next(asked))
+    results = []
+    for result in train(chosen, tiny_cohort, wanted):
+        result.save(tmp_path / str(result.epoch))
+        results.append(result)
+    for saved_after, best in ((1, 1), (2, 2), (3, 2), (4, 2)):
+        for repeat, fold in fold_models(wanted.folds_RP):
+            path = tmp_path / str(saved_after) / f"{member_name(repeat, fold)}.safetensors"
+            held_out = np.flatnonzero(wanted.folds_RP[repeat] == fold)
+            again = predict_with(path, chosen, tiny_cohort, held_out)
+            np.testing.assert_allclose(again, results[best - 1].probabilities_RP[repeat, held_out], rtol=0, atol=1e-6)
+
+
+def test_the_score_that_picks_an_epoch_is_the_balanced_log_loss_over_repeats(tiny_cohort: Cohort) -> None:
+    probabilities_RP = np.array([[0.2, 0.9, np.nan, 0.4], [0.4, 0.7, np.nan, 0.6]])
+    labels_P = np.array([0, 1, -1, 1])
+    expected = balanced_log_loss(np.array([0.3, 0.8, 0.5]), np.array([0, 1, 1]))
+    assert lockstep.pooled_log_loss(probabilities_RP, labels_P) == pytest.approx(float(expected))
+
+
+# ---- what goes wrong
+
+
+def test_a_loss_that_is_no_number_is_a_divergence(tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "bag_loss", lambda probability_B, *_: probability_B.sum() * torch.nan)
+    with pytest.raises(Diverged, match="loss is nan in epoch 1"):
+        trained(small(), tiny_cohort)
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="binary_cross_entropy refuses probabilities that are NaN")
+def test_weights_that_explode_are_a_divergence(tiny_cohort: Cohort) -> None:
+    wild = small(optimiser="sgd", learning_rate=10.0, schedule="constant", weight_decay=1.0)
+    cohort = changed(tiny_cohort, int(tiny_cohort.labelled[0]), lymphocytes_g_per_l=1e300, age_years=1e38)
+    with pytest.raises(Diverged, match=r"is (nan|not a number) in epoch"):
+        trained(wild, cohort, epochs=30)
+
+
+def test_divergence_in_one_fold_leaves_no_result(tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = network.NetworkMember.predict, itertools.count()
+    monkeypatch.setattr(
+        network.NetworkMember,
+        "predict",
+        lambda self, rows: real(self, rows) * (np.nan if next(calls) == FOLDS + 1 else 1),
+    )
+    results = train(small(), tiny_cohort, protocol(tiny_cohort))
+    assert next(results).epoch == 1
+    with pytest.raises(Diverged, match="a probability is not a number in epoch 2"):
+        next(results)
+
+
+# ---- the loss, the average, the learning rate
+
+
+def test_the_loss_weighs_both_classes_alike(tiny_cohort: Cohort) -> None:
+    labels = torch.tensor([1.0, 1.0, 1.0, 0.0])
+    probability = torch.tensor([0.9, 0.8, 0.7, 0.4])
+    weights = network._class_weights(labels.numpy(), "balanced")
+    expected = balanced_log_loss(probability.numpy(), labels.numpy())
+    assert float(network.bag_loss(probability, labels, weights)) == pytest.approx(float(expected), rel=1e-5)
+    assert network._class_weights(labels.numpy(), "none") == (1.0, 1.0)
+    certain = network.bag_loss(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0]), (1.0, 1.0))
+    assert torch.isfinite(certain) and certain > 10
+
+
+def test_the_average_is_what_judges_and_is_kept(tiny_cohort: Cohort) -> None:
+    chosen = small(moving_average=0.98, learning_rate=1e-2)
+    bags = Bags(tiny_cohort, chosen.data, CPU)
+    for decay, alike in ((0.98, False), (0.0, True)):
+        chosen = small(moving_average=decay, learning_rate=1e-2)
+        member = network.NetworkMember(chosen, bags, tiny_cohort.labelled, 2, [0, 0, 0])
+        member.train_epoch(1)
+        live, kept = member.live.state_dict(), member.average.model.state_dict()
+        assert all(kept[name].equal(live[name]) for name in kept) == alike
+        said = network.predict(member.average.model, bags, tiny_cohort.labelled, torch.float32)
+        np.testing.assert_array_equal(member.predict(tiny_cohort.labelled), said)
+        assert all(value.equal(kept[name]) for name, value in member.state().items())
+
+
+def rates(schedule: Any, epochs: int, steps: int = 3, start: float = 5e-4) -> np.ndarray:
+    """Return the learning rate of every step [epochs, steps]."""
+    part = configuration(
+        {"model": {"encoder": "vanilla"}, "training": {"schedule": schedule}}, "test"
+    ).training.schedule  # type: ignore[union-attr]
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], start)
+    stepped = registry.schedules[part.word].build(optimiser, steps, epochs, part.options)
+    taken = []
+    for _ in range(epochs * steps):
+        taken.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        stepped.step()
+    taken.append(optimiser.param_groups[0]["lr"])  # a trial reports it after its last step
+    assert np.isfinite(taken).all() and min(taken) >= 0 and max(taken) <= start * 1.000001
+    return np.array(taken[:-1]).reshape(epochs, steps)
+
+
+def test_constant_stays() -> None:
+    assert (rates("constant", 60) == 5e-4).all()
+
+
+def test_study_step_steps_where_the_study_did() -> None:
+    given = rates("study_step", 60)
+    np.testing.assert_allclose(given[:10], 5e-4)
+    np.testing.assert_allclose(given[10:50], 5e-5)
+    np.testing.assert_allclose(given[50:], 5e-6)
+    np.testing.assert_allclose(rates({"study_step": {"after_epochs": [1], "factor": 0.5}}, 2)[:, 0], [5e-4, 2.5e-4])
+
+
+def test_cosine_falls_to_nothing() -> None:
+    given = rates("cosine", 20).ravel()
+    assert given[0] == 5e-4 and (np.diff(given) < 0).all() and given[-1] < 1e-6
+    assert given[30] == pytest.approx(2.5e-4)
+
+
+def test_one_cycle_rises_then_falls_to_nothing() -> None:
+    given = rates("one_cycle", 20).ravel()
+    assert given[0] == pytest.approx(5e-4 / 25)
+    assert given.max() == pytest.approx(5e-4, rel=0.01) and 15 <= given.argmax() <= 19
+    assert (np.diff(given[: given.argmax() + 1]) > 0).all() and (np.diff(given[given.argmax() :]) < 0).all()
+    assert given[-1] < 5e-6
+    early = rates({"one_cycle": {"rising": 0.1}}, 20).ravel()
+    assert early.argmax() < given.argmax()
+
+
+@pytest.mark.parametrize("schedule", registry.schedules.words())
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (1, 2), (1, 3), (2, 1), (3, 3), (7, 1)])
+def test_no_schedule_fails_however_short_the_training(schedule: str, epochs: int, steps: int) -> None:
+    rates(schedule, epochs, steps)
+
+
+ROUND = [(0.1, 9), (0.25, 3), (0.5, 1)]  # rising * (steps + 1) == 1
+
+
+@pytest.mark.xfail(strict=True, raises=ZeroDivisionError, reason="OneCycleLR divides by a rise of no steps")
+@pytest.mark.parametrize(("rising", "steps"), ROUND)
+def test_one_cycle_may_rise_for_any_share_of_the_steps(rising: float, steps: int) -> None:
+    rates({"one_cycle": {"rising": rising}}, 1, steps)
+
+
+def test_a_trial_reports_the_rate_it_has_come_to(tiny_cohort: Cohort) -> None:
+    chosen = small(schedule={"study_step": {"after_epochs": [1], "factor": 0.1}}, learning_rate=1e-3)
+    assert [result.learning_rate for result in trained(chosen, tiny_cohort)] == pytest.approx([1e-4, 1e-4])
+
+
+# ---- what a network sees
+
+
+def orientations(picture_SS3: np.ndarray) -> list[bytes]:
+    """Return the eight ways a picture can lie, the four turns of it first, then those of its mirror image."""
+    return [np.rot90(side, turns).tobytes() for side in (picture_SS3, picture_SS3[:, ::-1]) for turns in range(4)]
+
+
+def shown_in_training(cohort: Cohort, data: Data, rows: np.ndarray, passes: int) -> dict[int, set[int]]:
+    """Return the orientations in which each cell (its row in the cohort) was seen."""
+    low = (cohort.pictures_CSS3.shape[1] - data.crop_px) // 2
+    crops = cohort.pictures_CSS3[:, low : low + data.crop_px, low : low + data.crop_px]
+    known = {way: (cell, number) for cell, crop in enumerate(crops) for number, way in enumerate(orientations(crop))}
+    assert len(known) == 8 * len(crops)
+    bags, ways = Bags(cohort, data, CPU), {}
+    for seed in range(passes):
+        for batch in bags.training(rows, 4, np.random.default_rng(seed)):
+            for picture in batch.cells_MSS3.numpy():
+                cell, number = known[picture.tobytes()]
+                ways.setdefault(cell, set()).add(number)
+    return ways
+
+
+@pytest.mark.parametrize(
+    ("flips", "turns", "expected"),
+    [(True, True, set(range(8))), (False, True, {0, 1, 2, 3}), (True, False, {0, 2, 4, 6}), (False, False, {0})],
+)
+def test_cells_are_flipped_and_turned_in_training(
+    noisy_cohort: Cohort, flips: bool, turns: bool, expected: set[int]
+) -> None:
+    data = Data(crop_px=32, bag_size=None, flips=flips, quarter_turns=turns)
+    rows = noisy_cohort.labelled
+    before = noisy_cohort.pictures_CSS3.copy()
+    ways = shown_in_training(noisy_cohort, data, rows, passes=40)
+    starts = noisy_cohort.starts
+    cells = {cell for row in rows for cell in range(starts[row], starts[row + 1])}
+    assert set(ways) == cells  # no cell of another patient, and all of theirs: bag_size is null
+    assert set().union(*ways.values()) == expected
+    assert sum(seen == expected for seen in ways.values()) > 0.8 * len(cells)
+    np.testing.assert_array_equal(noisy_cohort.pictures_CSS3, before)
+
+
+def test_an_evaluation_shows_every_cell_as_it_is(noisy_cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lymphtune.training.batches.CELLS_PER_PASS", 8)
+    bags = Bags(noisy_cohort, Data(crop_px=32, bag_size=2), CPU)
+    rows = np.arange(len(noisy_cohort.patients))[::-1]
+    batches = list(bags.evaluation(rows))
+    assert 3 < len(batches) < len(rows)
+    assert [row for batch in batches for row in batch.rows] == rows.tolist()
+    for batch in batches:
+        for row, cells in zip(batch.rows, batch.cells_MSS3.split(batch.counts_B.tolist()), strict=True):
+            np.testing.assert_array_equal(cells, noisy_cohort.bag(row)[:, 2:34, 2:34])
+
+
+def test_a_step_draws_so_many_cells_of_so_many_patients(noisy_cohort: Cohort) -> None:
+    rows = noisy_cohort.labelled
+    full = noisy_cohort.patients["n_cells"].to_numpy()
+    bags = Bags(noisy_cohort, Data(crop_px=32, bag_size=3, flips=False, quarter_turns=False), CPU)
+    orders, drawn = set(), set()
+    for seed in range(20):
+        batches = list(bags.training(rows, 5, np.random.default_rng(seed)))
+        assert [len(batch.rows) for batch in batches] == [5, 5, 2]
+        order = [row for batch in batches for row in batch.rows]
+        assert sorted(order) == rows.tolist()
+        orders.add(tuple(order))
+        for batch in batches:
+            chosen = np.asarray(batch.rows)
+            np.testing.assert_array_equal(batch.counts_B, np.minimum(full[chosen], 3))
+            np.testing.assert_array_equal(batch.labels_B, noisy_cohort.labels[chosen])
+            np.testing.assert_allclose(batch.attributes_BA, attributes(noisy_cohort)[chosen], rtol=1e-6)
+            for row, cells in zip(batch.rows, batch.cells_MSS3.split(batch.counts_B.tolist()), strict=True):
+                whole = [crop.tobytes() for crop in noisy_cohort.bag(row)[:, 2:34, 2:34]]
+                these = [whole.index(cell.numpy().tobytes()) for cell in cells]
+                assert len(set(these)) == len(these)
+                drawn.add((row, *sorted(these)))
+    assert len(orders) == 20
+    assert len(drawn) > len(rows) * 2  # a bag of four gives different threes
+
+
+def test_attributes_are_age_and_the_logarithm_of_the_count(tiny_cohort: Cohort) -> None:
+    given = attributes(tiny_cohort)
+    np.testing.assert_allclose(given[:, 0], tiny_cohort.patients["age_years"])
+    np.testing.assert_allclose(np.exp(given[:, 1]), tiny_cohort.patients["lymphocytes_g_per_l"])
+
+
+def test_bfloat16_gives_probabilities_close_to_float32(tiny_cohort: Cohort) -> None:
+    chosen = small(encoder={"resnet": {"filters": 4}})
+    model = BagClassifier(chosen)
+    bags = Bags(tiny_cohort, chosen.data, CPU)
+    model.standardise_by(bags.attributes_PA)
+    exact, rough = (
+        network.predict(model, bags, tiny_cohort.labelled, dtype) for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert exact.dtype == rough.dtype == np.float64
+    np.testing.assert_allclose(rough, exact, atol=0.03)
+    assert (rough != exact).any()
+
+
+def test_nobody_to_predict_is_no_error(tiny_cohort: Cohort) -> None:
+    chosen = small()
+    bags = Bags(tiny_cohort, chosen.data, CPU)
+    assert network.predict(BagClassifier(chosen), bags, np.array([], dtype=int), torch.float32).shape == (0,)
