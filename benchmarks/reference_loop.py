@@ -60,9 +60,7 @@ class Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.path = nn.Sequential(
-            convolution(inputs, outputs, 3, stride), nn.ReLU(), convolution(outputs, outputs, 3)
-        )
+        self.path = nn.Sequential(convolution(inputs, outputs, 3, stride), nn.ReLU(), convolution(outputs, outputs, 3))
         self.shortcut = convolution(inputs, outputs, 1, stride)
 
     def forward(self, maps: Tensor) -> Tensor:

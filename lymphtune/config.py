@@ -103,7 +103,7 @@ class Model(Section):
 class Data(Section):
     """What a network sees of a bag."""
 
-    crop_px: int = Field(112, ge=32, le=224)  # side of the central square; a cell fits in 112
+    crop_px: int = Field(112, ge=40, le=224)  # side of the central square; a cell fits in 112
     flips: bool = True  # horizontal and vertical, each with probability 1/2, in training only
     quarter_turns: bool = True  # 0, 90, 180 or 270 degrees, in training only
     bag_size: int | None = Field(24, ge=1)  # cells drawn a patient and step; null = all

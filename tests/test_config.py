@@ -77,7 +77,7 @@ REFUSED: list[tuple[Any, str]] = [
     ),
     (RESNET | {"data": {"crop": 112}}, "x: data has no 'crop'; there are bag_size, crop_px, flips, quarter_turns"),
     (RESNET | {"data": {"crop.px": 1}}, "x: data has no 'crop.px'; there are bag_size, crop_px, flips, quarter_turns"),
-    (RESNET | {"data": {"crop_px": 16}}, "x: data.crop_px: input should be greater than or equal to 32; found 16"),
+    (RESNET | {"data": {"crop_px": 16}}, "x: data.crop_px: input should be greater than or equal to 40; found 16"),
     (RESNET | {"data": {"flips": 1}}, "x: data.flips: input should be a valid boolean; found 1"),
     (RESNET | {"data": {"bag_size": "all"}}, "x: data.bag_size: input should be a valid integer; found 'all'"),
     (RESNET | {"training": {"learning_rate": "1e-3"}}, "x: training.learning_rate: input should be a valid number; fo"),
@@ -146,7 +146,7 @@ def networks(draw: st.DrawFn) -> dict[str, Any]:
             "fusion": draw(members(registry.fusions)),
             "head": draw(members(registry.heads)),
         },
-        "data": {"crop_px": draw(st.integers(32, 224)), "bag_size": draw(st.none() | st.integers(1, 100))},
+        "data": {"crop_px": draw(st.integers(40, 224)), "bag_size": draw(st.none() | st.integers(1, 100))},
         "training": {"learning_rate": draw(number), "schedule": draw(members(registry.schedules))},
     }
 

@@ -92,7 +92,7 @@ configuration:
         encoder:
           choose: [vanilla, {resnet: {filters: {choose: [4, 8]}, pooling: {choose: [average, flatten]}}}]
         fusion: {choose: [none, concat]}
-      data: {crop_px: {choose: [32, 64, 96]}}
+      data: {crop_px: {choose: [40, 64, 96]}}
     - clinical: {choose: [logistic, svm]}
 """
 
@@ -103,7 +103,7 @@ def test_a_grid_holds_every_combination_once(tmp_path: Path) -> None:
     points = [grid.sample(0, number) for number in range(32)]
     assert len({str(point.as_yaml()) for point in points}) == 32
     crops = [point.data.crop_px for point in points[:30]]
-    assert crops == [32, 64, 96] * 10  # the last key changes fastest
+    assert crops == [40, 64, 96] * 10  # the last key changes fastest
     assert grid.sample(0, 32) == points[0]
 
 

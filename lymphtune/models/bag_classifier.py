@@ -14,6 +14,7 @@ from lymphtune.registry import encoders, fusions
 
 ATTRIBUTES = ("age_years", "log_lymphocytes")
 CELLS_PER_CHUNK = 512  # more cells than this go through the encoder in chunks, recomputed for the gradient
+CELLS_IN_CACHE = 64  # the chunk on a CPU where there is no gradient
 
 
 class BagClassifier(nn.Module):
@@ -50,9 +51,10 @@ class BagClassifier(nn.Module):
 
     def _encode(self, cells_MHW3: Tensor) -> Tensor:
         """Return features [M, D]; batch norm sees one chunk at a time where there are several."""
-        if len(cells_MHW3) <= CELLS_PER_CHUNK:
+        small = cells_MHW3.device.type == "cpu" and not torch.is_grad_enabled()
+        chunks = cells_MHW3.split(min(CELLS_IN_CACHE, CELLS_PER_CHUNK) if small else CELLS_PER_CHUNK)
+        if len(chunks) == 1:
             return self.encoder(as_pictures(cells_MHW3))
-        chunks = cells_MHW3.split(CELLS_PER_CHUNK)
         if torch.is_grad_enabled():
             return torch.cat([checkpoint(self._encode, chunk, use_reentrant=False) for chunk in chunks])
         return torch.cat([self._encode(chunk) for chunk in chunks])
@@ -62,4 +64,4 @@ def as_pictures(cells_MHW3: Tensor) -> Tensor:
     """Return [M, 3, H, W] in [-1, 1], channels last in memory, in the precision of the step."""
     device = cells_MHW3.device.type
     precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
-    return cells_MHW3.permute(0, 3, 1, 2).to(precision).sub_(127.5).div_(127.5)
+    return torch.add(torch.tensor(-1, dtype=precision), cells_MHW3.permute(0, 3, 1, 2), alpha=1 / 127.5)

@@ -64,5 +64,6 @@ class StudyEncoder(nn.Module):
 
     def forward(self, pictures_MCHW: Tensor) -> Tensor:
         """Return features [M, D] of pictures [M, 3, H, W]."""
-        maps = self.stages(self.pool(F.relu(self.stem(pictures_MCHW), inplace=True)))
+        # ReLU and max-pooling commute; after the pooling there is a quarter left to do
+        maps = self.stages(F.relu(self.pool(self.stem(pictures_MCHW)), inplace=True))
         return maps.mean(dim=(2, 3)) if self.average else maps.flatten(1)

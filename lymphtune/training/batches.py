@@ -49,9 +49,10 @@ class Bags:
         order = rng.permutation(rows)
         for start in range(0, len(order), patients):
             chosen = order[start : start + patients]
-            batch = self._batch(chosen, [self._drawn(row, rng) for row in chosen])
-            self._turn(batch.cells_MSS3, rng)
-            yield batch
+            drawn = [self._drawn(row, rng) for row in chosen]
+            pictures_MSS3 = self._pictures(drawn)
+            self._turn(pictures_MSS3, rng)
+            yield self._batch(chosen, drawn, pictures_MSS3)
 
     def evaluation(self, rows: np.ndarray) -> Iterator[Batch]:
         """Yield every patient once, in order, with all cells as they are."""
@@ -59,7 +60,8 @@ class Bags:
         group = np.cumsum(counts) // CELLS_PER_PASS
         for number in np.unique(group):
             chosen = rows[group == number]
-            yield self._batch(chosen, [np.arange(self.starts[row], self.starts[row + 1]) for row in chosen])
+            cells = [np.arange(self.starts[row], self.starts[row + 1]) for row in chosen]
+            yield self._batch(chosen, cells, self._pictures(cells))
 
     def _drawn(self, row: int, rng: np.random.Generator) -> np.ndarray:
         cells = np.arange(self.starts[row], self.starts[row + 1])
@@ -67,11 +69,13 @@ class Bags:
             return cells
         return np.sort(rng.choice(cells, self.data.bag_size, replace=False))
 
-    def _batch(self, rows: np.ndarray, cells: list[np.ndarray]) -> Batch:
-        pictures = torch.from_numpy(self.crops_CSS3[np.concatenate(cells)])
+    def _pictures(self, cells: list[np.ndarray]) -> Tensor:
+        return torch.from_numpy(self.crops_CSS3[np.concatenate(cells)])
+
+    def _batch(self, rows: np.ndarray, cells: list[np.ndarray], pictures_MSS3: Tensor) -> Batch:
         return Batch(
             rows=rows.tolist(),
-            cells_MSS3=pictures.to(self.device, non_blocking=True),
+            cells_MSS3=pictures_MSS3.to(self.device, non_blocking=True),
             counts_B=torch.tensor([len(drawn) for drawn in cells], device=self.device),
             attributes_BA=self.attributes_PA[rows].to(self.device),
             labels_B=torch.from_numpy(self.labels_P[rows]).to(self.device),
@@ -81,8 +85,6 @@ class Bags:
         """Flip and turn each cell by itself, in place."""
         draws = rng.integers(0, [2, 2, 4], size=(len(cells_MSS3), 3))
         draws *= [self.data.flips, self.data.flips, self.data.quarter_turns]
-        for vertical, horizontal, turns in np.unique(draws, axis=0):
-            which = np.flatnonzero((draws == [vertical, horizontal, turns]).all(axis=1))
-            flipped = [axis for axis, wanted in ((1, vertical), (2, horizontal)) if wanted]
-            index = torch.from_numpy(which).to(cells_MSS3.device)
-            cells_MSS3[index] = torch.rot90(cells_MSS3[index].flip(flipped), int(turns), dims=(1, 2))
+        for cell_SS3, (vertical, horizontal, turns) in zip(cells_MSS3, draws.tolist(), strict=True):
+            flipped = [axis for axis, wanted in ((0, vertical), (1, horizontal)) if wanted]
+            cell_SS3.copy_(torch.rot90(cell_SS3.flip(flipped), turns, dims=(0, 1)))

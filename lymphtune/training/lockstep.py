@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -17,7 +18,6 @@ from lymphtune.statistics.metrics import balanced_log_loss
 from lymphtune.training.batches import Bags, attributes
 from lymphtune.training.clinical import ClinicalMember
 from lymphtune.training.network import Diverged, NetworkMember
-
 
 
 @dataclass(frozen=True)

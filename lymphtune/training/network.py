@@ -14,8 +14,8 @@ from lymphtune import registry
 from lymphtune.config import Configuration, Training
 from lymphtune.files import whole
 from lymphtune.models.bag_classifier import BagClassifier, as_pictures
-from lymphtune.training.batches import Bags, Batch
 from lymphtune.training.averaging import MovingAverage
+from lymphtune.training.batches import Bags, Batch
 
 SUFFIX = ".safetensors"
 STATISTICS_CELLS = 512  # cells that the batch-norm statistics are measured on
@@ -133,7 +133,8 @@ def bag_loss(probability_B: Tensor, labels_B: Tensor, class_weights: tuple[float
     """
     probability_B = probability_B.float().clamp(SMALLEST, 1 - SMALLEST)
     weight_B = torch.where(labels_B > 0.5, class_weights[1], class_weights[0])
-    return torch.nn.functional.binary_cross_entropy(probability_B, labels_B, weight_B)
+    loss_B = -torch.where(labels_B > 0.5, probability_B.log(), (-probability_B).log1p())  # NaN stays NaN
+    return (weight_B * loss_B).mean()
 
 
 @torch.no_grad()

@@ -130,13 +130,22 @@ def test_a_trial_waits_for_slower_ones_before_it_only() -> None:
     assert rungs.decided(2) and rungs.stopped_at == {2: 1}
 
 
-def test_equal_scores_pass_together_and_a_second_report_is_ignored() -> None:
+def test_equal_scores_pass_together() -> None:
     rungs = Rungs((1,), 4, 3)
     for trial in range(4):
         rungs.reach(trial, 1, 0.5)
     assert rungs.stopped_at == {}
-    rungs.reach(3, 1, 9.0)
-    assert rungs.stopped_at == {}
+
+
+def test_the_first_report_of_a_rung_counts() -> None:
+    """A trial that is tried again says its epochs a second time."""
+    rungs = Rungs((1,), 2, 2)
+    rungs.reach(1, 1, 0.9)
+    rungs.reach(1, 1, 0.0)
+    rungs.reach(0, 1, 0.5)
+    assert rungs.stopped_at == {1: 1}
+    rungs.reach(0, 1, 9.0)
+    assert rungs.stopped_at == {1: 1}
 
 
 def test_without_rungs_nobody_is_stopped() -> None:

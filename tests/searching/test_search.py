@@ -30,7 +30,7 @@ def space(tmp_path: Path) -> Path:
     path = tmp_path / "one.yaml"
     configuration = {
         "model": {"encoder": {"vanilla": {"pooling": "average"}}, "fusion": "concat"},
-        "data": {"crop_px": 32, "bag_size": 2},
+        "data": {"crop_px": 40, "bag_size": 2},
         "training": {"precision": "float32"},
     }
     path.write_text(

@@ -11,7 +11,9 @@ from lymphtune.registry import clinical_models
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    hidden: list[Annotated[int, Field(ge=1, le=4096)]] = field(default_factory=lambda: [32])
+    hidden: Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=1)] = field(
+        default_factory=lambda: [32]
+    )
     alpha: Annotated[float, Field(ge=0)] = 0.1  # ridge penalty
 
 

@@ -26,7 +26,7 @@ class Vanilla(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for inputs, outputs in zip((3, *WIDTHS[:-1]), WIDTHS, strict=True):
-            layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+            layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers)
         self.average = config.pooling == "average"
         side = crop_px // 2 ** len(WIDTHS)

@@ -11,7 +11,9 @@ from lymphtune.registry import heads
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    hidden: list[Annotated[int, Field(ge=1, le=8192)]] = field(default_factory=lambda: [1000, 500, 100])
+    hidden: Annotated[list[Annotated[int, Field(ge=1, le=8192)]], Field(min_length=1)] = field(
+        default_factory=lambda: [1000, 500, 100]
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5  # probability, after each hidden layer
 
 

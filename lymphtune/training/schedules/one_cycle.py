@@ -19,6 +19,6 @@ class Config:
 def one_cycle(optimiser: Optimizer, steps_per_epoch: int, epochs: int, config: Config) -> LRScheduler:
     """Source: Smith and Topin 2019 (arXiv:1708.07120); momentum is left alone."""
     highest = [group["lr"] for group in optimiser.param_groups]
-    return OneCycleLR(
-        optimiser, highest, total_steps=steps_per_epoch * epochs + 1, pct_start=config.rising, cycle_momentum=False
-    )
+    total = steps_per_epoch * epochs + 1
+    rising = max(config.rising, 1.5 / total)  # torch divides by the rising steps less one
+    return OneCycleLR(optimiser, highest, total_steps=total, pct_start=rising, cycle_momentum=False)

@@ -1,7 +1,9 @@
 """The study's steps: a tenth of the learning rate after 10 epochs, a hundredth after 50."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
+from pydantic import Field
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
 
@@ -10,8 +12,8 @@ from lymphtune.registry import schedules
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    after_epochs: list[int] = field(default_factory=lambda: [10, 50])
-    factor: float = 0.1
+    after_epochs: list[Annotated[int, Field(ge=1)]] = field(default_factory=lambda: [10, 50])
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
 
 
 @schedules.register("study_step", Config)
