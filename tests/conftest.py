@@ -15,6 +15,8 @@ from lymphtune.runs import Run
 TINY_LABELS = (0, 1, 1, 0, 1, -1, 0, 1, 0, 1, -1, 0, 1, 0, -1)  # P1 to P15
 TINY_DATES = ("3/27/1961", "16-09-1934", "12/1/1939")  # both formats
 
+SMALL_SEARCH = {"trials": 5, "epochs": 4, "grace": 2, "reduction": 4}  # of which some are stopped
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -82,4 +84,4 @@ def searched(_tiny_cohort_files: Path, tmp_path_factory: pytest.TempPathFactory,
     import lymphtune
 
     runs = tmp_path_factory.mktemp("runs")
-    return lymphtune.search("tiny", _tiny_cohort_files, runs=runs, name="searched", epochs=4, grace=2, reduction=2)
+    return lymphtune.search("tiny", _tiny_cohort_files, runs=runs, name="searched", **SMALL_SEARCH)

@@ -196,7 +196,7 @@ class TestBadInput:
     def test_top_zero_and_top_beyond(self, searched: Run, capsys: pytest.CaptureFixture[str]) -> None:
         given = ("ensemble", "--runs", searched.path.parent)
         assert "--top 0" in refused(capsys, *given, "--top", 0)
-        assert "has 4 trials to choose from" in refused(capsys, *given, "--top", 100)
+        assert "has 5 trials to choose from" in refused(capsys, *given, "--top", 100)
         assert not (searched.path / "ensembles").exists()
 
     def test_no_such_ensemble(

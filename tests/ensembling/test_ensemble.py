@@ -1,6 +1,7 @@
 """Ensembles: what is chosen, what is saved, what it says of new patients, and what is refused."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_predict_writes_every_new_patient_once(
     write_simulated(tmp_path / "new", 10, 3, 1)
     said = predict_to(ensemble.path, str(tmp_path / "new"), tmp_path / "out")
     assert "10 patients" in said
-    assert "also name patients the ensemble was trained on" in capsys.readouterr().err
+    assert "SIMULATED" in capsys.readouterr().err
     assert len(pd.read_csv(tmp_path / "out" / "submission.csv")) == 10
     with pytest.raises(InputError, match="is there already"):
         predict_to(ensemble.path, str(tmp_path / "new"), tmp_path / "out")
@@ -124,8 +125,16 @@ def test_a_picture_of_a_training_patient_under_another_id_is_noticed(
         predict_to(ensemble.path, str(tmp_path / "new"), tmp_path / "out")
 
 
+def test_an_id_alone_is_told_from_a_picture(ensemble: Ensemble, run: Run) -> None:
+    cohort = load_cohort(run.description["cohort"]["data"])
+    trained = [cohort.ids[row] for row in cohort.labelled]
+    assert ensemble.seen(cohort) == (trained, [])
+    others = [f"{number:064x}" for number in range(len(cohort.picture_digests))]
+    assert ensemble.seen(replace(cohort, picture_digests=others)) == ([], trained)
+
+
 @pytest.mark.parametrize(
-    ("top", "message"), [(0, "--top 0: an ensemble has at least 1 trial"), (9, "--top 9: the run copy has 4 trials")]
+    ("top", "message"), [(0, "--top 0: an ensemble has at least 1 trial"), (9, "--top 9: the run copy has 5 trials")]
 )
 def test_a_top_that_cannot_be_is_refused(top: int, message: str, run: Run) -> None:
     with pytest.raises(InputError, match=message):

@@ -16,6 +16,7 @@ from lymphtune.searching.estimate import dry_run, share_trained
 from lymphtune.searching.plan import Settings, concurrency
 from lymphtune.searching.search import prepare
 from lymphtune.training.lockstep import Diverged
+from tests.conftest import SMALL_SEARCH
 
 OOF = ["trial", "repeat", "fold", "epoch", "patient", "label", "probability"]
 LEADERBOARD = [
@@ -79,9 +80,8 @@ def test_stopped_trials_are_cut_at_the_rung_that_stopped_them(searched: Run) -> 
 
 def test_the_same_seed_gives_the_same_leaderboard(searched: Run, tmp_path: Path) -> None:
     again = lymphtune.search(
-        "tiny", searched.description["cohort"]["data"], runs=tmp_path, epochs=4, grace=2, reduction=2,
-        max_concurrent=1,
-    )  # fmt: skip
+        "tiny", searched.description["cohort"]["data"], runs=tmp_path, max_concurrent=1, **SMALL_SEARCH
+    )
     pd.testing.assert_frame_equal(
         searched.leaderboard.drop(columns="seconds"), again.leaderboard.drop(columns="seconds")
     )
