@@ -5,6 +5,8 @@ through the network by itself, in float32; the bag's probability is the mean of 
 
     python benchmarks/reference_loop.py [--quick] [--data FOLDER]
 
+The machine must be idle: where other work takes a core, threads wait for each other and the reference suffers most.
+
 Shapes: M cells of one patient, S side of the crop, D features, A attributes.
 """
 

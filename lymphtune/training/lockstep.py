@@ -22,7 +22,7 @@ from lymphtune.training.batches import Bags, attributes
 from lymphtune.training.clinical import ClinicalMember
 from lymphtune.training.network import Diverged, NetworkMember
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's mallopt
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ def freed_memory_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        libc.mallopt(M_TRIM_THRESHOLD, 128 * 1024)  # as glibc starts
+        libc.mallopt(M_TRIM_THRESHOLD, 2**26)  # what glibc itself settles on where large arrays come and go
+        libc.mallopt(M_MMAP_THRESHOLD, 2**25)
         libc.mallopt(M_MMAP_MAX, 65536)
         libc.malloc_trim(0)
 
