@@ -11,7 +11,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)
-	$(BIN)/lymphtune search --space mixed --data simulated --trials 6 --epochs 10 --folds 4
+	$(BIN)/lymphtune search --space mixed --data simulated --trials 5 --epochs 8 --folds 3
 	$(BIN)/lymphtune ensemble --top 3
 
 test: $(READY) lint
