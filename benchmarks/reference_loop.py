@@ -243,10 +243,10 @@ def _line(what: str, crop_px: int, n_pictures: int, rounds: Sequence[Sequence[fl
     ratios = [statistics.median(row[0] / row[n] for row in rounds) for n in range(1, len(rates))]
     whole = STUDY_RATES.setdefault(what, rates[0])
     cells = "".join(
-        f"{rate:>12.0f}{ratio:>7.1f}{rate / whole:>7.1f}" for rate, ratio in zip(rates[1:], ratios, strict=True)
+        f"{rate:>14.0f}{ratio:>7.1f}{rate / whole:>7.1f}" for rate, ratio in zip(rates[1:], ratios, strict=True)
     )
     needs = NEEDS[what, crop_px]
-    print(f"{what:<26}{crop_px:>4}{rates[0]:>11.1f}{cells:<52}{needs:>6}", flush=True)
+    print(f"{what:<26}{crop_px:>4}{rates[0]:>11.1f}{cells:<56}{needs:>6}", flush=True)
 
 
 def measure(folder: Path, quick: bool) -> None:
@@ -256,7 +256,7 @@ def measure(folder: Path, quick: bool) -> None:
     print(f"{len(rows)} patients of {n_cells.min()} to {n_cells.max()} cells, {torch.get_num_threads()} threads")
     print("pictures a second; times the reference at the same crop, and at 224 px as the study ran it")
     print("in brackets: patients a step (evaluation has no steps); needs: the times asked for")
-    lymphtune = "".join(f"{f'lymphtune[{n}]':>12}{'times':>7}{'of 224':>7}" for n in PATIENTS_PER_STEP)
+    lymphtune = "".join(f"{f'lymphtune[{n}]':>14}{'times':>7}{'of 224':>7}" for n in PATIENTS_PER_STEP)
     print(f"{'':<26}{'px':>4}{'reference':>11}{lymphtune}{'needs':>6}")
     for crop_px in (224, 112):
         for mixed in (True, False):
