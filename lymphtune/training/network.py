@@ -87,7 +87,7 @@ class NetworkMember:
         seen = 0
         for batch in self.bags.training(self.rows, STATISTICS_PATIENTS, rng):
             with torch.no_grad(), self._autocast():
-                self.average.model.encoder(as_pictures(batch.cells_MSS3))
+                self.average.model.encoder(as_pictures(batch.cells_MSS3[:STATISTICS_CELLS]))
             seen += len(batch.cells_MSS3)
             if seen >= STATISTICS_CELLS:
                 break
