@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 
 
 @contextmanager
+def _refusals_named(path: Path) -> Iterator[None]:
+    """Turn a folder that cannot be written, or a full disk, into an InputError that names `path`."""
+    try:
+        yield
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); name a folder that can") from error
+    except OSError as error:
+        if error.errno in (28, 30):  # no space left, read-only file system
+            raise InputError(f"{path}: cannot be written ({error.strerror}); name a folder with room") from error
+        raise
+
+
+@contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Yield a temporary file beside `path`; it takes the name `path`, synced, if the block succeeds.
 
@@ -29,17 +42,12 @@ def whole(path: Path) -> Iterator[Path]:
     """
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield scratch
-        with scratch.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(scratch, path)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); name a folder that can") from error
-    except OSError as error:
-        if error.errno in (28, 30):  # no space left, read-only file system
-            raise InputError(f"{path}: cannot be written ({error.strerror}); name a folder with room") from error
-        raise
+        with _refusals_named(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield scratch
+            with scratch.open("rb") as written:
+                os.fsync(written.fileno())
+            os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -49,17 +57,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it replaces `path` if the block succeeds."""
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        scratch.mkdir(parents=True)
-        yield scratch
-        if path.exists():
-            old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
-            os.replace(path, old)
-            os.replace(scratch, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(scratch, path)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); name a folder that can") from error
+        with _refusals_named(path):
+            scratch.mkdir(parents=True)
+            yield scratch
+            if path.exists():
+                old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+                os.replace(path, old)
+                os.replace(scratch, path)
+                shutil.rmtree(old)
+            else:
+                os.replace(scratch, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from lymphtune.cohort import Cohort, load_cohort
@@ -23,6 +24,12 @@ def _cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LYMPHTUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Single-threaded torch: small networks gain nothing from more, and results repeat."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

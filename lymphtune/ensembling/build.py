@@ -15,7 +15,7 @@ from lymphtune.ensembling.candidates import Candidates, eligible, find_candidate
 from lymphtune.ensembling.recipe import Recipe, load_recipe
 from lymphtune.ensembling.score import Scores, score, summary
 from lymphtune.errors import InputError
-from lymphtune.files import whole, whole_folder, write_table, write_text, write_yaml
+from lymphtune.files import read_yaml, whole, whole_folder, write_table, write_text, write_yaml
 from lymphtune.runs import RUNS, Run, find_run
 from lymphtune.statistics.metrics import THRESHOLD
 
@@ -109,18 +109,16 @@ def _describe(run: Run, recipe: Recipe, scores: Scores, members: list[dict[str, 
 
 
 def _write_trained_on(folder: Path, cohort: Cohort) -> None:
-    lines = []
+    lines, starts = [], cohort.starts
     for row in cohort.labelled:
-        cells = cohort.picture_digests[cohort.starts[row] : cohort.starts[row + 1]]
+        cells = cohort.picture_digests[starts[row] : starts[row + 1]]
         lines.append(" ".join([hashed(cohort.ids[row]), *(digest[:16] for digest in cells)]))
     write_text(folder / "trained_on.txt", "\n".join(lines) + "\n")
 
 
 def _seal(folder: Path) -> None:
     """Add every file's hash to ensemble.yaml, so that an altered folder is noticed."""
-    import yaml
-
-    described = yaml.safe_load((folder / "ensemble.yaml").read_text(encoding="utf-8"))
+    described = read_yaml(folder / "ensemble.yaml")
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "ensemble.yaml")
     described["files"] = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
     write_yaml(folder / "ensemble.yaml", described)

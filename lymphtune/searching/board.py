@@ -76,7 +76,7 @@ class Board:
     def close(self, reason: str) -> None:
         """End every trial that has not: the search is over, finished or not."""
         for number, record in self.records.items():
-            if record.curves or reason == "":
+            if record.curves:
                 self.end(number, reason)
         self._settle(final=True)
 
