@@ -26,13 +26,18 @@ MOST_SHOWN = 200  # characters of a value in an error message
 
 @dataclass(frozen=True)
 class Part:
-    """One word of a family with its options: `resnet`, or `resnet: {filters: 64}` in YAML."""
+    """One word of a family with its options: `resnet`, or `resnet: {filters: 64}` in YAML.
+
+    A word with an option `name` takes it behind a colon: `timm:resnet18`.
+    """
 
     word: str
     options: Any
 
     def as_yaml(self) -> dict[str, Any]:
-        return {self.word: asdict(self.options)}
+        options = asdict(self.options)
+        word = f"{self.word}:{options.pop('name')}" if "name" in options else self.word
+        return {word: options}
 
 
 def _parse_part(family: Family, value: Any) -> Part:
@@ -45,9 +50,14 @@ def _parse_part(family: Family, value: Any) -> Part:
         options = {} if options is None else options
     if not isinstance(word, str) or not isinstance(options, dict):
         _refuse(f": expected one word of {', '.join(family.words())}, or a word with its options; found {shown(value)}")
+    word, colon, name = word.partition(":")
     if word not in family.words():
         _refuse(f" has no '{word}'; there are {', '.join(family.words())}")
     member = family[word]
+    if colon:
+        if "name" not in {field.name for field in fields(member.options)} or "name" in options:
+            _refuse(f": '{word}' takes no name behind a colon, or has one already; found {shown(value)}")
+        options = {"name": name} | options
     try:
         text = json.dumps(options, default=str)
     except (TypeError, ValueError, RecursionError):
@@ -107,6 +117,7 @@ class Data(Section):
     flips: bool = True  # horizontal and vertical, each with probability 1/2, in training only
     quarter_turns: bool = True  # 0, 90, 180 or 270 degrees, in training only
     bag_size: int | None = Field(24, ge=1)  # cells drawn a patient and step; null = all
+    tta: bool = False  # judge by the mean over the four flips of every cell
 
 
 class Training(Section):
@@ -117,6 +128,8 @@ class Training(Section):
     weight_decay: float = Field(1e-4, ge=0, le=1)
     schedule: _word(registry.schedules) = Part("one_cycle", None)  # type: ignore[valid-type]
     class_weight: Literal["balanced", "none"] = "balanced"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)  # labels become s/2 and 1 - s/2
+    gradient_clip: float | None = Field(None, gt=0)  # largest norm of a step's gradient; null = any
     patients_per_step: int = Field(4, ge=1)
     moving_average: float = Field(0.98, ge=0, lt=1)  # decay a step of the averaged weights; 0 = off
     checkpoint: Literal["last", "best"] = "last"  # best = the epoch that scored best: a selection
@@ -167,8 +180,10 @@ class Configuration(Section):
         if self.clinical is not None:
             return f"clinical {self.clinical.word}"
         assert self.model is not None
-        filters = getattr(self.model.encoder.options, "filters", None)
-        encoder = f"{self.model.encoder.word}-{filters}" if filters else self.model.encoder.word
+        options = self.model.encoder.options
+        encoder = getattr(options, "label", self.model.encoder.word)
+        if filters := getattr(options, "filters", None):
+            encoder += f"-{filters}"
         return f"{encoder} {self.model.fusion.word} {self.model.aggregator.word} {self.data.crop_px}"
 
     def as_yaml(self) -> dict[str, Any]:
@@ -196,6 +211,8 @@ def mishap(error: ErrorDetails, words: list[str] | None) -> str:
         where = path.removesuffix(f".{error['loc'][-1]}")
         return f"{where} has no '{error['loc'][-1]}'; there are {', '.join(known)}"
     found = "" if error["type"] == "missing" else f"; found {shown(error['input'])}"
+    if error["type"] == "value_error":  # said by one of our own checks
+        return f"{path}: {error['ctx']['error']}"
     said = "expected a mapping" if error["type"] == "model_type" else error["msg"][0].lower() + error["msg"][1:]
     return f"{path}: {said}{found}"
 

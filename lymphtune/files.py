@@ -1,5 +1,6 @@
 """Files written whole or not at all, and YAML read safely."""
 
+import hashlib
 import json
 import os
 import re
@@ -69,6 +70,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 os.replace(scratch, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def sha256(path: Path) -> str:
+    """Return the hash of what the file holds, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

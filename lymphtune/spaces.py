@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lymphtune.config import Configuration, configuration, mishap, shown
 from lymphtune.errors import InputError
@@ -15,6 +15,7 @@ from lymphtune.files import read_yaml
 
 RANGES = ("uniform", "log_uniform", "integer")
 SHIPPED = "search_spaces"
+KEYS = {"about", "grid", "suggested", "configuration", "rows", "note"}
 
 
 class Suggested(BaseModel):
@@ -27,6 +28,14 @@ class Suggested(BaseModel):
     repeats: int = Field(1, ge=1)
 
 
+class Row(BaseModel):
+    """A grid point's name in the table, and the balanced accuracy that was published for it, if any."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    name: str
+    published: float | None = Field(None, ge=0, le=1)
+
+
 @dataclass(frozen=True)
 class Space:
     """A tree of mappings whose leaves are values, `choose` lists and ranges; all of it already checked."""
@@ -36,6 +45,8 @@ class Space:
     grid: bool
     suggested: Suggested
     tree: Any
+    rows: tuple[Row, ...] = ()  # names of a grid's points, where the search prints them as a table
+    note: str = ""  # a line under that table
 
     def sample(self, seed: int, number: int) -> Configuration:
         """Return trial `number`'s configuration: a function of space, seed and number alone."""
@@ -58,20 +69,23 @@ def load_space(name: str) -> Space:
     given = read_yaml(path)
     if not isinstance(given, dict):
         raise InputError(f"{path}: expected a mapping with 'configuration'; found {type(given).__name__}")
-    if unknown := sorted(map(str, set(given) - {"about", "grid", "suggested", "configuration"})):
-        raise InputError(f"{path}: has no '{unknown[0]}'; there are about, configuration, grid, suggested")
+    if unknown := sorted(map(str, set(given) - KEYS)):
+        raise InputError(f"{path}: has no '{unknown[0]}'; there are {', '.join(sorted(KEYS))}")
     if not isinstance(grid := given.get("grid", False), bool):
         raise InputError(f"{path}: grid: expected true or false; found {shown(grid)}")
     tree = given.get("configuration")
     _check_nodes(tree, f"{path}: configuration")
     space = Space(
         path.stem, str(given.get("about", "")), grid,
-        _suggested(given.get("suggested", {}), path), tree,
+        _suggested(given.get("suggested", {}), path), tree, _rows(given.get("rows", []), path),
+        str(given.get("note", "")),
     )  # fmt: skip
     for variant in _variants(tree):
         configuration(variant, str(path))
     if space.grid and any(_ranges(tree)):
         raise InputError(f"{path}: a grid takes no ranges; found {shown(next(_ranges(tree)))}; use choose")
+    if space.rows and len(space.rows) != space.n_points:
+        raise InputError(f"{path}: rows: expected a name for each of the grid's points; found {len(space.rows)}")
     return space
 
 
@@ -104,6 +118,13 @@ def _suggested(given: Any, path: Path) -> Suggested:
     except ValidationError as error:
         words = sorted(Suggested.model_fields)
         raise InputError(f"{path}: suggested{mishap(error.errors()[0], words)}") from error
+
+
+def _rows(given: Any, path: Path) -> tuple[Row, ...]:
+    try:
+        return TypeAdapter(tuple[Row, ...]).validate_python(tuple(given) if isinstance(given, list) else given)
+    except ValidationError as error:
+        raise InputError(f"{path}: rows{mishap(error.errors()[0], sorted(Row.model_fields))}") from error
 
 
 def _kind(node: Any) -> str | None:

@@ -64,7 +64,7 @@ def rows_of(points: list[Configuration]) -> Counter[tuple[str, ...]]:
 
 def test_the_study_is_a_grid_of_its_fixed_rows() -> None:
     study = load_space("study")
-    assert study.grid and study.n_points == 10
+    assert study.grid and study.n_points == 11
     points = [study.sample(0, number) for number in range(10)]
     wanted = [
         ("plain", "32", "none"), ("resnet", "32", "none"), ("resnet", "64", "none"), ("vanilla", "", "none"),

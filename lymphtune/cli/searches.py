@@ -1,12 +1,14 @@
 """lymphtune search."""
 
 import argparse
+from pathlib import Path
 
 from lymphtune.cli.options import a_date, add_command, add_data, add_runs, seconds
 
 SETTINGS = (
     "trials", "epochs", "folds", "repeats", "seed", "name", "runs", "cpus_per_trial", "gpus_per_trial",
     "max_concurrent", "keep_weights", "address", "time_budget_s", "reference_date",
+    "weights", "fused",
 )  # fmt: skip
 
 
@@ -34,6 +36,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--address", metavar="A", help="of a Ray cluster: auto or HOST:PORT (this machine alone)")
     parser.add_argument("--time-budget", dest="time_budget_s", type=seconds, metavar="T", help="90s, 30m or 2h")
     parser.add_argument("--reference-date", type=a_date, metavar="YYYY-MM-DD", help="ages are counted to (2020-01-01)")
+    parser.add_argument(
+        "--weights", type=Path, metavar="DIR", help="pretrained weights, <name>.safetensors each (timm's hub)"
+    )
+    parser.add_argument(
+        "--fused", action=argparse.BooleanOptionalAction, default=None,
+        help="fold models' steps as one (where measured faster, on GPUs only)",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="say what would run at what cost; train nothing")
     parser.set_defaults(call=run)
 

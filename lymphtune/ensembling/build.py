@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from lymphtune.cohort import Cohort, load_cohort
-from lymphtune.ensembling.bundle import FORMAT, Ensemble, Prediction, hashed, sha256
+from lymphtune.ensembling.bundle import FORMAT, Ensemble, Prediction, hashed
 from lymphtune.ensembling.candidates import Candidates, eligible, find_candidates, read_candidates
 from lymphtune.ensembling.recipe import Recipe, load_recipe
 from lymphtune.ensembling.score import Scores, score, summary
 from lymphtune.errors import InputError
-from lymphtune.files import read_yaml, whole, whole_folder, write_table, write_text, write_yaml
+from lymphtune.files import read_yaml, sha256, whole, whole_folder, write_table, write_text, write_yaml
 from lymphtune.runs import RUNS, Run, find_run
 from lymphtune.statistics.metrics import THRESHOLD
 
@@ -78,7 +78,7 @@ def _write_bundle(
         if not held:
             raise InputError(f"{run.trial(trial)}: its weights were not kept; search with a larger --keep-weights")
         (folder / "weights" / trial).mkdir(parents=True)
-        for file in held:
+        for file in [*held, *(run.trial(trial) / "weights").glob("backbone.*")]:
             shutil.copyfile(file, folder / "weights" / trial / file.name)
         names = [f"weights/{trial}/{file.name}" for file in held]
         given = run.configuration(trial).as_yaml()
@@ -134,6 +134,7 @@ def write_predictions(folder: Path, cohort: Cohort, rows: np.ndarray, ensemble: 
     )
     for member, probability_P in zip(ensemble.members, said.members_MP, strict=True):
         table[member["trial"]] = probability_P
+    table["gate"] = said.gate_P
     write_table(folder / "predictions.parquet", table, cohort.about)
     with whole(folder / "submission.csv") as scratch:
         pd.DataFrame({"ID": ids, "Predicted": predicted}).to_csv(scratch, index=False, lineterminator="\n")

@@ -15,7 +15,7 @@ from lymphtune.cohort import Cohort
 from lymphtune.config import configuration, parse_part
 from lymphtune.ensembling.recipe import Recipe
 from lymphtune.errors import InputError
-from lymphtune.files import read_yaml
+from lymphtune.files import read_yaml, sha256
 from lymphtune.registry import combiners
 
 FORMAT = 1
@@ -23,11 +23,13 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Prediction:
-    """probability_P: of being tumoral; spread_P: sd between all fold models; members_MP: each trial's mean."""
+    """probability_P: of being tumoral; spread_P: sd between all fold models; members_MP: each trial's mean;
+    gate_P: share of the pictures' expert, mean over the fold models that have a gate, NaN where none has."""
 
     probability_P: np.ndarray
     spread_P: np.ndarray
     members_MP: np.ndarray
+    gate_P: np.ndarray
 
 
 class Ensemble:
@@ -67,23 +69,26 @@ class Ensemble:
     def predict(self, cohort: Cohort, rows: np.ndarray) -> Prediction:
         """Return the prediction for the patients in `rows` of the cohort."""
         if len(rows) == 0:
-            return Prediction(np.zeros(0), np.zeros(0), np.zeros((len(self.members), 0)))
+            return Prediction(np.zeros(0), np.zeros(0), np.zeros((len(self.members), 0)), np.zeros(0))
         fold_models = []
         files = sum(len(member["weights"]) for member in self.members)
         with console.bar("predicting", files) as bar:
             for member in self.members:
                 fold_models.append(self._fold_models(member, cohort, rows, bar))
-        members_MP = np.array([said_FP.mean(axis=0) for said_FP in fold_models])
-        spread_P = np.concatenate(fold_models).std(axis=0)
-        return Prediction(self.combiner.predict_proba(members_MP), spread_P, members_MP)
+        members_MP = np.array([said_F2P[:, 0].mean(axis=0) for said_F2P in fold_models])
+        all_F2P = np.concatenate(fold_models)
+        gated_FP = all_F2P[~np.isnan(all_F2P[:, 1, 0]), 1]
+        gate_P = gated_FP.mean(axis=0) if len(gated_FP) else np.full(len(rows), np.nan)
+        return Prediction(self.combiner.predict_proba(members_MP), all_F2P[:, 0].std(axis=0), members_MP, gate_P)
 
     def _fold_models(self, member: dict[str, Any], cohort: Cohort, rows: np.ndarray, bar: console.Bar) -> np.ndarray:
-        from lymphtune.training.loading import predict_with
+        """Return probability and gate [F, 2, P] of every fold model."""
+        from lymphtune.training.loading import judge_with
 
         chosen = configuration(member["configuration"], str(self.path / "ensemble.yaml"))
         said = []
         for name in member["weights"]:
-            said.append(predict_with(self.path / name, chosen, cohort, rows))
+            said.append(judge_with(self.path / name, chosen, cohort, rows))
             bar.advance()
         return np.array(said)
 
@@ -109,8 +114,3 @@ def _oof(path: Path, trials: list[str]) -> tuple[np.ndarray, np.ndarray]:
 def hashed(patient: str) -> str:
     """Return 16 hexadecimal digits of an id; ids themselves are not written into the folder's list."""
     return hashlib.sha256(b"patient\x1f" + patient.encode()).hexdigest()[:16]
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

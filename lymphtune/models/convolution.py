@@ -3,6 +3,7 @@
 Shapes: M cells, K filters of the first stage, D features.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -11,30 +12,32 @@ from pydantic import Field
 from torch import Tensor, nn
 
 STRIDES = (1, 2, 2, 2)
+GROUPS = 8  # of group norm, where the channels divide by it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     filters: Annotated[int, Field(ge=1, le=1024)] = 32  # K
     pooling: Literal["average", "flatten"] = "average"  # flatten is the study's
+    norm: Literal["batch", "group"] = "batch"  # group: each cell by itself, 8 groups of channels
 
 
-def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
-    """Return convolution and batch norm; "same" padding."""
+def convolution(inputs: int, outputs: int, size: int, norm: str, stride: int = 1) -> nn.Sequential:
+    """Return convolution and norm; "same" padding."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False),
-        nn.BatchNorm2d(outputs),
+        nn.BatchNorm2d(outputs) if norm == "batch" else nn.GroupNorm(math.gcd(outputs, GROUPS), outputs),
     )
 
 
 class Stage(nn.Module):
     """Two 3x3 convolutions, with the shortcut's 1x1 convolution added where `residual`."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, residual: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, residual: bool, norm: str) -> None:
         super().__init__()
-        self.first = convolution(inputs, outputs, 3, stride)
-        self.second = convolution(outputs, outputs, 3)
-        self.shortcut = convolution(inputs, outputs, 1, stride) if residual else None
+        self.first = convolution(inputs, outputs, 3, norm, stride)
+        self.second = convolution(outputs, outputs, 3, norm)
+        self.shortcut = convolution(inputs, outputs, 1, norm, stride) if residual else None
 
     def forward(self, maps_MCHW: Tensor) -> Tensor:
         out = self.second(F.relu(self.first(maps_MCHW), inplace=True))
@@ -52,11 +55,11 @@ class StudyEncoder(nn.Module):
     def __init__(self, crop_px: int, config: Config, residual: bool) -> None:
         super().__init__()
         widths = [config.filters * 2**stage for stage in range(len(STRIDES))]
-        self.stem = convolution(3, config.filters, 7, stride=2)
+        self.stem = convolution(3, config.filters, 7, config.norm, stride=2)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         inputs = [config.filters, *widths[:-1]]
         self.stages = nn.Sequential(
-            *(Stage(i, o, stride, residual) for i, o, stride in zip(inputs, widths, STRIDES, strict=True))
+            *(Stage(i, o, stride, residual, config.norm) for i, o, stride in zip(inputs, widths, STRIDES, strict=True))
         )
         self.average = config.pooling == "average"
         side = -(-crop_px // 2**5)  # five halvings, each rounded up

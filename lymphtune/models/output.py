@@ -1,8 +1,9 @@
 """What a bag classifier says of a batch of bags, cell by cell so that it can be explained.
 
-Shapes: B bags, N cells in the longest bag.
+Shapes: B bags, N cells in the longest bag, D features, X experts.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
@@ -10,13 +11,32 @@ from torch import Tensor
 
 class BagOutput(NamedTuple):
     """probability_B: of being tumoral; weight_BN: share of each cell, 0 on padding, sums to 1 a bag;
-    cell_probability_BN: each cell's own probability, None where the model judges whole bags only."""
+    cell_probability_BN: each cell's own probability, None where the model judges whole bags only;
+    expert_probability_XB: of the pictures' expert and the attributes' expert, where there are two;
+    gate_B: the share of the pictures' expert in the answer, where it is learnt;
+    expert_loss: weight of the experts' own losses beside the bag's, which has 1 - expert_loss."""
 
     probability_B: Tensor
     weight_BN: Tensor
     cell_probability_BN: Tensor | None = None
+    expert_probability_XB: Tensor | None = None
+    gate_B: Tensor | None = None
+    expert_loss: float = 0.0
 
 
 def equal_weights(mask_BN: Tensor) -> Tensor:
     """Return 1/n for each real cell of a bag of n, float32."""
     return mask_BN / mask_BN.sum(dim=1, keepdim=True)
+
+
+def each_cell(head: Callable[[Tensor], Tensor], cells_BND: Tensor, mask_BN: Tensor) -> Tensor:
+    """Return the head's probability of each cell [B, N], float32, 0 on padding."""
+    if mask_BN.device.type != "cpu" or mask_BN.all():  # a GPU would wait for the count of real cells
+        return head(cells_BND).float().sigmoid() * mask_BN
+    probability_M = head(cells_BND[mask_BN]).float().sigmoid()
+    return probability_M.new_zeros(mask_BN.shape).masked_scatter(mask_BN, probability_M)
+
+
+def weighted_sum(weight_BN: Tensor, cells_BND: Tensor) -> Tensor:
+    """Return one feature vector a bag [B, D]."""
+    return (weight_BN.to(cells_BND.dtype)[:, None] @ cells_BND).squeeze(1)

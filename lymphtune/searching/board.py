@@ -28,6 +28,7 @@ class Record:
 
     trial: Trial
     probabilities_ERP: list[np.ndarray] = field(default_factory=list)
+    gates_ERP: list[np.ndarray] = field(default_factory=list)
     curves: list[dict[str, float]] = field(default_factory=list)
     status: str = "waiting"  # then running, done, stopped or failed
     reason: str = ""
@@ -49,13 +50,16 @@ class Board:
         self.started = time.monotonic()
         self.trained_s = 0.0  # seconds inside training and evaluation, of all workers
 
-    def report(self, number: int, epoch: int, probabilities_RP: np.ndarray, curve: dict[str, float]) -> bool:
+    def report(
+        self, number: int, epoch: int, probabilities_RP: np.ndarray, curve: dict[str, float], gates_RP: np.ndarray
+    ) -> bool:
         """Take one epoch of a trial; return whether it should go on."""
         record = self.records[number]
         if epoch <= len(record.curves):  # said before: a trial that was tried again
             return number not in self.rungs.stopped_at
         record.status = "running"
         record.probabilities_ERP.append(probabilities_RP)
+        record.gates_ERP.append(gates_RP)
         record.curves.append({"epoch": epoch, **curve, **self._metrics(probabilities_RP)})
         self.trained_s += curve["seconds"]
         if number >= 0:
@@ -163,10 +167,11 @@ class Board:
                         "trial": record.trial.hash, "repeat": held_R, "fold": folds_RP[held_R, held_P],
                         "epoch": epoch, "patient": np.array(self.patients)[held_P],
                         "label": self.labels_P[held_P], "probability": probabilities_RP[held_R, held_P],
+                        "gate": record.gates_ERP[epoch - 1][held_R, held_P],
                     }
                 )
             )  # fmt: skip
-        columns = ["trial", "repeat", "fold", "epoch", "patient", "label", "probability"]
+        columns = ["trial", "repeat", "fold", "epoch", "patient", "label", "probability", "gate"]
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
     def _keep_best_weights(self) -> None:

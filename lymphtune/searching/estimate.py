@@ -14,7 +14,7 @@ from lymphtune.cohort import Cohort
 from lymphtune.searching.plan import Plan, Settings, Trial, concurrency, local_cpus
 from lymphtune.searching.search import prepare
 
-MEASURED = 4  # configurations that are tried out; the others are taken to cost their mean
+MEASURED = 8  # encoders that are tried out; the others are taken to cost their mean
 START_S = 12.0  # Ray and the first workers
 
 
@@ -30,13 +30,14 @@ class Cost:
 def dry_run(space: str, data: str | Path | None, settings: Settings) -> str:
     """Return what the search would do and take; trains two steps of a few configurations, writes no run."""
     cohort, plan = prepare(space, data, settings)
-    networks = [trial for trial in plan.trials if trial.configuration.kind == "network"]
-    different = list({trial.configuration.title: trial for trial in networks}.values())
-    costs = [measure(cohort, plan, trial) for trial in different[:MEASURED]]
+    networks = plan.networks
+    kinds = {trial.configuration.title.split()[0]: trial for trial in networks}
+    known = {kind: measure(cohort, plan, trial) for kind, trial in list(kinds.items())[:MEASURED]}
+    costs = [known[kind] for kind in (trial.configuration.title.split()[0] for trial in networks) if kind in known]
     slots, gpus = concurrency(settings, local_cpus(), _gpus())
-    members = len(networks) * int(plan.folds_RP.max() + 1) * len(plan.folds_RP)
+    members = len(networks) * plan.n_folds * len(plan.folds_RP)
     lines = [
-        f"space {plan.space.name}: {len(plan.trials)} trials x {int(plan.folds_RP.max()) + 1} folds x "
+        f"space {plan.space.name}: {len(plan.trials)} trials x {plan.n_folds} folds x "
         f"{len(plan.folds_RP)} seeds = {members} networks, at most {plan.epochs} epochs each, "
         f"and {len(plan.baselines)} clinical baselines",
         f"cohort {cohort.name}{' (SIMULATED)' if cohort.simulated else ''}: {len(cohort.labelled)} labelled patients, "
@@ -48,19 +49,21 @@ def dry_run(space: str, data: str | Path | None, settings: Settings) -> str:
     if len(plan.trials) > 5:
         lines.append(f"  ... and {len(plan.trials) - 5} more: lymphtune spaces {space} --sample N")
     if costs:
-        lines += _bill(plan, costs, len(networks), slots, cohort.pictures_CSS3.nbytes)
+        lines += _bill(plan, costs, slots, cohort.pictures_CSS3.nbytes)
+        lines.append(f"(two steps of {len(known)} of {len(kinds)} encoders measured)")
     return "\n".join(lines)
 
 
-def _bill(plan: Plan, costs: list[Cost], n_networks: int, slots: int, pictures_bytes: int) -> list[str]:
+def _bill(plan: Plan, costs: list[Cost], slots: int, pictures_bytes: int) -> list[str]:
+    """Return time, memory and disk of all networks, each of which costs one of `costs`."""
+    n_networks = len(plan.networks)
     seconds = float(np.mean([cost.seconds for cost in costs])) * n_networks / slots
     weights = float(np.mean([cost.weights_bytes for cost in costs]))
     memory = max(cost.memory_bytes for cost in costs) * slots
     kept = min(plan.settings.keep_weights, n_networks) + slots * (len(plan.rungs()) + 1)
-    measured = f"two steps of {len(costs)} of them measured"
     return [
         f"time: {console.duration(START_S + seconds * share_trained(plan))} with early stopping, "
-        f"at most {console.duration(START_S + seconds)} ({measured})",
+        f"at most {console.duration(START_S + seconds)}",
         f"memory: about {console.size(memory)} for {slots} trials, pictures mapped once: "
         f"{console.size(pictures_bytes)}",
         f"disk: about {console.size(weights * kept)} of weights; pictures cached: {console.size(pictures_bytes)}",
@@ -79,24 +82,27 @@ def measure(cohort: Cohort, plan: Plan, trial: Trial) -> Cost:
     import torch
 
     from lymphtune.training.batches import Bags
+    from lymphtune.training.frozen import features
     from lymphtune.training.network import NetworkMember
 
     assert trial.configuration.training is not None
     torch.set_num_threads(plan.settings.cpus_per_trial)
     device = torch.device("cuda" if _gpus() else "cpu")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    bags = Bags(cohort, trial.configuration.data, device)
+    bags = Bags(cohort, trial.configuration.data, device, features(trial.configuration, cohort, device))
     per_step = trial.configuration.training.patients_per_step
     rows = _both_classes(cohort, 2 * per_step)
     member = NetworkMember(trial.configuration, bags, rows, trial.epochs, [trial.seed, 0, 0])
     member.train_epoch(1)  # warms up
-    training_s = _timed(lambda: member.train_epoch(2)) / len(rows)
+    losses: list[torch.Tensor] = []
+    training_s = _timed(lambda: losses.extend(map(member.step, member.batches(2)))) / len(rows)
+    closing_s = _timed(lambda: member.close_epoch(2, losses))
     cells = cohort.patients["n_cells"].to_numpy()
-    evaluation_s = _timed(lambda: member.predict(rows)) / cells[rows].sum()
-    folds, repeats = int(plan.folds_RP.max()) + 1, len(plan.folds_RP)
+    evaluation_s = _timed(lambda: member.judge(rows)) / cells[rows].sum()
+    folds, repeats = plan.n_folds, len(plan.folds_RP)
     judged = plan.folds_RP[0] >= 0
     trained = len(cohort.labelled) * folds - judged.sum()
-    epoch_s = repeats * (trained * training_s + cells[judged].sum() * evaluation_s)
+    epoch_s = repeats * (trained * training_s + folds * closing_s + cells[judged].sum() * evaluation_s)
     weights = sum(value.nbytes for value in member.state().values()) * folds * repeats
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     return Cost(epoch_s * trial.epochs, weights, grown + 5 * weights)  # weights, gradient, two moments, average

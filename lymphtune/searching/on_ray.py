@@ -23,14 +23,16 @@ QUIET = {
 os.environ |= {name: value for name, value in QUIET.items() if name not in os.environ}
 
 import ray  # noqa: E402
+import torch  # noqa: E402
 from ray import tune  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 
 from lymphtune import console  # noqa: E402
 from lymphtune.errors import InputError  # noqa: E402
 from lymphtune.searching.board import Board  # noqa: E402
-from lymphtune.searching.plan import local_cpus  # noqa: E402
+from lymphtune.searching.plan import Settings, local_cpus  # noqa: E402
 from lymphtune.searching.trial import CURVE, FAILED, Shared, run_trial  # noqa: E402
+from lymphtune.training.arithmetic import Arithmetic, measured  # noqa: E402
 
 LOCAL_STORE_BYTES = 150_000_000  # pictures of a local search are mapped from the cache, not stored
 
@@ -74,7 +76,8 @@ class _Scheduler(FIFOScheduler):
         if "epoch" not in result:
             return TrialScheduler.CONTINUE
         curve = {name: result[name] for name in CURVE}
-        goes_on = self.board.report(trial.config["number"], result["epoch"], result["probabilities"], curve)
+        said = (result["epoch"], result["probabilities"], curve, result["gates"])
+        goes_on = self.board.report(trial.config["number"], *said)
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
     def __getstate__(self) -> dict[str, Any]:
@@ -117,6 +120,14 @@ def survive_out_of_memory() -> None:
     for module in (actor_manager, tune_controller):
         if vars(module)["RayActorError"] is RayActorError:
             vars(module)["RayActorError"] = (RayActorError, OutOfMemoryError)
+
+
+def measured_arithmetic(settings: Settings, device: str, gpus: float) -> Arithmetic:
+    """Return the fastest precision and layout, measured where the trials will run."""
+    if settings.address is None:
+        return measured(torch.device(device), settings.cpus_per_trial)
+    there = ray.remote(num_cpus=settings.cpus_per_trial, num_gpus=gpus)(measured)
+    return ray.get(there.remote(torch.device(device), settings.cpus_per_trial))
 
 
 def run_trials(board: Board, shared: Shared, slots: int, gpus: float, show: Callable[[Board], None]) -> bool:

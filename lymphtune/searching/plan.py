@@ -11,6 +11,7 @@ import numpy as np
 from lymphtune.cohort import REFERENCE_DATE
 from lymphtune.config import Configuration, configuration, digest
 from lymphtune.errors import InputError
+from lymphtune.files import sha256
 from lymphtune.runs import RUNS
 from lymphtune.spaces import Space
 
@@ -37,12 +38,15 @@ class Settings:
     address: str | None = None  # of a Ray cluster; None: this machine alone
     time_budget_s: float | None = None
     reference_date: date = REFERENCE_DATE
+    weights: Path | None = None  # folder of <name>.safetensors, in place of timm's hub
+    fused: bool | None = None  # fold models' steps as one; None: where that is found to be faster, on GPUs only
 
     def __post_init__(self) -> None:
         least = {"grace": 1, "reduction": 2, "cpus_per_trial": 1, "keep_weights": 1, "seed": 0, "gpus_per_trial": 0}
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, int | float) and value < least.get(field.name, 1 if isinstance(value, int) else 0):
+            lowest = least.get(field.name, 1 if isinstance(value, int) else 0)
+            if isinstance(value, int | float) and not isinstance(value, bool) and value < lowest:
                 raise InputError(f"{field.name}: {value}; expected {least.get(field.name, 1)} or more")
         if self.name is not None and (not self.name or self.name.startswith(".") or {"/", "\\", "\0"} & set(self.name)):
             raise InputError(f"name: {self.name!r}; expected a plain folder name")
@@ -74,10 +78,21 @@ class Plan:
     trials: list[Trial]
     baselines: list[Trial]
 
+    @property
+    def n_folds(self) -> int:
+        return int(self.folds_RP.max()) + 1
+
+    @property
+    def networks(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.configuration.kind == "network"]
+
     def rungs(self) -> list[int]:
-        """Return the epochs at which a trial can be stopped: grace, times reduction, times reduction again."""
+        """Return the epochs at which a trial can be stopped: grace, times reduction, times reduction again.
+
+        None where the space's points are the rows of a table: all of them are trained alike.
+        """
         epochs, rung = [], self.settings.grace
-        while rung < self.epochs:
+        while rung < self.epochs and not self.space.rows:
             epochs.append(rung)
             rung *= self.settings.reduction
         return epochs
@@ -89,7 +104,8 @@ def make_plan(space: Space, settings: Settings, folds_RP: np.ndarray, defining: 
     count = settings.trials or (space.n_points or space.suggested.trials)
     trials = []
     for number in range(count):
-        trials.append(_trial(number, space.sample(settings.seed, number), epochs, settings.seed, defining))
+        chosen = from_folder(space.sample(settings.seed, number), settings.weights)
+        trials.append(_trial(number, chosen, epochs, settings.seed, defining))
     baselines = []
     for index, word in enumerate(BASELINES, start=1):
         baselines.append(_trial(-index, configuration({"clinical": word}, word), 1, settings.seed, defining))
@@ -100,7 +116,31 @@ def _trial(number: int, chosen: Configuration, epochs: int, seed: int, defining:
     epochs = epochs if chosen.kind == "network" else 1
     own_seed = int(np.random.SeedSequence([seed, number % 2**32]).generate_state(1)[0])
     identity = {"configuration": chosen.as_yaml(), "epochs": epochs, "seed": own_seed} | defining
+    if weights := encoder_option(chosen, "weights"):
+        identity["weights"] = sha256(Path(weights))
     return Trial(number, chosen, epochs, own_seed, digest(identity))
+
+
+def encoder_option(chosen: Configuration, name: str) -> Any:
+    """Return an option of the configuration's encoder, None where it has no such option."""
+    return getattr(chosen.model.encoder.options, name, None) if chosen.model else None
+
+
+def from_folder(chosen: Configuration, folder: Path | None) -> Configuration:
+    """Return the configuration with `pretrained` weights taken from the folder's <name>.safetensors.
+
+    Raises InputError where a file that is named is not there.
+    """
+    if folder is not None and encoder_option(chosen, "pretrained"):
+        assert chosen.model is not None
+        given = chosen.as_yaml()
+        ((word, options),) = chosen.model.encoder.as_yaml().items()
+        file = folder.expanduser().resolve() / f"{encoder_option(chosen, 'name')}.safetensors"
+        given["model"]["encoder"] = {word: options | {"pretrained": False, "weights": str(file)}}
+        chosen = configuration(given, str(folder))
+    if (weights := encoder_option(chosen, "weights")) and not Path(weights).is_file():
+        raise InputError(f"{weights}: no such file; expected the weights of timm:{encoder_option(chosen, 'name')}")
+    return chosen
 
 
 def concurrency(settings: Settings, cpus: float, gpus: float) -> tuple[int, float]:

@@ -19,10 +19,12 @@ from lymphtune.cohort import SIMULATED, Cohort, check_trainable, default_data, l
 from lymphtune.cohort.folds import folds_hash, folds_table, make_folds
 from lymphtune.errors import InputError
 from lymphtune.files import write_table, write_yaml
+from lymphtune.registry import encoders
 from lymphtune.runs import Run
 from lymphtune.searching.board import Board
 from lymphtune.searching.display import Display, leaderboard_text
-from lymphtune.searching.plan import Plan, Settings, Trial, concurrency, make_plan
+from lymphtune.searching.plan import Plan, Settings, Trial, concurrency, local_cpus, make_plan
+from lymphtune.searching.table import table_text
 from lymphtune.spaces import load_space
 
 PACKAGES = ("lymphtune", "torch", "torchvision", "timm", "ray", "scikit-learn", "numpy", "pandas", "pillow")
@@ -51,7 +53,22 @@ def prepare(space: str, data: str | Path | None, settings: Settings) -> tuple[Co
     repeats = settings.repeats or chosen.suggested.repeats
     folds_RP = make_folds(cohort.labels, folds, repeats, settings.seed)
     defining = {"cohort": cohort.hash, "folds": folds_hash(folds_table(cohort, folds_RP))}
-    return cohort, make_plan(chosen, settings, folds_RP, defining)
+    plan = make_plan(chosen, settings, folds_RP, defining)
+    _check_encoders(plan)
+    return cohort, plan
+
+
+def _check_encoders(plan: Plan) -> None:
+    """Build every encoder that takes weights from elsewhere once; raises InputError where one cannot be."""
+    seen = set()
+    for model, data in ((trial.configuration.model, trial.configuration.data) for trial in plan.networks):
+        assert model is not None
+        key = (*(getattr(model.encoder.options, name, None) for name in ("name", "pretrained", "weights", "frozen")),
+               data.crop_px)  # fmt: skip
+        if any(key[1:3]) and key not in seen:
+            seen.add(key)
+            model.encoder.options.state()
+            encoders[model.encoder.word].build(data.crop_px, model.encoder.options)
 
 
 def _run(cohort: Cohort, plan: Plan, data: str | Path, started: float) -> Run:
@@ -63,7 +80,7 @@ def _run(cohort: Cohort, plan: Plan, data: str | Path, started: float) -> Run:
     board, display = Board(run, cohort, plan), Display()
     status, slots = "failed", 1
     try:
-        status, slots = _train(board, cohort, plan, display)
+        status, slots = _train(board, cohort, plan, display, description)
     except KeyboardInterrupt:
         status = "interrupted"
     finally:
@@ -76,17 +93,23 @@ def _run(cohort: Cohort, plan: Plan, data: str | Path, started: float) -> Run:
         _write_description(run, description | ending)
     if board.settled:
         print(leaderboard_text(board.leaderboard()))
+        if plan.space.rows:
+            print(table_text(board))
     console.say(_closing(run, cohort, busy, slots, seconds))
     if status == "interrupted":
         raise KeyboardInterrupt
     return run
 
 
-def _train(board: Board, cohort: Cohort, plan: Plan, show: Callable[[Board], None]) -> tuple[str, int]:
+def _train(
+    board: Board, cohort: Cohort, plan: Plan, show: Callable[[Board], None], description: dict[str, Any]
+) -> tuple[str, int]:
     """Train baselines (while Ray starts) and trials; return how it ended, and the worker slots."""
+    if plan.settings.address is None:
+        _compute_features(cohort, plan)
     with ThreadPoolExecutor(1) as beside:
         baselines = beside.submit(_train_baselines, board, cohort, plan)
-        from lymphtune.searching.on_ray import ray_cluster, run_trials
+        from lymphtune.searching.on_ray import measured_arithmetic, ray_cluster, run_trials
         from lymphtune.searching.trial import Shared
 
         with ray_cluster(plan.settings.address) as resources:
@@ -95,8 +118,23 @@ def _train(board: Board, cohort: Cohort, plan: Plan, show: Callable[[Board], Non
             show(board)
             if plan.settings.address is not None:  # other hosts cannot map this one's cache
                 cohort = replace(cohort, pictures_CSS3=np.asarray(cohort.pictures_CSS3))
-            shared = Shared(cohort, plan, board.run.path, "cuda" if gpus else "cpu")
+            device = "cuda" if gpus else "cpu"
+            arithmetic = measured_arithmetic(plan.settings, device, gpus)
+            description["arithmetic"] = arithmetic._asdict() | {"device": device}
+            _write_description(board.run, description)
+            shared = Shared(cohort, plan, board.run.path, device, arithmetic)
             return "done" if run_trials(board, shared, slots, gpus, show) else "interrupted", slots
+
+
+def _compute_features(cohort: Cohort, plan: Plan) -> None:
+    """Have every frozen encoder's features in the cache before the trials start, on all processors."""
+    import torch
+
+    from lymphtune.training.frozen import all_frozen, features
+
+    torch.set_num_threads(local_cpus())
+    for chosen in all_frozen([trial.configuration for trial in plan.networks]):
+        features(chosen, cohort, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _train_baselines(board: Board, cohort: Cohort, plan: Plan) -> None:
@@ -116,7 +154,7 @@ def _save_baseline(board: Board, trial: Trial, result: Any) -> None:
 
     result.save(board.run.trial(trial.hash) / WEIGHTS_AT.format(result.epoch))
     curve = {"train_loss": result.train_loss, "learning_rate": 0.0, "seconds": result.seconds}
-    board.report(trial.number, result.epoch, result.probabilities_RP, curve)
+    board.report(trial.number, result.epoch, result.probabilities_RP, curve, result.gates_RP)
 
 
 def _new_run(settings: Settings, space: str) -> Run:
@@ -150,7 +188,7 @@ def _describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[st
             "n_cells": len(cohort.pictures_CSS3),
         },
         "protocol": {
-            "folds": int(plan.folds_RP.max()) + 1, "repeats": len(plan.folds_RP), "epochs": plan.epochs,
+            "folds": plan.n_folds, "repeats": len(plan.folds_RP), "epochs": plan.epochs,
             "trials": len(plan.trials), "seed": settings.seed, "grace": settings.grace,
             "reduction": settings.reduction, "rungs": plan.rungs(), "cpus_per_trial": settings.cpus_per_trial,
             "keep_weights": settings.keep_weights,
@@ -166,7 +204,7 @@ def _write_description(run: Run, description: dict[str, Any]) -> None:
 
 
 def _opening(run: Run, cohort: Cohort, plan: Plan) -> str:
-    n_folds, n_repeats = int(plan.folds_RP.max()) + 1, len(plan.folds_RP)
+    n_folds, n_repeats = plan.n_folds, len(plan.folds_RP)
     held_out = int((plan.folds_RP[0] >= 0).sum())
     lines = [
         f"{cohort.name}{' (SIMULATED)' if cohort.simulated else ''}: {len(cohort.labelled)} labelled patients, "

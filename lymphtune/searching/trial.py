@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from lymphtune.cohort import Cohort
+from lymphtune.files import write_text
 from lymphtune.searching.board import WEIGHTS_AT
 
 FAILED = "failed"
+CHUNK = "chunk_pixels.txt"
 CURVE = ("train_loss", "learning_rate", "seconds")
 
 
@@ -20,13 +22,18 @@ class Shared:
     plan: Any  # searching.plan.Plan
     run_path: Path
     device: str
+    arithmetic: Any  # training.arithmetic.Arithmetic
 
     def train(self, number: int) -> Any:
         """Return the generator of epoch results of one trial."""
+        from lymphtune.models.bag_classifier import PIXELS_PER_CHUNK
         from lymphtune.training.lockstep import Protocol, train
 
         trial = self.plan.trials[number]
-        protocol = Protocol(self.plan.folds_RP, trial.epochs, trial.seed)
+        protocol = Protocol(
+            self.plan.folds_RP, trial.epochs, trial.seed, self.arithmetic, self.plan.settings.fused,
+            min([PIXELS_PER_CHUNK, *read_chunk(self.run_path)]),
+        )  # fmt: skip
         return train(trial.configuration, self.cohort, protocol, self.device)
 
 
@@ -47,6 +54,8 @@ def run_trial(config: dict[str, int], shared: Shared) -> None:
 
 
 def _train(number: int, shared: Shared, report: Any) -> None:
+    from lymphtune.models.bag_classifier import PIXELS_PER_CHUNK
+
     trial = shared.plan.trials[number]
     keep = {*shared.plan.rungs(), trial.epochs}
     with closing(shared.train(number)) as results:
@@ -54,7 +63,17 @@ def _train(number: int, shared: Shared, report: Any) -> None:
             if result.epoch in keep:
                 weights = shared.run_path / "trials" / trial.hash / WEIGHTS_AT.format(result.epoch)
                 result.save(weights)
+            if result.chunk_pixels < min([PIXELS_PER_CHUNK, *read_chunk(shared.run_path)]):
+                write_text(shared.run_path / CHUNK, f"{result.chunk_pixels}\n")
             report({
-                "epoch": result.epoch, "probabilities": result.probabilities_RP, "train_loss": result.train_loss,
-                "learning_rate": result.learning_rate, "seconds": result.seconds,
+                "epoch": result.epoch, "probabilities": result.probabilities_RP, "gates": result.gates_RP,
+                "train_loss": result.train_loss, "learning_rate": result.learning_rate, "seconds": result.seconds,
             })  # fmt: skip
+
+
+def read_chunk(run: Path) -> list[int]:
+    """Return the pixels that an earlier trial of the run found to fit into the encoder at once, or nothing."""
+    try:
+        return [int((run / CHUNK).read_text(encoding="utf-8"))]
+    except (FileNotFoundError, ValueError):
+        return []

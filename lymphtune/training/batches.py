@@ -1,6 +1,8 @@
-"""From patients to batches of bags: cells drawn, cropped, flipped and turned.
+"""From patients to batches of bags: cells drawn, cropped, flipped and turned, on the device where they fit.
 
-Shapes: B patients, M cells of all of them, S side of the crop, A attributes, P patients of the cohort.
+Shapes: B patients, M cells of all of them, S side of the crop, A attributes, P patients, C cells of the cohort.
+A view is one of the eight ways a picture can lie: bit 0 left and right swapped, bit 1 top and bottom, bit 2 the two
+diagonal corners.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +16,8 @@ from lymphtune.cohort.cohort import Cohort
 from lymphtune.config import Data
 
 CELLS_PER_PASS = 384  # evaluation gathers patients until their cells reach this
+RESIDENT_SHARE = 0.4  # of a GPU's free memory, at most, for the cohort's pictures
+FLIPS = (0, 1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,8 @@ class Batch:
     """What a bag classifier takes, and the labels; `rows` are the patients' rows in the cohort."""
 
     rows: Sequence[int]
-    cells_MSS3: Tensor  # uint8
-    counts_B: Tensor
+    cells: Tensor  # pictures [M, S, S, 3], uint8, or features [M, D]
+    counts: Sequence[int]  # cells of each patient
     attributes_BA: Tensor
     labels_B: Tensor
 
@@ -33,16 +37,49 @@ def attributes(cohort: Cohort) -> np.ndarray:
     return np.column_stack([table["age_years"], np.log(table["lymphocytes_g_per_l"])]).astype(np.float64)
 
 
-class Bags:
-    """The bags of a cohort as batches on a device; knows how much of each picture is looked at."""
+def training_views(data: Data) -> Sequence[int]:
+    """Return the views that training draws from, all equally often; four turns are views 0, 3, 5 and 6."""
+    if data.flips:
+        return range(8) if data.quarter_turns else FLIPS
+    return (0, 3, 5, 6) if data.quarter_turns else (0,)
 
-    def __init__(self, cohort: Cohort, data: Data, device: torch.device) -> None:
-        self.data, self.device = data, device
+
+def evaluation_views(data: Data) -> Sequence[int]:
+    """Return the views whose probabilities are averaged."""
+    return FLIPS if data.tta else (0,)
+
+
+def seen_as(cell_SS3: Tensor, view: int) -> Tensor:
+    """Return a copy of the picture, or of pictures [..., S, S, 3], in that view."""
+    turned = cell_SS3.transpose(-3, -2) if view & 4 else cell_SS3
+    return turned.flip([axis for bit, axis in ((1, -2), (2, -3)) if view & bit])
+
+
+class Bags:
+    """The bags of a cohort as batches on a device; knows how much of each picture is looked at.
+
+    features_VCD: a frozen encoder's features by view; they then stand for the pictures.
+    """
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        data: Data,
+        device: torch.device,
+        features_VCD: Sequence[np.ndarray] | None = None,
+    ) -> None:
+        self.data, self.device, self.features_VCD = data, device, features_VCD
         self.starts = cohort.starts
         self.labels_P = cohort.labels.astype(np.float32)
         self.attributes_PA = torch.from_numpy(attributes(cohort)).float()
         low = (cohort.pictures_CSS3.shape[1] - data.crop_px) // 2
         self.crops_CSS3 = cohort.pictures_CSS3[:, low : low + data.crop_px, low : low + data.crop_px]
+        self.resident_CSS3: Tensor | None = None
+        if device.type == "cuda" and features_VCD is None and self._fits(device):
+            self.resident_CSS3 = torch.from_numpy(np.ascontiguousarray(self.crops_CSS3)).to(device)
+
+    def _fits(self, device: torch.device) -> bool:
+        return self.crops_CSS3.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
 
     def training(self, rows: np.ndarray, patients: int, rng: np.random.Generator) -> Iterator[Batch]:
         """Yield every patient once, in random order, with freshly drawn, flipped and turned cells."""
@@ -50,41 +87,71 @@ class Bags:
         for start in range(0, len(order), patients):
             chosen = order[start : start + patients]
             drawn = [self._drawn(row, rng) for row in chosen]
-            pictures_MSS3 = self._pictures(drawn)
-            self._turn(pictures_MSS3, rng)
-            yield self._batch(chosen, drawn, pictures_MSS3)
+            views_M = rng.choice(training_views(self.data), size=sum(map(len, drawn)))
+            yield self._batch(chosen, drawn, views_M)
 
-    def evaluation(self, rows: np.ndarray) -> Iterator[Batch]:
-        """Yield every patient once, in order, with all cells as they are."""
+    def evaluation(self, rows: np.ndarray, view: int = 0) -> Iterator[Batch]:
+        """Yield every patient once, in order, with all cells, in one view."""
         counts = self.starts[rows + 1] - self.starts[rows]
         group = np.cumsum(counts) // CELLS_PER_PASS
         for number in np.unique(group):
             chosen = rows[group == number]
-            cells = [np.arange(self.starts[row], self.starts[row + 1]) for row in chosen]
-            yield self._batch(chosen, cells, self._pictures(cells))
+            cells = [self._cells(row) for row in chosen]
+            yield self._batch(chosen, cells, np.full(sum(map(len, cells)), view))
+
+    def features_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the frozen features [C', D] of all cells of some patients, as they lie."""
+        assert self.features_VCD is not None
+        return self.features_VCD[0][np.concatenate([self._cells(row) for row in rows])]
+
+    def _cells(self, row: int) -> np.ndarray:
+        return np.arange(self.starts[row], self.starts[row + 1])
 
     def _drawn(self, row: int, rng: np.random.Generator) -> np.ndarray:
-        cells = np.arange(self.starts[row], self.starts[row + 1])
+        cells = self._cells(row)
         if self.data.bag_size is None or len(cells) <= self.data.bag_size:
             return cells
         return np.sort(rng.choice(cells, self.data.bag_size, replace=False))
 
-    def _pictures(self, cells: list[np.ndarray]) -> Tensor:
-        return torch.from_numpy(self.crops_CSS3[np.concatenate(cells)])
-
-    def _batch(self, rows: np.ndarray, cells: list[np.ndarray], pictures_MSS3: Tensor) -> Batch:
+    def _batch(self, rows: np.ndarray, cells: list[np.ndarray], views_M: np.ndarray) -> Batch:
+        numbers_M = np.concatenate(cells)
+        if self.features_VCD is not None:
+            seen = self._features(numbers_M, views_M)
+        elif self.resident_CSS3 is not None:
+            seen = _seen_together(self.resident_CSS3, numbers_M, views_M)
+        else:
+            seen = _seen_one_by_one(self.crops_CSS3[numbers_M], views_M)
         return Batch(
             rows=rows.tolist(),
-            cells_MSS3=pictures_MSS3.to(self.device, non_blocking=True),
-            counts_B=torch.tensor([len(drawn) for drawn in cells], device=self.device),
-            attributes_BA=self.attributes_PA[rows].to(self.device),
-            labels_B=torch.from_numpy(self.labels_P[rows]).to(self.device),
+            cells=seen.to(self.device, non_blocking=True),
+            counts=[len(drawn) for drawn in cells],
+            attributes_BA=self.attributes_PA[rows].to(self.device, non_blocking=True),
+            labels_B=torch.from_numpy(self.labels_P[rows]).to(self.device, non_blocking=True),
         )
 
-    def _turn(self, cells_MSS3: Tensor, rng: np.random.Generator) -> None:
-        """Flip and turn each cell by itself, in place."""
-        draws = rng.integers(0, [2, 2, 4], size=(len(cells_MSS3), 3))
-        draws *= [self.data.flips, self.data.flips, self.data.quarter_turns]
-        for cell_SS3, (vertical, horizontal, turns) in zip(cells_MSS3, draws.tolist(), strict=True):
-            flipped = [axis for axis, wanted in ((0, vertical), (1, horizontal)) if wanted]
-            cell_SS3.copy_(torch.rot90(cell_SS3.flip(flipped), turns, dims=(0, 1)))
+    def _features(self, numbers_M: np.ndarray, views_M: np.ndarray) -> Tensor:
+        assert self.features_VCD is not None
+        features_MD = np.empty((len(numbers_M), self.features_VCD[0].shape[1]), dtype=np.float32)
+        for view in np.unique(views_M):
+            of = views_M == view
+            features_MD[of] = self.features_VCD[view][numbers_M[of]]
+        return torch.from_numpy(features_MD)
+
+
+def _seen_one_by_one(cells_MSS3: np.ndarray, views_M: np.ndarray) -> Tensor:
+    """Return the pictures in their views; on a host, cell by cell is fastest."""
+    seen_MSS3 = torch.from_numpy(cells_MSS3)
+    for cell_SS3, view in zip(seen_MSS3, views_M.tolist(), strict=True):
+        if view:
+            cell_SS3.copy_(seen_as(cell_SS3, view))
+    return seen_MSS3
+
+
+def _seen_together(all_CSS3: Tensor, numbers_M: np.ndarray, views_M: np.ndarray) -> Tensor:
+    """Return the chosen pictures in their views, drawn and turned where they lie; nothing waits for the device."""
+    numbers, views = (torch.from_numpy(given).to(all_CSS3.device, non_blocking=True) for given in (numbers_M, views_M))
+    seen_MSS3 = all_CSS3.index_select(0, numbers)
+    for bit in (4, 1, 2):  # the order of `seen_as`
+        wanted_M111 = (views & bit).bool()[:, None, None, None]
+        seen_MSS3 = torch.where(wanted_M111, seen_as(seen_MSS3, bit), seen_MSS3)
+    return seen_MSS3

@@ -16,8 +16,10 @@ from lymphtune.cohort.cohort import Cohort
 from lymphtune.config import Configuration
 from lymphtune.errors import InputError
 from lymphtune.models.bag_classifier import BagClassifier
+from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.batches import Bags, attributes
-from lymphtune.training.network import predict
+from lymphtune.training.frozen import WEIGHTS, features
+from lymphtune.training.network import Said, judge
 
 KNOWN_TYPES = [  # of scikit-learn's, beyond those that skops knows as harmless
     "sklearn.calibration._CalibratedClassifier",
@@ -27,16 +29,19 @@ KNOWN_TYPES = [  # of scikit-learn's, beyond those that skops knows as harmless
 ]
 
 
-def predict_with(path: Path, configuration: Configuration, cohort: Cohort, rows: np.ndarray) -> np.ndarray:
-    """Return probabilities [len(rows)] of one saved fold model, float32 arithmetic on any machine.
+def judge_with(path: Path, configuration: Configuration, cohort: Cohort, rows: np.ndarray) -> Said:
+    """Return what one saved fold model says of the patients in `rows`, float32 arithmetic on any machine.
 
     Raises InputError where the file does not hold the weights of such a configuration.
     """
     if configuration.kind == "clinical":
-        return load_pipeline(path).predict_proba(attributes(cohort)[rows])[:, 1]
+        probability_P = load_pipeline(path).predict_proba(attributes(cohort)[rows])[:, 1]
+        return Said(probability_P, np.full(len(rows), np.nan))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_network(path, configuration).to(device).to(memory_format=torch.channels_last)
-    return predict(model, Bags(cohort, configuration.data, device), rows, torch.float32)
+    model = load_network(path, configuration).to(device)
+    model.lay_out(channels_last=True)
+    frozen = features(configuration, cohort, device, path.parent / WEIGHTS)
+    return judge(model, Bags(cohort, configuration.data, device, frozen), rows, Arithmetic())
 
 
 def load_network(path: Path, configuration: Configuration) -> BagClassifier:

@@ -17,9 +17,13 @@ import torch
 
 from lymphtune.cohort.cohort import TO_PREDICT, Cohort
 from lymphtune.config import Configuration
+from lymphtune.models.bag_classifier import PIXELS_PER_CHUNK, Chunk
 from lymphtune.statistics.metrics import balanced_log_loss
+from lymphtune.training import fused
+from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.batches import Bags, attributes
 from lymphtune.training.clinical import ClinicalMember
+from lymphtune.training.frozen import features, place_backbone
 from lymphtune.training.network import Diverged, NetworkMember
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's mallopt
@@ -27,23 +31,36 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's mallop
 
 @dataclass(frozen=True)
 class Protocol:
-    """How every trial of a run is trained: folds_RP holds the fold that holds patient p out, -1 for none."""
+    """How every trial of a run is trained: folds_RP holds the fold that holds patient p out, -1 for none.
+
+    arithmetic: None takes what is usual for the device. fused: the fold models' steps as one; None measures
+    whether that is faster on a GPU, and does without it on a CPU. chunk_pixels: what goes through an encoder at once.
+    """
 
     folds_RP: np.ndarray
     epochs: int
     seed: int
+    arithmetic: Arithmetic | None = None
+    fused: bool | None = None
+    chunk_pixels: int = PIXELS_PER_CHUNK
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch of all folds; probabilities_RP are out-of-fold, NaN for patients never held out."""
+    """One epoch of all folds; probabilities_RP are out-of-fold, NaN for patients never held out.
+
+    gates_RP: share of the pictures' expert, NaN where the model has no gate. chunk_pixels: what has gone through the
+    encoder at once, less than was asked for where memory ran out.
+    """
 
     epoch: int
     probabilities_RP: np.ndarray
+    gates_RP: np.ndarray
     train_loss: float
     learning_rate: float
     seconds: float
     save: Callable[[Path], None]  # writes a weights file a fold model; call it before the next epoch is asked for
+    chunk_pixels: int = PIXELS_PER_CHUNK
 
 
 def train(
@@ -68,17 +85,23 @@ def member_name(repeat: int, fold: int) -> str:
 def _train_networks(
     configuration: Configuration, cohort: Cohort, protocol: Protocol, device: torch.device
 ) -> Iterator[EpochResult]:
-    bags = Bags(cohort, configuration.data, device)
+    bags = Bags(cohort, configuration.data, device, features(configuration, cohort, device))
+    chunk = Chunk(protocol.chunk_pixels)
     members = {
-        (r, k): NetworkMember(configuration, bags, _training_rows(cohort, protocol, r, k), protocol.epochs, seed)
+        (r, k): NetworkMember(
+            configuration, bags, _training_rows(cohort, protocol, r, k), protocol.epochs, [protocol.seed, r, k],
+            protocol.arithmetic, chunk,
+        )
         for r, k in fold_models(protocol.folds_RP)
-        for seed in [[protocol.seed, r, k]]
-    }
-    kept = _Kept(members, best=configuration.picks_epoch)
+    }  # fmt: skip
+    together = protocol.fused
+    if together is None:
+        together = device.type == "cuda" and fused.faster(list(members.values()))
+    kept = _Kept(members, configuration)
     with freed_memory_kept():
         try:
             for epoch in range(1, protocol.epochs + 1):
-                result = _epoch(epoch, members, protocol.folds_RP, kept.save)
+                result = _epoch(epoch, members, protocol.folds_RP, together, kept.save)
                 kept.judge(result.probabilities_RP, cohort.labels)
                 yield result
         finally:
@@ -109,34 +132,39 @@ def _epoch(
     epoch: int,
     members: Mapping[tuple[int, int], NetworkMember],
     folds_RP: np.ndarray,
+    together: bool,
     save: Callable[[Path], None],
 ) -> EpochResult:
     """Train every member for one epoch and let it judge the patients it never sees."""
     started = time.perf_counter()
-    losses = []
-    probabilities_RP = np.full(folds_RP.shape, np.nan)
+    probabilities_RP, gates_RP = (np.full(folds_RP.shape, np.nan) for _ in range(2))
+    losses = fused.train_epoch(list(members.values()), epoch) if together else []
     for (r, k), member in members.items():
-        losses.append(member.train_epoch(epoch))
+        if not together:
+            losses.append(member.train_epoch(epoch))
         held_out = np.flatnonzero(folds_RP[r] == k)
-        probabilities_RP[r, held_out] = member.predict(held_out)
+        probabilities_RP[r, held_out], gates_RP[r, held_out] = member.judge(held_out)
     if not np.isfinite(probabilities_RP[folds_RP >= 0]).all():
         raise Diverged(f"a probability is not a number in epoch {epoch}")
-    rate = next(iter(members.values())).learning_rate
+    one = next(iter(members.values()))
     seconds = time.perf_counter() - started
-    return EpochResult(epoch, probabilities_RP, float(np.mean(losses)), rate, seconds, save)
+    return EpochResult(
+        epoch, probabilities_RP, gates_RP, float(np.mean(losses)), one.learning_rate, seconds, save,
+        one.live.chunk.pixels,
+    )  # fmt: skip
 
 
 class _Kept:
     """The weights a trial would save: the last epoch's, or those of its best-scored epoch (`checkpoint: best`)."""
 
-    def __init__(self, members: Mapping[tuple[int, int], NetworkMember], best: bool) -> None:
-        self.members, self.best = members, best
+    def __init__(self, members: Mapping[tuple[int, int], NetworkMember], configuration: Configuration) -> None:
+        self.members, self.configuration = members, configuration
         self.lowest = np.inf
         self.states: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
 
     def judge(self, probabilities_RP: np.ndarray, labels_P: np.ndarray) -> None:
         """Copy the weights if they score best so far, where that is asked for."""
-        score = pooled_log_loss(probabilities_RP, labels_P) if self.best else np.inf
+        score = pooled_log_loss(probabilities_RP, labels_P) if self.configuration.picks_epoch else np.inf
         if score < self.lowest:
             self.lowest = score
             self.states = {name: member.state() for name, member in self.members.items()}
@@ -144,6 +172,7 @@ class _Kept:
     def save(self, folder: Path) -> None:
         for (r, k), member in self.members.items():
             NetworkMember.save(self.states.get((r, k)) or member.state(), folder / member_name(r, k))
+        place_backbone(self.configuration, folder)
 
 
 def _train_clinical(configuration: Configuration, cohort: Cohort, protocol: Protocol) -> EpochResult:
@@ -163,7 +192,7 @@ def _train_clinical(configuration: Configuration, cohort: Cohort, protocol: Prot
 
     seconds = time.perf_counter() - started
     loss = pooled_log_loss(probabilities_RP, labels_P)
-    return EpochResult(1, probabilities_RP, loss, 0.0, seconds, save)
+    return EpochResult(1, probabilities_RP, np.full_like(probabilities_RP, np.nan), loss, 0.0, seconds, save)
 
 
 def _training_rows(cohort: Cohort, protocol: Protocol, repeat: int, fold: int) -> np.ndarray:

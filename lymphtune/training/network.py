@@ -1,8 +1,9 @@
 """A network as a member: one fold's bag classifier, its optimiser and its average, trained an epoch at a time."""
 
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -13,62 +14,117 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from lymphtune import registry
 from lymphtune.config import Configuration, Training
 from lymphtune.files import whole
-from lymphtune.models.bag_classifier import BagClassifier, as_pictures
+from lymphtune.models.bag_classifier import BagClassifier, Chunk
+from lymphtune.models.output import BagOutput
+from lymphtune.training.arithmetic import Arithmetic, usual
 from lymphtune.training.averaging import MovingAverage
-from lymphtune.training.batches import Bags, Batch
+from lymphtune.training.batches import Bags, Batch, evaluation_views
 
 SUFFIX = ".safetensors"
 STATISTICS_CELLS = 512  # cells that the batch-norm statistics are measured on
 STATISTICS_PATIENTS = 16  # at a time
 SMALLEST = 1e-6  # probabilities are kept this far from 0 and 1 in the loss
+Result = TypeVar("Result")
 
 
 class Diverged(Exception):
     """The loss is no longer a number."""
 
 
-def precision(configuration: Configuration, device: torch.device) -> torch.dtype:
-    """Return bfloat16 where asked for, or where `auto` finds a processor that multiplies it; else float32."""
-    training = configuration.training or Training()
-    if training.precision != "auto":
-        return getattr(torch, training.precision)
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if supported else torch.float32
+class Said(NamedTuple):
+    """probability_P: of being tumoral; gate_P: share of the pictures' expert in it, NaN where there is no gate."""
+
+    probability_P: np.ndarray
+    gate_P: np.ndarray
 
 
 class NetworkMember:
     """The model of one fold and repeat; `rows` are the patients it trains on, and the only ones it learns from."""
 
-    def __init__(self, configuration: Configuration, bags: Bags, rows: np.ndarray, epochs: int, seed: list[int]):
+    def __init__(
+        self, configuration: Configuration, bags: Bags, rows: np.ndarray, epochs: int, seed: list[int],
+        arithmetic: Arithmetic | None = None, chunk: Chunk | None = None,
+    ) -> None:  # fmt: skip
         assert configuration.model is not None and configuration.training is not None
         self.bags, self.rows, self.seed, self.plan = bags, rows, seed, configuration.training
-        self.dtype = precision(configuration, bags.device)
+        self.arithmetic = arithmetic or usual(bags.device)
+        if self.plan.precision != "auto":
+            self.arithmetic = self.arithmetic._replace(precision=self.plan.precision)
         torch.manual_seed(self._draw(0))
-        self.live = BagClassifier(configuration)
-        self.live.standardise_by(bags.attributes_PA[rows])
-        self.live = self.live.to(bags.device).to(memory_format=torch.channels_last)
+        self.live = self._built(configuration, chunk)
         self.average = MovingAverage(self.live, self.plan.moving_average)
+        self.average.model.chunk = self.live.chunk
         self.optimiser = _optimiser(self.live, self.plan)
         steps = math.ceil(len(rows) / self.plan.patients_per_step)
         schedule = registry.schedules[self.plan.schedule.word]
         self.schedule = schedule.build(self.optimiser, steps, epochs, self.plan.schedule.options)
         self.class_weights = _class_weights(bags.labels_P[rows], self.plan.class_weight)
 
+    def _built(self, configuration: Configuration, chunk: Chunk | None) -> BagClassifier:
+        """Return the network before its first step, with all it takes from its training patients."""
+        model = BagClassifier(configuration, chunk)
+        if hasattr(model.encoder, "initialise"):
+            model.encoder.initialise()
+        model.standardise_by(self.bags.attributes_PA[self.rows])
+        if self.bags.features_VCD is not None:
+            model.encoder.fit(self.bags.features_of(self.rows), self._draw(0))
+        model.to(self.bags.device)
+        model.lay_out(self.arithmetic.channels_last)
+        return model
+
     def _draw(self, epoch: int) -> int:
         return int(np.random.SeedSequence([*self.seed, epoch]).generate_state(1)[0])
 
     def train_epoch(self, epoch: int) -> float:
         """Train on every patient once and return the mean loss; the same epoch number draws the same cells."""
+        return self.close_epoch(epoch, [self.step(batch) for batch in self.batches(epoch)])
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield the epoch's batches, the network ready to learn from them."""
         torch.manual_seed(self._draw(epoch))
-        rng = np.random.default_rng([*self.seed, epoch])
         self.live.train()
-        losses = [self._step(b) for b in self.bags.training(self.rows, self.plan.patients_per_step, rng)]
+        rng = np.random.default_rng([*self.seed, epoch])
+        yield from self.bags.training(self.rows, self.plan.patients_per_step, rng)
+
+    def step(self, batch: Batch) -> Tensor:
+        """Learn from one batch and return its loss."""
+        loss = with_room(self.live.chunk, batch, lambda: self.learn(batch))
+        self.advance()
+        return loss
+
+    def learn(self, batch: Batch) -> Tensor:
+        """Set the gradients of the batch's loss and return it."""
+        with self.arithmetic.autocast(self.bags.device):
+            output = self.live(batch.cells, batch.counts, batch.attributes_BA)
+        loss = self.loss(output, batch.labels_B)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        return loss.detach()
+
+    def loss(self, output: BagOutput, labels_B: Tensor, class_weights: Any = None) -> Tensor:
+        """Return the loss of the bag's own probability and of its experts, as the model weighs them."""
+        given = (labels_B, self.class_weights if class_weights is None else class_weights, self.plan.label_smoothing)
+        if output.expert_probability_XB is None:
+            return bag_loss(output.probability_B, *given)
+        experts = torch.stack([bag_loss(said_B, *given) for said_B in output.expert_probability_XB]).mean()
+        if output.expert_loss == 1:
+            return experts
+        return (1 - output.expert_loss) * bag_loss(output.probability_B, *given) + output.expert_loss * experts
+
+    def advance(self) -> None:
+        """Take the step that the gradients ask for."""
+        if self.plan.gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.live.parameters(), self.plan.gradient_clip)
+        self.optimiser.step()
+        self.schedule.step()
+        self.average.update()
+
+    def close_epoch(self, epoch: int, losses: list[Tensor]) -> float:
+        """Return the mean loss, the averaged network made ready to judge; raises Diverged where it is no number."""
         loss = float(torch.stack(losses).mean())
         if not math.isfinite(loss):
             raise Diverged(f"loss is {loss} in epoch {epoch}")
-        self._measure_batch_statistics(rng)
+        self._measure_batch_statistics(np.random.default_rng([*self.seed, epoch, 1]))
         return loss
 
     def _measure_batch_statistics(self, rng: np.random.Generator) -> None:
@@ -77,7 +133,8 @@ class NetworkMember:
         The running ones lag far behind the weights in a training of a few hundred steps.
         Source: precise batch normalisation, Wu and Johnson 2021, section 3 (arXiv:2105.07576).
         """
-        norms = [module for module in self.average.model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        model = self.average.model
+        norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
         if not norms:
             return
         for norm in norms:
@@ -86,30 +143,17 @@ class NetworkMember:
             norm.train()
         seen = 0
         for batch in self.bags.training(self.rows, STATISTICS_PATIENTS, rng):
-            with torch.no_grad(), self._autocast():
-                self.average.model.encoder(as_pictures(batch.cells_MSS3[:STATISTICS_CELLS]))
-            seen += len(batch.cells_MSS3)
+            for cells in batch.cells[:STATISTICS_CELLS].split(model.chunk.cells(self.bags.data.crop_px)):
+                with torch.no_grad(), self.arithmetic.autocast(self.bags.device):
+                    model.encode_chunk(cells)
+            seen += len(batch.cells)
             if seen >= STATISTICS_CELLS:
                 break
-        self.average.model.eval()
+        model.eval()
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.bags.device.type, self.dtype, enabled=self.dtype != torch.float32)
-
-    def _step(self, batch: Batch) -> Tensor:
-        with self._autocast():
-            output = self.live(batch.cells_MSS3, batch.counts_B, batch.attributes_BA)
-        loss = bag_loss(output.probability_B, batch.labels_B, self.class_weights)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
-        self.schedule.step()
-        self.average.update()
-        return loss.detach()
-
-    def predict(self, rows: np.ndarray) -> np.ndarray:
-        """Return the averaged network's probabilities [len(rows)] of patients in the cohort's `rows`."""
-        return predict(self.average.model, self.bags, rows, self.dtype)
+    def judge(self, rows: np.ndarray) -> Said:
+        """Return what the averaged network says of patients in the cohort's `rows`."""
+        return judge(self.average.model, self.bags, rows, self.arithmetic)
 
     @property
     def learning_rate(self) -> float:
@@ -126,35 +170,65 @@ class NetworkMember:
             save_file({name: value.contiguous() for name, value in state.items()}, scratch)
 
 
-def bag_loss(probability_B: Tensor, labels_B: Tensor, class_weights: tuple[float, float]) -> Tensor:
+def bag_loss(
+    probability_B: Tensor, labels_B: Tensor, class_weights: Any = (1.0, 1.0), smoothing: float = 0.0
+) -> Tensor:
     """Return the weighted binary cross-entropy of the bags' probabilities, float32.
 
-    Source: Dessaint and Dalla-torre 2021, eq. 1.
+    Source: Dessaint and Dalla-torre 2021, eq. 1; label smoothing: Szegedy et al. 2016, section 7 (arXiv:1512.00567).
     """
     probability_B = probability_B.float().clamp(SMALLEST, 1 - SMALLEST)
     weight_B = torch.where(labels_B > 0.5, class_weights[1], class_weights[0])
-    loss_B = -torch.where(labels_B > 0.5, probability_B.log(), (-probability_B).log1p())  # NaN stays NaN
+    target_B = labels_B * (1 - smoothing) + smoothing / 2
+    loss_B = -(target_B * probability_B.log() + (1 - target_B) * (-probability_B).log1p())
     return (weight_B * loss_B).mean()
 
 
+def with_room(chunk: Chunk, batch: Batch, work: Callable[[], Result]) -> Result:
+    """Return what the work gives; where a GPU's memory does not suffice, it is done again in chunks half as large."""
+    while True:
+        try:
+            return work()
+        except torch.OutOfMemoryError:
+            if batch.cells.ndim == 2 or not chunk.halve(len(batch.cells), batch.cells.shape[1]):
+                raise
+        torch.cuda.empty_cache()
+
+
 @torch.no_grad()
-def predict(model: BagClassifier, bags: Bags, rows: np.ndarray, dtype: torch.dtype) -> np.ndarray:
-    """Return probabilities [len(rows)], float64; streams over the patients, in evaluation mode."""
+def judge(model: BagClassifier, bags: Bags, rows: np.ndarray, arithmetic: Arithmetic) -> Said:
+    """Return what the model says of patients in `rows`, float64; streams over them, in evaluation mode."""
     model.eval()
-    said = []
-    for batch in bags.evaluation(np.asarray(rows)):
-        with torch.autocast(bags.device.type, dtype, enabled=dtype != torch.float32):
-            output = model(batch.cells_MSS3, batch.counts_B, batch.attributes_BA)
-        said.append(output.probability_B.double().cpu().numpy())
-    return np.concatenate(said) if said else np.zeros(0)
+    views = [_judge_view(model, bags, np.asarray(rows), arithmetic, view) for view in evaluation_views(bags.data)]
+    return Said(*np.mean(views, axis=0))
+
+
+def _judge_view(model: BagClassifier, bags: Bags, rows: np.ndarray, arithmetic: Arithmetic, view: int) -> np.ndarray:
+    """Return probabilities and gates [2, len(rows)] with every cell in one view."""
+    said = [np.zeros((2, 0))]
+    for batch in bags.evaluation(rows, view):
+
+        def look(batch: Batch = batch) -> BagOutput:
+            with arithmetic.autocast(bags.device):
+                return model(batch.cells, batch.counts, batch.attributes_BA)
+
+        output = with_room(model.chunk, batch, look)
+        gate_B = torch.full_like(output.probability_B, torch.nan) if output.gate_B is None else output.gate_B
+        said.append(torch.stack([output.probability_B, gate_B]).double().cpu().numpy())
+    return np.concatenate(said, axis=1)
 
 
 def _optimiser(model: BagClassifier, plan: Training) -> Optimizer:
-    weights = [p for p in model.parameters() if p.requires_grad]
+    """Return the optimiser; a pretrained encoder learns at its own rate, in a group after the others."""
+    factor = getattr(model.encoder, "learning_rate_factor", 1.0)
+    encoder = {id(parameter) for parameter in model.encoder.parameters()} if factor != 1 else set()
+    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if id(p) not in encoder]}]
+    if encoder:
+        groups.append({"params": list(model.encoder.parameters()), "lr": plan.learning_rate * factor})
     if plan.optimiser == "sgd":
-        return SGD(weights, plan.learning_rate, momentum=0.9, weight_decay=plan.weight_decay, fused=True)
+        return SGD(groups, plan.learning_rate, momentum=0.9, weight_decay=plan.weight_decay, fused=True)
     kind = Adam if plan.optimiser == "adam" else AdamW
-    return kind(weights, plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
+    return kind(groups, plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
 
 
 def _class_weights(labels: np.ndarray, wanted: str) -> tuple[float, float]:

@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from lymphtune.models.output import BagOutput, equal_weights
+from lymphtune.models.output import BagOutput, equal_weights, weighted_sum
 from lymphtune.registry import aggregators
 
 
@@ -27,5 +26,4 @@ class FeatureMean(nn.Module):
 
     def forward(self, cells_BND: Tensor, mask_BN: Tensor, head: Callable[[Tensor], Tensor]) -> BagOutput:
         weight_BN = equal_weights(mask_BN)
-        bag_BD = torch.einsum("bn,bnd->bd", weight_BN.to(cells_BND.dtype), cells_BND)
-        return BagOutput(head(bag_BD).float().sigmoid(), weight_BN)
+        return BagOutput(head(weighted_sum(weight_BN, cells_BND)).float().sigmoid(), weight_BN)

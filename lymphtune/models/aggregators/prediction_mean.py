@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from lymphtune.models.output import BagOutput, equal_weights
+from lymphtune.models.output import BagOutput, each_cell, equal_weights
 from lymphtune.registry import aggregators
 
 
@@ -25,7 +25,6 @@ class PredictionMean(nn.Module):
         super().__init__()
 
     def forward(self, cells_BND: Tensor, mask_BN: Tensor, head: Callable[[Tensor], Tensor]) -> BagOutput:
-        probability_M = head(cells_BND[mask_BN]).float().sigmoid()
-        probability_BN = probability_M.new_zeros(mask_BN.shape).masked_scatter(mask_BN, probability_M)
+        probability_BN = each_cell(head, cells_BND, mask_BN)
         weight_BN = equal_weights(mask_BN)
         return BagOutput((weight_BN * probability_BN).sum(dim=1), weight_BN, probability_BN)

@@ -1,0 +1,38 @@
+"""Two experts, one on the pictures and one on the clinical attributes, shared by the fusions that join them late.
+
+Shapes: B bags, N cells in the longest bag, D features, A attributes.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from lymphtune.models.output import BagOutput
+from lymphtune.models.parts import Parts
+
+Hidden = Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field()]
+
+
+class Experts(nn.Module):
+    """The configured aggregator and head on the cells, and a small fully connected network on the attributes."""
+
+    def __init__(self, features: int, attributes: int, parts: Parts, hidden: list[int]) -> None:
+        super().__init__()
+        self.aggregator = parts.aggregator(features)
+        self.head = parts.head(features)
+        self.clinical = small_network(attributes, hidden)
+
+    def experts(self, cells_BND: Tensor, mask_BN: Tensor, attributes_BA: Tensor) -> tuple[BagOutput, Tensor]:
+        """Return what the pictures' expert says, and the attributes' expert's probability [B]."""
+        clinical_B = self.clinical(attributes_BA).squeeze(-1).float().sigmoid()
+        return self.aggregator(cells_BND, mask_BN, self.head), clinical_B
+
+
+def small_network(inputs: int, hidden: list[int]) -> nn.Sequential:
+    """Return fully connected layers with tanh between, down to one logit; no hidden layer is logistic regression."""
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers += [nn.Linear(inputs, width), nn.Tanh()]
+        inputs = width
+    return nn.Sequential(*layers, nn.Linear(inputs, 1))

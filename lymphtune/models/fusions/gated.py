@@ -1,0 +1,47 @@
+"""Mixture of experts: a gate decides for each patient how much the pictures count against age and count."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from lymphtune.models.experts import Experts, Hidden, small_network
+from lymphtune.models.output import BagOutput, equal_weights, weighted_sum
+from lymphtune.models.parts import Parts
+from lymphtune.registry import fusions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    hidden: Hidden = field(default_factory=lambda: [8])  # of the clinical expert; [] is logistic regression
+    gate_hidden: Hidden = field(default_factory=lambda: [8])
+    expert_loss: Annotated[float, Field(ge=0, le=1)] = 0.5  # weight of the experts' own losses against the mixture's
+
+
+@fusions.register("gated", Config)
+class Gated(Experts):
+    """pi times the pictures' probability plus (1 - pi) times the attributes'; pi from both.
+
+    Probabilities are mixed, once: logits mixed and squashed twice are what keeps such a model from training. The
+    experts' own losses keep the weaker one learning while the gate leans to the other. The gate sees the bag's
+    mean features as they are and sends no gradient into them: they serve the expert.
+    Source: Sahasrabudhe et al. 2020, section III-C; Dessaint and Dalla-torre 2021, section 2.4.5.
+    """
+
+    def __init__(self, features: int, attributes: int, parts: Parts, config: Config) -> None:
+        super().__init__(features, attributes, parts, config.hidden)
+        self.scale = nn.LayerNorm(features)
+        self.gate = small_network(features + attributes, config.gate_hidden)
+        self.expert_loss = config.expert_loss
+
+    def forward(self, cells_BND: Tensor, mask_BN: Tensor, attributes_BA: Tensor) -> BagOutput:
+        seen, clinical_B = self.experts(cells_BND, mask_BN, attributes_BA)
+        bag_BD = self.scale(weighted_sum(equal_weights(mask_BN), cells_BND.detach()).float())
+        gate_B = self.gate(torch.cat([bag_BD, attributes_BA], dim=1)).squeeze(-1).float().sigmoid()
+        both_XB = torch.stack([seen.probability_B, clinical_B])
+        mixed_B = gate_B * both_XB[0] + (1 - gate_B) * both_XB[1]
+        return seen._replace(
+            probability_B=mixed_B, expert_probability_XB=both_XB, gate_B=gate_B, expert_loss=self.expert_loss
+        )

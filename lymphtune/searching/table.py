@@ -1,0 +1,45 @@
+"""A grid's points as a table: mean and spread over seeds beside what was published.
+
+Shapes: R repeats, S resamples, P patients judged.
+"""
+
+import numpy as np
+
+from lymphtune.searching.board import Board, Record
+from lymphtune.statistics.bootstrap import RESAMPLES, resample, spread
+from lymphtune.statistics.metrics import METRICS, balanced_accuracy
+
+SHOWN = ("recall", "specificity", "auc")
+
+
+def table_text(board: Board) -> str:
+    """Return the rows that the space names, in its order, as lines of at most 80 columns."""
+    folds_RP = board.plan.folds_RP
+    judged = int((folds_RP[0] >= 0).sum())
+    way = "one hold-out" if board.plan.n_folds == 1 else f"{board.plan.n_folds} folds"
+    lines = [
+        f"balanced accuracy, {way}, {judged} patients judged; mean and sd of {len(folds_RP)} seeds, 95 % over patients",
+        f"{'':24} {'mean':5} {'sd':5} {'95 %':11} rec. spec. {'AUC':5} published",
+    ]
+    for row, trial in zip(board.plan.space.rows, board.plan.trials, strict=False):
+        published = "-" if row.published is None else f"{row.published:.3f}"
+        lines.append(f"{row.name[:24]:24} {_scores(board.records[trial.number], board.labels_P)} {published:>9}")
+    return "\n".join([*lines, *([board.plan.space.note] if board.plan.space.note else [])])
+
+
+def _scores(record: Record, labels_P: np.ndarray) -> str:
+    if not record.row or not record.curves:
+        return f"{record.status or 'not run':49}"
+    probabilities_RP = record.probabilities_ERP[record.row["epoch"] - 1]
+    judged = ~np.isnan(probabilities_RP).any(axis=0)
+    probabilities_RP, labels_P = probabilities_RP[:, judged], labels_P[judged]
+    score_R = balanced_accuracy(probabilities_RP, labels_P)
+    counts_SP = resample(labels_P, RESAMPLES, seed=0)
+    drawn_S = balanced_accuracy(probabilities_RP[:, None], labels_P, counts_SP).mean(axis=0)
+    bounds = spread(float(score_R.mean()), drawn_S)
+    sd = f"{score_R.std(ddof=1):.3f}" if len(score_R) > 1 else "-"
+    recall, specificity, auc = (METRICS[name](probabilities_RP, labels_P).mean() for name in SHOWN)
+    mark = "*" if record.row["best_epoch_picked"] else " "
+    return (
+        f"{bounds.value:.3f}{mark}{sd:5} ({bounds.low:.2f}-{bounds.high:.2f}) {recall:.2f} {specificity:.2f}  {auc:.3f}"
+    )

@@ -1,0 +1,90 @@
+"""Precision and memory layout: found by a short trial on the machine at hand, and remembered for it."""
+
+import json
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lymphtune.cohort.pictures import cache_dir
+from lymphtune.config import configuration, digest
+from lymphtune.files import write_json
+from lymphtune.models.bag_classifier import BagClassifier
+
+TRIED = {"model": {"encoder": "resnet"}, "data": {"crop_px": 112}}  # the network that is timed
+CELLS, ROUNDS = 16, 3
+WORTH = 0.9  # another arithmetic than plain float32 has to take less than this share of its time
+
+
+class Arithmetic(NamedTuple):
+    """precision: bfloat16 (autocast) or float32; channels_last: the pictures' layout in memory."""
+
+    precision: str = "float32"
+    channels_last: bool = True
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+def usual(device: torch.device) -> Arithmetic:
+    """Return what is known to be faster where the processor multiplies bfloat16; nothing is measured."""
+    if device.type == "cuda":
+        fits = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fits = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return Arithmetic("bfloat16" if fits else "float32")
+
+
+def measured(device: torch.device, threads: int) -> Arithmetic:
+    """Return the fastest arithmetic of training steps on this machine.
+
+    Kept in the cache folder: another search on the same machine takes the same, whatever else runs meanwhile.
+    """
+    torch.set_num_threads(threads)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    kept = cache_dir() / f"arithmetic-{digest([name, _processor(), torch.__version__, threads])}.json"
+    try:
+        precision, channels_last = json.loads(kept.read_text(encoding="utf-8"))["fastest"]
+        return Arithmetic(str(precision), bool(channels_last))
+    except (OSError, ValueError, KeyError, TypeError):
+        took_s = {tried: _seconds(tried, device) for tried in _candidates(device)}
+    fastest, plain = min(took_s, key=lambda tried: took_s[tried]), Arithmetic("float32", channels_last=False)
+    chosen = fastest if took_s[fastest] < WORTH * took_s[plain] else plain
+    write_json(kept, {"fastest": chosen, "tried": list(took_s), "seconds": list(took_s.values())})
+    return chosen
+
+
+def _processor() -> str:
+    """Return the processor's model name where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _candidates(device: torch.device) -> list[Arithmetic]:
+    precisions = ["float32", "bfloat16"] if device.type == "cpu" or torch.cuda.is_bf16_supported() else ["float32"]
+    return [Arithmetic(precision, last) for precision in precisions for last in (False, True)]
+
+
+def _seconds(tried: Arithmetic, device: torch.device) -> float:
+    """Return the least time of a step of a small network, the first ones left out."""
+    torch.manual_seed(0)
+    model = BagClassifier(configuration(TRIED, "arithmetic")).to(device)
+    model.lay_out(tried.channels_last)
+    cells = torch.randint(0, 256, (CELLS, 112, 112, 3), dtype=torch.uint8, device=device)
+    attributes_BA = torch.zeros(2, 2, device=device)
+    return min(_step(model, tried, cells, attributes_BA) for _ in range(1 + ROUNDS))
+
+
+def _step(model: BagClassifier, tried: Arithmetic, cells: Tensor, attributes_BA: Tensor) -> float:
+    started = time.perf_counter()
+    with tried.autocast(cells.device):
+        said = model(cells, (CELLS // 2, CELLS // 2), attributes_BA)
+    said.probability_B.float().sum().backward()
+    if cells.device.type == "cuda":
+        torch.cuda.synchronize(cells.device)
+    return time.perf_counter() - started

@@ -1,0 +1,130 @@
+"""A frozen encoder's features: computed once for a cohort, kept in the cache folder, mapped by every trial.
+
+Shapes: C cells of the cohort, D features, S picture side.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from lymphtune import console
+from lymphtune.cohort import Cohort
+from lymphtune.cohort.pictures import cache_dir
+from lymphtune.config import Configuration, digest
+from lymphtune.errors import InputError
+from lymphtune.files import sha256, whole
+from lymphtune.models.backbone import Backbone, file_state
+from lymphtune.models.bag_classifier import as_pictures
+from lymphtune.training.batches import evaluation_views, seen_as, training_views
+
+FORMAT = 1  # part of a cache file's name; raise it when the features change
+CELLS_AT_ONCE = 64
+LARGEST = float(np.finfo(np.float16).max)
+WEIGHTS = "backbone.safetensors"  # beside the fold models that need it
+
+
+def is_frozen(configuration: Configuration) -> bool:
+    return configuration.model is not None and getattr(configuration.model.encoder.options, "frozen", False)
+
+
+def features(
+    configuration: Configuration, cohort: Cohort, device: torch.device, weights: Path | None = None
+) -> list[np.ndarray] | None:
+    """Return the features [C, D] of every view the configuration looks at, by view; None: nothing is frozen.
+
+    float16, mapped from the cache; computed where they are not there. `weights`: the backbone's, in place of
+    those that the configuration names. Raises InputError where those cannot be had.
+    """
+    if not is_frozen(configuration):
+        return None
+    weights = weights or backbone_file(configuration)
+    data = configuration.data
+    views = range(max(*training_views(data), *evaluation_views(data)) + 1)
+    return [_view(configuration, cohort, device, weights, view) for view in views]
+
+
+def backbone_file(configuration: Configuration) -> Path:
+    """Return a file in the cache folder that holds the frozen backbone's weights, whichever way they are named."""
+    assert configuration.model is not None
+    options = configuration.model.encoder.options
+    source = f"hub:{options.name}" if options.weights is None else _content(Path(options.weights))
+    kept = cache_dir() / f"backbone-{digest([options.name, source])}.safetensors"
+    if not kept.is_file():
+        state = {key: value.contiguous() for key, value in options.state().items()}
+        with whole(kept) as scratch:
+            save_file(state, scratch)
+    return kept
+
+
+def place_backbone(configuration: Configuration, folder: Path) -> None:
+    """Lay the frozen backbone's weights into a folder of fold models, without a copy where the disk allows it."""
+    if not is_frozen(configuration) or (folder / WEIGHTS).exists():
+        return
+    source = backbone_file(configuration)
+    with whole(folder / WEIGHTS) as scratch:
+        try:
+            os.link(source, scratch)
+        except OSError:  # another file system
+            shutil.copyfile(source, scratch)
+
+
+def _content(path: Path) -> str:
+    """Return the file's hash; raises InputError where it is not there."""
+    try:
+        return _hashed(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a backbone's weights") from error
+
+
+@lru_cache(maxsize=32)
+def _hashed(path: Path, changed_ns: int) -> str:
+    return sha256(path)
+
+
+def _view(configuration: Configuration, cohort: Cohort, device: torch.device, weights: Path, view: int) -> np.ndarray:
+    assert configuration.model is not None
+    name, crop_px = configuration.model.encoder.options.name, configuration.data.crop_px
+    key = digest([FORMAT, name, _content(weights), crop_px, view, list(cohort.picture_digests)])
+    kept = cache_dir() / f"features-{key}.npy"
+    if not kept.is_file():
+        backbone = Backbone(name)
+        backbone.network.load_state_dict(file_state(name, weights))
+        label = f"{name}, {crop_px} px, view {view + 1}"
+        computed_CD = _computed(backbone.to(device), cohort.pictures_CSS3, crop_px, view, label)
+        with whole(kept) as scratch, scratch.open("wb") as file:
+            np.save(file, computed_CD, allow_pickle=False)
+    return np.load(kept, mmap_mode="r", allow_pickle=False)
+
+
+@torch.no_grad()
+def _computed(backbone: Backbone, pictures_CSS3: np.ndarray, crop_px: int, view: int, label: str) -> np.ndarray:
+    """Return features [C, D] float16 of the pictures' centres in one view, in float32 arithmetic."""
+    backbone = backbone.eval().to(memory_format=torch.channels_last)
+    device = backbone.scale.device
+    low = (pictures_CSS3.shape[1] - crop_px) // 2
+    said: list[np.ndarray] = []
+    with console.bar(label, len(pictures_CSS3)) as bar:
+        for start in range(0, len(pictures_CSS3), CELLS_AT_ONCE):
+            crops = pictures_CSS3[start : start + CELLS_AT_ONCE, low : low + crop_px, low : low + crop_px]
+            cells = seen_as(torch.from_numpy(np.ascontiguousarray(crops)).to(device), view)
+            features_MD = backbone(as_pictures(cells)).float().clamp(-LARGEST, LARGEST)
+            said.append(features_MD.half().cpu().numpy())
+            bar.advance(len(crops))
+    return np.concatenate(said)
+
+
+def all_frozen(configurations: Sequence[Configuration]) -> list[Configuration]:
+    """Return one configuration for each set of features that some of these look at."""
+    asked = {}
+    for chosen in filter(is_frozen, configurations):
+        assert chosen.model is not None
+        options, data = chosen.model.encoder.options, chosen.data
+        views = max(*training_views(data), *evaluation_views(data))
+        asked[options.name, options.pretrained, options.weights, data.crop_px, views] = chosen
+    return list(asked.values())
