@@ -1,6 +1,6 @@
 """How much memory a training step takes on a patient of thousands of cells: one bag, all cells at 224 px, on a CPU.
 
-    python benchmarks/memory.py [--quick]
+    python benchmarks/memory.py [--quick | --large]
 
 Every case is a step in a process of its own: peak resident memory (ru_maxrss) before the step's pictures are read and
 after it. The pictures are noise, mapped from a file as the cohort's cache is; the pages that a step has read count as
@@ -26,7 +26,7 @@ import torch
 
 from lymphtune.cohort.cohort import COLUMNS, PICTURE_PX, Cohort
 from lymphtune.config import Configuration, configuration
-from lymphtune.models.bag_classifier import PIXELS_PER_CHUNK, Chunk
+from lymphtune.models.bag_classifier import Chunk
 from lymphtune.training.arithmetic import usual
 from lymphtune.training.batches import Bags
 from lymphtune.training.lockstep import freed_memory_kept
@@ -34,7 +34,8 @@ from lymphtune.training.network import NetworkMember
 
 FILTERS = 64
 CELLS = 2000
-BAG_SIZES = (100, 250, 500, 1000, CELLS, 4000)
+BAG_SIZES = (100, 250, 500, 1000, CELLS)
+LARGE = 4000
 OTHER_CELLS = 10  # of the second patient, who is of the other class and takes no step
 MOST = 3e9  # bytes, of a step on CELLS cells
 PICTURE_BYTES = 3 * PICTURE_PX**2
@@ -48,7 +49,7 @@ class Case:
     cells: int = CELLS
     pooling: str = "average"
     precision: str = "auto"
-    chunk_pixels: int = PIXELS_PER_CHUNK
+    chunk_pixels: int | None = None
 
     @property
     def configuration(self) -> Configuration:
@@ -169,6 +170,7 @@ def growth(found: dict[Case, Taken]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help=f"the case of {CELLS} cells alone")
+    parser.add_argument("--large", action="store_true", help=f"{LARGE} cells too: about twice the time")
     parser.add_argument("--step", help=argparse.SUPPRESS)  # what a process of its own is asked for: a case as JSON
     parser.add_argument("--pictures", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -179,7 +181,8 @@ def main() -> None:
     needed = Case()
     cases = [needed]
     if not given.quick:
-        cases = [*map(Case, BAG_SIZES), replace(needed, pooling="flatten")]
+        sizes = [*BAG_SIZES, LARGE] if given.large else BAG_SIZES
+        cases = [*map(Case, sizes), Case(CELLS if given.large else CELLS // 2, pooling="flatten")]
         if usual(torch.device("cpu")).precision != "float32":
             cases.append(replace(needed, precision="float32"))
     with tempfile.TemporaryDirectory() as scratch:

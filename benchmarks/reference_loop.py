@@ -201,7 +201,7 @@ def train_steps(member: NetworkMember) -> None:
     """Train on every patient once; the batch-norm statistics of an epoch's end cost as much for any cohort."""
     member.live.train()
     for batch in member.bags.training(member.rows, member.plan.patients_per_step, np.random.default_rng(0)):
-        member._step(batch)
+        member.step(batch)
 
 
 def compare(cohort: Cohort, folder: Path, rows: np.ndarray, crop_px: int, mixed: bool, rounds: int) -> None:
@@ -210,7 +210,7 @@ def compare(cohort: Cohort, folder: Path, rows: np.ndarray, crop_px: int, mixed:
     members = [
         NetworkMember(wanted(crop_px, mixed, n), bags, rows, epochs=rounds + 1, seed=[0]) for n in PATIENTS_PER_STEP
     ]
-    reference = _reference(cohort, folder, rows, crop_px, mixed, members[0].class_weights)
+    reference = reference_on(cohort, folder, rows, crop_px, mixed, members[0].class_weights)
     sizes = {sum(p.numel() for p in network.parameters()) for network in (reference.network, members[0].live)}
     if len(sizes) != 1:
         raise SystemExit(f"the two networks differ: {sizes} parameters")
@@ -219,14 +219,14 @@ def compare(cohort: Cohort, folder: Path, rows: np.ndarray, crop_px: int, mixed:
     training, evaluation = [], []
     for _ in range(rounds):
         training.append([seconds(reference.train), *(steady(partial(train_steps, member)) for member in members)])
-        evaluation.append([seconds(reference.evaluate), steady(partial(members[0].predict, rows))])
+        evaluation.append([seconds(reference.evaluate), steady(partial(members[0].judge, rows))])
     n_pictures = int((bags.starts[rows + 1] - bags.starts[rows]).sum())
     kind = "mixed" if mixed else "pictures only"
     _line(f"{kind}, training", crop_px, n_pictures, training)
     _line(f"{kind}, evaluation", crop_px, n_pictures, evaluation)
 
 
-def _reference(
+def reference_on(
     cohort: Cohort, folder: Path, rows: np.ndarray, crop_px: int, mixed: bool, weights: tuple[float, float]
 ) -> Reference:
     known = attributes(cohort)

@@ -3,12 +3,14 @@
 import csv
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from safetensors.torch import save_file
 
 from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.runs import Run
@@ -74,6 +76,32 @@ def tiny_cohort_folder(_tiny_cohort_files: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny_cohort(_tiny_cohort_files: Path) -> Cohort:
     return load_cohort(_tiny_cohort_files)
+
+
+@pytest.fixture
+def noisy_cohort(tiny_cohort: Cohort) -> Cohort:
+    """The tiny cohort with pictures of noise, 44 px: no two of them, turned as you like, are alike."""
+    count = len(tiny_cohort.pictures_CSS3)
+    pictures = np.random.default_rng(0).integers(0, 256, (count, 44, 44, 3), dtype=np.uint8)
+    return replace(tiny_cohort, pictures_CSS3=pictures)
+
+
+@pytest.fixture
+def backbone_weights(tmp_path: Path) -> Path:
+    """A folder of one backbone's weights, as --weights takes it."""
+    return write_backbone(tmp_path / "backbones" / "test_resnet.safetensors").parent
+
+
+def write_backbone(path: Path, seed: int = 0) -> Path:
+    """Write what stands for pretrained weights of timm's test_resnet."""
+    import timm
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = timm.create_model("test_resnet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(network.state_dict(), path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,7 @@ REFUSED: list[tuple[Any, str]] = [
     (RESNET | {"training": {"schedule": "step"}}, "x: training.schedule has no 'step'; there are "),
     (
         RESNET | {"training": {"lr": 1}},
-        "x: training has no 'lr'; there are checkpoint, class_weight, learning_rate, mo",
+        "x: training has no 'lr'; there are checkpoint, class_weight, gradient_clip, label_sm",
     ),
 ]
 
@@ -116,10 +116,10 @@ def test_defaults_are_written_out() -> None:
     given_ = configuration(RESNET, "x").as_yaml()
     assert list(given_) == ["model", "data", "training"]
     assert given_["model"] == {
-        "encoder": {"resnet": {"filters": 32, "pooling": "average"}},
+        "encoder": {"resnet": {"filters": 32, "pooling": "average", "norm": "batch"}},
         "aggregator": {"prediction_mean": {}},
         "fusion": {"none": {}},
-        "head": {"linear": {}},
+        "head": {"linear": {"dropout": 0.0}},
     }
     assert given_["training"]["schedule"] == {"one_cycle": {"rising": 0.3}}
     assert configuration({"clinical": {"svm": None}}, "x").as_yaml() == {"clinical": {"svm": {"C": 1.0, "gamma": 0.5}}}

@@ -39,7 +39,7 @@ def test_a_shipped_space_gives_configurations(name: str, tmp_path: Path) -> None
         assert configuration(read_yaml(tmp_path / "config.yaml"), "x") == chosen
 
 
-@pytest.mark.parametrize("name", ["images", "mixed", "clinical", "tiny"])
+@pytest.mark.parametrize("name", ["images", "mixed", "clinical", "tiny", "frozen", "everything"])
 def test_space_seed_and_number_alone_decide(name: str) -> None:
     first, again = load_space(name), load_space(name)
     forwards = [first.sample(3, number) for number in range(10)]
@@ -65,10 +65,10 @@ def rows_of(points: list[Configuration]) -> Counter[tuple[str, ...]]:
 def test_the_study_is_a_grid_of_its_fixed_rows() -> None:
     study = load_space("study")
     assert study.grid and study.n_points == 11
-    points = [study.sample(0, number) for number in range(10)]
+    points = [study.sample(0, number) for number in range(11)]
     wanted = [
         ("plain", "32", "none"), ("resnet", "32", "none"), ("resnet", "64", "none"), ("vanilla", "", "none"),
-        ("resnet", "32", "concat"), ("resnet", "64", "concat"),
+        ("resnet", "32", "concat"), ("resnet", "64", "concat"), ("resnet", "32", "gated"),
         ("logistic",), ("svm",), ("random_forest",), ("mlp",),
     ]  # fmt: skip
     assert rows_of(points) == Counter(wanted)
@@ -80,8 +80,32 @@ def test_the_study_is_a_grid_of_its_fixed_rows() -> None:
             head = point.model.head
             wide = head.word == "mlp" and head.options.hidden == [1000, 500, 100]
             assert wide == (point.model.fusion.word == "concat")
-    assert [study.sample(0, number) for number in range(10, 20)] == points
-    assert [study.sample(9, number) for number in range(10)] == points  # nothing is drawn
+    assert [study.sample(0, number) for number in range(11, 22)] == points
+    assert [study.sample(9, number) for number in range(11)] == points  # nothing is drawn
+
+
+def test_the_study_s_rows_are_named_after_its_points() -> None:
+    study = load_space("study")
+    assert len(study.rows) == study.n_points and all(row.published is None for row in study.rows)
+    for number, row in enumerate(study.rows):
+        chosen = study.sample(0, number)
+        assert (chosen.clinical is not None) == (row.name in NAMES_OF_CLINICAL)
+        if chosen.model is not None:
+            assert chosen.model.fusion.word == {"mixed": "concat", "gated": "gated"}.get(row.name.split()[0], "none")
+            wide = re.search("K=(\\d+)", row.name)
+            assert wide is None or chosen.model.encoder.options.filters == int(wide[1])
+
+
+NAMES_OF_CLINICAL = {"logistic regression", "support vectors", "random forest", "MLP on age and count"}
+TWO_ROWS = "grid: true\nconfiguration: {clinical: {choose: [svm, logistic]}}\n"
+
+
+def test_a_grid_s_rows_have_names_and_what_was_published(tmp_path: Path) -> None:
+    named = space(tmp_path, f"{TWO_ROWS}rows: [{{name: a, published: 0.8}}, {{name: b}}]\nnote: as they say")
+    assert [(row.name, row.published) for row in named.rows] == [("a", 0.8), ("b", None)]
+    assert named.note == "as they say"
+    bare = space(tmp_path, TWO_ROWS)
+    assert bare.rows == () and bare.note == ""
 
 
 GRID = """
@@ -148,8 +172,8 @@ configuration:
         if chosen.training is not None:
             assert 0.5 <= chosen.training.weight_decay <= 0.9
     assert {(word, *rest) for word, *rest in seen if word not in ("svm", "logistic")} == {
-        ("resnet", 4, "average"), ("resnet", 8, "average"), ("vanilla", "average"), ("vanilla", "flatten"),
-        ("plain", 32, "average"),
+        ("resnet", 4, "average", "batch"), ("resnet", 8, "average", "batch"), ("vanilla", "average"),
+        ("vanilla", "flatten"), ("plain", 32, "average", "batch"),
     }  # fmt: skip
     assert ("logistic", 1.0) in seen
 
@@ -205,8 +229,8 @@ REFUSED = [
     ("- a", ": expected a mapping with 'configuration'; found list"),
     ("", ": expected a mapping with 'configuration'; found NoneType"),
     ("about: x", ": expected a mapping; found None"),
-    (f"{CLINICAL}\nconfigurations: 1", ": has no 'configurations'; there are about, configuration, grid, suggested"),
-    (f"{CLINICAL}\n3: 1", ": has no '3'; there are about, configuration, grid, suggested"),
+    (f"{CLINICAL}\nconfigurations: 1", ": has no 'configurations'; there are about, configuration, grid, note, rows"),
+    (f"{CLINICAL}\n3: 1", ": has no '3'; there are about, configuration, grid, note, rows"),
     (f"{CLINICAL}\ngrid: 1", ": grid: expected true or false; found 1"),
     (f"{CLINICAL}\nsuggested:", ": suggested: expected a mapping; found None"),
     (f"{CLINICAL}\nsuggested: {{trials: ten}}", ": suggested.trials: input should be a valid integer; found 'ten'"),
@@ -243,6 +267,13 @@ REFUSED = [
     (network("{log_uniform: [0, 1]}"), f": {RANGE}.log_uniform: a logarithmic range starts above 0; found [0, 1]"),
     (network("{integer: [1, 2.0]}"), f": {RANGE}.integer: expected two whole numbers [low, high]; found [1, 2.0]"),
     (f"grid: true\n{network('{uniform: [1e-4, 1e-3]}')}", ": a grid takes no ranges; found {'uniform': [0.0001"),
+    (f"{TWO_ROWS}rows: [{{name: a}}]", ": rows: expected a name for each of the grid's points; found 1"),
+    (f"{TWO_ROWS}rows: [{{name: a}}, {{name: b}}, {{name: c}}]", ": rows: expected a name for each of the grid's poin"),
+    (f"{CLINICAL}\nrows: [{{name: a}}]", ": rows: expected a name for each of the grid's points; found 1"),
+    (f"{TWO_ROWS}rows: [{{name: a}}, {{nmae: b}}]", ": rows.1"),
+    (f"{TWO_ROWS}rows: [{{name: a, sd: 1}}, {{name: b}}]", ": rows.0 has no 'sd'; there are name, published"),
+    (f"{TWO_ROWS}rows: [{{name: a, published: 80}}, {{name: b}}]", ": rows.0.published: input should be less than or"),
+    (f"{TWO_ROWS}rows: two", ": rows: input should be a valid tuple; found 'two'"),
     ("configuration: {clinical: svm", ", line 1: not YAML ("),
     ("configuration: &a {choose: [*a]}", ", line 1: not YAML (an alias inside what it names)"),
     ("configuration: &a {model: *a}", ", line 1: not YAML (an alias inside what it names)"),
@@ -272,7 +303,7 @@ def test_a_missing_file_and_an_unknown_name_are_named(tmp_path: Path) -> None:
     ):
         load_space(path)
     with pytest.raises(
-        InputError, match="search_spaces has no 'mixd'; there are clinical, images, mixed, study, tiny, o"
+        InputError, match="search_spaces has no 'mixd'; there are clinical, everything, frozen, images, mi"
     ):
         load_space("mixd")
     with pytest.raises(InputError, match="search_spaces has no ''"):

@@ -9,7 +9,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -34,6 +33,8 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
+        import timm  # seconds; only networks of its own need it
+
         self.network = timm.create_model(name, pretrained=False, num_classes=0)
         expected: Any = self.network.pretrained_cfg
         mean, sd = (torch.tensor(expected.get(key, (0.5,) * 3)) for key in ("mean", "std"))
@@ -52,12 +53,10 @@ class Backbone(nn.Module):
 @torch.no_grad()
 def feature_count(name: str, crop_px: int) -> int:
     """Return D; raises InputError where the network does not take pictures of that size."""
-    backbone = Backbone(name).eval()
     try:
-        features_1D = backbone(torch.zeros(1, 3, crop_px, crop_px))
+        features_1D = Backbone(name).eval()(torch.zeros(1, 3, crop_px, crop_px))
     except (AssertionError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"timm:{name}: does not take pictures of {crop_px} px ({reason})") from error
+        raise InputError(f"timm:{name}: does not take pictures of {crop_px} px ({_reason(error)})") from error
     return int(features_1D.shape[1])
 
 
@@ -71,8 +70,10 @@ def file_state(name: str, path: Path) -> State:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected weights of timm:{name}") from error
     except UNREADABLE as error:
-        known = f"timm:{name}: {path}: neither safetensors nor a PyTorch file of plain tensors"
-        raise InputError(f"{known} ({str(error).splitlines()[0][:120]})") from error
+        raise InputError(
+            f"{path}: neither safetensors nor a PyTorch file of plain tensors ({_reason(error)}); "
+            f"expected weights of timm:{name}"
+        ) from error
     if isinstance(given, dict) and isinstance(given.get("state_dict"), dict):
         given = given["state_dict"]
     expected = Backbone(name).network.state_dict()
@@ -90,13 +91,20 @@ def file_state(name: str, path: Path) -> State:
 
 def hub_state(name: str) -> State:
     """Return the weights that timm's hub offers; raises InputError where there are none, or no network."""
+    import timm
+
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries; what it comes to is said below
     console.say(f"timm:{name}: looking for its pretrained weights, on the hub unless they were fetched before")
     try:
         return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise InputError(
-            f"timm:{name}: its pretrained weights could not be had from the hub ({reason}); "
+            f"timm:{name}: its pretrained weights could not be had from the hub ({_reason(error)}); "
             f"lay {name}.safetensors in a folder and name that with --weights"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of what went wrong, without a terminal's escape codes."""
+    text = str(error).strip() or type(error).__name__
+    return "".join(filter(str.isprintable, text.splitlines()[0]))[:120]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
 from lymphtune.config import Configuration
@@ -16,24 +17,38 @@ from lymphtune.models.parts import Parts
 from lymphtune.registry import encoders, fusions
 
 ATTRIBUTES = ("age_years", "log_lymphocytes")
-PIXELS_PER_CHUNK = 128 * 224 * 224  # 512 cells of 112 px
+FREE_CELLS = 16  # so few are never counted
+WHOLE_BYTES = 1.2e9  # on a CPU a batch that would keep more than this for the gradient goes through in chunks
+CHUNK_BYTES = 0.3e9  # of this: several chunks in turn fragment the memory
 CELLS_IN_CACHE = 64  # the chunk on a CPU where there is no gradient
 
 
 @dataclass
 class Chunk:
-    """How many pixels of cells go through an encoder at a time; more go in several chunks, recomputed for the
-    gradient. Shared by a trial's models, and halved when a GPU's memory does not suffice."""
+    """How many pixels of cells go through an encoder at once; more go in chunks, recomputed for the gradient.
 
-    pixels: int = PIXELS_PER_CHUNK
+    Shared by a trial's models. None: not known yet; a CPU finds it by the bytes that a cell keeps for the gradient,
+    a GPU takes everything until its memory runs out, and then half of that.
+    """
 
-    def cells(self, side: int) -> int:
+    pixels: int | None = None
+    whole: int | None = None  # pixels of a batch that need not be divided; None: as many as in a chunk
+    halved: bool = False
+
+    def at_once(self, cells: int, side: int) -> int:
+        """Return how many of so many cells go through together."""
+        if self.pixels is None or cells * side**2 <= (self.whole or self.pixels):
+            return cells
         return max(1, self.pixels // side**2)
+
+    def find(self, bytes_a_cell: float, side: int) -> None:
+        """Take the limits of a CPU for cells that keep so many bytes each."""
+        self.pixels, self.whole = (int(limit / bytes_a_cell) * side**2 for limit in (CHUNK_BYTES, WHOLE_BYTES))
 
     def halve(self, cells: int, side: int) -> bool:
         """Allow half of what was tried, a batch of so many cells; return False where that was a single cell."""
-        tried = min(cells, self.cells(side))
-        self.pixels = max(1, tried // 2) * side**2
+        tried = self.at_once(cells, side)
+        self.pixels, self.whole, self.halved = max(1, tried // 2) * side**2, None, True
         return tried > 1
 
 
@@ -72,23 +87,44 @@ class BagClassifier(nn.Module):
         cells: pictures [M, H, W, 3], uint8, or a frozen encoder's features [M, D], of the first bag, then of the
         second, ...; counts: cells of each bag; attributes_BA: age in years and log lymphocyte count, not standardised.
         """
-        cells_BND, mask_BN = _padded(self._encode(cells), counts)
+        cells_BND, mask_BN = _padded(self.encode(cells), counts)
         standard_BA = (attributes_BA - self.attribute_mean_A) / self.attribute_sd_A
         return self.fusion(cells_BND, mask_BN, standard_BA)
 
-    def _encode(self, cells: Tensor) -> Tensor:
+    def encode(self, cells: Tensor) -> Tensor:
         """Return features [M, D]; batch norm in training sees one chunk at a time where there are several."""
         if cells.ndim == 2:
             return self.encoder(cells)
-        at_once = self.chunk.cells(cells.shape[1])
-        if not torch.is_grad_enabled() and cells.device.type == "cpu":
+        learning, on_cpu = torch.is_grad_enabled(), cells.device.type == "cpu"
+        if learning and on_cpu and self.chunk.pixels is None and len(cells) > FREE_CELLS:
+            self.chunk.find(self._bytes_a_cell(cells[:2]), cells.shape[1])
+        at_once = self.chunk.at_once(len(cells), cells.shape[1])
+        if not learning and on_cpu:
             at_once = min(at_once, CELLS_IN_CACHE)
         if len(cells) <= at_once:
             return self.encode_chunk(cells)
         chunks = cells.split(at_once)
-        if torch.is_grad_enabled():
+        if learning:
             return torch.cat([checkpoint(self.encode_chunk, chunk, use_reentrant=False) for chunk in chunks])
         return torch.cat([self.encode_chunk(chunk) for chunk in chunks])
+
+    def _bytes_a_cell(self, cells_MHW3: Tensor) -> float:
+        """Return what the encoder keeps of a cell until the gradient is computed."""
+        kept: dict[int, int] = {}
+        own = {parameter.untyped_storage().data_ptr() for parameter in self.parameters()}
+
+        def note(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        training = self.encoder.training
+        self.encoder.eval()  # batch statistics are left alone
+        with saved_tensors_hooks(note, lambda tensor: tensor):
+            features_MD = self.encode_chunk(cells_MHW3)
+        self.encoder.train(training)
+        del features_MD
+        return sum(size for pointer, size in kept.items() if pointer not in own) / len(cells_MHW3)
 
     def encode_chunk(self, cells_MHW3: Tensor) -> Tensor:
         """Return features [M, D] of pictures, all at once."""

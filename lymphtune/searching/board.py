@@ -112,7 +112,8 @@ class Board:
         if stopped:
             rank = f"not in the best 1/{self.plan.settings.reduction} at epoch {stopped}"
             record.status, record.reason = "stopped", rank
-            record.curves, record.probabilities_ERP = record.curves[:stopped], record.probabilities_ERP[:stopped]
+            for said in (record.curves, record.probabilities_ERP, record.gates_ERP):
+                del said[stopped:]
         elif record.reason or len(record.curves) < record.trial.epochs:
             record.status, record.reason = "failed", record.reason or "ended early"
         else:

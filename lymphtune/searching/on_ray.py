@@ -23,7 +23,6 @@ QUIET = {
 os.environ |= {name: value for name, value in QUIET.items() if name not in os.environ}
 
 import ray  # noqa: E402
-import torch  # noqa: E402
 from ray import tune  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 
@@ -32,7 +31,6 @@ from lymphtune.errors import InputError  # noqa: E402
 from lymphtune.searching.board import Board  # noqa: E402
 from lymphtune.searching.plan import Settings, local_cpus  # noqa: E402
 from lymphtune.searching.trial import CURVE, FAILED, Shared, run_trial  # noqa: E402
-from lymphtune.training.arithmetic import Arithmetic, measured  # noqa: E402
 
 LOCAL_STORE_BYTES = 150_000_000  # pictures of a local search are mapped from the cache, not stored
 
@@ -122,8 +120,12 @@ def survive_out_of_memory() -> None:
             vars(module)["RayActorError"] = (RayActorError, OutOfMemoryError)
 
 
-def measured_arithmetic(settings: Settings, device: str, gpus: float) -> Arithmetic:
-    """Return the fastest precision and layout, measured where the trials will run."""
+def measured_arithmetic(settings: Settings, device: str, gpus: float) -> Any:
+    """Return the fastest precision and layout, a training.arithmetic.Arithmetic, measured where the trials will run."""
+    import torch
+
+    from lymphtune.training.arithmetic import measured
+
     if settings.address is None:
         return measured(torch.device(device), settings.cpus_per_trial)
     there = ray.remote(num_cpus=settings.cpus_per_trial, num_gpus=gpus)(measured)

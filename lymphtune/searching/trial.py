@@ -26,13 +26,12 @@ class Shared:
 
     def train(self, number: int) -> Any:
         """Return the generator of epoch results of one trial."""
-        from lymphtune.models.bag_classifier import PIXELS_PER_CHUNK
         from lymphtune.training.lockstep import Protocol, train
 
         trial = self.plan.trials[number]
         protocol = Protocol(
             self.plan.folds_RP, trial.epochs, trial.seed, self.arithmetic, self.plan.settings.fused,
-            min([PIXELS_PER_CHUNK, *read_chunk(self.run_path)]),
+            read_chunk(self.run_path),
         )  # fmt: skip
         return train(trial.configuration, self.cohort, protocol, self.device)
 
@@ -54,8 +53,6 @@ def run_trial(config: dict[str, int], shared: Shared) -> None:
 
 
 def _train(number: int, shared: Shared, report: Any) -> None:
-    from lymphtune.models.bag_classifier import PIXELS_PER_CHUNK
-
     trial = shared.plan.trials[number]
     keep = {*shared.plan.rungs(), trial.epochs}
     with closing(shared.train(number)) as results:
@@ -63,7 +60,7 @@ def _train(number: int, shared: Shared, report: Any) -> None:
             if result.epoch in keep:
                 weights = shared.run_path / "trials" / trial.hash / WEIGHTS_AT.format(result.epoch)
                 result.save(weights)
-            if result.chunk_pixels < min([PIXELS_PER_CHUNK, *read_chunk(shared.run_path)]):
+            if result.chunk_pixels is not None:
                 write_text(shared.run_path / CHUNK, f"{result.chunk_pixels}\n")
             report({
                 "epoch": result.epoch, "probabilities": result.probabilities_RP, "gates": result.gates_RP,
@@ -71,9 +68,9 @@ def _train(number: int, shared: Shared, report: Any) -> None:
             })  # fmt: skip
 
 
-def read_chunk(run: Path) -> list[int]:
-    """Return the pixels that an earlier trial of the run found to fit into the encoder at once, or nothing."""
+def read_chunk(run: Path) -> int | None:
+    """Return the pixels that fitted into an encoder at once after an earlier trial of the run ran out of memory."""
     try:
-        return [int((run / CHUNK).read_text(encoding="utf-8"))]
+        return int((run / CHUNK).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
-        return []
+        return None

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import skops.io
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
@@ -33,5 +32,7 @@ class ClinicalMember:
     @staticmethod
     def save(pipeline: Any, path: Path) -> None:
         """Write the pipeline without pickle."""
+        import skops.io  # seconds; networks have no need of it
+
         with whole(path.with_suffix(SUFFIX)) as scratch:
             skops.io.dump(pipeline, scratch)

@@ -77,7 +77,8 @@ def _alike(members: Sequence[NetworkMember], batches: Sequence[Batch | None]) ->
     first = batches[0]
     if first is None or len(set(first.counts)) != 1:
         return False
-    fits = first.cells.ndim == 2 or len(first.cells) <= members[0].live.chunk.cells(first.cells.shape[1])
+    many = len(first.cells)
+    fits = first.cells.ndim == 2 or members[0].live.chunk.at_once(many, first.cells.shape[1]) == many
     return fits and all(batch is not None and batch.counts == first.counts for batch in batches)
 
 
@@ -85,7 +86,8 @@ def _learn_together(members: Sequence[NetworkMember], batches: Sequence[Batch]) 
     """Set every member's gradients and return the losses."""
     first, counts = members[0], batches[0].counts
     skeleton = copy.deepcopy(first.live).to("meta")
-    parameters, buffers = stack_module_state([member.live for member in members])
+    stacked, buffers = stack_module_state([member.live for member in members])
+    parameters = {name: value.detach() for name, value in stacked.items()}  # the gradients are vmap's to take
 
     def loss(parameters: dict, buffers: dict, cells: Tensor, attributes: Tensor, labels: Tensor, w: Tensor) -> Tensor:
         with first.arithmetic.autocast(first.bags.device):

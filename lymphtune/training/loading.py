@@ -5,12 +5,10 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-import skops.io
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from sklearn.pipeline import Pipeline
-from skops.io.exceptions import UntrustedTypesFoundException
 
 from lymphtune.cohort.cohort import Cohort
 from lymphtune.config import Configuration
@@ -56,6 +54,9 @@ def load_network(path: Path, configuration: Configuration) -> BagClassifier:
 
 def load_pipeline(path: Path) -> Pipeline:
     """Return the clinical pipeline; nothing but scikit-learn's own types is built from the file."""
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
     try:
         pipeline = skops.io.load(path, trusted=KNOWN_TYPES)
     except (UntrustedTypesFoundException, BadZipFile, ValueError, OSError, KeyError, TypeError) as error:

@@ -17,7 +17,7 @@ import torch
 
 from lymphtune.cohort.cohort import TO_PREDICT, Cohort
 from lymphtune.config import Configuration
-from lymphtune.models.bag_classifier import PIXELS_PER_CHUNK, Chunk
+from lymphtune.models.bag_classifier import Chunk
 from lymphtune.statistics.metrics import balanced_log_loss
 from lymphtune.training import fused
 from lymphtune.training.arithmetic import Arithmetic
@@ -34,7 +34,8 @@ class Protocol:
     """How every trial of a run is trained: folds_RP holds the fold that holds patient p out, -1 for none.
 
     arithmetic: None takes what is usual for the device. fused: the fold models' steps as one; None measures
-    whether that is faster on a GPU, and does without it on a CPU. chunk_pixels: what goes through an encoder at once.
+    whether that is faster on a GPU, and does without it on a CPU. chunk_pixels: what goes through an encoder at once;
+    None: as much as fits.
     """
 
     folds_RP: np.ndarray
@@ -42,15 +43,15 @@ class Protocol:
     seed: int
     arithmetic: Arithmetic | None = None
     fused: bool | None = None
-    chunk_pixels: int = PIXELS_PER_CHUNK
+    chunk_pixels: int | None = None
 
 
 @dataclass(frozen=True)
 class EpochResult:
     """One epoch of all folds; probabilities_RP are out-of-fold, NaN for patients never held out.
 
-    gates_RP: share of the pictures' expert, NaN where the model has no gate. chunk_pixels: what has gone through the
-    encoder at once, less than was asked for where memory ran out.
+    gates_RP: share of the pictures' expert, NaN where the model has no gate. chunk_pixels: what goes through the
+    encoder at once since a GPU's memory ran out, None where it did not.
     """
 
     epoch: int
@@ -60,7 +61,7 @@ class EpochResult:
     learning_rate: float
     seconds: float
     save: Callable[[Path], None]  # writes a weights file a fold model; call it before the next epoch is asked for
-    chunk_pixels: int = PIXELS_PER_CHUNK
+    chunk_pixels: int | None = None
 
 
 def train(
@@ -150,7 +151,7 @@ def _epoch(
     seconds = time.perf_counter() - started
     return EpochResult(
         epoch, probabilities_RP, gates_RP, float(np.mean(losses)), one.learning_rate, seconds, save,
-        one.live.chunk.pixels,
+        one.live.chunk.pixels if one.live.chunk.halved else None,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -143,9 +144,8 @@ class NetworkMember:
             norm.train()
         seen = 0
         for batch in self.bags.training(self.rows, STATISTICS_PATIENTS, rng):
-            for cells in batch.cells[:STATISTICS_CELLS].split(model.chunk.cells(self.bags.data.crop_px)):
-                with torch.no_grad(), self.arithmetic.autocast(self.bags.device):
-                    model.encode_chunk(cells)
+            with torch.no_grad(), self.arithmetic.autocast(self.bags.device):
+                with_room(model.chunk, batch, partial(model.encode, batch.cells[:STATISTICS_CELLS]))
             seen += len(batch.cells)
             if seen >= STATISTICS_CELLS:
                 break

@@ -43,19 +43,21 @@ def test_the_submission_names_every_patient_to_predict_once(ensemble: Ensemble, 
 def test_predictions_are_the_mean_of_the_members(ensemble: Ensemble) -> None:
     table = pd.read_parquet(ensemble.path / "predictions.parquet")
     trials = [member["trial"] for member in ensemble.members]
-    assert list(table.columns) == ["patient", "probability", "spread", "predicted", *trials]
+    assert list(table.columns) == ["patient", "probability", "spread", "predicted", *trials, "gate"]
     np.testing.assert_allclose(table["probability"], table[trials].mean(axis=1), rtol=1e-12)
     assert (table["predicted"] == (table["probability"] >= 0.5)).all()
     assert (table["spread"] >= 0).all()
+    assert table["gate"].isna().all()  # no member has one
 
 
 def test_the_folder_works_alone_elsewhere(ensemble: Ensemble, run: Run, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(ensemble.path, tmp_path / "elsewhere"))
     cohort = load_cohort(run.description["cohort"]["data"])
     rows = cohort.to_predict
-    said = Ensemble.load(moved).predict_proba(cohort)[rows]
+    loaded = Ensemble.load(moved)
     expected = pd.read_parquet(ensemble.path / "predictions.parquet")["probability"]
-    np.testing.assert_array_equal(said, expected)
+    np.testing.assert_array_equal(loaded.predict(cohort, rows).probability_P, expected)
+    np.testing.assert_allclose(loaded.predict_proba(cohort)[rows], expected, rtol=0, atol=1e-6)  # in other company
 
 
 def test_one_member_in_that_member_out(run: Run) -> None:

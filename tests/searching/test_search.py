@@ -1,24 +1,30 @@
 """A search on a real local Ray: what it leaves on disk, the same twice, and what goes wrong in it."""
 
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 import lymphtune
 from lymphtune.cohort import load_cohort
+from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.errors import InputError
 from lymphtune.runs import Run, find_run, read_table
 from lymphtune.searching import trial as trial_module
 from lymphtune.searching.estimate import dry_run, share_trained
 from lymphtune.searching.plan import Settings, concurrency
 from lymphtune.searching.search import prepare
+from lymphtune.training.frozen import WEIGHTS
 from lymphtune.training.lockstep import Diverged
-from tests.conftest import SMALL_SEARCH
+from tests.conftest import SMALL_SEARCH, write_backbone
 
-OOF = ["trial", "repeat", "fold", "epoch", "patient", "label", "probability"]
+OOF = ["trial", "repeat", "fold", "epoch", "patient", "label", "probability", "gate"]
 LEADERBOARD = [
     "trial", "kind", "status", "reason", "epochs", "balanced_accuracy", "balanced_accuracy_low",
     "balanced_accuracy_high", "recall", "specificity", "auc", "log_loss", "seconds",
@@ -44,6 +50,8 @@ def test_a_run_holds_what_the_documentation_says(searched: Run) -> None:
     given = searched.description
     assert given["status"] == "done" and given["cohort"]["name"] == "tiny" and not given["cohort"]["simulated"]
     assert 0 < given["busy"] <= 1
+    assert set(given["arithmetic"]) == {"precision", "channels_last", "device"}
+    assert given["arithmetic"]["precision"] in ("float32", "bfloat16") and given["arithmetic"]["device"] == "cpu"
     table = searched.leaderboard
     assert set(LEADERBOARD) <= set(table.columns)
     assert (table["kind"] == "clinical").sum() == 4
@@ -54,6 +62,7 @@ def test_a_run_holds_what_the_documentation_says(searched: Run) -> None:
         assert list(oof.columns) == OOF
         assert oof["epoch"].max() == row.epochs == len(read_table(folder / "curves.parquet"))
         assert oof["probability"].between(0, 1).all()
+        assert oof["gate"].isna().all()  # the tiny space has no gate
         assert searched.configuration(row.trial).kind == row.kind
         assert len(list((folder / "weights").iterdir())) == 3
         assert not list(folder.glob("weights-*"))
@@ -152,6 +161,100 @@ def test_one_hold_out_says_what_it_is_worth(
     assert "mostly luck" in capsys.readouterr().err
     oof = read_table(run.trial(run.leaderboard["trial"].iloc[0]) / "oof.parquet")
     assert oof["patient"].nunique() == 3  # a quarter of 12
+
+
+FROZEN = {
+    "grid": True,
+    "configuration": {
+        "model": {
+            "encoder": {"timm:test_resnet": {"pretrained": True, "frozen": True, "pca": 4}},
+            "fusion": {"choose": ["none", "gated"]},
+        },
+        "data": {"crop_px": 64, "bag_size": None, "flips": False, "quarter_turns": False},
+    },
+}
+
+
+@pytest.fixture
+def frozen_space(tmp_path: Path) -> Path:
+    path = tmp_path / "frozen.yaml"
+    path.write_text(yaml.safe_dump(FROZEN))
+    return path
+
+
+def test_a_frozen_backbone_from_a_folder_goes_all_the_way_into_a_bundle(
+    frozen_space: Path, backbone_weights: Path, tiny_cohort_folder: Path, tmp_path: Path, ray_session: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """And the bundle needs neither the folder of weights nor the cache."""
+    wanted = {"runs": tmp_path / "runs", "weights": backbone_weights, "repeats": 2, "folds": 2, "epochs": 2, "grace": 2}
+    run = lymphtune.search(str(frozen_space), tiny_cohort_folder, **wanted)
+    networks = run.leaderboard.query("kind == 'network'").set_index("number")
+    assert networks["status"].to_dict() == {0: "done", 1: "done"}, networks["reason"].to_dict()
+    for number, gated in ((0, False), (1, True)):
+        folder = run.trial(networks.loc[number, "trial"])
+        gate = read_table(folder / "oof.parquet")["gate"]
+        assert gate.between(0, 1).all() if gated else gate.isna().all()
+        assert len(list((folder / "weights").glob("repeat-*"))) == 4 and (folder / "weights" / WEIGHTS).is_file()
+    ensemble = lymphtune.ensemble(run=run.path, top=2)
+    expected = pd.read_parquet(ensemble.path / "predictions.parquet")
+    assert expected["gate"].between(0, 1).all()
+    shutil.rmtree(backbone_weights)
+    shutil.rmtree(run.path / "trials")
+    monkeypatch.setenv("LYMPHTUNE_CACHE", str(tmp_path / "elsewhere"))
+    cohort = load_cohort(tiny_cohort_folder)
+    said = Ensemble.load(ensemble.path).predict(cohort, cohort.to_predict)
+    np.testing.assert_allclose(said.probability_P, expected["probability"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(said.gate_P, expected["gate"], rtol=0, atol=1e-6)
+
+
+def test_a_folder_without_the_weights_is_refused_before_anything_is_written(
+    frozen_space: Path, tiny_cohort_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    missing = tmp_path / "empty" / "test_resnet.safetensors"
+    with pytest.raises(InputError, match=f"{missing}: no such file; expected the weights of timm:test_resnet"):
+        lymphtune.search(str(frozen_space), tiny_cohort_folder, runs=tmp_path / "runs", weights=tmp_path / "empty")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_weights_of_another_network_are_refused_before_anything_is_written(
+    frozen_space: Path, tiny_cohort_folder: Path, tmp_path: Path
+) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "test_resnet.safetensors")
+    with pytest.raises(InputError, match="not the weights of timm:test_resnet"):
+        lymphtune.search(str(frozen_space), tiny_cohort_folder, runs=tmp_path / "runs", weights=tmp_path)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_another_file_of_weights_is_another_trial(
+    frozen_space: Path, backbone_weights: Path, tiny_cohort_folder: Path
+) -> None:
+    def hashes() -> list[str]:
+        return [trial.hash for trial in prepare(str(frozen_space), tiny_cohort_folder, settings)[1].trials]
+
+    settings = Settings(weights=backbone_weights)
+    first = hashes()
+    assert hashes() == first
+    write_backbone(backbone_weights / "test_resnet.safetensors", seed=1)
+    assert not set(hashes()) & set(first)
+
+
+def test_a_grid_with_named_rows_ends_in_a_table(
+    tiny_cohort_folder: Path, tmp_path: Path, ray_session: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.yaml"
+    rows = [{"name": "one of them", "published": 0.8}, {"name": "the other"}]
+    configuration = {"clinical": {"choose": ["logistic", "svm"]}}
+    path.write_text(yaml.safe_dump({"grid": True, "rows": rows, "note": "as they say", "configuration": configuration}))
+    lymphtune.search(str(path), tiny_cohort_folder, runs=tmp_path / "runs", repeats=2, folds=2)
+    lines = capsys.readouterr().out.splitlines()
+    (start,) = (n for n, line in enumerate(lines) if line.startswith("balanced accuracy, 2 folds, 12 patients judged"))
+    heading, first, second, note = lines[start + 1 : start + 5]
+    assert heading.split() == ["mean", "sd", "95", "%", "rec.", "spec.", "AUC", "published"]
+    scores = r" +0\.\d{3} 0\.\d{3} \(0\.\d\d-[01]\.\d\d\) [01]\.\d\d [01]\.\d\d  [01]\.\d{3} +"
+    assert re.fullmatch(f"one of them{scores}0.800", first) and re.fullmatch(f"the other{scores}-", second)
+    assert note == "as they say" and all(len(line) <= 100 for line in lines[start:])
 
 
 def test_a_dry_run_says_what_it_would_cost_and_writes_no_run(space: Path, tiny_cohort_folder: Path) -> None:

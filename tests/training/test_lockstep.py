@@ -17,64 +17,15 @@ from torch import Tensor
 
 from lymphtune import registry
 from lymphtune.cohort import Cohort
-from lymphtune.cohort.folds import make_folds
 from lymphtune.config import Configuration, Data, configuration
 from lymphtune.models.bag_classifier import BagClassifier
 from lymphtune.statistics.metrics import balanced_log_loss
 from lymphtune.training import lockstep, network
+from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.batches import Bags, attributes
-from lymphtune.training.loading import load_pipeline, predict_with
+from lymphtune.training.loading import judge_with, load_pipeline
 from lymphtune.training.lockstep import Diverged, EpochResult, Protocol, fold_models, member_name, train
-
-CPU = torch.device("cpu")
-FOLDS = 3
-
-
-HEAD = {"mlp": {"hidden": [16], "dropout": 0.3}}
-
-
-def small(fusion: str = "concat", encoder: Any = "vanilla", head: Any = HEAD, **training: Any) -> Configuration:
-    """Return a network that trains in a moment."""
-    return configuration(
-        {
-            "model": {"encoder": encoder, "fusion": fusion, "head": head},
-            "data": {"crop_px": 40, "bag_size": 3},
-            "training": {"precision": "float32", "patients_per_step": 4, "learning_rate": 3e-3} | training,
-        },
-        "test",
-    )
-
-
-def clinical(word: str) -> Configuration:
-    return configuration({"clinical": {word: {"trees": 20} if word == "random_forest" else {}}}, "test")
-
-
-def protocol(cohort: Cohort, epochs: int = 2, folds: int = FOLDS, repeats: int = 1, seed: int = 0) -> Protocol:
-    return Protocol(make_folds(cohort.labels, folds, repeats, 0), epochs, seed)
-
-
-def trained(chosen: Configuration, cohort: Cohort, **wanted: int) -> list[EpochResult]:
-    return list(train(chosen, cohort, protocol(cohort, **wanted)))
-
-
-def probabilities(results: list[EpochResult]) -> np.ndarray:
-    return np.stack([result.probabilities_RP for result in results])
-
-
-def changed(cohort: Cohort, row: int, **columns: Any) -> Cohort:
-    """Return the cohort with one patient's attributes or label changed."""
-    patients = cohort.patients.copy()
-    for column, value in columns.items():
-        patients.loc[patients.index[row], column] = value
-    return replace(cohort, patients=patients)
-
-
-@pytest.fixture
-def noisy_cohort(tiny_cohort: Cohort) -> Cohort:
-    """The tiny cohort with pictures of noise, 44 px: no two of them, turned as you like, are alike."""
-    count = len(tiny_cohort.pictures_CSS3)
-    pictures = np.random.default_rng(0).integers(0, 256, (count, 44, 44, 3), dtype=np.uint8)
-    return replace(tiny_cohort, pictures_CSS3=pictures)
+from tests.training.networks import CPU, FOLDS, changed, clinical, probabilities, protocol, small, trained
 
 
 @pytest.fixture
@@ -100,7 +51,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, set[int]]]:
 # ---- who is learnt from
 
 
-@pytest.mark.parametrize("encoder", ["vanilla", {"resnet": {"filters": 4}}], ids=["vanilla", "resnet"])
+@pytest.mark.parametrize("encoder", ["vanilla", {"resnet": {"filters": 8}}], ids=["vanilla", "resnet"])
 @pytest.mark.parametrize(("folds", "repeats"), [(FOLDS, 1), (2, 2), (1, 1)])
 def test_no_patient_has_two_roles(
     tiny_cohort: Cohort, seen: list[tuple[str, set[int]]], folds: int, repeats: int, encoder: Any
@@ -133,6 +84,7 @@ def test_who_is_never_held_out_has_no_probability(
     (result,) = train(chosen, tiny_cohort, wanted)
     assert result.probabilities_RP.shape == wanted.folds_RP.shape
     np.testing.assert_array_equal(np.isnan(result.probabilities_RP), wanted.folds_RP == -1)
+    assert np.isnan(result.gates_RP).all() and result.gates_RP.shape == wanted.folds_RP.shape  # neither has a gate
     held_out = result.probabilities_RP[wanted.folds_RP >= 0]
     assert ((held_out > 0) & (held_out < 1)).all()
 
@@ -195,7 +147,7 @@ def test_a_network_learns_four_patients_by_heart(tiny_cohort: Cohort) -> None:
     folds_RP = np.full((1, len(labels)), -1)
     folds_RP[0, held_out] = 0
     cohort = replace(tiny_cohort, patients=patients)
-    chosen = small("none", {"resnet": {"filters": 4}}, learning_rate=1e-2, schedule="constant")
+    chosen = small("none", {"resnet": {"filters": 8}}, learning_rate=1e-2, schedule="constant")
     chosen = chosen.model_copy(update={"data": Data(crop_px=112, bag_size=None)})  # the cells' sizes are seen
     losses = [result.train_loss for result in train(chosen, cohort, Protocol(folds_RP, 30, 0))]
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
@@ -234,7 +186,7 @@ def test_what_the_caller_does_between_epochs_changes_nothing(tiny_cohort: Cohort
 def test_saved_networks_repeat_their_out_of_fold_probabilities(
     tiny_cohort: Cohort, tmp_path: Path, average: float
 ) -> None:
-    chosen = small(encoder={"resnet": {"filters": 4}}, moving_average=average)
+    chosen = small(encoder={"resnet": {"filters": 8}}, moving_average=average)
     wanted = protocol(tiny_cohort, repeats=2)
     for result in train(chosen, tiny_cohort, wanted):
         result.save(tmp_path / str(result.epoch))
@@ -243,7 +195,7 @@ def test_saved_networks_repeat_their_out_of_fold_probabilities(
         for repeat, fold in models:
             path = tmp_path / str(result.epoch) / f"{member_name(repeat, fold)}.safetensors"
             held_out = np.flatnonzero(wanted.folds_RP[repeat] == fold)
-            again = predict_with(path, chosen, tiny_cohort, held_out)
+            again = judge_with(path, chosen, tiny_cohort, held_out).probability_P
             np.testing.assert_allclose(again, result.probabilities_RP[repeat, held_out], rtol=0, atol=1e-6)
 
 
@@ -260,7 +212,7 @@ def test_a_clinical_model_has_one_epoch_and_is_saved_whole(tiny_cohort: Cohort, 
         path = tmp_path / f"{member_name(repeat, fold)}.skops"
         held_out = np.flatnonzero(wanted.folds_RP[repeat] == fold)
         np.testing.assert_array_equal(
-            predict_with(path, chosen, tiny_cohort, held_out), result.probabilities_RP[repeat, held_out]
+            judge_with(path, chosen, tiny_cohort, held_out).probability_P, result.probabilities_RP[repeat, held_out]
         )
         rows = np.setdiff1d(tiny_cohort.labelled, held_out)
         scaled_by = load_pipeline(path).named_steps["scale"].mean_
@@ -282,7 +234,7 @@ def test_the_best_epoch_s_weights_are_saved_where_asked_for(
         for repeat, fold in fold_models(wanted.folds_RP):
             path = tmp_path / str(saved_after) / f"{member_name(repeat, fold)}.safetensors"
             held_out = np.flatnonzero(wanted.folds_RP[repeat] == fold)
-            again = predict_with(path, chosen, tiny_cohort, held_out)
+            again = judge_with(path, chosen, tiny_cohort, held_out).probability_P
             np.testing.assert_allclose(again, results[best - 1].probabilities_RP[repeat, held_out], rtol=0, atol=1e-6)
 
 
@@ -313,12 +265,13 @@ def test_weights_that_explode_are_a_divergence(tiny_cohort: Cohort) -> None:
 
 
 def test_divergence_in_one_fold_leaves_no_result(tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = network.NetworkMember.predict, itertools.count()
-    monkeypatch.setattr(
-        network.NetworkMember,
-        "predict",
-        lambda self, rows: real(self, rows) * (np.nan if next(calls) == FOLDS + 1 else 1),
-    )
+    real, calls = network.NetworkMember.judge, itertools.count()
+
+    def judge(self: network.NetworkMember, rows: np.ndarray) -> network.Said:
+        said = real(self, rows)
+        return said._replace(probability_P=said.probability_P * (np.nan if next(calls) == FOLDS + 1 else 1))
+
+    monkeypatch.setattr(network.NetworkMember, "judge", judge)
     results = train(small(), tiny_cohort, protocol(tiny_cohort))
     assert next(results).epoch == 1
     with pytest.raises(Diverged, match="a probability is not a number in epoch 2"):
@@ -348,8 +301,8 @@ def test_the_average_is_what_judges_and_is_kept(tiny_cohort: Cohort) -> None:
         member.train_epoch(1)
         live, kept = member.live.state_dict(), member.average.model.state_dict()
         assert all(kept[name].equal(live[name]) for name in kept) == alike
-        said = network.predict(member.average.model, bags, tiny_cohort.labelled, torch.float32)
-        np.testing.assert_array_equal(member.predict(tiny_cohort.labelled), said)
+        said = network.judge(member.average.model, bags, tiny_cohort.labelled, member.arithmetic)
+        np.testing.assert_array_equal(member.judge(tiny_cohort.labelled).probability_P, said.probability_P)
         assert all(value.equal(kept[name]) for name, value in member.state().items())
 
 
@@ -420,107 +373,27 @@ def test_a_trial_reports_the_rate_it_has_come_to(tiny_cohort: Cohort) -> None:
 # ---- what a network sees
 
 
-def orientations(picture_SS3: np.ndarray) -> list[bytes]:
-    """Return the eight ways a picture can lie, the four turns of it first, then those of its mirror image."""
-    return [np.rot90(side, turns).tobytes() for side in (picture_SS3, picture_SS3[:, ::-1]) for turns in range(4)]
-
-
-def shown_in_training(cohort: Cohort, data: Data, rows: np.ndarray, passes: int) -> dict[int, set[int]]:
-    """Return the orientations in which each cell (its row in the cohort) was seen."""
-    low = (cohort.pictures_CSS3.shape[1] - data.crop_px) // 2
-    crops = cohort.pictures_CSS3[:, low : low + data.crop_px, low : low + data.crop_px]
-    known = {way: (cell, number) for cell, crop in enumerate(crops) for number, way in enumerate(orientations(crop))}
-    assert len(known) == 8 * len(crops)
-    bags, ways = Bags(cohort, data, CPU), {}
-    for seed in range(passes):
-        for batch in bags.training(rows, 4, np.random.default_rng(seed)):
-            for picture in batch.cells_MSS3.numpy():
-                cell, number = known[picture.tobytes()]
-                ways.setdefault(cell, set()).add(number)
-    return ways
-
-
-@pytest.mark.parametrize(
-    ("flips", "turns", "expected"),
-    [(True, True, set(range(8))), (False, True, {0, 1, 2, 3}), (True, False, {0, 2, 4, 6}), (False, False, {0})],
-)
-def test_cells_are_flipped_and_turned_in_training(
-    noisy_cohort: Cohort, flips: bool, turns: bool, expected: set[int]
-) -> None:
-    data = Data(crop_px=40, bag_size=None, flips=flips, quarter_turns=turns)
-    rows = noisy_cohort.labelled
-    before = noisy_cohort.pictures_CSS3.copy()
-    ways = shown_in_training(noisy_cohort, data, rows, passes=40)
-    starts = noisy_cohort.starts
-    cells = {cell for row in rows for cell in range(starts[row], starts[row + 1])}
-    assert set(ways) == cells  # no cell of another patient, and all of theirs: bag_size is null
-    assert set().union(*ways.values()) == expected
-    assert sum(seen == expected for seen in ways.values()) > 0.8 * len(cells)
-    np.testing.assert_array_equal(noisy_cohort.pictures_CSS3, before)
-
-
-def test_an_evaluation_shows_every_cell_as_it_is(noisy_cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lymphtune.training.batches.CELLS_PER_PASS", 8)
-    bags = Bags(noisy_cohort, Data(crop_px=40, bag_size=2), CPU)
-    rows = np.arange(len(noisy_cohort.patients))[::-1]
-    batches = list(bags.evaluation(rows))
-    assert 3 < len(batches) < len(rows)
-    assert [row for batch in batches for row in batch.rows] == rows.tolist()
-    for batch in batches:
-        for row, cells in zip(batch.rows, batch.cells_MSS3.split(batch.counts_B.tolist()), strict=True):
-            np.testing.assert_array_equal(cells, noisy_cohort.bag(row)[:, 2:42, 2:42])
-
-
-def test_a_step_draws_so_many_cells_of_so_many_patients(noisy_cohort: Cohort) -> None:
-    rows = noisy_cohort.labelled
-    full = noisy_cohort.patients["n_cells"].to_numpy()
-    bags = Bags(noisy_cohort, Data(crop_px=40, bag_size=3, flips=False, quarter_turns=False), CPU)
-    orders, drawn = set(), set()
-    for seed in range(20):
-        batches = list(bags.training(rows, 5, np.random.default_rng(seed)))
-        assert [len(batch.rows) for batch in batches] == [5, 5, 2]
-        order = [row for batch in batches for row in batch.rows]
-        assert sorted(order) == rows.tolist()
-        orders.add(tuple(order))
-        for batch in batches:
-            chosen = np.asarray(batch.rows)
-            np.testing.assert_array_equal(batch.counts_B, np.minimum(full[chosen], 3))
-            np.testing.assert_array_equal(batch.labels_B, noisy_cohort.labels[chosen])
-            np.testing.assert_allclose(batch.attributes_BA, attributes(noisy_cohort)[chosen], rtol=1e-6)
-            for row, cells in zip(batch.rows, batch.cells_MSS3.split(batch.counts_B.tolist()), strict=True):
-                whole = [crop.tobytes() for crop in noisy_cohort.bag(row)[:, 2:42, 2:42]]
-                these = [whole.index(cell.numpy().tobytes()) for cell in cells]
-                assert len(set(these)) == len(these)
-                drawn.add((row, *sorted(these)))
-    assert len(orders) == 20
-    assert len(drawn) > len(rows) * 2  # a bag of four gives different threes
-
-
-def test_attributes_are_age_and_the_logarithm_of_the_count(tiny_cohort: Cohort) -> None:
-    given = attributes(tiny_cohort)
-    np.testing.assert_allclose(given[:, 0], tiny_cohort.patients["age_years"])
-    np.testing.assert_allclose(np.exp(given[:, 1]), tiny_cohort.patients["lymphocytes_g_per_l"])
-
-
 def test_a_patient_is_judged_alike_alone_and_in_company(tiny_cohort: Cohort) -> None:
-    chosen = small(encoder={"resnet": {"filters": 4}}, learning_rate=1e-2)
+    chosen = small(encoder={"resnet": {"filters": 8}}, learning_rate=1e-2)
     bags = Bags(tiny_cohort, chosen.data, CPU)
     member = network.NetworkMember(chosen, bags, tiny_cohort.labelled, 1, [0, 0, 0])
     member.train_epoch(1)
     rows = np.arange(len(tiny_cohort.patients))
-    together = member.predict(rows)
-    np.testing.assert_array_equal(member.predict(rows), together)
-    np.testing.assert_allclose([member.predict(rows[[row]])[0] for row in rows], together, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(member.predict(rows[::-1]), together[::-1], rtol=0, atol=1e-6)
+    together = member.judge(rows).probability_P
+    np.testing.assert_array_equal(member.judge(rows).probability_P, together)
+    alone = [member.judge(rows[[row]]).probability_P[0] for row in rows]
+    np.testing.assert_allclose(alone, together, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(member.judge(rows[::-1]).probability_P, together[::-1], rtol=0, atol=1e-6)
 
 
 def test_bfloat16_gives_probabilities_close_to_float32(tiny_cohort: Cohort) -> None:
-    chosen = small(encoder={"resnet": {"filters": 4}})
+    chosen = small(encoder={"resnet": {"filters": 8}})
     model = BagClassifier(chosen)
     bags = Bags(tiny_cohort, chosen.data, CPU)
     model.standardise_by(bags.attributes_PA)
     exact, rough = (
-        network.predict(model, bags, tiny_cohort.labelled, dtype) for dtype in (torch.float32, torch.bfloat16)
+        network.judge(model, bags, tiny_cohort.labelled, Arithmetic(precision)).probability_P
+        for precision in ("float32", "bfloat16")
     )
     assert exact.dtype == rough.dtype == np.float64
     np.testing.assert_allclose(rough, exact, atol=0.03)
@@ -530,4 +403,5 @@ def test_bfloat16_gives_probabilities_close_to_float32(tiny_cohort: Cohort) -> N
 def test_nobody_to_predict_is_no_error(tiny_cohort: Cohort) -> None:
     chosen = small()
     bags = Bags(tiny_cohort, chosen.data, CPU)
-    assert network.predict(BagClassifier(chosen), bags, np.array([], dtype=int), torch.float32).shape == (0,)
+    said = network.judge(BagClassifier(chosen), bags, np.array([], dtype=int), Arithmetic())
+    assert said.probability_P.shape == said.gate_P.shape == (0,)

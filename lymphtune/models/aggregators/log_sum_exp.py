@@ -14,7 +14,7 @@ from lymphtune.registry import aggregators
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    sharpness: Annotated[float, Field(gt=0, le=100)] = 4.0  # near 0: the mean; large: the maximum
+    sharpness: Annotated[float, Field(ge=0.01, le=100)] = 4.0  # near 0: the mean; large: the maximum
 
 
 @aggregators.register("log_sum_exp", Config)

@@ -31,6 +31,6 @@ class TopKMean(nn.Module):
     def forward(self, cells_BND: Tensor, mask_BN: Tensor, head: Callable[[Tensor], Tensor]) -> BagOutput:
         probability_BN = each_cell(head, cells_BND, mask_BN)
         rank_BN = probability_BN.masked_fill(~mask_BN, -1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-        count_B = torch.ceil(mask_BN.sum(dim=1) * self.share - 1e-6)  # .1 of 30 is 3, whatever the float says
+        count_B = torch.ceil(mask_BN.sum(dim=1).double() * self.share - 1e-6).clamp_min(1).float()  # .1 of 30 is 3
         weight_BN = (rank_BN < count_B[:, None]) / count_B[:, None]
         return BagOutput((weight_BN * probability_BN).sum(dim=1), weight_BN, probability_BN)

@@ -34,6 +34,11 @@ class Config:
         if not timm.is_model(self.name):
             close = timm.list_models(f"*{self.name[:12]}*")[:3]
             raise ValueError(f"timm has no {self.name!r}" + (f"; there are {', '.join(close)}, ..." if close else ""))
+        if self.weights == "":
+            raise ValueError("'weights' names a file, or is left out")
+        network, dot, _ = self.name.partition(".")
+        if dot and self.name not in (known := timm.list_pretrained(network)):
+            raise ValueError(f"timm has no weights {self.name!r}; there are {', '.join(known[:5])}")
         if self.pretrained and self.weights is not None:
             raise ValueError("either 'pretrained' or 'weights', not both")
         if self.frozen and not (self.pretrained or self.weights):
@@ -87,7 +92,7 @@ class Timm(nn.Module):
             return
         from sklearn.decomposition import PCA
 
-        kept = min(self.config.pca, *features_CD.shape)  # fewer cells than components: the rest stay 0
+        kept = min(self.config.pca, len(features_CD) - 1, features_CD.shape[1])  # fewer cells: the rest stay 0
         fitted = PCA(kept, svd_solver="randomized", random_state=seed).fit(features_CD)
         scale = max(float(np.sqrt(fitted.explained_variance_.mean())), SMALLEST)  # one for all: large ones stay large
         self.reduction_DQ.zero_()

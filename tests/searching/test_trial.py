@@ -1,0 +1,81 @@
+"""A trial as a worker runs it, without Ray: what it reports, keeps, and leaves for the trials after it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from lymphtune.models.bag_classifier import BagClassifier
+from lymphtune.searching import trial as trial_module
+from lymphtune.searching.plan import Settings
+from lymphtune.searching.search import prepare
+from lymphtune.searching.trial import CHUNK, Shared, read_chunk
+from lymphtune.training.arithmetic import Arithmetic
+
+CELL_PX = 40 * 40
+
+
+@pytest.fixture
+def shared(tiny_cohort_folder: Path, tmp_path: Path) -> Shared:
+    path = tmp_path / "one.yaml"
+    configuration = {
+        "model": {"encoder": {"vanilla": {"pooling": "average"}}, "fusion": "gated"},
+        "data": {"crop_px": 40, "bag_size": 2},
+    }
+    path.write_text(yaml.safe_dump({"configuration": configuration}))
+    cohort, plan = prepare(str(path), tiny_cohort_folder, Settings(trials=3, epochs=2, folds=2, grace=1))
+    return Shared(cohort, plan, tmp_path / "run", "cpu", Arithmetic())
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of cells that are tried at once, where there is memory for three."""
+    real, tried = BagClassifier.encode_chunk, []
+
+    def encode(self: BagClassifier, cells: torch.Tensor) -> torch.Tensor:
+        tried.append(len(cells))
+        if len(cells) > 3:
+            raise torch.OutOfMemoryError("full")
+        return real(self, cells)
+
+    monkeypatch.setattr(BagClassifier, "encode_chunk", encode)
+    return tried
+
+
+def said_by(number: int, shared: Shared) -> list[dict[str, Any]]:
+    reports: list[dict[str, Any]] = []
+    trial_module._train(number, shared, reports.append)
+    return reports
+
+
+def test_a_trial_reports_every_epoch_and_keeps_the_weights_of_its_rungs(shared: Shared) -> None:
+    reports = said_by(0, shared)
+    assert [report["epoch"] for report in reports] == [1, 2]
+    held_out = shared.plan.folds_RP >= 0
+    for report in reports:
+        assert set(report) == {"epoch", "probabilities", "gates", *trial_module.CURVE}
+        assert ((report["gates"] > 0) & (report["gates"] < 1))[held_out].all()
+    folder = shared.run_path / "trials" / shared.plan.trials[0].hash
+    assert sorted(path.name for path in folder.iterdir()) == ["weights-epoch-1", "weights-epoch-2"]
+    assert read_chunk(shared.run_path) is None
+
+
+def test_what_fits_is_left_for_the_next_trial(shared: Shared, attempts: list[int]) -> None:
+    said_by(0, shared)
+    assert attempts[:3] == [8, 4, 2] and max(attempts[3:]) == 2
+    assert (shared.run_path / CHUNK).read_text() == f"{2 * CELL_PX}\n"
+    attempts.clear()
+    said_by(1, shared)
+    assert max(attempts) == 2  # no second try
+    assert read_chunk(shared.run_path) == 2 * CELL_PX
+
+
+@pytest.mark.parametrize("text", ["", "many"])
+def test_a_damaged_note_is_no_note(shared: Shared, attempts: list[int], text: str) -> None:
+    shared.run_path.mkdir()
+    (shared.run_path / CHUNK).write_text(text)
+    said_by(0, shared)
+    assert attempts[0] == 8
+    assert read_chunk(shared.run_path) == 2 * CELL_PX

@@ -1,0 +1,201 @@
+"""What a network sees of its patients: which cells, in which view, wherever the pictures lie.
+
+Shapes: V views, M cells of a batch, S side of the crop.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from lymphtune.cohort import Cohort
+from lymphtune.config import Data
+from lymphtune.training.batches import (
+    FLIPS,
+    Bags,
+    _seen_one_by_one,
+    _seen_together,
+    attributes,
+    evaluation_views,
+    seen_as,
+    training_views,
+)
+from tests.training.networks import CPU
+
+
+def orientations(picture_SS3: np.ndarray) -> list[bytes]:
+    """Return the eight ways a picture can lie, the four turns of it first, then those of its mirror image."""
+    return [np.rot90(side, turns).tobytes() for side in (picture_SS3, picture_SS3[:, ::-1]) for turns in range(4)]
+
+
+def shown_in_training(cohort: Cohort, data: Data, rows: np.ndarray, passes: int) -> dict[int, set[int]]:
+    """Return the orientations in which each cell (its row in the cohort) was seen."""
+    low = (cohort.pictures_CSS3.shape[1] - data.crop_px) // 2
+    crops = cohort.pictures_CSS3[:, low : low + data.crop_px, low : low + data.crop_px]
+    known = {way: (cell, number) for cell, crop in enumerate(crops) for number, way in enumerate(orientations(crop))}
+    assert len(known) == 8 * len(crops)
+    bags, ways = Bags(cohort, data, CPU), {}
+    for seed in range(passes):
+        for batch in bags.training(rows, 4, np.random.default_rng(seed)):
+            for picture in batch.cells.numpy():
+                cell, number = known[picture.tobytes()]
+                ways.setdefault(cell, set()).add(number)
+    return ways
+
+
+@pytest.mark.parametrize(
+    ("flips", "turns", "expected"),
+    [(True, True, set(range(8))), (False, True, {0, 1, 2, 3}), (True, False, {0, 2, 4, 6}), (False, False, {0})],
+)
+def test_cells_are_flipped_and_turned_in_training(
+    noisy_cohort: Cohort, flips: bool, turns: bool, expected: set[int]
+) -> None:
+    data = Data(crop_px=40, bag_size=None, flips=flips, quarter_turns=turns)
+    rows = noisy_cohort.labelled
+    before = noisy_cohort.pictures_CSS3.copy()
+    ways = shown_in_training(noisy_cohort, data, rows, passes=40)
+    starts = noisy_cohort.starts
+    cells = {cell for row in rows for cell in range(starts[row], starts[row + 1])}
+    assert set(ways) == cells  # no cell of another patient, and all of theirs: bag_size is null
+    assert set().union(*ways.values()) == expected
+    assert sum(seen == expected for seen in ways.values()) > 0.8 * len(cells)
+    np.testing.assert_array_equal(noisy_cohort.pictures_CSS3, before)
+
+
+def test_an_evaluation_shows_every_cell_as_it_is(noisy_cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lymphtune.training.batches.CELLS_PER_PASS", 8)
+    bags = Bags(noisy_cohort, Data(crop_px=40, bag_size=2), CPU)
+    rows = np.arange(len(noisy_cohort.patients))[::-1]
+    batches = list(bags.evaluation(rows))
+    assert 3 < len(batches) < len(rows)
+    assert [row for batch in batches for row in batch.rows] == rows.tolist()
+    for batch in batches:
+        for row, cells in zip(batch.rows, batch.cells.split(batch.counts), strict=True):
+            np.testing.assert_array_equal(cells, noisy_cohort.bag(row)[:, 2:42, 2:42])
+
+
+def test_a_step_draws_so_many_cells_of_so_many_patients(noisy_cohort: Cohort) -> None:
+    rows = noisy_cohort.labelled
+    full = noisy_cohort.patients["n_cells"].to_numpy()
+    bags = Bags(noisy_cohort, Data(crop_px=40, bag_size=3, flips=False, quarter_turns=False), CPU)
+    orders, drawn = set(), set()
+    for seed in range(20):
+        batches = list(bags.training(rows, 5, np.random.default_rng(seed)))
+        assert [len(batch.rows) for batch in batches] == [5, 5, 2]
+        order = [row for batch in batches for row in batch.rows]
+        assert sorted(order) == rows.tolist()
+        orders.add(tuple(order))
+        for batch in batches:
+            chosen = np.asarray(batch.rows)
+            np.testing.assert_array_equal(batch.counts, np.minimum(full[chosen], 3))
+            np.testing.assert_array_equal(batch.labels_B, noisy_cohort.labels[chosen])
+            np.testing.assert_allclose(batch.attributes_BA, attributes(noisy_cohort)[chosen], rtol=1e-6)
+            for row, cells in zip(batch.rows, batch.cells.split(batch.counts), strict=True):
+                whole = [crop.tobytes() for crop in noisy_cohort.bag(row)[:, 2:42, 2:42]]
+                these = [whole.index(cell.numpy().tobytes()) for cell in cells]
+                assert len(set(these)) == len(these)
+                drawn.add((row, *sorted(these)))
+    assert len(orders) == 20
+    assert len(drawn) > len(rows) * 2  # a bag of four gives different threes
+
+
+def test_attributes_are_age_and_the_logarithm_of_the_count(tiny_cohort: Cohort) -> None:
+    given = attributes(tiny_cohort)
+    np.testing.assert_allclose(given[:, 0], tiny_cohort.patients["age_years"])
+    np.testing.assert_allclose(np.exp(given[:, 1]), tiny_cohort.patients["lymphocytes_g_per_l"])
+
+
+# ---- views
+
+
+@pytest.fixture
+def picture_SS3() -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+
+
+def test_there_are_eight_views_and_the_first_is_the_picture(picture_SS3: np.ndarray) -> None:
+    views = [seen_as(torch.from_numpy(picture_SS3), view).numpy() for view in range(8)]
+    np.testing.assert_array_equal(views[0], picture_SS3)
+    assert {view.tobytes() for view in views} == set(orientations(picture_SS3))
+    assert len({view.tobytes() for view in views}) == 8
+    np.testing.assert_array_equal(views[1], picture_SS3[:, ::-1])
+    np.testing.assert_array_equal(views[2], picture_SS3[::-1])
+    np.testing.assert_array_equal(views[4], picture_SS3.transpose(1, 0, 2))
+
+
+def test_many_pictures_are_seen_as_each_of_them(picture_SS3: np.ndarray) -> None:
+    two = torch.from_numpy(np.stack([picture_SS3, 255 - picture_SS3]))
+    for view in range(8):
+        assert seen_as(two, view).equal(torch.stack([seen_as(one, view) for one in two]))
+
+
+def test_a_view_is_a_copy(picture_SS3: np.ndarray) -> None:
+    given = torch.from_numpy(picture_SS3.copy())
+    for view in range(8):
+        seen_as(given, view).zero_()
+    np.testing.assert_array_equal(given.numpy(), picture_SS3)
+
+
+def test_views_of_training_are_the_flips_the_turns_or_both(picture_SS3: np.ndarray) -> None:
+    def seen(flips: bool, turns: bool) -> list[bytes]:
+        views = training_views(Data(flips=flips, quarter_turns=turns))
+        return [seen_as(torch.from_numpy(picture_SS3), view).numpy().tobytes() for view in views]
+
+    turned = [np.rot90(picture_SS3, turns).tobytes() for turns in range(4)]
+    flipped = [picture_SS3[::down, ::across].tobytes() for down in (1, -1) for across in (1, -1)]
+    assert sorted(seen(False, True)) == sorted(turned)
+    assert sorted(seen(True, False)) == sorted(flipped)
+    assert sorted(seen(True, True)) == sorted(orientations(picture_SS3))
+    assert seen(False, False) == [picture_SS3.tobytes()]
+
+
+def test_an_evaluation_looks_once_or_at_the_four_flips() -> None:
+    assert tuple(evaluation_views(Data())) == (0,)
+    assert tuple(evaluation_views(Data(tta=True))) == FLIPS == tuple(training_views(Data(quarter_turns=False)))
+
+
+# ---- where the pictures lie
+
+
+def test_drawn_on_the_device_or_on_the_host_pictures_are_the_same(noisy_cohort: Cohort) -> None:
+    rng = np.random.default_rng(0)
+    pictures_CSS3 = noisy_cohort.pictures_CSS3
+    numbers_M, views_M = rng.integers(0, len(pictures_CSS3), 64), np.arange(64) % 8
+    together = _seen_together(torch.from_numpy(pictures_CSS3), numbers_M, views_M)
+    assert together.equal(_seen_one_by_one(pictures_CSS3[numbers_M], views_M))
+
+
+def test_resident_pictures_give_the_same_batches(noisy_cohort: Cohort) -> None:
+    data = Data(crop_px=40, bag_size=3, tta=True)
+    host, resident = Bags(noisy_cohort, data, CPU), Bags(noisy_cohort, data, CPU)
+    resident.resident_CSS3 = torch.from_numpy(np.ascontiguousarray(resident.crops_CSS3))
+    rows = noisy_cohort.labelled
+    pairs = [
+        *zip(*(bags.training(rows, 4, np.random.default_rng(1)) for bags in (host, resident)), strict=True),
+        *(pair for view in FLIPS for pair in zip(*(b.evaluation(rows, view) for b in (host, resident)), strict=True)),
+    ]
+    assert len(pairs) == 3 + 4
+    for one, other in pairs:
+        assert one.cells.equal(other.cells) and one.rows == other.rows and one.counts == other.counts
+        assert one.labels_B.equal(other.labels_B) and one.attributes_BA.equal(other.attributes_BA)
+
+
+def test_frozen_features_come_in_the_view_that_was_drawn(noisy_cohort: Cohort) -> None:
+    """With the view's number as the feature, and the cell's beside it."""
+    cells = len(noisy_cohort.pictures_CSS3)
+    features_VCD = [np.column_stack([np.full(cells, view), np.arange(cells)]).astype(np.float16) for view in range(8)]
+    bags = Bags(noisy_cohort, Data(crop_px=40, bag_size=None), CPU, features_VCD)
+    rows = noisy_cohort.labelled
+    batches = [batch for seed in range(20) for batch in bags.training(rows, 4, np.random.default_rng(seed))]
+    drawn = torch.cat([batch.cells for batch in batches])
+    assert set(drawn[:, 0].tolist()) == set(range(8)) and drawn.dtype == torch.float32
+    starts = noisy_cohort.starts
+    for batch in batches:
+        expected = np.concatenate([np.arange(starts[row], starts[row + 1]) for row in batch.rows])
+        np.testing.assert_array_equal(batch.cells[:, 1], expected)
+    (judged,) = bags.evaluation(rows, 2)
+    assert (judged.cells[:, 0] == 2).all()
+    own = bags.features_of(rows[:2])
+    assert len(own) == sum(high - low for low, high in pairwise(starts.tolist()) if low in starts[rows[:2]])
+    assert (own[:, 0] == 0).all()

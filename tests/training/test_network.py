@@ -1,0 +1,226 @@
+"""A fold model's step: its loss, its gradient, its rates, and what it does when memory runs out."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lymphtune import registry
+from lymphtune.cohort import Cohort
+from lymphtune.config import Configuration
+from lymphtune.models.bag_classifier import BagClassifier
+from lymphtune.models.output import BagOutput
+from lymphtune.training import network
+from lymphtune.training.batches import FLIPS, Bags, Batch
+from lymphtune.training.network import NetworkMember
+from tests.training.networks import CPU, member_of, probabilities, small, trained
+
+P_PLAIN = small(head="linear")
+
+
+def first_batch(member: NetworkMember) -> Batch:
+    return next(member.batches(1))
+
+
+def gradients(module: torch.nn.Module) -> list[torch.Tensor]:
+    return [parameter.grad.clone() for parameter in module.parameters() if parameter.grad is not None]
+
+
+# ---- the loss
+
+
+def test_label_smoothing_by_hand(tiny_cohort: Cohort) -> None:
+    probability_B, labels_B = torch.tensor([0.9, 0.2]), torch.tensor([1.0, 0.0])
+    first = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
+    second = -(0.1 * np.log(0.2) + 0.9 * np.log(0.8))
+    smoothed = network.bag_loss(probability_B, labels_B, (1.0, 1.0), 0.2)
+    assert float(smoothed) == pytest.approx((first + second) / 2, rel=1e-6)
+    weighted = network.bag_loss(probability_B, labels_B, (1.0, 3.0), 0.2)
+    assert float(weighted) == pytest.approx((3 * first + second) / 2, rel=1e-6)
+    member = member_of(small(label_smoothing=0.2, class_weight="none"), tiny_cohort)
+    assert member.loss(BagOutput(probability_B, torch.ones(2, 1)), labels_B) == smoothed
+
+
+def test_late_experts_learn_each_by_themselves(tiny_cohort: Cohort) -> None:
+    """The encoder's gradient is that of the pictures' expert's loss, whatever the attributes' expert says."""
+    member = member_of(small("late", head="linear"), tiny_cohort)
+    batch = first_batch(member)
+    loss = member.learn(batch)
+    given = gradients(member.live.encoder)
+    output = member.live(batch.cells, batch.counts, batch.attributes_BA)
+    of_each = [
+        network.bag_loss(said_B, batch.labels_B, member.class_weights) for said_B in output.expert_probability_XB
+    ]
+    assert float(loss) == pytest.approx(sum(loss.item() for loss in of_each) / 2, rel=1e-6)
+    alone = torch.autograd.grad(of_each[0] / 2, list(member.live.encoder.parameters()))
+    assert any(gradient.abs().max() > 0 for gradient in alone)
+    for one, other in zip(given, alone, strict=True):
+        torch.testing.assert_close(one, other)
+    with torch.no_grad():
+        for parameter in member.live.fusion.clinical.parameters():
+            parameter.add_(1.0)
+    member.learn(batch)
+    for one, other in zip(given, gradients(member.live.encoder), strict=True):
+        assert one.equal(other)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_a_gated_model_weighs_its_own_loss_and_its_experts(tiny_cohort: Cohort, weight: float) -> None:
+    member = member_of(small({"gated": {"expert_loss": weight}}, head="linear"), tiny_cohort)
+    batch = first_batch(member)
+    output = member.live(batch.cells, batch.counts, batch.attributes_BA)
+    given = (batch.labels_B, member.class_weights)
+    mixed = network.bag_loss(output.probability_B, *given).item()
+    experts = np.mean([network.bag_loss(said_B, *given).item() for said_B in output.expert_probability_XB])
+    assert mixed != pytest.approx(experts, rel=1e-4)
+    assert float(member.learn(batch)) == pytest.approx((1 - weight) * mixed + weight * experts, rel=1e-5)
+
+
+# ---- the step
+
+
+@pytest.mark.parametrize("limit", [None, 1e-3])
+def test_the_gradient_is_cut_to_its_largest_norm(tiny_cohort: Cohort, limit: float | None) -> None:
+    member = member_of(small(head="linear", gradient_clip=limit), tiny_cohort)
+    member.learn(first_batch(member))
+    before = gradients(member.live)
+    norm = float(torch.cat([gradient.ravel() for gradient in before]).norm())
+    assert norm > 1e-2
+    member.advance()
+    after = gradients(member.live)
+    assert float(torch.cat([gradient.ravel() for gradient in after]).norm()) == pytest.approx(limit or norm, rel=1e-3)
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(one * ((limit or norm) / norm), other, rtol=1e-3, atol=1e-9)
+
+
+def timm(weights: Path | None, **options: Any) -> dict[str, Any]:
+    given = {} if weights is None else {"weights": str(weights / "test_resnet.safetensors")}
+    return {"timm:test_resnet": given | options}
+
+
+@pytest.mark.parametrize("schedule", registry.schedules.words())
+def test_a_pretrained_encoder_learns_at_its_own_rate(
+    tiny_cohort: Cohort, backbone_weights: Path, schedule: str
+) -> None:
+    chosen = small(encoder=timm(backbone_weights, learning_rate_factor=0.2), schedule=schedule, data={"crop_px": 64})
+    member = member_of(chosen, tiny_cohort, epochs=4)
+    rest, encoder = member.optimiser.param_groups
+    assert {id(p) for p in encoder["params"]} == {id(p) for p in member.live.encoder.parameters()}
+    assert len(rest["params"]) + len(encoder["params"]) == len(list(member.live.parameters()))
+    taken = []
+    for _ in range(4 * 3):
+        taken.append(rest["lr"])
+        assert encoder["lr"] == pytest.approx(0.2 * rest["lr"], rel=1e-6)
+        assert member.learning_rate == rest["lr"]
+        member.optimiser.step()
+        member.schedule.step()
+    assert max(taken) <= 3e-3 * 1.000001 and max(taken) > 1e-3
+
+
+def test_fine_tuning_starts_from_the_weights_and_moves_them(tiny_cohort: Cohort, backbone_weights: Path) -> None:
+    chosen = small(encoder=timm(backbone_weights), data={"crop_px": 64}, patients_per_step=12)
+    member = member_of(chosen, tiny_cohort)
+    given = load_file(backbone_weights / "test_resnet.safetensors")
+    kept = member.live.encoder.backbone.network
+    assert all(value.equal(given[name]) for name, value in kept.state_dict().items())
+    member.step(first_batch(member))
+    assert any(not value.equal(given[name]) for name, value in kept.named_parameters())
+    scratch = member_of(small(encoder=timm(None), data={"crop_px": 64}), tiny_cohort)
+    assert len(scratch.optimiser.param_groups) == 1  # no pretrained weights: one rate for all
+
+
+# ---- judging
+
+
+def flipped(cohort: Cohort, view: int) -> Cohort:
+    pictures = cohort.pictures_CSS3[:, :: -1 if view & 2 else 1, :: -1 if view & 1 else 1]
+    return replace(cohort, pictures_CSS3=np.ascontiguousarray(pictures))
+
+
+def test_tta_is_the_mean_over_four_flipped_cohorts(noisy_cohort: Cohort) -> None:
+    chosen = small("gated", head="linear", data={"tta": True}, learning_rate=1e-2)
+    member = member_of(chosen, noisy_cohort)
+    member.train_epoch(1)
+    rows, once = noisy_cohort.labelled, chosen.data.model_copy(update={"tta": False})
+    four = [
+        network.judge(member.average.model, Bags(flipped(noisy_cohort, view), once, CPU), rows, member.arithmetic)
+        for view in FLIPS
+    ]
+    assert not np.allclose(four[0].probability_P, four[1].probability_P, rtol=0, atol=1e-6)
+    said = member.judge(rows)
+    np.testing.assert_allclose(said.probability_P, np.mean([one.probability_P for one in four], axis=0), atol=1e-7)
+    np.testing.assert_allclose(said.gate_P, np.mean([one.gate_P for one in four], axis=0), atol=1e-7)
+
+
+@pytest.mark.parametrize("fusion", registry.fusions.words())
+def test_only_a_gated_model_has_a_gate(tiny_cohort: Cohort, fusion: str) -> None:
+    (result,) = trained(small(fusion, head="linear"), tiny_cohort, epochs=1)
+    judged = ~np.isnan(result.probabilities_RP)
+    if fusion == "gated":
+        assert ((result.gates_RP > 0) & (result.gates_RP < 1))[judged].all() and np.isnan(
+            result.gates_RP[~judged]
+        ).all()
+    else:
+        assert np.isnan(result.gates_RP).all()
+
+
+# ---- memory
+
+
+def at_most(monkeypatch: pytest.MonkeyPatch, limit: int) -> list[int]:
+    """Let an encoder have memory for so many cells at once; return the numbers of cells that go through."""
+    real, seen = BagClassifier.encode_chunk, []
+
+    def encode(self: BagClassifier, cells_MHW3: torch.Tensor) -> torch.Tensor:
+        if len(cells_MHW3) > limit:
+            raise torch.OutOfMemoryError(f"{len(cells_MHW3)} cells")
+        seen.append(len(cells_MHW3))
+        return real(self, cells_MHW3)
+
+    monkeypatch.setattr(BagClassifier, "encode_chunk", encode)
+    return seen
+
+
+@pytest.mark.parametrize("chosen", [P_PLAIN, small("gated", {"resnet": {"filters": 8, "norm": "group"}}, "linear")])
+def test_a_step_that_does_not_fit_is_taken_in_halves(
+    tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch, chosen: Configuration
+) -> None:
+    """12 cells, then 6, then 3 at once: the same model, but for rounding."""
+    plenty = trained(chosen, tiny_cohort)
+    assert [result.chunk_pixels for result in plenty] == [None] * 2
+    seen = at_most(monkeypatch, 5)
+    tight = trained(chosen, tiny_cohort)
+    assert [result.chunk_pixels for result in tight] == [3 * 40 * 40] * 2
+    assert seen and max(seen) == 3
+    np.testing.assert_allclose(probabilities(tight), probabilities(plenty), rtol=0, atol=1e-4)
+
+
+def test_batch_norm_is_trained_in_halves_too(tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_most(monkeypatch, 6)
+    tight = trained(small(encoder={"resnet": {"filters": 8}}), tiny_cohort, epochs=1)
+    assert tight[0].chunk_pixels == 6 * 40 * 40 and np.isfinite(tight[0].train_loss)
+
+
+def test_a_trial_may_start_with_less(tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = at_most(monkeypatch, 100)
+    (result,) = trained(P_PLAIN, tiny_cohort, epochs=1, chunk_pixels=4 * 40 * 40)
+    assert result.chunk_pixels is None and max(seen) == 4  # nothing new to tell
+
+
+def test_judging_makes_room_as_well(tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    member = member_of(P_PLAIN, tiny_cohort)
+    expected = member.judge(tiny_cohort.labelled).probability_P
+    at_most(monkeypatch, 3)
+    said = member.judge(tiny_cohort.labelled).probability_P
+    np.testing.assert_allclose(said, expected, rtol=0, atol=1e-6)
+    assert member.live.chunk.at_once(100, 40) <= 3  # shared with the average
+
+
+def test_a_single_cell_that_does_not_fit_is_an_error(tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_most(monkeypatch, 0)
+    with pytest.raises(torch.OutOfMemoryError, match="1 cells"):
+        trained(P_PLAIN, tiny_cohort)
