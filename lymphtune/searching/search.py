@@ -17,13 +17,14 @@ import numpy as np
 from lymphtune import console
 from lymphtune.cohort import SIMULATED, Cohort, check_trainable, default_data, load_cohort
 from lymphtune.cohort.folds import folds_hash, folds_table, make_folds
+from lymphtune.config import Part
 from lymphtune.errors import InputError
 from lymphtune.files import write_table, write_yaml
 from lymphtune.registry import encoders
 from lymphtune.runs import Run
 from lymphtune.searching.board import Board
 from lymphtune.searching.display import Display, leaderboard_text
-from lymphtune.searching.plan import Plan, Settings, Trial, concurrency, local_cpus, make_plan
+from lymphtune.searching.plan import Plan, Settings, Trial, concurrency, encoder_option, local_cpus, make_plan
 from lymphtune.searching.table import table_text
 from lymphtune.spaces import load_space
 
@@ -60,15 +61,13 @@ def prepare(space: str, data: str | Path | None, settings: Settings) -> tuple[Co
 
 def _check_encoders(plan: Plan) -> None:
     """Build every encoder that takes weights from elsewhere once; raises InputError where one cannot be."""
-    seen = set()
-    for model, data in ((trial.configuration.model, trial.configuration.data) for trial in plan.networks):
-        assert model is not None
-        key = (*(getattr(model.encoder.options, name, None) for name in ("name", "pretrained", "weights", "frozen")),
-               data.crop_px)  # fmt: skip
-        if any(key[1:3]) and key not in seen:
-            seen.add(key)
-            model.encoder.options.state()
-            encoders[model.encoder.word].build(data.crop_px, model.encoder.options)
+    asked: dict[tuple[Part, int], None] = {}  # in the trials' order
+    for chosen in (trial.configuration for trial in plan.networks):
+        if chosen.model is not None and encoder_option(chosen, "state"):
+            asked[chosen.model.encoder, chosen.data.crop_px] = None
+    for encoder, crop_px in asked:
+        encoder.options.state()
+        encoders[encoder.word].build(crop_px, encoder.options)
 
 
 def _run(cohort: Cohort, plan: Plan, data: str | Path, started: float) -> Run:

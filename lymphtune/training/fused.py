@@ -34,10 +34,14 @@ def train_epoch(members: Sequence[NetworkMember], epoch: int) -> list[float]:
 def step(members: Sequence[NetworkMember], batches: Sequence[Batch | None]) -> list[Tensor | None]:
     """Let every member learn from its batch: together where the shapes agree, else one after the other."""
     if _alike(members, batches):
-        losses = _learn_together(members, [batch for batch in batches if batch is not None])
-        for member in members:
-            member.advance()
-        return losses
+        try:
+            losses = _learn_together(members, [batch for batch in batches if batch is not None])
+        except torch.OutOfMemoryError:  # there may be room for one at a time
+            torch.cuda.empty_cache()
+        else:
+            for member in members:
+                member.advance()
+            return losses
     pairs = zip(members, batches, strict=True)
     return [None if batch is None else member.step(batch) for member, batch in pairs]
 
@@ -52,7 +56,11 @@ def faster(members: Sequence[NetworkMember]) -> bool:
         for member, batch in zip(members, batches, strict=True):
             member.learn(batch)
 
-    return _seconds(members[0], lambda: _learn_together(members, batches)) < _seconds(members[0], apart)
+    try:
+        return _seconds(members[0], lambda: _learn_together(members, batches)) < _seconds(members[0], apart)
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return False
 
 
 def _seconds(member: NetworkMember, work: Callable[[], object]) -> float:
