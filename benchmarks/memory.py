@@ -37,6 +37,7 @@ CELLS = 2000
 BAG_SIZES = (100, 250, 500, 1000, CELLS)
 LARGE = 4000
 OTHER_CELLS = 10  # of the second patient, who is of the other class and takes no step
+SEVERAL = 250  # cells that go through in several chunks
 MOST = 3e9  # bytes, of a step on CELLS cells
 PICTURE_BYTES = 3 * PICTURE_PX**2
 MB = 1e6
@@ -140,7 +141,7 @@ def measure(path: Path, cases: Sequence[Case]) -> dict[Case, Taken]:
     """Print a line a case and return what each took."""
     arithmetic = usual(torch.device("cpu"))
     print(f"one training step on one bag at {PICTURE_PX} px, resnet K={FILTERS}, {torch.get_num_threads()} threads, MB")
-    print(f"precision auto: {arithmetic.precision} here; at most {Chunk().cells(PICTURE_PX)} cells at a time")
+    print(f"precision auto: {arithmetic.precision} here")
     print("before: peak resident memory until the step; step: what it adds to that; pictures: their own bytes;")
     print("mapped: pages of the pictures' file resident at the end; unmapped: the peak without these")
     print(
@@ -156,7 +157,7 @@ def measure(path: Path, cases: Sequence[Case]) -> dict[Case, Taken]:
 
 def growth(found: dict[Case, Taken]) -> None:
     """Print by how much the peak rises with the bag, from the smallest that is several chunks to the largest."""
-    several = [case for case in found if case == Case(case.cells) and case.cells >= 2 * Chunk().cells(PICTURE_PX)]
+    several = [case for case in found if case == Case(case.cells) and case.cells >= SEVERAL]
     if len(several) < 2:
         return
     low, high = several[0], several[-1]

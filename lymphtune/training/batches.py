@@ -76,7 +76,7 @@ class Bags:
         self.crops_CSS3 = cohort.pictures_CSS3[:, low : low + data.crop_px, low : low + data.crop_px]
         self.resident_CSS3: Tensor | None = None
         if device.type == "cuda" and features_VCD is None and self._fits(device):
-            self.resident_CSS3 = torch.from_numpy(np.ascontiguousarray(self.crops_CSS3)).to(device)
+            self.resident_CSS3 = torch.from_numpy(np.array(self.crops_CSS3)).to(device)
 
     def _fits(self, device: torch.device) -> bool:
         return self.crops_CSS3.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]

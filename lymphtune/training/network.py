@@ -22,7 +22,7 @@ from lymphtune.training.averaging import MovingAverage
 from lymphtune.training.batches import Bags, Batch, evaluation_views
 
 SUFFIX = ".safetensors"
-STATISTICS_CELLS = 512  # cells that the batch-norm statistics are measured on
+STATISTICS_CELLS = 256  # cells that the batch-norm statistics are measured on
 STATISTICS_PATIENTS = 16  # at a time
 SMALLEST = 1e-6  # probabilities are kept this far from 0 and 1 in the loss
 Result = TypeVar("Result")
