@@ -28,6 +28,8 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/reference_loop.py
 	$(BIN)/python benchmarks/shared_memory.py
+	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/memory.py
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

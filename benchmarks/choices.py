@@ -3,9 +3,10 @@
     python benchmarks/choices.py runs/NAME
 
 For every word, and for each half of every range, the mean over the trials that have it minus the mean over those that
-could have had it and do not: balanced accuracy at the last epoch, and balanced log loss at the first rung, where no
-trial has been stopped yet. Intervals are bootstraps over trials. Nothing but the drawing of the space balances the
-other choices, and all trials are judged by the same patients: a hint where to look, not a finding.
+could have had it and do not: balanced log loss at the first rung, where no trial has been stopped yet, and balanced
+accuracy at the last epoch, which also tells who was allowed to go on. Intervals are bootstraps over trials. Nothing but
+the drawing of the space balances the other choices, and all trials are judged by the same patients: a hint where to
+look, not a finding.
 """
 
 import argparse
@@ -64,21 +65,21 @@ def main() -> None:
     run = Run(parser.parse_args().run)
     table = run.leaderboard
     table = table[~table["baseline"] & (table["status"] != "failed") & (table["kind"] == "network")]
-    rung = run.description["protocol"]["rungs"][0]
+    rung = min([*run.description["protocol"]["rungs"], int(table["epochs"].min())])
     early = [
         read_table(run.trial(str(trial)) / "curves.parquet")["log_loss"].iloc[rung - 1] for trial in table["trial"]
     ]
-    scores = {"balanced accuracy": table["balanced_accuracy"].to_numpy(), f"log loss, epoch {rung}": np.array(early)}
+    scores = [np.array(early), table["balanced_accuracy"].to_numpy()]
     chosen = [flat(run.configuration(str(trial)).as_yaml()) for trial in table["trial"]]
     print(f"{run.name}: {len(table)} networks; with the choice minus without it (95 % over trials)")
-    print(f"{'choice':52} {'with':>4} {'of':>4}  {'balanced accuracy':24} log loss, epoch {rung}")
+    print(f"{'choice':52} {'with':>4} {'of':>4}  {f'log loss, epoch {rung}':24}  balanced accuracy")
     rng = np.random.default_rng(0)
     for path in sorted({path for choices in chosen for path in choices}):
         could = np.array([path in choices for choices in chosen])
         for name, having_T in sides([choices[path] for choices in chosen if path in choices]).items():
             if min(having_T.sum(), (~having_T).sum()) < FEWEST:
                 continue
-            cells = [worth(score_T[could], having_T, rng) for score_T in scores.values()]
+            cells = [worth(score_T[could], having_T, rng) for score_T in scores]
             shown = "  ".join(f"{mean:+.3f} ({low:+.3f} to {high:+.3f})" for mean, low, high in cells)
             label = f"{path.removeprefix('model.').removeprefix('training.')} = {name}"
             print(f"{label[:52]:52} {having_T.sum():4} {len(having_T):4}  {shown}")

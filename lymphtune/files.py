@@ -54,6 +54,19 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the file's lock for the block; other processes of this host wait."""
+    import fcntl
+
+    with _refusals_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it replaces `path` if the block succeeds."""
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")

@@ -54,7 +54,8 @@ class Backbone(nn.Module):
 def feature_count(name: str, crop_px: int) -> int:
     """Return D; raises InputError where the network does not take pictures of that size."""
     try:
-        features_1D = Backbone(name).eval()(torch.zeros(1, 3, crop_px, crop_px))
+        with torch.random.fork_rng(devices=[]):  # a network built after this one starts from the same weights
+            features_1D = Backbone(name).eval()(torch.zeros(1, 3, crop_px, crop_px))
     except (AssertionError, RuntimeError, ValueError) as error:
         raise InputError(f"timm:{name}: does not take pictures of {crop_px} px ({_reason(error)})") from error
     return int(features_1D.shape[1])

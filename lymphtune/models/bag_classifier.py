@@ -32,23 +32,23 @@ class Chunk:
     """
 
     pixels: int | None = None
-    whole: int | None = None  # pixels of a batch that need not be divided; None: as many as in a chunk
+    undivided: int | None = None  # pixels of a batch that goes through whole; None: as many as in a chunk
     halved: bool = False
 
     def at_once(self, cells: int, side: int) -> int:
         """Return how many of so many cells go through together."""
-        if self.pixels is None or cells * side**2 <= (self.whole or self.pixels):
+        if self.pixels is None or cells * side**2 <= (self.undivided or self.pixels):
             return cells
         return max(1, self.pixels // side**2)
 
     def find(self, bytes_a_cell: float, side: int) -> None:
         """Take the limits of a CPU for cells that keep so many bytes each."""
-        self.pixels, self.whole = (int(limit / bytes_a_cell) * side**2 for limit in (CHUNK_BYTES, WHOLE_BYTES))
+        self.pixels, self.undivided = (int(limit / bytes_a_cell) * side**2 for limit in (CHUNK_BYTES, WHOLE_BYTES))
 
     def halve(self, cells: int, side: int) -> bool:
         """Allow half of what was tried, a batch of so many cells; return False where that was a single cell."""
         tried = self.at_once(cells, side)
-        self.pixels, self.whole, self.halved = max(1, tried // 2) * side**2, None, True
+        self.pixels, self.undivided, self.halved = max(1, tried // 2) * side**2, None, True
         return tried > 1
 
 
@@ -96,8 +96,6 @@ class BagClassifier(nn.Module):
         if cells.ndim == 2:
             return self.encoder(cells)
         learning, on_cpu = torch.is_grad_enabled(), cells.device.type == "cpu"
-        if learning and on_cpu and self.chunk.pixels is None and len(cells) > FREE_CELLS:
-            self.chunk.find(self._bytes_a_cell(cells[:2]), cells.shape[1])
         at_once = self.chunk.at_once(len(cells), cells.shape[1])
         if not learning and on_cpu:
             at_once = min(at_once, CELLS_IN_CACHE)
@@ -108,10 +106,16 @@ class BagClassifier(nn.Module):
             return torch.cat([checkpoint(self.encode_chunk, chunk, use_reentrant=False) for chunk in chunks])
         return torch.cat([self.encode_chunk(chunk) for chunk in chunks])
 
-    def _bytes_a_cell(self, cells_MHW3: Tensor) -> float:
-        """Return what the encoder keeps of a cell until the gradient is computed."""
+    def find_chunk(self, cells: Tensor) -> None:
+        """Find how many such cells go through at once on a CPU, where that is not known; call it before a step."""
+        if cells.ndim == 2 or cells.device.type != "cpu" or self.chunk.pixels or len(cells) <= FREE_CELLS:
+            return
+        two, four = self._bytes_kept(cells[:2]), self._bytes_kept(cells[:4])  # the difference is no weight's
+        self.chunk.find((four - two) / 2, cells.shape[1])
+
+    def _bytes_kept(self, cells_MHW3: Tensor) -> int:
+        """Return what the encoder keeps until the gradient is computed."""
         kept: dict[int, int] = {}
-        own = {parameter.untyped_storage().data_ptr() for parameter in self.parameters()}
 
         def note(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
@@ -123,8 +127,8 @@ class BagClassifier(nn.Module):
         with saved_tensors_hooks(note, lambda tensor: tensor):
             features_MD = self.encode_chunk(cells_MHW3)
         self.encoder.train(training)
-        del features_MD
-        return sum(size for pointer, size in kept.items() if pointer not in own) / len(cells_MHW3)
+        del features_MD  # until here nothing kept was freed, so no address stands for two
+        return sum(kept.values())
 
     def encode_chunk(self, cells_MHW3: Tensor) -> Tensor:
         """Return features [M, D] of pictures, all at once."""
@@ -134,14 +138,14 @@ class BagClassifier(nn.Module):
 
 def _padded(features_MD: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Return features [B, N, D], 0 on padding, and the mask [B, N] of real cells; never waits for a GPU."""
-    longest = max(counts)
+    longest, device = max(counts), features_MD.device
     if min(counts) == longest:
-        mask_BN = torch.ones(len(counts), longest, dtype=torch.bool, device=features_MD.device)
+        mask_BN = torch.ones(len(counts), longest, dtype=torch.bool, device=device)
         return features_MD.unflatten(0, (len(counts), longest)), mask_BN
     mask_BN = torch.arange(longest) < torch.tensor(counts)[:, None]
-    mask_BN = mask_BN.to(features_MD.device, non_blocking=True)
-    cells_BND = features_MD.new_zeros(*mask_BN.shape, features_MD.shape[1])
-    return cells_BND.masked_scatter(mask_BN[..., None], features_MD), mask_BN
+    places_M = mask_BN.flatten().nonzero().squeeze(1).to(device, non_blocking=True)
+    cells_LD = features_MD.new_zeros(mask_BN.numel(), features_MD.shape[1]).index_copy(0, places_M, features_MD)
+    return cells_LD.unflatten(0, (len(counts), longest)), mask_BN.to(device, non_blocking=True)
 
 
 def as_pictures(cells_MHW3: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lymphtune.models.output import BagOutput
 from lymphtune.models.parts import Parts
 
-Hidden = Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field()]
+Hidden = list[Annotated[int, Field(ge=1, le=4096)]]
 
 
 class Experts(nn.Module):

@@ -92,7 +92,7 @@ def measure(cohort: Cohort, plan: Plan, trial: Trial) -> Cost:
     bags = Bags(cohort, trial.configuration.data, device, features(trial.configuration, cohort, device))
     per_step = trial.configuration.training.patients_per_step
     rows = _both_classes(cohort, 2 * per_step)
-    member = NetworkMember(trial.configuration, bags, rows, trial.epochs, [trial.seed, 0, 0])
+    member = NetworkMember(trial.configuration, bags, rows, max(trial.epochs, 2), [trial.seed, 0, 0])
     member.train_epoch(1)  # warms up
     losses: list[torch.Tensor] = []
     training_s = _timed(lambda: losses.extend(map(member.step, member.batches(2)))) / len(rows)

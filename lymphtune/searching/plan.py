@@ -115,9 +115,11 @@ def make_plan(space: Space, settings: Settings, folds_RP: np.ndarray, defining: 
 def _trial(number: int, chosen: Configuration, epochs: int, seed: int, defining: dict[str, Any]) -> Trial:
     epochs = epochs if chosen.kind == "network" else 1
     own_seed = int(np.random.SeedSequence([seed, number % 2**32]).generate_state(1)[0])
-    identity = {"configuration": chosen.as_yaml(), "epochs": epochs, "seed": own_seed} | defining
-    if weights := encoder_option(chosen, "weights"):
-        identity["weights"] = sha256(Path(weights))
+    described = chosen.as_yaml()
+    if weights := encoder_option(chosen, "weights"):  # what is in the file counts, not where it lies
+        ((word, options),) = described["model"]["encoder"].items()
+        described["model"]["encoder"] = {word: options | {"weights": sha256(Path(weights))}}
+    identity = {"configuration": described, "epochs": epochs, "seed": own_seed} | defining
     return Trial(number, chosen, epochs, own_seed, digest(identity))
 
 

@@ -60,7 +60,7 @@ def _train(number: int, shared: Shared, report: Any) -> None:
             if result.epoch in keep:
                 weights = shared.run_path / "trials" / trial.hash / WEIGHTS_AT.format(result.epoch)
                 result.save(weights)
-            if result.chunk_pixels is not None:
+            if result.chunk_pixels and result.chunk_pixels < (read_chunk(shared.run_path) or result.chunk_pixels + 1):
                 write_text(shared.run_path / CHUNK, f"{result.chunk_pixels}\n")
             report({
                 "epoch": result.epoch, "probabilities": result.probabilities_RP, "gates": result.gates_RP,

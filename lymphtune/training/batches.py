@@ -5,7 +5,7 @@ A view is one of the eight ways a picture can lie: bit 0 left and right swapped,
 diagonal corners.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +66,7 @@ class Bags:
         cohort: Cohort,
         data: Data,
         device: torch.device,
-        features_VCD: Sequence[np.ndarray] | None = None,
+        features_VCD: Mapping[int, np.ndarray] | None = None,
     ) -> None:
         self.data, self.device, self.features_VCD = data, device, features_VCD
         self.starts = cohort.starts
@@ -81,12 +81,14 @@ class Bags:
     def _fits(self, device: torch.device) -> bool:
         return self.crops_CSS3.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
 
-    def training(self, rows: np.ndarray, patients: int, rng: np.random.Generator) -> Iterator[Batch]:
-        """Yield every patient once, in random order, with freshly drawn, flipped and turned cells."""
+    def training(
+        self, rows: np.ndarray, patients: int, rng: np.random.Generator, most: int | None = None
+    ) -> Iterator[Batch]:
+        """Yield every patient once, in random order, with freshly drawn, flipped and turned cells, `most` at most."""
         order = rng.permutation(rows)
         for start in range(0, len(order), patients):
             chosen = order[start : start + patients]
-            drawn = [self._drawn(row, rng) for row in chosen]
+            drawn = [self._drawn(row, rng, most) for row in chosen]
             views_M = rng.choice(training_views(self.data), size=sum(map(len, drawn)))
             yield self._batch(chosen, drawn, views_M)
 
@@ -107,11 +109,10 @@ class Bags:
     def _cells(self, row: int) -> np.ndarray:
         return np.arange(self.starts[row], self.starts[row + 1])
 
-    def _drawn(self, row: int, rng: np.random.Generator) -> np.ndarray:
+    def _drawn(self, row: int, rng: np.random.Generator, most: int | None) -> np.ndarray:
         cells = self._cells(row)
-        if self.data.bag_size is None or len(cells) <= self.data.bag_size:
-            return cells
-        return np.sort(rng.choice(cells, self.data.bag_size, replace=False))
+        wanted = min(len(cells), self.data.bag_size or len(cells), most or len(cells))
+        return cells if wanted == len(cells) else np.sort(rng.choice(cells, wanted, replace=False))
 
     def _batch(self, rows: np.ndarray, cells: list[np.ndarray], views_M: np.ndarray) -> Batch:
         numbers_M = np.concatenate(cells)

@@ -5,7 +5,8 @@ Shapes: C cells of the cohort, D features, S picture side.
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from lymphtune.cohort import Cohort
 from lymphtune.cohort.pictures import cache_dir
 from lymphtune.config import Configuration, digest
 from lymphtune.errors import InputError
-from lymphtune.files import sha256, whole
+from lymphtune.files import locked, sha256, whole
 from lymphtune.models.backbone import Backbone, file_state
 from lymphtune.models.bag_classifier import as_pictures
 from lymphtune.training.batches import evaluation_views, seen_as, training_views
@@ -35,18 +36,18 @@ def is_frozen(configuration: Configuration) -> bool:
 
 def features(
     configuration: Configuration, cohort: Cohort, device: torch.device, weights: Path | None = None
-) -> list[np.ndarray] | None:
-    """Return the features [C, D] of every view the configuration looks at, by view; None: nothing is frozen.
+) -> dict[int, np.ndarray] | None:
+    """Return the features [C, D] of every view the configuration looks at; None: nothing is frozen.
 
     float16, mapped from the cache; computed where they are not there. `weights`: the backbone's, in place of
-    those that the configuration names. Raises InputError where those cannot be had.
+    those that the configuration names, for a model that only judges. Raises InputError where they cannot be had.
     """
     if not is_frozen(configuration):
         return None
-    weights = weights or backbone_file(configuration)
-    data = configuration.data
-    views = range(max(*training_views(data), *evaluation_views(data)) + 1)
-    return [_view(configuration, cohort, device, weights, view) for view in views]
+    views = set(evaluation_views(configuration.data))
+    if weights is None:
+        weights, views = backbone_file(configuration), views | set(training_views(configuration.data))
+    return {view: _view(configuration, cohort, device, weights, view) for view in sorted(views)}
 
 
 def backbone_file(configuration: Configuration) -> Path:
@@ -55,10 +56,11 @@ def backbone_file(configuration: Configuration) -> Path:
     options = configuration.model.encoder.options
     source = f"hub:{options.name}" if options.weights is None else _content(Path(options.weights))
     kept = cache_dir() / f"backbone-{digest([options.name, source])}.safetensors"
-    if not kept.is_file():
-        state = {key: value.contiguous() for key, value in options.state().items()}
-        with whole(kept) as scratch:
-            save_file(state, scratch)
+    with _alone(kept) as missing:
+        if missing:
+            state = {key: value.contiguous() for key, value in options.state().items()}
+            with whole(kept) as scratch:
+                save_file(state, scratch)
     return kept
 
 
@@ -92,14 +94,25 @@ def _view(configuration: Configuration, cohort: Cohort, device: torch.device, we
     name, crop_px = configuration.model.encoder.options.name, configuration.data.crop_px
     key = digest([FORMAT, name, _content(weights), crop_px, view, list(cohort.picture_digests)])
     kept = cache_dir() / f"features-{key}.npy"
-    if not kept.is_file():
-        backbone = Backbone(name)
-        backbone.network.load_state_dict(file_state(name, weights))
-        label = f"{name}, {crop_px} px, view {view + 1}"
-        computed_CD = _computed(backbone.to(device), cohort.pictures_CSS3, crop_px, view, label)
-        with whole(kept) as scratch, scratch.open("wb") as file:
-            np.save(file, computed_CD, allow_pickle=False)
+    with _alone(kept) as missing:
+        if missing:
+            backbone = Backbone(name)
+            backbone.network.load_state_dict(file_state(name, weights))
+            label = f"{name}, {crop_px} px, view {view + 1}"
+            computed_CD = _computed(backbone.to(device), cohort.pictures_CSS3, crop_px, view, label)
+            with whole(kept) as scratch, scratch.open("wb") as file:
+                np.save(file, computed_CD, allow_pickle=False)
     return np.load(kept, mmap_mode="r", allow_pickle=False)
+
+
+@contextmanager
+def _alone(kept: Path) -> Iterator[bool]:
+    """Yield whether the file is missing, while no other process of this host makes it."""
+    if kept.is_file():
+        yield False
+        return
+    with locked(kept.with_suffix(".lock")):
+        yield not kept.is_file()
 
 
 @torch.no_grad()
@@ -125,6 +138,6 @@ def all_frozen(configurations: Sequence[Configuration]) -> list[Configuration]:
     for chosen in filter(is_frozen, configurations):
         assert chosen.model is not None
         options, data = chosen.model.encoder.options, chosen.data
-        views = max(*training_views(data), *evaluation_views(data))
+        views = (*training_views(data), *evaluation_views(data))
         asked[options.name, options.pretrained, options.weights, data.crop_px, views] = chosen
     return list(asked.values())

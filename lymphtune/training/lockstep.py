@@ -19,11 +19,11 @@ from lymphtune.cohort.cohort import TO_PREDICT, Cohort
 from lymphtune.config import Configuration
 from lymphtune.models.bag_classifier import Chunk
 from lymphtune.statistics.metrics import balanced_log_loss
-from lymphtune.training import fused
 from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.batches import Bags, attributes
 from lymphtune.training.clinical import ClinicalMember
 from lymphtune.training.frozen import features, place_backbone
+from lymphtune.training.fused import Fused
 from lymphtune.training.network import Diverged, NetworkMember
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's mallopt
@@ -95,14 +95,15 @@ def _train_networks(
         )
         for r, k in fold_models(protocol.folds_RP)
     }  # fmt: skip
-    together = protocol.fused
-    if together is None:
-        together = device.type == "cuda" and fused.faster(list(members.values()))
+    wanted = device.type == "cuda" if protocol.fused is None else protocol.fused
+    fused = Fused(list(members.values())) if wanted else None
+    if fused and protocol.fused is None and not fused.faster():
+        fused = None
     kept = _Kept(members, configuration)
     with freed_memory_kept():
         try:
             for epoch in range(1, protocol.epochs + 1):
-                result = _epoch(epoch, members, protocol.folds_RP, together, kept.save)
+                result = _epoch(epoch, members, protocol.folds_RP, fused, kept.save)
                 kept.judge(result.probabilities_RP, cohort.labels)
                 yield result
         finally:
@@ -133,15 +134,15 @@ def _epoch(
     epoch: int,
     members: Mapping[tuple[int, int], NetworkMember],
     folds_RP: np.ndarray,
-    together: bool,
+    fused: Fused | None,
     save: Callable[[Path], None],
 ) -> EpochResult:
     """Train every member for one epoch and let it judge the patients it never sees."""
     started = time.perf_counter()
     probabilities_RP, gates_RP = (np.full(folds_RP.shape, np.nan) for _ in range(2))
-    losses = fused.train_epoch(list(members.values()), epoch) if together else []
+    losses = fused.train_epoch(epoch) if fused else []
     for (r, k), member in members.items():
-        if not together:
+        if not fused:
             losses.append(member.train_epoch(epoch))
         held_out = np.flatnonzero(folds_RP[r] == k)
         probabilities_RP[r, held_out], gates_RP[r, held_out] = member.judge(held_out)

@@ -23,7 +23,7 @@ from lymphtune.training.batches import Bags, Batch, evaluation_views
 
 SUFFIX = ".safetensors"
 STATISTICS_CELLS = 256  # cells that the batch-norm statistics are measured on
-STATISTICS_PATIENTS = 16  # at a time
+STATISTICS_PATIENTS = 16  # at a time, with as many cells each at most
 SMALLEST = 1e-6  # probabilities are kept this far from 0 and 1 in the loss
 Result = TypeVar("Result")
 
@@ -95,12 +95,18 @@ class NetworkMember:
 
     def learn(self, batch: Batch) -> Tensor:
         """Set the gradients of the batch's loss and return it."""
+        self.find_chunk(batch)
         with self.arithmetic.autocast(self.bags.device):
             output = self.live(batch.cells, batch.counts, batch.attributes_BA)
         loss = self.loss(output, batch.labels_B)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         return loss.detach()
+
+    def find_chunk(self, batch: Batch) -> None:
+        """Have the encoder know how many such cells go through it at once."""
+        with self.arithmetic.autocast(self.bags.device):
+            self.live.find_chunk(batch.cells)
 
     def loss(self, output: BagOutput, labels_B: Tensor, class_weights: Any = None) -> Tensor:
         """Return the loss of the bag's own probability and of its experts, as the model weighs them."""
@@ -143,9 +149,9 @@ class NetworkMember:
             norm.momentum = None  # a plain mean over the batches
             norm.train()
         seen = 0
-        for batch in self.bags.training(self.rows, STATISTICS_PATIENTS, rng):
+        for batch in self.bags.training(self.rows, STATISTICS_PATIENTS, rng, STATISTICS_PATIENTS):
             with torch.no_grad(), self.arithmetic.autocast(self.bags.device):
-                with_room(model.chunk, batch, partial(model.encode, batch.cells[:STATISTICS_CELLS]))
+                with_room(model.chunk, batch, partial(model.encode, batch.cells))
             seen += len(batch.cells)
             if seen >= STATISTICS_CELLS:
                 break

@@ -332,3 +332,23 @@ def test_options_have_a_label() -> None:
     options = encoders["timm"].options
     assert options(name="tf_efficientnet_b0").label == "effnet_b0"
     assert options(name=NAME, frozen=True, pretrained=True).label == f"frozen-{NAME}"
+
+
+def test_counting_features_draws_nothing() -> None:
+    """A network built after it starts from the same weights in a process that has counted before."""
+    drawn = []
+    for _ in range(2):
+        feature_count.cache_clear()
+        for _ in range(2):
+            torch.manual_seed(0)
+            feature_count(NAME, CROP_PX)
+            drawn.append(float(torch.rand(())))
+    assert len(set(drawn)) == 1
+
+
+def test_a_dead_feature_stays_dead() -> None:
+    encoder, features_CD = frozen(None).encoder, features()
+    features_CD[:, 3] = 0
+    encoder.fit(features_CD, 0)
+    features_CD[:, 3] = 0.3
+    assert reduced(encoder, features_CD)[:, 3].abs().max() == 0

@@ -81,7 +81,7 @@ def test_a_cpu_finds_its_chunk_by_what_a_cell_keeps() -> None:
     for filters in (16, 32):
         model = BagClassifier(network({"resnet": {"filters": filters}})).train()
         state = {name: value.clone() for name, value in model.state_dict().items()}
-        found[filters] = model._bytes_a_cell(cells(2))
+        found[filters] = (model._bytes_kept(cells(4)) - model._bytes_kept(cells(2))) / 2
         assert all(value.equal(state[name]) for name, value in model.state_dict().items()) and model.encoder.training
     assert 1.8 < found[32] / found[16] < 2.2
     assert found[16] > 4 * 16 * (CROP_PX // 2) ** 2  # its first maps alone, float32

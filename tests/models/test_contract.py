@@ -207,7 +207,7 @@ def test_chunks_change_nothing(model: BagClassifier, monkeypatch: pytest.MonkeyP
     results = []
     for cells_per_chunk in (512, 4):
         monkeypatch.setattr(model.chunk, "pixels", cells_per_chunk * CROP_PX**2)
-        monkeypatch.setattr(model.chunk, "whole", None)
+        monkeypatch.setattr(model.chunk, "undivided", None)
         model.zero_grad()
         output = said(model, cells(9))
         output.probability_B.sum().backward()

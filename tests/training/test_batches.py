@@ -184,7 +184,9 @@ def test_resident_pictures_give_the_same_batches(noisy_cohort: Cohort) -> None:
 def test_frozen_features_come_in_the_view_that_was_drawn(noisy_cohort: Cohort) -> None:
     """With the view's number as the feature, and the cell's beside it."""
     cells = len(noisy_cohort.pictures_CSS3)
-    features_VCD = [np.column_stack([np.full(cells, view), np.arange(cells)]).astype(np.float16) for view in range(8)]
+    features_VCD = {
+        view: np.column_stack([np.full(cells, view), np.arange(cells)]).astype(np.float16) for view in range(8)
+    }
     bags = Bags(noisy_cohort, Data(crop_px=40, bag_size=None), CPU, features_VCD)
     rows = noisy_cohort.labelled
     batches = [batch for seed in range(20) for batch in bags.training(rows, 4, np.random.default_rng(seed))]

@@ -76,12 +76,12 @@ def test_features_are_the_backbone_s_own_in_every_view(tiny_cohort: Cohort, weig
     backbone.network.load_state_dict({name: state[name] for name in backbone.network.state_dict()})
     some = slice(0, 52, 9)
     crops = torch.from_numpy(np.array(tiny_cohort.pictures_CSS3[some, 80:144, 80:144]))
-    for view, features_CD in enumerate(given):
+    for view, features_CD in given.items():
         assert isinstance(features_CD, np.memmap) and features_CD.dtype == np.float16
         with torch.no_grad():
             expected = backbone(as_pictures(seen_as(crops, view))).numpy()
         np.testing.assert_allclose(features_CD[some], expected, rtol=2e-3, atol=2e-3)
-    assert len({features_CD.tobytes() for features_CD in given}) == 8
+    assert len({features_CD.tobytes() for features_CD in given.values()}) == 8
 
 
 def test_features_are_computed_once(tiny_cohort: Cohort, weights: Path, computed: list[int], cache: Path) -> None:

@@ -9,10 +9,11 @@ import torch
 
 from lymphtune.cohort import Cohort
 from lymphtune.config import Configuration
-from lymphtune.training import fused
+from lymphtune.models import bag_classifier
 from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.batches import Bags
 from lymphtune.training.frozen import features
+from lymphtune.training.fused import Fused
 from lymphtune.training.lockstep import fold_models
 from lymphtune.training.network import NetworkMember
 from tests.training.networks import CPU, FOLDS, probabilities, protocol, small, trained
@@ -35,13 +36,13 @@ def chosen_of(kind: str, weights: Path, **given: Any) -> Configuration:
 @pytest.fixture
 def together(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether each step was taken together, in their order."""
-    real, steps = fused._alike, []
+    real, steps = Fused.alike, []
 
     def alike(*given: Any) -> bool:
         steps.append(real(*given))
         return steps[-1]
 
-    monkeypatch.setattr(fused, "_alike", alike)
+    monkeypatch.setattr(Fused, "alike", alike)
     return steps
 
 
@@ -96,7 +97,7 @@ def test_gradients_are_those_of_each_model_alone(tiny_cohort: Cohort, backbone_w
     batches = [next(member.batches(1)) for member in members]
     losses = [float(member.learn(batch)) for member, batch in zip(members, batches, strict=True)]
     apart = [[p.grad.clone() for p in member.live.parameters() if p.grad is not None] for member in members]
-    fused_losses = [float(loss) for loss in fused._learn_together(members, batches) if loss is not None]
+    fused_losses = [float(loss) for loss in Fused(members).learn(batches) if loss is not None]
     assert len(members) == FOLDS and len(set(losses)) == FOLDS
     np.testing.assert_allclose(fused_losses, losses, rtol=1e-5)
     for member, expected in zip(members, apart, strict=True):
@@ -111,7 +112,7 @@ def test_finding_out_what_is_faster_changes_nothing_learnt(
 ) -> None:
     chosen = chosen_of(kind, backbone_weights)
     members, fresh = (members_of(chosen, tiny_cohort) for _ in range(2))
-    assert fused.faster(members) in (True, False)
+    assert Fused(members).faster() in (True, False)
     for one, other in zip(members, fresh, strict=True):
         for (name, value), (_, expected) in zip(
             one.live.named_parameters(), other.live.named_parameters(), strict=True
@@ -124,12 +125,35 @@ def test_finding_out_what_is_faster_changes_nothing_learnt(
 
 
 def test_one_model_alone_is_never_faster_together(tiny_cohort: Cohort, backbone_weights: Path) -> None:
-    assert not fused.faster(members_of(chosen_of("gated", backbone_weights), tiny_cohort)[:1])
+    assert not Fused(members_of(chosen_of("gated", backbone_weights), tiny_cohort)[:1]).faster()
 
 
 def test_fused_losses_and_gradients_hold_no_graph(tiny_cohort: Cohort, backbone_weights: Path) -> None:
     members = members_of(chosen_of("gated", backbone_weights), tiny_cohort)
-    losses = fused._learn_together(members, [next(member.batches(1)) for member in members])
+    losses = Fused(members).learn([next(member.batches(1)) for member in members])
     assert not any(loss is None or loss.requires_grad for loss in losses)
     gradients = [parameter.grad for member in members for parameter in member.live.parameters()]
     assert not any(gradient is None or gradient.requires_grad for gradient in gradients)
+
+
+def test_more_cells_than_are_free_to_count_are_learnt_together(tiny_cohort: Cohort, together: list[bool]) -> None:
+    chosen = small("none", {"resnet": {"filters": 4}}, "linear", patients_per_step=8, data={"bag_size": 3})
+    assert bag_classifier.FREE_CELLS < 8 * 3
+    assert_the_same(chosen, tiny_cohort, epochs=1)
+    assert any(together)
+
+
+def test_where_all_together_do_not_fit_they_learn_apart(
+    tiny_cohort: Cohort, backbone_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = members_of(chosen_of("gated", backbone_weights), tiny_cohort)
+    side_by_side, tried = Fused(members), []
+
+    def full(*_: Any) -> Any:
+        tried.append(1)
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(side_by_side, "learn", full)
+    expected = [member.train_epoch(1) for member in members_of(chosen_of("gated", backbone_weights), tiny_cohort)]
+    assert side_by_side.train_epoch(1) == expected
+    assert len(tried) == 1  # and not again

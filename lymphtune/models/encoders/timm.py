@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from lymphtune.models.backbone import Backbone, State, feature_count, file_state, hub_state
 from lymphtune.registry import encoders
 
-SMALLEST = 1e-6  # a feature's standard deviation is taken to be at least this
+SMALLEST = 1e-6  # a standard deviation is taken to be at least this
+DEAD = 1e-4  # a feature that varies less, by the one that varies most, is left out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,9 @@ class Timm(nn.Module):
         features_CD = features_CD.astype(np.float32)
         self.mean_D.copy_(torch.from_numpy(features_CD.mean(axis=0)))
         if self.config.pca is None:
-            self.reduction_DQ.copy_(torch.from_numpy(1 / np.maximum(features_CD.std(axis=0), SMALLEST)))
+            sd_D = features_CD.std(axis=0)
+            alive_D = sd_D > DEAD * max(float(sd_D.max()), SMALLEST)
+            self.reduction_DQ.copy_(torch.from_numpy(np.divide(1, sd_D, out=np.zeros_like(sd_D), where=alive_D)))
             return
         from sklearn.decomposition import PCA
 
