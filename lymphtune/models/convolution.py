@@ -43,8 +43,10 @@ class Stage(nn.Module):
     def forward(self, maps_MCHW: Tensor) -> Tensor:
         out = self.second(F.relu(self.first(maps_MCHW), inplace=True))
         if self.shortcut is not None:
-            # striding by hand: oneDNN's gradient of a strided 1x1 convolution overruns its memory for few channels
-            out = out + self.shortcut(maps_MCHW[..., :: self.stride, :: self.stride])
+            # striding apart: oneDNN's gradient of a strided 1x1 convolution overruns its memory for few channels. By a
+            # pooling of single pixels: a slice's gradient has channels first, and all that it meets becomes slow
+            kept = maps_MCHW if self.stride == 1 else F.avg_pool2d(maps_MCHW, 1, self.stride)
+            out = out + self.shortcut(kept)
         return F.relu(out, inplace=True)
 
 
