@@ -12,16 +12,18 @@ from lymphtune.models.output import BagOutput
 from lymphtune.models.parts import Parts
 
 Hidden = list[Annotated[int, Field(ge=1, le=4096)]]
+Factor = Annotated[float, Field(gt=0, le=100)]
+FACTOR = 10.0  # a few weights have further to go than those of an encoder, in as many steps
 
 
 class Experts(nn.Module):
     """The configured aggregator and head on the cells, and a small fully connected network on the attributes."""
 
-    def __init__(self, features: int, attributes: int, parts: Parts, hidden: list[int]) -> None:
+    def __init__(self, features: int, attributes: int, parts: Parts, hidden: list[int], factor: float) -> None:
         super().__init__()
         self.aggregator = parts.aggregator(features)
         self.head = parts.head(features)
-        self.clinical = small_network(attributes, hidden)
+        self.clinical = SmallNetwork(attributes, hidden, factor)
 
     def experts(self, cells_BND: Tensor, mask_BN: Tensor, attributes_BA: Tensor) -> tuple[BagOutput, Tensor]:
         """Return what the pictures' expert says, and the attributes' expert's probability [B]."""
@@ -29,10 +31,13 @@ class Experts(nn.Module):
         return self.aggregator(cells_BND, mask_BN, self.head), clinical_B
 
 
-def small_network(inputs: int, hidden: list[int]) -> nn.Sequential:
-    """Return fully connected layers with tanh between, down to one logit; no hidden layer is logistic regression."""
-    layers: list[nn.Module] = []
-    for width in hidden:
-        layers += [nn.Linear(inputs, width), nn.Tanh()]
-        inputs = width
-    return nn.Sequential(*layers, nn.Linear(inputs, 1))
+class SmallNetwork(nn.Sequential):
+    """Fully connected layers with tanh between, down to one logit; no hidden layer is logistic regression."""
+
+    def __init__(self, inputs: int, hidden: list[int], learning_rate_factor: float = 1.0) -> None:
+        layers: list[nn.Module] = []
+        for width in hidden:
+            layers += [nn.Linear(inputs, width), nn.Tanh()]
+            inputs = width
+        super().__init__(*layers, nn.Linear(inputs, 1))
+        self.learning_rate_factor = learning_rate_factor

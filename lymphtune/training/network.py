@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from lymphtune import registry
@@ -141,7 +142,7 @@ class NetworkMember:
         Source: precise batch normalisation, Wu and Johnson 2021, section 3 (arXiv:2105.07576).
         """
         model = self.average.model
-        norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
         if not norms:
             return
         for norm in norms:
@@ -225,12 +226,15 @@ def _judge_view(model: BagClassifier, bags: Bags, rows: np.ndarray, arithmetic: 
 
 
 def _optimiser(model: BagClassifier, plan: Training) -> Optimizer:
-    """Return the optimiser; a pretrained encoder learns at its own rate, in a group after the others."""
-    factor = getattr(model.encoder, "learning_rate_factor", 1.0)
-    encoder = {id(parameter) for parameter in model.encoder.parameters()} if factor != 1 else set()
-    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if id(p) not in encoder]}]
-    if encoder:
-        groups.append({"params": list(model.encoder.parameters()), "lr": plan.learning_rate * factor})
+    """Return the optimiser; parts that have a `learning_rate_factor` come after the others, in groups of their own."""
+    factors = dict.fromkeys(model.parameters(), 1.0)
+    for module in model.modules():
+        if factor := getattr(module, "learning_rate_factor", None):
+            factors |= dict.fromkeys(module.parameters(), factor)
+    groups = [
+        {"params": [p for p, own in factors.items() if own == factor], "lr": plan.learning_rate * factor}
+        for factor in sorted({1.0, *factors.values()}, key=lambda factor: (factor != 1, factor))
+    ]
     if plan.optimiser == "sgd":
         return SGD(groups, plan.learning_rate, momentum=0.9, weight_decay=plan.weight_decay, fused=True)
     kind = Adam if plan.optimiser == "adam" else AdamW

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from lymphtune.models.experts import Experts, Hidden, small_network
+from lymphtune.models.experts import FACTOR, Experts, Factor, Hidden, SmallNetwork
 from lymphtune.models.output import BagOutput, equal_weights, weighted_sum
 from lymphtune.models.parts import Parts
 from lymphtune.registry import fusions
@@ -17,7 +17,9 @@ from lymphtune.registry import fusions
 class Config:
     hidden: Hidden = field(default_factory=lambda: [8])  # of the clinical expert; [] is logistic regression
     gate_hidden: Hidden = field(default_factory=lambda: [8])
-    expert_loss: Annotated[float, Field(ge=0, le=1)] = 0.5  # weight of the experts' own losses against the mixture's
+    learning_rate_factor: Factor = FACTOR  # of the clinical expert's own learning rate
+    # weight of the experts' own losses against the mixture's, which alone teaches the gate
+    expert_loss: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 
 @fusions.register("gated", Config)
@@ -31,9 +33,9 @@ class Gated(Experts):
     """
 
     def __init__(self, features: int, attributes: int, parts: Parts, config: Config) -> None:
-        super().__init__(features, attributes, parts, config.hidden)
+        super().__init__(features, attributes, parts, config.hidden, config.learning_rate_factor)
         self.scale = nn.LayerNorm(features)
-        self.gate = small_network(features + attributes, config.gate_hidden)
+        self.gate = SmallNetwork(features + attributes, config.gate_hidden)
         self.expert_loss = config.expert_loss
 
     def forward(self, cells_BND: Tensor, mask_BN: Tensor, attributes_BA: Tensor) -> BagOutput:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lymphtune.models.experts import Experts, Hidden
+from lymphtune.models.experts import FACTOR, Experts, Factor, Hidden
 from lymphtune.models.output import BagOutput
 from lymphtune.models.parts import Parts
 from lymphtune.registry import fusions
@@ -14,6 +14,7 @@ from lymphtune.registry import fusions
 @dataclass(frozen=True, kw_only=True)
 class Config:
     hidden: Hidden = field(default_factory=lambda: [8])  # of the clinical expert; [] is logistic regression
+    learning_rate_factor: Factor = FACTOR  # of the clinical expert's own learning rate
 
 
 @fusions.register("late", Config)
@@ -21,7 +22,7 @@ class Late(Experts):
     """Neither expert's loss sees the other: each is the best it can be alone, and they meet in the mean."""
 
     def __init__(self, features: int, attributes: int, parts: Parts, config: Config) -> None:
-        super().__init__(features, attributes, parts, config.hidden)
+        super().__init__(features, attributes, parts, config.hidden, config.learning_rate_factor)
 
     def forward(self, cells_BND: Tensor, mask_BN: Tensor, attributes_BA: Tensor) -> BagOutput:
         seen, clinical_B = self.experts(cells_BND, mask_BN, attributes_BA)
