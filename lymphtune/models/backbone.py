@@ -21,7 +21,7 @@ State = dict[str, Tensor]
 # what damaged or hostile files make the two readers raise
 UNREADABLE = (
     SafetensorError, UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, TypeError,
-    AttributeError,
+    AttributeError, AssertionError,
 )  # fmt: skip
 
 
@@ -90,6 +90,7 @@ def file_state(name: str, path: Path) -> State:
     return kept
 
 
+@lru_cache(maxsize=2)  # every fold model of a trial asks
 def hub_state(name: str) -> State:
     """Return the weights that timm's hub offers; raises InputError where there are none, or no network."""
     import timm

@@ -101,7 +101,7 @@ class BagClassifier(nn.Module):
             at_once = min(at_once, CELLS_IN_CACHE)
         if len(cells) <= at_once:
             return self.encode_chunk(cells)
-        chunks = cells.split(at_once)
+        chunks = cells.tensor_split(-(-len(cells) // at_once))  # alike: a few cells alone have no batch statistics
         if learning:
             return torch.cat([checkpoint(self.encode_chunk, chunk, use_reentrant=False) for chunk in chunks])
         return torch.cat([self.encode_chunk(chunk) for chunk in chunks])

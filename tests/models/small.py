@@ -17,7 +17,7 @@ from lymphtune.models.bag_classifier import BagClassifier
 from lymphtune.models.output import BagOutput
 
 # Options of an encoder that has them. Not fewer filters: oneDNN writes past its memory in the gradient of a strided
-# 1x1 convolution, channels last, of fewer channels than a register holds (uxlfoundation/oneDNN, issue 6035).
+# 1x1 convolution, channels last, of fewer channels than a register holds.
 SMALL = {"filters": 4, "name": "test_resnet"}
 CROP_PX = 40
 COUNTS = (3, 1, 5)  # cells a bag

@@ -99,6 +99,16 @@ def test_log_sum_exp_lies_between_mean_and_maximum(sharpness: float) -> None:
         assert float(output.probability_B[row]) == pytest.approx(hand, abs=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("sharpness", [0.01, 4.0, 100.0])
+def test_log_sum_exp_of_equal_cells_is_their_probability(sharpness: float) -> None:
+    """However many there are, rounding does not lift it above 1."""
+    cells_BND, mask_BN = torch.full((1, 200, 2), 20.0), torch.ones(1, 200, dtype=torch.bool)
+    options = aggregators["log_sum_exp"].options(sharpness=sharpness)
+    output = aggregators["log_sum_exp"].build(2, options)(cells_BND, mask_BN, lambda given: given[..., 0])
+    assert output.probability_B.tolist() == [1.0]
+
+
 def test_log_sum_exp_tends_to_the_mean_and_to_the_maximum() -> None:
     mean_B, most_B = (torch.stack([of(bag) for bag in probabilities()]) for of in (torch.mean, torch.max))
     torch.testing.assert_close(aggregated("log_sum_exp", sharpness=0.01).probability_B, mean_B, atol=1e-3, rtol=0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lymphtune.models import bag_classifier
@@ -103,6 +104,30 @@ def test_a_clinical_configuration_has_no_bag_classifier() -> None:
 
     with pytest.raises(ValueError, match="a clinical configuration has no bag classifier"):
         BagClassifier(configuration({"clinical": "logistic"}, "test"))
+
+
+def test_the_gradient_of_a_strided_stage_keeps_the_layout() -> None:
+    """Where one gradient has channels first, all that it is added to and masked with takes several times as long."""
+    maps_MCHW = torch.randn(2, 8, 11, 11).to(memory_format=torch.channels_last).requires_grad_()
+    stage = Stage(8, 16, 2, True, "batch").to(memory_format=torch.channels_last)
+    seen: list[torch.Tensor] = []
+    stage.shortcut.register_full_backward_hook(lambda _, given, __: seen.append(given[0]))
+    (passed := maps_MCHW * 1).register_hook(seen.append)
+    stage(passed).square().mean().backward()
+    assert len(seen) == 2 and all(gradient.is_contiguous(memory_format=torch.channels_last) for gradient in seen)
+    torch.testing.assert_close(F.avg_pool2d(maps_MCHW, 1, 2), maps_MCHW[..., ::2, ::2])  # pixels as they are
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("count", "most"), [(65, 64), (9, 4), (7, 6)])
+def test_chunks_are_alike(count: int, most: int) -> None:
+    """A few cells by themselves have no batch statistics worth the name, and would count as much as a whole chunk."""
+    model = built(network("vanilla"))
+    real, seen = model.encode_chunk, []
+    model.encode_chunk = lambda given: (seen.append(len(given)), real(given))[1]  # type: ignore[method-assign]
+    model.chunk.pixels = most * 40**2
+    model.encode(cells(count))
+    assert sum(seen) == count and max(seen) <= most and max(seen) - min(seen) <= 1
 
 
 def test_few_channels_do_not_break_the_heap() -> None:
