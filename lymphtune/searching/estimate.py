@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,12 +30,23 @@ class Cost:
 
 def dry_run(space: str, data: str | Path | None, settings: Settings) -> str:
     """Return what the search would do and take; trains two steps of a few configurations, writes no run."""
+    import torch
+
+    from lymphtune.training.arithmetic import measured
+    from lymphtune.training.frozen import all_frozen, missing
+
     cohort, plan = prepare(space, data, settings)
     networks = plan.networks
     kinds = {trial.configuration.title.split()[0]: trial for trial in networks}
-    known = {kind: measure(cohort, plan, trial) for kind, trial in list(kinds.items())[:MEASURED]}
+    slots, gpus = concurrency(settings, local_cpus(), torch.cuda.device_count())
+    device = torch.device("cuda" if gpus else "cpu")
+    torch.set_num_threads(local_cpus())
+    bills = [missing(chosen, cohort, device) for chosen in all_frozen([trial.configuration for trial in networks])]
+    features_s, features_bytes = sum(bill[0] for bill in bills), sum(bill[1] for bill in bills)
+    arithmetic = measured(device, settings.cpus_per_trial) if networks else None
+    tried = list(kinds.items())[:MEASURED]
+    known = {kind: measure(cohort, plan, trial, device, arithmetic) for kind, trial in tried}
     costs = [known[kind] for kind in (trial.configuration.title.split()[0] for trial in networks) if kind in known]
-    slots, gpus = concurrency(settings, local_cpus(), _gpus())
     members = len(networks) * plan.n_folds * len(plan.folds_RP)
     lines = [
         f"space {plan.space.name}: {len(plan.trials)} trials x {plan.n_folds} folds x "
@@ -49,21 +61,26 @@ def dry_run(space: str, data: str | Path | None, settings: Settings) -> str:
     if len(plan.trials) > 5:
         lines.append(f"  ... and {len(plan.trials) - 5} more: lymphtune spaces {space} --sample N")
     if costs:
-        lines += _bill(plan, costs, slots, cohort.pictures_CSS3.nbytes)
+        lines += _bill(plan, costs, slots, cohort.pictures_CSS3.nbytes, features_s)
+        if features_s:
+            lines.append(
+                f"frozen features, once: {console.duration(features_s)}, {console.size(features_bytes)} of disk"
+            )
         lines.append(f"(two steps of {len(known)} of {len(kinds)} encoders measured)")
     return "\n".join(lines)
 
 
-def _bill(plan: Plan, costs: list[Cost], slots: int, pictures_bytes: int) -> list[str]:
+def _bill(plan: Plan, costs: list[Cost], slots: int, pictures_bytes: int, before_s: float) -> list[str]:
     """Return time, memory and disk of all networks, each of which costs one of `costs`."""
+    before_s += START_S
     n_networks = len(plan.networks)
     seconds = float(np.mean([cost.seconds for cost in costs])) * n_networks / slots
     weights = float(np.mean([cost.weights_bytes for cost in costs]))
     memory = max(cost.memory_bytes for cost in costs) * slots
     kept = min(plan.settings.keep_weights, n_networks) + slots * (len(plan.rungs()) + 1)
     return [
-        f"time: {console.duration(START_S + seconds * share_trained(plan))} with early stopping, "
-        f"at most {console.duration(START_S + seconds)}",
+        f"time: {console.duration(before_s + seconds * share_trained(plan))} with early stopping, "
+        f"at most {console.duration(before_s + seconds)}",
         f"memory: about {console.size(memory)} for {slots} trials, pictures mapped once: "
         f"{console.size(pictures_bytes)}",
         f"disk: about {console.size(weights * kept)} of weights; pictures cached: {console.size(pictures_bytes)}",
@@ -77,22 +94,21 @@ def share_trained(plan: Plan) -> float:
     return sum((high - low) / plan.settings.reduction**i for i, (low, high) in stretches) / plan.epochs
 
 
-def measure(cohort: Cohort, plan: Plan, trial: Trial) -> Cost:
+def measure(cohort: Cohort, plan: Plan, trial: Trial, device: Any, arithmetic: Any) -> Cost:
     """Return the cost of a trial from two real steps and one real evaluation on this machine's one device."""
     import torch
 
     from lymphtune.training.batches import Bags
-    from lymphtune.training.frozen import features
+    from lymphtune.training.frozen import stand_in
     from lymphtune.training.network import NetworkMember
 
     assert trial.configuration.training is not None
     torch.set_num_threads(plan.settings.cpus_per_trial)
-    device = torch.device("cuda" if _gpus() else "cpu")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    bags = Bags(cohort, trial.configuration.data, device, features(trial.configuration, cohort, device))
+    bags = Bags(cohort, trial.configuration.data, device, stand_in(trial.configuration, cohort))
     per_step = trial.configuration.training.patients_per_step
     rows = _both_classes(cohort, 2 * per_step)
-    member = NetworkMember(trial.configuration, bags, rows, max(trial.epochs, 2), [trial.seed, 0, 0])
+    member = NetworkMember(trial.configuration, bags, rows, max(trial.epochs, 2), [trial.seed, 0, 0], arithmetic)
     member.train_epoch(1)  # warms up
     losses: list[torch.Tensor] = []
     training_s = _timed(lambda: losses.extend(map(member.step, member.batches(2)))) / len(rows)
@@ -118,9 +134,3 @@ def _timed(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()

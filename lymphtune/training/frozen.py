@@ -5,8 +5,8 @@ Shapes: C cells of the cohort, D features, S picture side.
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from lymphtune.cohort.pictures import cache_dir
 from lymphtune.config import Configuration, digest
 from lymphtune.errors import InputError
 from lymphtune.files import locked, sha256, whole
-from lymphtune.models.backbone import Backbone, file_state
+from lymphtune.models.backbone import Backbone, feature_count, file_state
 from lymphtune.models.bag_classifier import as_pictures
 from lymphtune.training.batches import evaluation_views, seen_as, training_views
 
@@ -44,10 +44,41 @@ def features(
     """
     if not is_frozen(configuration):
         return None
-    views = set(evaluation_views(configuration.data))
+    views: Sequence[int] = evaluation_views(configuration.data)
     if weights is None:
-        weights, views = backbone_file(configuration), views | set(training_views(configuration.data))
-    return {view: _view(configuration, cohort, device, weights, view) for view in sorted(views)}
+        weights, views = backbone_file(configuration), _views(configuration)
+    return {view: _view(configuration, cohort, device, weights, view) for view in views}
+
+
+def _views(configuration: Configuration) -> list[int]:
+    """Return the views that training and evaluation look at."""
+    return sorted({*training_views(configuration.data), *evaluation_views(configuration.data)})
+
+
+def missing(configuration: Configuration, cohort: Cohort, device: torch.device) -> tuple[float, int]:
+    """Return about how many seconds and bytes the features take that are not in the cache; computes a few of them."""
+    weights = backbone_file(configuration)
+    files = [_file(configuration, cohort, weights, view) for view in _views(configuration)]
+    n_cells = len(cohort.pictures_CSS3)
+    to_make = sum(_kept_features(file, n_cells) is None for file in files)
+    if not to_make:
+        return 0.0, 0
+    backbone, few_CSS3 = _backbone(configuration, weights).to(device), cohort.pictures_CSS3[:CELLS_AT_ONCE]
+    for _ in range(2):  # the first warms up
+        started = time.perf_counter()
+        few_CD = _computed(backbone, few_CSS3, configuration.data.crop_px, 0, "")
+        took_s = time.perf_counter() - started
+    return took_s / len(few_CD) * n_cells * to_make, few_CD.nbytes // len(few_CD) * n_cells * to_make
+
+
+def stand_in(configuration: Configuration, cohort: Cohort) -> dict[int, np.ndarray] | None:
+    """Return noise of the features' shape, to time a step by; None: nothing is frozen."""
+    if not is_frozen(configuration):
+        return None
+    assert configuration.model is not None
+    width = feature_count(configuration.model.encoder.options.name, configuration.data.crop_px)
+    noise_CD = np.random.default_rng(0).standard_normal((len(cohort.pictures_CSS3), width), np.float32)
+    return dict.fromkeys(_views(configuration), noise_CD.astype(np.float16))
 
 
 def backbone_file(configuration: Configuration) -> Path:
@@ -56,8 +87,10 @@ def backbone_file(configuration: Configuration) -> Path:
     options = configuration.model.encoder.options
     source = f"hub:{options.name}" if options.weights is None else _content(Path(options.weights))
     kept = cache_dir() / f"backbone-{digest([options.name, source])}.safetensors"
-    with _alone(kept) as missing:
-        if missing:
+    if kept.is_file():
+        return kept
+    with locked(kept.with_suffix(".lock")):
+        if not kept.is_file():
             state = {key: value.contiguous() for key, value in options.state().items()}
             with whole(kept) as scratch:
                 save_file(state, scratch)
@@ -90,29 +123,42 @@ def _hashed(path: Path, changed_ns: int) -> str:
 
 
 def _view(configuration: Configuration, cohort: Cohort, device: torch.device, weights: Path, view: int) -> np.ndarray:
-    assert configuration.model is not None
-    name, crop_px = configuration.model.encoder.options.name, configuration.data.crop_px
-    key = digest([FORMAT, name, _content(weights), crop_px, view, list(cohort.picture_digests)])
-    kept = cache_dir() / f"features-{key}.npy"
-    with _alone(kept) as missing:
-        if missing:
-            backbone = Backbone(name)
-            backbone.network.load_state_dict(file_state(name, weights))
-            label = f"{name}, {crop_px} px, view {view + 1}"
-            computed_CD = _computed(backbone.to(device), cohort.pictures_CSS3, crop_px, view, label)
-            with whole(kept) as scratch, scratch.open("wb") as file:
-                np.save(file, computed_CD, allow_pickle=False)
+    kept, n_cells = _file(configuration, cohort, weights, view), len(cohort.pictures_CSS3)
+    if (known_CD := _kept_features(kept, n_cells)) is not None:
+        return known_CD
+    with locked(kept.with_suffix(".lock")):
+        if (known_CD := _kept_features(kept, n_cells)) is not None:  # another process was first
+            return known_CD
+        backbone, crop_px = _backbone(configuration, weights).to(device), configuration.data.crop_px
+        label = f"{configuration.title}, view {view + 1}"
+        computed_CD = _computed(backbone, cohort.pictures_CSS3, crop_px, view, label)
+        with whole(kept) as scratch, scratch.open("wb") as file:
+            np.save(file, computed_CD, allow_pickle=False)
     return np.load(kept, mmap_mode="r", allow_pickle=False)
 
 
-@contextmanager
-def _alone(kept: Path) -> Iterator[bool]:
-    """Yield whether the file is missing, while no other process of this host makes it."""
-    if kept.is_file():
-        yield False
-        return
-    with locked(kept.with_suffix(".lock")):
-        yield not kept.is_file()
+def _file(configuration: Configuration, cohort: Cohort, weights: Path, view: int) -> Path:
+    """Return where the cache keeps one view's features, named by all that they depend on."""
+    assert configuration.model is not None
+    name, crop_px = configuration.model.encoder.options.name, configuration.data.crop_px
+    key = digest([FORMAT, name, _content(weights), crop_px, view, list(cohort.picture_digests)])
+    return cache_dir() / f"features-{key}.npy"
+
+
+def _backbone(configuration: Configuration, weights: Path) -> Backbone:
+    assert configuration.model is not None
+    backbone = Backbone(configuration.model.encoder.options.name)
+    backbone.network.load_state_dict(file_state(configuration.model.encoder.options.name, weights))
+    return backbone
+
+
+def _kept_features(path: Path, n_cells: int) -> np.ndarray | None:
+    """Return the features [C, D] that the file holds, None where it is missing or damaged."""
+    try:
+        kept_CD = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return kept_CD if kept_CD.ndim == 2 and len(kept_CD) == n_cells else None
 
 
 @torch.no_grad()
@@ -137,7 +183,6 @@ def all_frozen(configurations: Sequence[Configuration]) -> list[Configuration]:
     asked = {}
     for chosen in filter(is_frozen, configurations):
         assert chosen.model is not None
-        options, data = chosen.model.encoder.options, chosen.data
-        views = (*training_views(data), *evaluation_views(data))
-        asked[options.name, options.pretrained, options.weights, data.crop_px, views] = chosen
+        options, crop_px = chosen.model.encoder.options, chosen.data.crop_px
+        asked[options.name, options.pretrained, options.weights, crop_px, *_views(chosen)] = chosen
     return list(asked.values())

@@ -16,7 +16,7 @@ from lymphtune.models.backbone import Backbone
 from lymphtune.models.bag_classifier import as_pictures
 from lymphtune.training import frozen
 from lymphtune.training.batches import seen_as
-from lymphtune.training.frozen import all_frozen, features
+from lymphtune.training.frozen import all_frozen, features, missing, stand_in
 from lymphtune.training.loading import judge_with
 from lymphtune.training.lockstep import fold_models, member_name, train
 from tests.conftest import write_backbone
@@ -122,6 +122,34 @@ def test_the_same_weights_under_another_name_are_the_same_backbone(
     for path in (weights, copy):
         features(frozen_model(path), tiny_cohort, CPU)
     assert computed == [0]
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "other"])
+def test_damaged_features_are_computed_anew(
+    tiny_cohort: Cohort, weights: Path, computed: list[int], cache: Path, damage: str
+) -> None:
+    chosen = frozen_model(weights)
+    first = np.array(features(chosen, tiny_cohort, CPU)[0])
+    (kept,) = cache.glob("features-*.npy")
+    content = kept.read_bytes()
+    if damage == "other":
+        np.save(kept, np.zeros((3, 2), np.float16))
+    else:
+        kept.write_bytes(content[:500] if damage == "cut" else b"")
+    np.testing.assert_array_equal(features(chosen, tiny_cohort, CPU)[0], first)
+    assert computed == [0, 0] and kept.read_bytes() == content
+
+
+def test_what_is_missing_is_told_before_it_is_computed(tiny_cohort: Cohort, weights: Path, cache: Path) -> None:
+    chosen = frozen_model(weights, {"tta": True})
+    seconds, n_bytes = missing(chosen, tiny_cohort, CPU)
+    assert seconds > 0 and not list(cache.glob("features-*.npy"))
+    made = features(chosen, tiny_cohort, CPU)
+    assert n_bytes == sum(made[view].nbytes for view in made)
+    assert missing(chosen, tiny_cohort, CPU) == (0.0, 0)
+    noise = stand_in(chosen, tiny_cohort)
+    assert {view: kept.shape for view, kept in noise.items()} == {view: kept.shape for view, kept in made.items()}
+    assert stand_in(small(), tiny_cohort) is None
 
 
 def test_features_to_compute_are_named_once_each(weights: Path) -> None:
