@@ -22,10 +22,11 @@ from lymphtune.errors import InputError
 from lymphtune.files import write_table, write_yaml
 from lymphtune.registry import encoders
 from lymphtune.runs import Run
-from lymphtune.searching.board import Board
+from lymphtune.searching.board import WEIGHTS_AT, Board
 from lymphtune.searching.display import Display, leaderboard_text
 from lymphtune.searching.plan import Plan, Settings, Trial, concurrency, encoder_option, local_cpus, make_plan
 from lymphtune.searching.table import table_text
+from lymphtune.searching.trial import CURVE, Shared
 from lymphtune.spaces import load_space
 
 PACKAGES = ("lymphtune", "torch", "torchvision", "timm", "ray", "scikit-learn", "numpy", "pandas", "pillow")
@@ -109,7 +110,6 @@ def _train(
     with ThreadPoolExecutor(1) as beside:
         baselines = beside.submit(_train_baselines, board, cohort, plan)
         from lymphtune.searching.on_ray import measured_arithmetic, ray_cluster, run_trials
-        from lymphtune.searching.trial import Shared
 
         with ray_cluster(plan.settings.address) as resources:
             slots, gpus = concurrency(plan.settings, resources.get("CPU", 1), resources.get("GPU", 0))
@@ -132,8 +132,11 @@ def _compute_features(cohort: Cohort, plan: Plan) -> None:
     from lymphtune.training.frozen import all_frozen, features
 
     torch.set_num_threads(local_cpus())
+    on_gpu = torch.cuda.is_available() and plan.settings.gpus_per_trial != 0
     for chosen in all_frozen([trial.configuration for trial in plan.networks]):
-        features(chosen, cohort, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        features(chosen, cohort, torch.device("cuda" if on_gpu else "cpu"))
+    if on_gpu:
+        torch.cuda.empty_cache()  # the trials are other processes
 
 
 def _train_baselines(board: Board, cohort: Cohort, plan: Plan) -> None:
@@ -149,10 +152,8 @@ def _train_baselines(board: Board, cohort: Cohort, plan: Plan) -> None:
 
 
 def _save_baseline(board: Board, trial: Trial, result: Any) -> None:
-    from lymphtune.searching.board import WEIGHTS_AT
-
     result.save(board.run.trial(trial.hash) / WEIGHTS_AT.format(result.epoch))
-    curve = {"train_loss": result.train_loss, "learning_rate": 0.0, "seconds": result.seconds}
+    curve = {name: getattr(result, name) for name in CURVE}
     board.report(trial.number, result.epoch, result.probabilities_RP, curve, result.gates_RP)
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from lymphtune.cohort import Cohort
+from lymphtune.config import Configuration, digest
 from lymphtune.files import write_text
 from lymphtune.searching.board import WEIGHTS_AT
 
 FAILED = "failed"
-CHUNK = "chunk_pixels.txt"
-CURVE = ("train_loss", "learning_rate", "seconds")
+CHUNKS = "chunk_pixels"  # folder of one small file an encoder
+CURVE = ("train_loss", "learning_rate", "seconds", "chunk_pixels", "fused")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Shared:
         trial = self.plan.trials[number]
         protocol = Protocol(
             self.plan.folds_RP, trial.epochs, trial.seed, self.arithmetic, self.plan.settings.fused,
-            read_chunk(self.run_path),
+            read_chunk(chunk_file(self.run_path, trial.configuration)),
         )  # fmt: skip
         return train(trial.configuration, self.cohort, protocol, self.device)
 
@@ -60,17 +61,23 @@ def _train(number: int, shared: Shared, report: Any) -> None:
             if result.epoch in keep:
                 weights = shared.run_path / "trials" / trial.hash / WEIGHTS_AT.format(result.epoch)
                 result.save(weights)
-            if result.chunk_pixels and result.chunk_pixels < (read_chunk(shared.run_path) or result.chunk_pixels + 1):
-                write_text(shared.run_path / CHUNK, f"{result.chunk_pixels}\n")
-            report({
-                "epoch": result.epoch, "probabilities": result.probabilities_RP, "gates": result.gates_RP,
-                "train_loss": result.train_loss, "learning_rate": result.learning_rate, "seconds": result.seconds,
-            })  # fmt: skip
+            known = chunk_file(shared.run_path, trial.configuration)
+            if result.chunk_pixels and result.chunk_pixels < (read_chunk(known) or result.chunk_pixels + 1):
+                write_text(known, f"{result.chunk_pixels}\n")
+            curve = {name: getattr(result, name) for name in CURVE}
+            said = {"epoch": result.epoch, "probabilities": result.probabilities_RP, "gates": result.gates_RP}
+            report(said | curve)
 
 
-def read_chunk(run: Path) -> int | None:
+def chunk_file(run: Path, configuration: Configuration) -> Path:
+    """Return the file that remembers for the run's later trials how much of such an encoder's input fitted."""
+    model = configuration.model
+    return run / CHUNKS / ("none" if model is None else f"{digest(model.encoder.as_yaml())}.txt")
+
+
+def read_chunk(path: Path) -> int | None:
     """Return the pixels that fitted into an encoder at once after an earlier trial of the run ran out of memory."""
     try:
-        return int((run / CHUNK).read_text(encoding="utf-8"))
+        return int(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None

@@ -11,6 +11,7 @@ from torch import Tensor
 from lymphtune import console
 from lymphtune.cohort.pictures import cache_dir
 from lymphtune.config import configuration, digest
+from lymphtune.errors import InputError
 from lymphtune.files import write_json
 from lymphtune.models.bag_classifier import BagClassifier
 
@@ -57,7 +58,12 @@ def measured(device: torch.device, threads: int) -> Arithmetic:
     took_s = {tried: _seconds(tried, device) for tried in _candidates(device)}
     fastest, plain = min(took_s, key=lambda tried: took_s[tried]), Arithmetic("float32", channels_last=False)
     chosen = fastest if took_s[fastest] < WORTH * took_s[plain] else plain
-    write_json(kept, {"fastest": chosen, "tried": list(took_s), "seconds": list(took_s.values())})
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # the trials are other processes
+    try:
+        write_json(kept, {"fastest": chosen, "tried": list(took_s), "seconds": list(took_s.values())})
+    except InputError as error:
+        console.say(f"What was measured is not kept: {error}")
     return chosen
 
 

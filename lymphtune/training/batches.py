@@ -6,6 +6,7 @@ diagonal corners.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,10 +77,12 @@ class Bags:
         self.crops_CSS3 = cohort.pictures_CSS3[:, low : low + data.crop_px, low : low + data.crop_px]
         self.resident_CSS3: Tensor | None = None
         if device.type == "cuda" and features_VCD is None and self._fits(device):
-            self.resident_CSS3 = torch.from_numpy(np.array(self.crops_CSS3)).to(device)
+            with suppress(torch.OutOfMemoryError):  # another trial on the same GPU was faster
+                self.resident_CSS3 = torch.from_numpy(np.array(self.crops_CSS3)).to(device)
 
     def _fits(self, device: torch.device) -> bool:
-        return self.crops_CSS3.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+        ours = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return self.crops_CSS3.nbytes < RESIDENT_SHARE * (torch.cuda.mem_get_info(device)[0] + ours)
 
     def training(
         self, rows: np.ndarray, patients: int, rng: np.random.Generator, most: int | None = None

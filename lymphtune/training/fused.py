@@ -65,7 +65,7 @@ class Fused:
 
         try:
             return self._seconds(lambda: self.learn(batches)) < self._seconds(apart)
-        except torch.OutOfMemoryError:
+        except RuntimeError:  # out of memory, or a network that vmap does not take
             return False
         finally:
             for member in self.members:
@@ -77,7 +77,7 @@ class Fused:
         if not self.fits or first is None or len(set(first.counts)) != 1:
             return False
         self.first.find_chunk(first)
-        many = len(first.cells)
+        many = len(first.cells) * len(self.members)
         whole = first.cells.ndim == 2 or self.first.live.chunk.at_once(many, first.cells.shape[1]) == many
         return whole and all(batch is not None and batch.counts == first.counts for batch in batches)
 

@@ -51,7 +51,7 @@ class EpochResult:
     """One epoch of all folds; probabilities_RP are out-of-fold, NaN for patients never held out.
 
     gates_RP: share of the pictures' expert, NaN where the model has no gate. chunk_pixels: what goes through the
-    encoder at once since a GPU's memory ran out, None where it did not.
+    encoder at once since a GPU's memory ran out, 0 where it did not. fused: the fold models' steps were one.
     """
 
     epoch: int
@@ -61,7 +61,8 @@ class EpochResult:
     learning_rate: float
     seconds: float
     save: Callable[[Path], None]  # writes a weights file a fold model; call it before the next epoch is asked for
-    chunk_pixels: int | None = None
+    chunk_pixels: int = 0
+    fused: bool = False
 
 
 def train(
@@ -71,7 +72,13 @@ def train(
     if configuration.kind == "clinical":
         yield _train_clinical(configuration, cohort, protocol)
     else:
-        yield from _train_networks(configuration, cohort, protocol, torch.device(device))
+        try:
+            with freed_memory_kept():
+                yield from _train_networks(configuration, cohort, protocol, torch.device(device))
+        finally:
+            gc.collect()
+            if device != "cpu":
+                torch.cuda.empty_cache()
 
 
 def fold_models(folds_RP: np.ndarray) -> list[tuple[int, int]]:
@@ -100,17 +107,13 @@ def _train_networks(
     if fused and protocol.fused is None and not fused.faster():
         fused = None
     kept = _Kept(members, configuration)
-    with freed_memory_kept():
-        try:
-            for epoch in range(1, protocol.epochs + 1):
-                result = _epoch(epoch, members, protocol.folds_RP, fused, kept.save)
-                kept.judge(result.probabilities_RP, cohort.labels)
-                yield result
-        finally:
-            members.clear()
-            gc.collect()
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
+    try:
+        for epoch in range(1, protocol.epochs + 1):
+            result = _epoch(epoch, members, protocol.folds_RP, fused, kept.save)
+            kept.judge(result.probabilities_RP, cohort.labels)
+            yield result
+    finally:
+        members.clear()  # the last result still knows of them
 
 
 @contextmanager
@@ -152,7 +155,7 @@ def _epoch(
     seconds = time.perf_counter() - started
     return EpochResult(
         epoch, probabilities_RP, gates_RP, float(np.mean(losses)), one.learning_rate, seconds, save,
-        one.live.chunk.pixels if one.live.chunk.halved else None,
+        (one.live.chunk.pixels or 0) if one.live.chunk.halved else 0, fused is not None,
     )  # fmt: skip
 
 

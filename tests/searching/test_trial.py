@@ -7,11 +7,12 @@ import pytest
 import torch
 import yaml
 
+from lymphtune.config import configuration
 from lymphtune.models.bag_classifier import BagClassifier
 from lymphtune.searching import trial as trial_module
 from lymphtune.searching.plan import Settings
 from lymphtune.searching.search import prepare
-from lymphtune.searching.trial import CHUNK, Shared, read_chunk
+from lymphtune.searching.trial import Shared, chunk_file, read_chunk
 from lymphtune.training.arithmetic import Arithmetic
 
 CELL_PX = 40 * 40
@@ -44,6 +45,10 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return tried
 
 
+def note(shared: Shared) -> Path:
+    return chunk_file(shared.run_path, shared.plan.trials[0].configuration)
+
+
 def said_by(number: int, shared: Shared) -> list[dict[str, Any]]:
     reports: list[dict[str, Any]] = []
     trial_module._train(number, shared, reports.append)
@@ -59,23 +64,33 @@ def test_a_trial_reports_every_epoch_and_keeps_the_weights_of_its_rungs(shared: 
         assert ((report["gates"] > 0) & (report["gates"] < 1))[held_out].all()
     folder = shared.run_path / "trials" / shared.plan.trials[0].hash
     assert sorted(path.name for path in folder.iterdir()) == ["weights-epoch-1", "weights-epoch-2"]
-    assert read_chunk(shared.run_path) is None
+    assert all(report["chunk_pixels"] == 0 and report["fused"] is False for report in reports)
+    assert read_chunk(note(shared)) is None
 
 
 def test_what_fits_is_left_for_the_next_trial(shared: Shared, attempts: list[int]) -> None:
     said_by(0, shared)
     assert attempts[:3] == [8, 4, 2] and max(attempts[3:]) == 2
-    assert (shared.run_path / CHUNK).read_text() == f"{2 * CELL_PX}\n"
+    assert note(shared).read_text() == f"{2 * CELL_PX}\n"
     attempts.clear()
     said_by(1, shared)
     assert max(attempts) == 2  # no second try
-    assert read_chunk(shared.run_path) == 2 * CELL_PX
+    assert read_chunk(note(shared)) == 2 * CELL_PX
 
 
 @pytest.mark.parametrize("text", ["", "many"])
 def test_a_damaged_note_is_no_note(shared: Shared, attempts: list[int], text: str) -> None:
-    shared.run_path.mkdir()
-    (shared.run_path / CHUNK).write_text(text)
+    note(shared).parent.mkdir(parents=True)
+    note(shared).write_text(text)
     said_by(0, shared)
     assert attempts[0] == 8
-    assert read_chunk(shared.run_path) == 2 * CELL_PX
+    assert read_chunk(note(shared)) == 2 * CELL_PX
+
+
+def test_what_fits_one_encoder_says_nothing_of_another(shared: Shared) -> None:
+    own = shared.plan.trials[0].configuration
+    changes = {"encoder": {"resnet": {"filters": 8}}}
+    other = configuration(own.as_yaml() | {"model": own.as_yaml()["model"] | changes}, "test")
+    larger = configuration(own.as_yaml() | {"data": {"crop_px": 96}}, "test")
+    assert chunk_file(shared.run_path, other) != note(shared)
+    assert chunk_file(shared.run_path, larger) == note(shared)  # pixels are counted

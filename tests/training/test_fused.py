@@ -84,6 +84,16 @@ def test_more_cells_than_a_chunk_are_learnt_one_after_the_other(tiny_cohort: Coh
     assert together == [False] * 4
 
 
+def test_the_cells_of_all_models_together_count_against_the_chunk(tiny_cohort: Cohort, together: list[bool]) -> None:
+    chosen = small("concat", "vanilla", PLAIN_HEAD)
+    everyone = FOLDS * 4 * 3  # patients a step, cells of each
+    assert_the_same(chosen, tiny_cohort, chunk_pixels=everyone * 40 * 40)
+    assert together == [True] * 4
+    together.clear()
+    assert_the_same(chosen, tiny_cohort, chunk_pixels=(everyone - 1) * 40 * 40)
+    assert together == [False] * 4
+
+
 def members_of(chosen: Configuration, cohort: Cohort) -> list[NetworkMember]:
     folds_RP = protocol(cohort).folds_RP
     bags = Bags(cohort, chosen.data, CPU, features(chosen, cohort, CPU))
