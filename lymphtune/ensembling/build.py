@@ -103,7 +103,7 @@ def _describe(run: Run, recipe: Recipe, scores: Scores, members: list[dict[str, 
             "out_of_fold_flattered": {name: round(value.value, 4) for name, value in ensemble.items()},
             "honest_balanced_accuracy": [round(float(v), 4) for v in vars(scores.honest["ensemble"]).values()],
         },
-        "versions": {name: version(name) for name in ("lymphtune", "torch", "scikit-learn", "numpy")},
+        "versions": {name: version(name) for name in ("lymphtune", "torch", "timm", "scikit-learn", "numpy")},
         "members": members,
     }
 

@@ -3,6 +3,8 @@
 Shapes: R repeats, S resamples, P patients judged.
 """
 
+import textwrap
+
 import numpy as np
 
 from lymphtune.searching.board import Board, Record
@@ -10,6 +12,7 @@ from lymphtune.statistics.bootstrap import RESAMPLES, resample, spread
 from lymphtune.statistics.metrics import METRICS, balanced_accuracy
 
 SHOWN = ("recall", "specificity", "auc")
+WIDTH = 80  # columns
 
 
 def table_text(board: Board) -> str:
@@ -18,18 +21,22 @@ def table_text(board: Board) -> str:
     judged = int((folds_RP[0] >= 0).sum())
     way = "one hold-out" if board.plan.n_folds == 1 else f"{board.plan.n_folds} folds"
     lines = [
-        f"balanced accuracy, {way}, {judged} patients judged; mean and sd of {len(folds_RP)} seeds, 95 % over patients",
+        f"Balanced accuracy, {way}, {judged} patients judged: mean and sd of {len(folds_RP)} seeds,",
+        "95 % over patients.",
         f"{'':24} {'mean':5} {'sd':5} {'95 %':11} rec. spec. {'AUC':5} published",
     ]
-    for row, trial in zip(board.plan.space.rows, board.plan.trials, strict=False):
+    records = [board.records[trial.number] for trial in board.plan.trials]
+    for row, record in zip(board.plan.space.rows, records, strict=False):
         published = "-" if row.published is None else f"{row.published:.3f}"
-        lines.append(f"{row.name[:24]:24} {_scores(board.records[trial.number], board.labels_P)} {published:>9}")
-    return "\n".join([*lines, *([board.plan.space.note] if board.plan.space.note else [])])
+        lines.append(f"{row.name[:24]:24} {_scores(record, board.labels_P):40} {published:>9}")
+    if any(record.row.get("best_epoch_picked") for record in records):
+        lines.append("* at the epoch that scored best on these same patients: flattered, as published")
+    return "\n".join([*lines, *textwrap.wrap(board.plan.space.note, WIDTH)])
 
 
 def _scores(record: Record, labels_P: np.ndarray) -> str:
-    if not record.row or not record.curves:
-        return f"{record.status or 'not run':49}"
+    if record.row.get("status") != "done":
+        return f"{record.status} after {len(record.curves)} of {record.trial.epochs} epochs"
     probabilities_RP = record.probabilities_ERP[record.row["epoch"] - 1]
     judged = ~np.isnan(probabilities_RP).any(axis=0)
     probabilities_RP, labels_P = probabilities_RP[:, judged], labels_P[judged]

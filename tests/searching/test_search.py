@@ -16,10 +16,12 @@ from lymphtune.cohort import load_cohort
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.errors import InputError
 from lymphtune.runs import Run, find_run, read_table
-from lymphtune.searching import trial as trial_module
+from lymphtune.searching import search as search_module
+from lymphtune.searching.board import Board
 from lymphtune.searching.estimate import dry_run, share_trained
 from lymphtune.searching.plan import Settings, concurrency
 from lymphtune.searching.search import prepare
+from lymphtune.searching.table import table_text
 from lymphtune.training.frozen import WEIGHTS
 from lymphtune.training.lockstep import Diverged
 from tests.conftest import SMALL_SEARCH, write_backbone
@@ -121,7 +123,7 @@ def test_a_trial_that_fails_fails_alone_and_by_name(
     error: Exception, reason: str, space: Path, tiny_cohort_folder: Path, tmp_path: Path, ray_session: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(trial_module, "Shared", _sabotaged(error))
+    monkeypatch.setattr(search_module, "Shared", _sabotaged(error))
     run = lymphtune.search(str(space), tiny_cohort_folder, runs=tmp_path / "runs", trials=3)
     table = run.leaderboard.query("kind == 'network'").set_index("number")
     assert table["status"].to_dict() == {0: "done", 1: "failed", 2: "done"}
@@ -130,7 +132,7 @@ def test_a_trial_that_fails_fails_alone_and_by_name(
 
 
 def _sabotaged(error: Exception) -> type:
-    class Sabotaged(trial_module.Shared):
+    class Sabotaged(search_module.Shared):
         def train(self, number: int):  # type: ignore[no-untyped-def]
             if number == 1:
                 raise error
@@ -249,12 +251,46 @@ def test_a_grid_with_named_rows_ends_in_a_table(
     path.write_text(yaml.safe_dump({"grid": True, "rows": rows, "note": "as they say", "configuration": configuration}))
     lymphtune.search(str(path), tiny_cohort_folder, runs=tmp_path / "runs", repeats=2, folds=2)
     lines = capsys.readouterr().out.splitlines()
-    (start,) = (n for n, line in enumerate(lines) if line.startswith("balanced accuracy, 2 folds, 12 patients judged"))
-    heading, first, second, note = lines[start + 1 : start + 5]
+    (start,) = (n for n, line in enumerate(lines) if line.startswith("Balanced accuracy, 2 folds, 12 patients judged"))
+    heading, first, second, note = lines[start + 2 : start + 6]
     assert heading.split() == ["mean", "sd", "95", "%", "rec.", "spec.", "AUC", "published"]
     scores = r" +0\.\d{3} 0\.\d{3} \(0\.\d\d-[01]\.\d\d\) [01]\.\d\d [01]\.\d\d  [01]\.\d{3} +"
     assert re.fullmatch(f"one of them{scores}0.800", first) and re.fullmatch(f"the other{scores}-", second)
-    assert note == "as they say" and all(len(line) <= 100 for line in lines[start:])
+    assert note == "as they say" and all(len(line) <= 80 for line in lines[start:])
+
+
+def test_a_row_that_was_not_trained_to_its_end_has_no_figures(tiny_cohort_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.yaml"
+    encoders = {"choose": ["vanilla", "resnet", "plain"]}
+    rows = [{"name": "whole"}, {"name": "cut", "published": 0.8}, {"name": "none"}]
+    given = {"model": {"encoder": encoders}, "data": {"crop_px": 40}}
+    path.write_text(yaml.safe_dump({"grid": True, "rows": rows, "configuration": given}))
+    cohort, plan = prepare(str(path), tiny_cohort_folder, Settings(epochs=2))
+    board = Board(Run(tmp_path / "run"), cohort, plan)
+    curve = {"train_loss": 0.5, "learning_rate": 1e-3, "seconds": 1.0}
+    said_RP = np.where(plan.folds_RP >= 0, 0.3, np.nan)
+    for number, epochs in ((0, 2), (1, 1)):
+        for epoch in range(1, epochs + 1):
+            board.report(number, epoch, said_RP, curve, np.full_like(said_RP, np.nan))
+    board.end(0)
+    board.close("interrupted")
+    whole, cut, none = table_text(board).splitlines()[3:]
+    assert whole.split()[:2] == ["whole", "0.500"]
+    assert cut.split() == ["cut", "failed", "after", "1", "of", "2", "epochs", "0.800"] and len(cut) == len(whole)
+    assert none.split() == ["none", "waiting", "after", "0", "of", "2", "epochs", "-"]
+
+
+def test_a_dry_run_counts_the_features_and_leaves_them_to_the_search(
+    tmp_path: Path, tiny_cohort_folder: Path, backbone_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LYMPHTUNE_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "frozen.yaml"
+    encoder = {"timm:test_resnet": {"pretrained": True, "frozen": True}}
+    given = {"model": {"encoder": encoder}, "data": {"crop_px": 64, "tta": {"choose": [False, True]}}}
+    path.write_text(yaml.safe_dump({"configuration": given}))
+    said = dry_run(str(path), tiny_cohort_folder, Settings(trials=6, weights=backbone_weights))
+    assert re.search(r"^frozen features, once: \d+ s, [\d.]+ kB of disk$", said, re.MULTILINE)
+    assert not list((tmp_path / "cache").glob("features-*"))
 
 
 def test_a_dry_run_says_what_it_would_cost_and_writes_no_run(space: Path, tiny_cohort_folder: Path) -> None:
