@@ -27,9 +27,9 @@ import torch
 from lymphtune.cohort.cohort import COLUMNS, PICTURE_PX, Cohort
 from lymphtune.config import Configuration, configuration
 from lymphtune.models.bag_classifier import Chunk
+from lymphtune.models.memory import freed_memory_kept
 from lymphtune.training.arithmetic import usual
 from lymphtune.training.batches import Bags
-from lymphtune.training.lockstep import freed_memory_kept
 from lymphtune.training.network import NetworkMember
 
 FILTERS = 64

@@ -31,8 +31,8 @@ from lymphtune.cohort.simulated import write_simulated
 from lymphtune.cohort.study import read_study, survey
 from lymphtune.config import Configuration, configuration
 from lymphtune.models.bag_classifier import ATTRIBUTES
+from lymphtune.models.memory import freed_memory_kept
 from lymphtune.training.batches import Bags, attributes
-from lymphtune.training.lockstep import freed_memory_kept
 from lymphtune.training.network import NetworkMember
 
 FILTERS = 32

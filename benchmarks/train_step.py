@@ -26,9 +26,9 @@ from lymphtune.cohort.cohort import REFERENCE_DATE, Cohort
 from lymphtune.cohort.simulated import MIN_PATIENTS, write_simulated
 from lymphtune.cohort.study import read_study
 from lymphtune.config import Configuration, configuration
+from lymphtune.models.memory import freed_memory_kept
 from lymphtune.training.arithmetic import Arithmetic, usual
 from lymphtune.training.batches import Bags
-from lymphtune.training.lockstep import freed_memory_kept
 from lymphtune.training.network import NetworkMember
 
 PATIENTS, CELLS = 4, 24  # a step

@@ -12,6 +12,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
 from lymphtune.config import Configuration
+from lymphtune.models.memory import give_back
 from lymphtune.models.output import BagOutput
 from lymphtune.models.parts import Parts
 from lymphtune.registry import encoders, fusions
@@ -19,7 +20,7 @@ from lymphtune.registry import encoders, fusions
 ATTRIBUTES = ("age_years", "log_lymphocytes")
 FREE_CELLS = 16  # so few are never counted
 WHOLE_BYTES = 1.2e9  # on a CPU a batch that would keep more than this for the gradient goes through in chunks
-CHUNK_BYTES = 0.3e9  # of this: several chunks in turn fragment the memory
+CHUNK_BYTES = 0.3e9  # of this
 CELLS_IN_CACHE = 64  # the chunk on a CPU where there is no gradient
 
 
@@ -101,9 +102,9 @@ class BagClassifier(nn.Module):
             at_once = min(at_once, CELLS_IN_CACHE)
         if len(cells) <= at_once:
             return self.encode_chunk(cells)
-        chunks = cells.tensor_split(-(-len(cells) // at_once))  # alike: a few cells alone have no batch statistics
+        chunks = cells.split(_even(len(cells), at_once))
         if learning:
-            return torch.cat([checkpoint(self.encode_chunk, chunk, use_reentrant=False) for chunk in chunks])
+            return torch.cat([checkpoint(self._encode_alone, chunk, use_reentrant=False) for chunk in chunks])
         return torch.cat([self.encode_chunk(chunk) for chunk in chunks])
 
     def find_chunk(self, cells: Tensor) -> None:
@@ -130,10 +131,24 @@ class BagClassifier(nn.Module):
         del features_MD  # until here nothing kept was freed, so no address stands for two
         return sum(kept.values())
 
+    def _encode_alone(self, cells_MHW3: Tensor) -> Tensor:
+        """Return features [M, D] of one chunk of many; without this each would leave its size behind in the heap."""
+        if cells_MHW3.device.type == "cpu":
+            give_back()
+        return self.encode_chunk(cells_MHW3)
+
     def encode_chunk(self, cells_MHW3: Tensor) -> Tensor:
         """Return features [M, D] of pictures, all at once."""
         pictures_MCHW = as_pictures(cells_MHW3)
         return self.encoder(pictures_MCHW if self.channels_last else pictures_MCHW.contiguous())
+
+
+def _even(count: int, most: int) -> int:
+    """Return the size of chunks, all alike but the last, which is at least half of one.
+
+    A few cells alone have no batch statistics worth the name.
+    """
+    return next(size for size in range(most, 0, -1) if count % size == 0 or 2 * (count % size) >= size)
 
 
 def _padded(features_MD: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:

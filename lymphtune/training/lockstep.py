@@ -3,12 +3,9 @@
 Shapes: R repeats (seeds), K folds, P patients of the cohort.
 """
 
-import ctypes
 import gc
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +15,7 @@ import torch
 from lymphtune.cohort.cohort import TO_PREDICT, Cohort
 from lymphtune.config import Configuration
 from lymphtune.models.bag_classifier import Chunk
+from lymphtune.models.memory import freed_memory_kept
 from lymphtune.statistics.metrics import balanced_log_loss
 from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.batches import Bags, attributes
@@ -25,8 +23,6 @@ from lymphtune.training.clinical import ClinicalMember
 from lymphtune.training.frozen import features, place_backbone
 from lymphtune.training.fused import Fused
 from lymphtune.training.network import Diverged, NetworkMember
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's mallopt
 
 
 @dataclass(frozen=True)
@@ -114,23 +110,6 @@ def _train_networks(
             yield result
     finally:
         members.clear()  # the last result still knows of them
-
-
-@contextmanager
-def freed_memory_kept() -> Iterator[None]:
-    """Let glibc keep what a step frees for the next one: fresh pages can cost a third of a step."""
-    if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # not glibc
-        yield
-        return
-    libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
-    libc.mallopt(M_MMAP_MAX, 0)
-    try:
-        yield
-    finally:
-        libc.mallopt(M_TRIM_THRESHOLD, 2**26)  # what glibc itself settles on where large arrays come and go
-        libc.mallopt(M_MMAP_THRESHOLD, 2**25)
-        libc.mallopt(M_MMAP_MAX, 65536)
-        libc.malloc_trim(0)
 
 
 def _epoch(

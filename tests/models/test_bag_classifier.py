@@ -119,7 +119,7 @@ def test_the_gradient_of_a_strided_stage_keeps_the_layout() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("count", "most"), [(65, 64), (9, 4), (7, 6)])
+@pytest.mark.parametrize(("count", "most"), [(65, 64), (9, 4), (7, 6), (2000, 9), (12, 6), (5, 1)])
 def test_chunks_are_alike(count: int, most: int) -> None:
     """A few cells by themselves have no batch statistics worth the name, and would count as much as a whole chunk."""
     model = built(network("vanilla"))
@@ -127,7 +127,24 @@ def test_chunks_are_alike(count: int, most: int) -> None:
     model.encode_chunk = lambda given: (seen.append(len(given)), real(given))[1]  # type: ignore[method-assign]
     model.chunk.pixels = most * 40**2
     model.encode(cells(count))
-    assert sum(seen) == count and max(seen) <= most and max(seen) - min(seen) <= 1
+    assert sum(seen) == count and max(seen) <= most
+    assert len(set(seen[:-1])) <= 1 and 2 * seen[-1] >= seen[0]
+
+
+def test_memory_is_given_back_between_chunks_that_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept, it would grow by a map of activations a chunk; where nothing is learnt a chunk is small enough to keep."""
+    given_back: list[int] = []
+    monkeypatch.setattr(bag_classifier, "give_back", lambda: given_back.append(1))
+    model = built(network("vanilla"))
+    model.chunk.pixels = 3 * 40**2
+    with torch.no_grad():
+        model.encode(cells(9))
+    assert given_back == []
+    model.encode(cells(9)).sum().backward()
+    assert len(given_back) == 2 * 3  # forwards, and again for the gradient
+    model.chunk.pixels = None
+    model.encode(cells(9)).sum().backward()
+    assert len(given_back) == 6
 
 
 def test_few_channels_do_not_break_the_heap() -> None:
