@@ -130,7 +130,7 @@ def _view(configuration: Configuration, cohort: Cohort, device: torch.device, we
         if (known_CD := _kept_features(kept, n_cells)) is not None:  # another process was first
             return known_CD
         backbone, crop_px = _backbone(configuration, weights).to(device), configuration.data.crop_px
-        label = f"{configuration.title}, view {view + 1}"
+        label = f"{configuration.title.split()[0]} features, {crop_px} px, view {view + 1}"
         computed_CD = _computed(backbone, cohort.pictures_CSS3, crop_px, view, label)
         with whole(kept) as scratch, scratch.open("wb") as file:
             np.save(file, computed_CD, allow_pickle=False)
