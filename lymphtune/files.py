@@ -42,15 +42,15 @@ def whole(path: Path) -> Iterator[Path]:
     Raises InputError where the folder cannot be written.
     """
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with _refusals_named(path):
+    with _refusals_named(path):
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield scratch
             with scratch.open("rb") as written:
                 os.fsync(written.fileno())
             os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+        finally:
+            scratch.unlink(missing_ok=True)  # which a file in a folder's place refuses as well
 
 
 @contextmanager
