@@ -6,7 +6,8 @@ Shapes: C cells of the cohort, D features, S picture side.
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def missing(configuration: Configuration, cohort: Cohort, device: torch.device) 
     weights = backbone_file(configuration)
     files = [_file(configuration, cohort, weights, view) for view in _views(configuration)]
     n_cells = len(cohort.pictures_CSS3)
-    to_make = sum(_kept_features(file, n_cells) is None for file in files)
+    to_make = sum(not _sound(file, n_cells) for file in files)
     if not to_make:
         return 0.0, 0
     backbone, few_CSS3 = _backbone(configuration, weights).to(device), cohort.pictures_CSS3[:CELLS_AT_ONCE]
@@ -87,10 +88,8 @@ def backbone_file(configuration: Configuration) -> Path:
     options = configuration.model.encoder.options
     source = f"hub:{options.name}" if options.weights is None else _content(Path(options.weights))
     kept = cache_dir() / f"backbone-{digest([options.name, source])}.safetensors"
-    if kept.is_file():
-        return kept
-    with locked(kept.with_suffix(".lock")):
-        if not kept.is_file():
+    with _alone(kept, Path.is_file) as wanted:
+        if wanted:
             state = {key: value.contiguous() for key, value in options.state().items()}
             with whole(kept) as scratch:
                 save_file(state, scratch)
@@ -124,17 +123,24 @@ def _hashed(path: Path, changed_ns: int) -> str:
 
 def _view(configuration: Configuration, cohort: Cohort, device: torch.device, weights: Path, view: int) -> np.ndarray:
     kept, n_cells = _file(configuration, cohort, weights, view), len(cohort.pictures_CSS3)
-    if (known_CD := _kept_features(kept, n_cells)) is not None:
-        return known_CD
-    with locked(kept.with_suffix(".lock")):
-        if (known_CD := _kept_features(kept, n_cells)) is not None:  # another process was first
-            return known_CD
-        backbone, crop_px = _backbone(configuration, weights).to(device), configuration.data.crop_px
-        label = f"{configuration.title.split()[0]} features, {crop_px} px, view {view + 1}"
-        computed_CD = _computed(backbone, cohort.pictures_CSS3, crop_px, view, label)
-        with whole(kept) as scratch, scratch.open("wb") as file:
-            np.save(file, computed_CD, allow_pickle=False)
+    with _alone(kept, lambda path: _sound(path, n_cells)) as wanted:
+        if wanted:
+            backbone, crop_px = _backbone(configuration, weights).to(device), configuration.data.crop_px
+            label = f"{configuration.title.split()[0]} features, {crop_px} px, view {view + 1}"
+            computed_CD = _computed(backbone, cohort.pictures_CSS3, crop_px, view, label)
+            with whole(kept) as scratch, scratch.open("wb") as file:
+                np.save(file, computed_CD, allow_pickle=False)
     return np.load(kept, mmap_mode="r", allow_pickle=False)
+
+
+@contextmanager
+def _alone(kept: Path, sound: Callable[[Path], bool]) -> Iterator[bool]:
+    """Yield whether the file is wanted, while no other process of this host makes it."""
+    if sound(kept):
+        yield False
+        return
+    with locked(kept.with_suffix(".lock")):
+        yield not sound(kept)
 
 
 def _file(configuration: Configuration, cohort: Cohort, weights: Path, view: int) -> Path:
@@ -152,13 +158,13 @@ def _backbone(configuration: Configuration, weights: Path) -> Backbone:
     return backbone
 
 
-def _kept_features(path: Path, n_cells: int) -> np.ndarray | None:
-    """Return the features [C, D] that the file holds, None where it is missing or damaged."""
+def _sound(path: Path, n_cells: int) -> bool:
+    """Return whether the file is there and holds features of so many cells."""
     try:
         kept_CD = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
-        return None
-    return kept_CD if kept_CD.ndim == 2 and len(kept_CD) == n_cells else None
+        return False
+    return kept_CD.ndim == 2 and len(kept_CD) == n_cells
 
 
 @torch.no_grad()

@@ -32,5 +32,5 @@ class LogSumExp(nn.Module):
         probability_BN = each_cell(head, cells_BND, mask_BN)
         top_B1 = probability_BN.detach().amax(dim=1, keepdim=True)  # rounding never lifts the answer above it
         scaled_BN = (self.sharpness * (probability_BN - top_B1)).masked_fill(~mask_BN, -torch.inf)
-        mean_B = (scaled_BN.exp().sum(dim=1) / mask_BN.sum(dim=1)).clamp_max(1).log()
+        mean_B = (scaled_BN.exp().sum(dim=1) / mask_BN.sum(dim=1)).log()
         return BagOutput(top_B1.squeeze(1) + mean_B / self.sharpness, scaled_BN.softmax(dim=1), probability_BN)
