@@ -30,7 +30,7 @@ def table_text(board: Board) -> str:
         published = "-" if row.published is None else f"{row.published:.3f}"
         lines.append(f"{row.name[:24]:24} {_scores(record, board.labels_P):40} {published:>9}")
     if any(record.row.get("best_epoch_picked") for record in records):
-        lines.append("* at the epoch that scored best on these same patients: flattered, as published")
+        lines.append("* at the epoch that scored best on these same patients: flattered")
     return "\n".join([*lines, *textwrap.wrap(board.plan.space.note, WIDTH)])
 
 
