@@ -3,6 +3,7 @@
 Shapes: C cells of the training patients, D features, Q after the reduction, M cells.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,33 @@ def test_garbage_is_refused(suffix: str, garbage: bytes, tmp_path: Path) -> None
     path.write_bytes(garbage)
     with pytest.raises(InputError, match=rf"weights.{suffix}: neither safetensors nor a PyTorch file"):
         file_state(NAME, path)
+
+
+def test_a_file_that_names_a_storage_it_does_not_hold_is_refused(tmp_path: Path) -> None:
+    """The reader of PyTorch's older files asserts it."""
+    path = tmp_path / "weights.pth"
+    torch.save({"one": torch.zeros(3)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    (key,) = set(re.findall(rb"\d{8,}", content))
+    first = content.index(key) + len(key)
+    path.write_bytes(content[:first] + content[first:].replace(key, b"1" * len(key)))
+    with pytest.raises(
+        InputError, match=r"weights.pth: neither safetensors nor a PyTorch file of plain tensors \(stor"
+    ):
+        file_state(NAME, path)
+
+
+def test_the_hub_is_asked_once_for_all_fold_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked = timm.create_model, []
+
+    def create(*given: Any, **options: Any) -> nn.Module:
+        asked.append(given)
+        return real(NAME, pretrained=False, num_classes=0)
+
+    monkeypatch.setattr(timm, "create_model", create)
+    hub_state.cache_clear()
+    assert hub_state(NAME) is hub_state(NAME) and len(asked) == 1
+    hub_state.cache_clear()
 
 
 def test_other_weights_are_refused(weights: State, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lymphtune.errors import InputError
 from lymphtune.models.parts import Parts
 from lymphtune.registry import fusions
 from tests.models.small import ATTRIBUTES, network
@@ -107,3 +108,9 @@ def test_a_clinical_expert_without_hidden_layers_is_logistic_regression(word: st
 )
 def test_the_experts_losses_weigh_what_the_options_say(word: str, options: dict[str, Any], wanted: float) -> None:
     assert fusion(word, **options)(cells(), MASK_BN, standard()).expert_loss == wanted
+
+
+def test_a_gate_that_nothing_would_teach_is_refused() -> None:
+    """With all the weight on the experts' own losses the gate would stay as it was drawn."""
+    with pytest.raises(InputError, match=r"fusion.gated.expert_loss: input should be less than 1; found 1"):
+        network("vanilla", fusion={"gated": {"expert_loss": 1}})

@@ -1,6 +1,7 @@
 """Precision and layout: measured once a machine, overruled by a configuration, and of no consequence to an answer."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,16 @@ def test_a_damaged_note_is_measured_anew(cache: Path, monkeypatch: pytest.Monkey
     take(monkeypatch, bfloat16_last=0.5)
     assert measured(CPU, 1) == BRIEF
     assert json.loads(kept.read_text())["fastest"] == ["bfloat16", True]
+
+
+def test_what_cannot_be_kept_is_taken_all_the_same(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A search must not end here for a cache folder that can only be read."""
+    take(monkeypatch, bfloat16_last=0.4, float32_last=0.6)
+    cache.write_text("in the way")
+    assert measured(CPU, 1) == BRIEF
+    assert re.search("What was measured is not kept: .*cannot be written", capsys.readouterr().err)
 
 
 def test_a_step_is_really_timed() -> None:
