@@ -4,13 +4,23 @@ from datetime import date
 from pathlib import Path
 
 from lymphtune import console
+from lymphtune.cohort.blocks import Surveyed
 from lymphtune.cohort.cohort import REFERENCE_DATE, Cohort
 from lymphtune.cohort.folds import check_trainable
-from lymphtune.cohort.packed import read_packed
-from lymphtune.cohort.study import CLINICAL, LAYOUT, read_study
+from lymphtune.cohort.packed import read_packed, survey_packed
+from lymphtune.cohort.study import CLINICAL, LAYOUT, read_study, survey_study
 from lymphtune.errors import InputError
 
-__all__ = ["REFERENCE_DATE", "SIMULATED", "Cohort", "check_trainable", "default_data", "load_cohort"]
+__all__ = [
+    "REFERENCE_DATE",
+    "SIMULATED",
+    "Cohort",
+    "Surveyed",
+    "check_trainable",
+    "default_data",
+    "load_cohort",
+    "survey_cohort",
+]
 
 DEFAULT_FOLDER = "data"
 SIMULATED = "simulated"
@@ -23,19 +33,35 @@ def load_cohort(data: str | Path | None, reference_date: date = REFERENCE_DATE) 
     `data` is a folder in the study's layout, a packed Parquet file or the word simulated; None means the
     folder ./data where there is one, else the simulated cohort. Raises InputError on anything else.
     """
-    if data is None:
-        data = default_data()
-    if str(data) == SIMULATED:
+    path = _found(data)
+    if path is None:
         from lymphtune.cohort.simulated import simulated_cohort
 
         return simulated_cohort(reference_date)
+    return read_study(path, reference_date) if path.is_dir() else read_packed(path, reference_date)
+
+
+def survey_cohort(data: str | Path | None, reference_date: date = REFERENCE_DATE) -> Surveyed:
+    """Return the cohort that `data` names before its pictures are read, to be read block by block."""
+    path = _found(data)
+    if path is None:
+        from lymphtune.cohort.simulated import survey_simulated
+
+        return survey_simulated(reference_date)
+    return survey_study(path, reference_date) if path.is_dir() else survey_packed(path, reference_date)
+
+
+def _found(data: str | Path | None) -> Path | None:
+    """Return the folder or packed file, None for the simulated cohort; raises InputError where it is neither."""
+    if data is None:
+        data = default_data()
+    if str(data) == SIMULATED:
+        return None
     path = Path(data).expanduser()
-    if path.is_dir():
-        return read_study(path, reference_date)
+    if path.is_dir() or (path.exists() and path.suffix.lower() == ".parquet"):
+        return path
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; expected {ACCEPTED}")
-    if path.suffix.lower() == ".parquet":
-        return read_packed(path, reference_date)
     if path.name == CLINICAL:
         raise InputError(f"{path}: expected the folder it is in, {path.parent}")
     raise InputError(f"{path}: not a cohort; expected {ACCEPTED}")

@@ -4,9 +4,10 @@ Shapes: P patients, C cells of all patients, S picture side in pixels.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -68,13 +69,18 @@ class Cohort:
         return self.pictures_CSS3[starts[patient] : starts[patient + 1]]
 
     @property
+    def digests_of_bags(self) -> list[Sequence[str]]:
+        """Return the digests of each patient's pictures, P lists."""
+        return [self.picture_digests[low:high] for low, high in pairwise(self.starts)]
+
+    @property
     def ids(self) -> list[str]:
         return self.patients["patient"].tolist()
 
     @property
     def about(self) -> dict[str, str]:
         """Return what every file written from this cohort says of it: nothing simulated passes for real."""
-        return {"cohort": self.name, "cohort_hash": self.hash, "simulated": str(self.simulated).lower()}
+        return said_of(self.name, self.hash, self.simulated)
 
     @property
     def labels(self) -> np.ndarray:
@@ -93,9 +99,26 @@ class Cohort:
     @property
     def hash(self) -> str:
         """Return 16 hexadecimal digits that change with any patient's attributes, label or pictures."""
-        digest = hashlib.sha256(str(self.reference_date).encode())
-        for row, start in zip(self.patients.itertuples(index=False), self.starts, strict=False):
+        told = CohortHash(self.reference_date)
+        told.add(self.patients, self.digests_of_bags)
+        return str(told)
+
+
+def said_of(name: str, cohort_hash: str, simulated: bool) -> dict[str, str]:
+    return {"cohort": name, "cohort_hash": cohort_hash, "simulated": str(simulated).lower()}
+
+
+class CohortHash:
+    """The hash of a cohort from its patients and digests, given all at once or some after others."""
+
+    def __init__(self, reference_date: date) -> None:
+        self._digest = hashlib.sha256(str(reference_date).encode())
+
+    def add(self, patients: pd.DataFrame, digests: Iterable[Sequence[str]]) -> None:
+        """Take the next patients (columns COLUMNS) with the digests of each one's pictures."""
+        for row, cells in zip(patients.itertuples(index=False), digests, strict=True):
             values = (row.patient, row.label, row.sex, f"{row.age_years:.3f}", f"{row.lymphocytes_g_per_l:.4f}")
-            cells = self.picture_digests[start : start + row.n_cells]
-            digest.update("\x1f".join([*map(str, values), *cells]).encode() + b"\x1e")
-        return digest.hexdigest()[:16]
+            self._digest.update("\x1f".join([*map(str, values), *cells]).encode() + b"\x1e")
+
+    def __str__(self) -> str:
+        return self._digest.hexdigest()[:16]

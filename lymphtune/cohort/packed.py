@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lymphtune import console
+from lymphtune.cohort.blocks import Surveyed
 from lymphtune.cohort.clinical import ATTRIBUTES, DAYS_PER_YEAR, MAX_AGE_YEARS, id_problem
 from lymphtune.cohort.cohort import COLUMNS, Cohort
-from lymphtune.cohort.pictures import MAX_ENCODED_BYTES, cache_dir, decode, decoded
+from lymphtune.cohort.pictures import MAX_ENCODED_BYTES, decode
 from lymphtune.cohort.study import is_simulated, natural_key, survey
 from lymphtune.errors import InputError
 from lymphtune.files import whole
@@ -51,11 +53,12 @@ class About:
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Some rows of a packed file, read a few at a time."""
+    """Some rows of a packed file, `n_pictures` of one row group from its row `first`, read a few at a time."""
 
     path: Path
     index: int
     n_pictures: int
+    first: int = 0
 
     def __len__(self) -> int:
         return self.n_pictures
@@ -65,7 +68,8 @@ class RowGroup:
         try:
             with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
                 groups = file.iter_batches(READ_ROWS, [self.index], columns, use_threads=False)
-                for row in (row for batch in groups for row in batch.to_pylist()):
+                rows = (row for batch in groups for row in batch.to_pylist())
+                for row in islice(rows, self.first, self.first + self.n_pictures):
                     where = f"{self.path}, {row['patient']}/{row['picture']}"
                     if row["encoded"] is None or len(row["encoded"]) > MAX_ENCODED_BYTES:
                         raise InputError(f"{where}: no picture, or an oversized one; pack the cohort again")
@@ -143,20 +147,55 @@ def read_packed(path: Path, reference_date: date | None) -> Cohort:
 
     Raises InputError where the file is damaged, was not written by `write_packed` or holds values out of range.
     """
+    return survey_packed(path, reference_date).whole()
+
+
+def survey_packed(path: Path, reference_date: date | None) -> Surveyed:
+    """Return the packed cohort before any picture is read; raises InputError as `read_packed` does."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             about = _about(file.schema_arrow, path)
             _check_types(file.schema_arrow, path)
             groups = _groups(file.metadata, path)
-            rows = file.read([name for name in SCHEMA.names if name != "encoded"]).to_pandas()
+            patients = pd.concat([_patients(rows, path) for rows in _bags(file, groups)], ignore_index=True)
     except DAMAGED as error:
         raise _damaged(path, error) from error
-    patients = _patients(rows, path)
+    _check(patients, ~patients.duplicated("patient"), "rows in two places", path)
+    if patients["patient"].tolist() != sorted(patients["patient"], key=natural_key):
+        raise InputError(f"{path}: patients are not in order of id; pack the cohort again")
     wanted = reference_date or about.reference_date
     patients["age_years"] += (wanted - about.reference_date).days / DAYS_PER_YEAR
     _check(patients, patients["age_years"].between(0, MAX_AGE_YEARS), f"an age outside 0-120 years at {wanted}", path)
-    pictures_CSS3, digests, notes = decoded(groups, cache_dir())
-    return Cohort(about.name, patients, pictures_CSS3, digests, wanted, about.simulated, tuple(notes))
+    starts = [0, *patients["n_cells"].cumsum().tolist()]
+
+    def sources(rows: range) -> list[RowGroup]:
+        return _parts(groups, starts[rows.start], starts[rows.stop])
+
+    return Surveyed(about.name, patients, sources, wanted, about.simulated)
+
+
+def _bags(file: pq.ParquetFile, groups: list[RowGroup]) -> Iterator[pd.DataFrame]:
+    """Yield rows without their pictures, a row group's at a time, those of its last patient once all are there."""
+    columns = [name for name in SCHEMA.names if name != "encoded"]
+    held = pd.DataFrame()
+    for group in groups:
+        rows = pd.concat([held, file.read_row_group(group.index, columns).to_pandas()], ignore_index=True)
+        last = int(np.flatnonzero(rows["patient"] != rows["patient"].shift())[-1])
+        if last:
+            yield rows[:last]
+        held = rows[last:]
+    yield held.reset_index(drop=True)
+
+
+def _parts(groups: list[RowGroup], first: int, stop: int) -> list[RowGroup]:
+    """Return what holds the file's rows from `first` until before `stop`."""
+    parts, before = [], 0
+    for group in groups:
+        low, high = max(first - before, 0), min(stop - before, len(group))
+        if low < high:
+            parts.append(replace(group, first=low, n_pictures=high - low))
+        before += len(group)
+    return parts
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
@@ -213,11 +252,8 @@ def _patients(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
     _check(rows, ~rows.duplicated(["patient", "picture"]), "two pictures of one name", path)
     starts = rows["patient"] != rows["patient"].shift()
     patients = rows[starts].reset_index(drop=True)
-    _check(patients, ~patients.duplicated("patient"), "rows in two places", path)
     same = rows[list(ATTRIBUTES)] == patients.loc[starts.cumsum() - 1, list(ATTRIBUTES)].to_numpy()
     _check(rows, same.all(axis=1), "attributes that differ from picture to picture", path)
-    if patients["patient"].tolist() != sorted(patients["patient"], key=natural_key):
-        raise InputError(f"{path}: patients are not in order of id; pack the cohort again")
     n_cells = np.bincount(starts.cumsum() - 1)
     return patients.assign(n_cells=n_cells.astype(np.int64))[list(COLUMNS)]
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar
+from typing import BinaryIO, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -51,7 +51,7 @@ class PictureSource(Protocol):
     def __len__(self) -> int: ...
 
     def read(self) -> Iterator[tuple[str, bytes]]:
-        """Yield where each picture lies, for messages, and its encoded bytes."""
+        """Yield where each picture lies, for messages, ending in a slash and its name, and its encoded bytes."""
         ...
 
 
@@ -75,6 +75,26 @@ class Picture:
 
     pixels_SS3: np.ndarray
     changes: tuple[str, ...] = ()
+
+
+Decoder = Callable[[bytes, str], Picture]  # the second argument opens its messages
+
+
+class Read(NamedTuple):
+    """What was found while the pictures of one source were decoded; changes: how often what was converted."""
+
+    digests: list[str]
+    names: list[str]
+    changes: Counter[str]
+
+
+class _Job(NamedTuple):
+    """One source, the rows [N, S, S, 3] its pictures go to, and the digests that they must have, where known."""
+
+    source: PictureSource
+    pixels_NSS3: np.ndarray
+    decode: Decoder
+    expected: Sequence[str] | None = None
 
 
 def find_pictures(folder: Path, root: Path | None = None) -> list[Path]:
@@ -184,7 +204,9 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "lymphtune"
 
 
-def decoded(sources: Sequence[PictureSource], folder: Path) -> tuple[np.ndarray, list[str], list[str]]:
+def decoded(
+    sources: Sequence[PictureSource], folder: Path, decode: Decoder = decode
+) -> tuple[np.ndarray, list[str], list[str]]:
     """Return all pictures [C, S, S, 3] mapped read-only from the cache in `folder`, their digests, and notes.
 
     A digest is the SHA-256 of a picture's encoded file; a note says what was converted. Pictures are decoded
@@ -195,8 +217,35 @@ def decoded(sources: Sequence[PictureSource], folder: Path) -> tuple[np.ndarray,
     target = folder / f"pictures-{_key(digests)}.npy"
     notes = _stored_notes(target) if _is_sound(target, len(digests)) else None
     if notes is None:
-        notes = _build(sources, digests_of_sources, target)
+        notes = _build(sources, digests_of_sources, target, decode)
     return np.load(target, mmap_mode="r", allow_pickle=False), digests, notes
+
+
+def decoded_here(sources: Sequence[PictureSource], decode: Decoder) -> tuple[np.ndarray, list[Read]]:
+    """Return all pictures [C, S, S, 3] in memory, read-only, and what was read of each source; no cache is touched."""
+    starts = np.cumsum([0, *map(len, sources)])
+    pixels_CSS3 = np.empty((starts[-1], PICTURE_PX, PICTURE_PX, 3), np.uint8)
+    jobs = [
+        _Job(source, pixels_CSS3[start : start + len(source)], decode)
+        for source, start in zip(sources, starts, strict=False)
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        read = list(pool.map(_fill, jobs))
+    pixels_CSS3.flags.writeable = False
+    return pixels_CSS3, read
+
+
+def digests_of(sources: Sequence[PictureSource]) -> list[str]:
+    """Return the digest of every picture, in order; nothing is decoded."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [digest for some in pool.map(_digests, sources) for digest in some]
+
+
+def notes_of(read: Sequence[Read]) -> list[str]:
+    """Return how many pictures were converted, and how."""
+    n_pictures = sum(len(source.digests) for source in read)
+    changes = sum((source.changes for source in read), Counter[str]())
+    return [f"{count} of {n_pictures} pictures {change}" for change, count in sorted(changes.items())]
 
 
 def _parallel(
@@ -257,7 +306,9 @@ def _stored_notes(target: Path) -> list[str] | None:
     return notes if isinstance(notes, list) and all(isinstance(note, str) for note in notes) else None
 
 
-def _build(sources: Sequence[PictureSource], digests_of_sources: Sequence[list[str]], target: Path) -> list[str]:
+def _build(
+    sources: Sequence[PictureSource], digests_of_sources: Sequence[list[str]], target: Path, decode: Decoder
+) -> list[str]:
     """Decode every picture into the cache file; return the notes."""
     n_pictures = sum(map(len, digests_of_sources))
     header, n_bytes = _layout(n_pictures)
@@ -269,27 +320,27 @@ def _build(sources: Sequence[PictureSource], digests_of_sources: Sequence[list[s
         pixels_CSS3 = np.load(scratch, mmap_mode="r+", allow_pickle=False)
         starts = np.cumsum([0, *map(len, digests_of_sources)])
         jobs = [
-            (source, digests, pixels_CSS3[start : start + len(digests)])
+            _Job(source, pixels_CSS3[start : start + len(digests)], decode, digests)
             for source, digests, start in zip(sources, digests_of_sources, starts, strict=False)
         ]
-        changes = sum(_parallel(_fill, jobs, sources, "Decoding pictures"), Counter[str]())
+        notes = notes_of(_parallel(_fill, jobs, sources, "Decoding pictures"))
         pixels_CSS3.flush()
-        notes = [f"{count} of {n_pictures} pictures {change}" for change, count in sorted(changes.items())]
         write_json(target.with_suffix(".json"), notes)
     return notes
 
 
-def _fill(job: tuple[PictureSource, list[str], np.ndarray]) -> Counter[str]:
-    """Decode one source into its rows of the cache; count what was changed."""
-    source, digests, pixels_NSS3 = job
-    changes: Counter[str] = Counter()
-    for row, (digest, (where, data)) in enumerate(zip(digests, source.read(), strict=True)):
-        if hashlib.sha256(data).hexdigest() != digest:
+def _fill(job: _Job) -> Read:
+    """Decode one source into its rows; raises InputError where it does not hold what it held before."""
+    read = Read([], [], Counter())
+    for pixels_SS3, (where, data) in zip(job.pixels_NSS3, job.source.read(), strict=True):
+        read.digests.append(hashlib.sha256(data).hexdigest())
+        if job.expected is not None and read.digests[-1] != job.expected[len(read.digests) - 1]:
             raise InputError(f"{where}: changed while it was read; start again")
-        picture = decode(data, where)
-        pixels_NSS3[row] = picture.pixels_SS3
-        changes.update(picture.changes)
-    return changes
+        picture = job.decode(data, where)
+        pixels_SS3[:] = picture.pixels_SS3
+        read.names.append(where.rpartition("/")[2])
+        read.changes.update(picture.changes)
+    return read
 
 
 def _check_room(folder: Path, n_bytes: int) -> None:

@@ -19,9 +19,10 @@ from PIL import Image, ImageDraw
 
 from lymphtune import console
 from lymphtune.cohort import smear
+from lymphtune.cohort.blocks import Surveyed
 from lymphtune.cohort.clinical import DAYS_PER_YEAR
 from lymphtune.cohort.cohort import COLUMNS, PICTURE_PX, REACTIVE, REFERENCE_DATE, TO_PREDICT, TUMORAL, Cohort
-from lymphtune.cohort.pictures import cache_dir
+from lymphtune.cohort.pictures import Picture, cache_dir
 from lymphtune.cohort.study import MARKER
 from lymphtune.errors import InputError
 from lymphtune.files import whole, whole_folder, write_json, write_text
@@ -84,10 +85,47 @@ def simulated_cohort(
     """
     patients = draw_patients(n_patients, n_cells, seed)
     pictures_CSS3, digests = _cached(patients, f"{n_patients}-{n_cells}-{seed}", seed)
-    name = "simulated"
-    if (n_patients, n_cells, seed) != (N_PATIENTS, N_CELLS, SEED):
-        name += f"-p{n_patients}-c{n_cells}-s{seed}"
+    name = _name(n_patients, n_cells, seed)
     return Cohort(name, patients[list(COLUMNS)], pictures_CSS3, digests, reference_date, simulated=True)
+
+
+def survey_simulated(
+    reference_date: date = REFERENCE_DATE, n_patients: int = N_PATIENTS, n_cells: int = N_CELLS, seed: int = SEED
+) -> Surveyed:
+    """Return the same cohort before any picture is drawn; its blocks leave the cache alone."""
+    patients = draw_patients(n_patients, n_cells, seed)
+
+    def sources(rows: range) -> list[DrawnBag]:
+        return [DrawnBag(patients, row, seed) for row in rows]
+
+    name = _name(n_patients, n_cells, seed)
+    return Surveyed(name, patients[list(COLUMNS)], sources, reference_date, simulated=True, decode=_as_drawn)
+
+
+@dataclass(frozen=True)
+class DrawnBag:
+    """The pictures of the patient in that row, drawn when they are read; their bytes are those of their pixels."""
+
+    patients: pd.DataFrame
+    row: int
+    seed: int
+
+    def __len__(self) -> int:
+        return int(self.patients["n_cells"].iloc[self.row])
+
+    def read(self) -> Iterator[tuple[str, bytes]]:
+        patient = self.patients["patient"].iloc[self.row]
+        for number, picture_SS3 in enumerate(draw_bag(self.patients, self.row, self.seed)):
+            yield f"{patient}/{number:06d}", picture_SS3.tobytes()
+
+
+def _as_drawn(data: bytes, where: str) -> Picture:
+    return Picture(np.frombuffer(data, np.uint8).reshape(PICTURE_PX, PICTURE_PX, 3))
+
+
+def _name(n_patients: int, n_cells: int, seed: int) -> str:
+    usual = (n_patients, n_cells, seed) == (N_PATIENTS, N_CELLS, SEED)
+    return "simulated" if usual else f"simulated-p{n_patients}-c{n_cells}-s{seed}"
 
 
 def simulated_truth(n_patients: int = N_PATIENTS, n_cells: int = N_CELLS, seed: int = SEED) -> pd.Series:

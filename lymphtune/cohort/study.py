@@ -1,20 +1,19 @@
 """A cohort in the study's layout: `clinical_annotation.csv`, `trainset/<ID>/`, `testset/<ID>/`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
 import pandas as pd
 
+from lymphtune.cohort.blocks import Surveyed
 from lymphtune.cohort.clinical import read_clinical
 from lymphtune.cohort.cohort import COLUMNS, TO_PREDICT, Cohort
 from lymphtune.cohort.pictures import (
     SUFFIXES,
     PictureFiles,
-    cache_dir,
     check_link,
-    decoded,
     entries,
     find_pictures,
 )
@@ -31,14 +30,23 @@ def read_study(folder: Path, reference_date: date) -> Cohort:
 
     Raises InputError where the table or the folders are not as they should be, or do not fit together.
     """
-    patients, sources = survey(folder, reference_date)
-    pictures_CSS3, digests, notes = decoded(sources, cache_dir())
-    name = folder.resolve().name
-    return Cohort(name, patients, pictures_CSS3, digests, reference_date, is_simulated(folder), tuple(notes))
+    return survey_study(folder, reference_date).whole()
+
+
+def survey_study(folder: Path, reference_date: date) -> Surveyed:
+    """Return the folder's cohort before any picture is read; raises InputError as `read_study` does."""
+    patients, sources = _listed(folder, reference_date)
+    return Surveyed(folder.resolve().name, patients, sources, reference_date, is_simulated(folder))
 
 
 def survey(folder: Path, reference_date: date) -> tuple[pd.DataFrame, list[PictureFiles]]:
     """Return the patients in order of id (columns COLUMNS) and the picture files of each; decode nothing."""
+    patients, sources = _listed(folder, reference_date)
+    return patients, sources(range(len(patients)))
+
+
+def _listed(folder: Path, reference_date: date) -> tuple[pd.DataFrame, Callable[[range], list[PictureFiles]]]:
+    """Return the patients, and what lists the picture files of those in some rows."""
     _check_layout(folder)
     clinical = read_clinical(folder / CLINICAL, reference_date)
     sets = {name: _patient_folders(folder, name) for name in (TRAINSET, TESTSET)}
@@ -46,10 +54,20 @@ def survey(folder: Path, reference_date: date) -> tuple[pd.DataFrame, list[Pictu
     for name, ids in sets.items():
         _check_known(ids - set(clinical["patient"]), folder / name)
     clinical = clinical.sort_values("patient", key=lambda ids: ids.map(natural_key)).reset_index(drop=True)
-    sources = []
-    for patient, label in zip(clinical["patient"], clinical["label"], strict=True):
-        sources.append(PictureFiles(_bag(folder / home(label) / patient, folder)))
-    return clinical.assign(n_cells=[len(source) for source in sources])[list(COLUMNS)], sources
+    bags = [
+        folder / home(label) / patient for patient, label in zip(clinical["patient"], clinical["label"], strict=True)
+    ]
+    patients = clinical.assign(n_cells=[len(_bag(bag, folder)) for bag in bags])[list(COLUMNS)]
+
+    def sources(rows: range) -> list[PictureFiles]:
+        # listed once more: the names of all patients' pictures would be held as long as the cohort
+        found = [PictureFiles(_bag(bags[row], folder)) for row in rows]
+        for row, source in zip(rows, found, strict=True):
+            if len(source) != patients["n_cells"][row]:
+                raise InputError(f"{bags[row]}: changed while it was read; start again")
+        return found
+
+    return patients, sources
 
 
 def is_simulated(folder: Path) -> bool:

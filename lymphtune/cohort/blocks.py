@@ -1,0 +1,88 @@
+"""A cohort a few patients at a time: listed whole, read and decoded block by block, nothing kept in the cache.
+
+Shapes: P patients, C cells of a block, S picture side in pixels.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from lymphtune.cohort.cohort import Cohort
+from lymphtune.cohort.pictures import (
+    Decoder,
+    PictureSource,
+    cache_dir,
+    decode,
+    decoded,
+    decoded_here,
+    digests_of,
+    notes_of,
+)
+
+BLOCK_PATIENTS, BLOCK_CELLS = 32, 2000  # at most in a block, 300 MB of pixels; a larger bag is one alone
+
+
+class Block(NamedTuple):
+    """Some patients, one after the other, as a cohort of their own; `names`: of their pictures, C."""
+
+    rows: range  # of the whole cohort
+    cohort: Cohort
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """A cohort whose patients (columns COLUMNS, in order of id) are known and whose pictures are not read yet.
+
+    sources: from patients in a range of rows to what holds their pictures, in order, and no others.
+    """
+
+    name: str
+    patients: pd.DataFrame
+    sources: Callable[[range], Sequence[PictureSource]]
+    reference_date: date
+    simulated: bool = False
+    decode: Decoder = decode
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+    def whole(self) -> Cohort:
+        """Return all of it, its pictures decoded into the cache or taken from there."""
+        pictures_CSS3, digests, notes = decoded(self.sources(range(len(self))), cache_dir(), self.decode)
+        return self._cohort(self.patients, pictures_CSS3, digests, notes)
+
+    def spans(self) -> Iterator[range]:
+        """Yield the rows of each block: at most BLOCK_PATIENTS patients, and BLOCK_CELLS cells unless one has more."""
+        first, held = 0, 0
+        for row, n_cells in enumerate(self.patients["n_cells"].tolist()):
+            if row > first and (row - first == BLOCK_PATIENTS or held + n_cells > BLOCK_CELLS):
+                yield range(first, row)
+                first, held = row, 0
+            held += n_cells
+        yield range(first, len(self))
+
+    def digests(self, rows: range) -> list[list[str]]:
+        """Return the digests of some patients' pictures, a list a patient; nothing is decoded."""
+        left = iter(digests_of(self.sources(rows)))
+        return [list(islice(left, n_cells)) for n_cells in self._patients(rows)["n_cells"]]
+
+    def block(self, rows: range) -> Block:
+        """Return some patients, their pictures decoded; raises InputError as reading the whole cohort does."""
+        pictures_CSS3, read = decoded_here(self.sources(rows), self.decode)
+        digests = [digest for source in read for digest in source.digests]
+        names = [name for source in read for name in source.names]
+        return Block(rows, self._cohort(self._patients(rows), pictures_CSS3, digests, notes_of(read)), names)
+
+    def _patients(self, rows: range) -> pd.DataFrame:
+        return self.patients.iloc[rows.start : rows.stop].reset_index(drop=True)
+
+    def _cohort(
+        self, patients: pd.DataFrame, pictures_CSS3: np.ndarray, digests: list[str], notes: list[str]
+    ) -> Cohort:
+        return Cohort(self.name, patients, pictures_CSS3, digests, self.reference_date, self.simulated, tuple(notes))
