@@ -32,6 +32,10 @@ class _Lines:
             self.next_line = now + LINE_SECONDS
 
 
+class _Nothing:
+    def advance(self, steps: int = 1) -> None: ...
+
+
 class _Live:
     """A rich progress bar; imported only where there is a terminal to show it on."""
 
@@ -52,7 +56,13 @@ class _Live:
 
 @contextmanager
 def bar(label: str, total: int) -> Iterator[Bar]:
-    """Yield something to `advance`; for any work that may last over two seconds."""
+    """Yield something to `advance`; for any work that may last over two seconds.
+
+    Without a label nothing is shown: for work inside other work that has a bar.
+    """
+    if not label:
+        yield _Nothing()
+        return
     if not sys.stderr.isatty():
         yield _Lines(label, total)
         return

@@ -29,6 +29,7 @@ FORMAT = 1  # part of a cache file's name; raise it when the features change
 CELLS_AT_ONCE = 64
 LARGEST = float(np.finfo(np.float16).max)
 WEIGHTS = "backbone.safetensors"  # beside the fold models that need it
+Kept = dict[str, np.ndarray]  # features [C, D] of one cohort by all else that they depend on
 
 
 def is_frozen(configuration: Configuration) -> bool:
@@ -49,6 +50,23 @@ def features(
     if weights is None:
         weights, views = backbone_file(configuration), _views(configuration)
     return {view: _view(configuration, cohort, device, weights, view) for view in views}
+
+
+def features_here(
+    configuration: Configuration, cohort: Cohort, device: torch.device, weights: Path, kept: Kept
+) -> dict[int, np.ndarray] | None:
+    """Return the same features for a model that only judges, computed in memory; the cache is left alone.
+
+    What is computed goes into `kept`, where models with the same backbone find it.
+    """
+    if not is_frozen(configuration):
+        return None
+    names = {view: _file(configuration, cohort, weights, view).name for view in evaluation_views(configuration.data)}
+    if wanted := [view for view, name in names.items() if name not in kept]:
+        backbone = _backbone(configuration, weights).to(device)
+        for view in wanted:
+            kept[names[view]] = _computed(backbone, cohort.pictures_CSS3, configuration.data.crop_px, view, "")
+    return {view: kept[name] for view, name in names.items()}
 
 
 def _views(configuration: Configuration) -> list[int]:

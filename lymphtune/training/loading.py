@@ -16,8 +16,8 @@ from lymphtune.errors import InputError
 from lymphtune.models.bag_classifier import BagClassifier
 from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.batches import Bags, attributes
-from lymphtune.training.frozen import WEIGHTS, features
-from lymphtune.training.network import Said, judge
+from lymphtune.training.frozen import WEIGHTS, Kept, features, features_here
+from lymphtune.training.network import Said, SaidOfCells, judge, judge_cells
 
 KNOWN_TYPES = [  # of scikit-learn's, beyond those that skops knows as harmless
     "sklearn.calibration._CalibratedClassifier",
@@ -27,19 +27,46 @@ KNOWN_TYPES = [  # of scikit-learn's, beyond those that skops knows as harmless
 ]
 
 
-def judge_with(path: Path, configuration: Configuration, cohort: Cohort, rows: np.ndarray) -> Said:
+def judge_with(
+    path: Path, configuration: Configuration, cohort: Cohort, rows: np.ndarray, kept: Kept | None = None
+) -> Said:
     """Return what one saved fold model says of the patients in `rows`, float32 arithmetic on any machine.
 
-    Raises InputError where the file does not hold the weights of such a configuration.
+    `kept`: where frozen features are computed in memory, for models with the same backbone to share; None: they
+    are taken from the cache. Raises InputError where the file does not hold the weights of such a configuration.
     """
     if configuration.kind == "clinical":
-        probability_P = load_pipeline(path).predict_proba(attributes(cohort)[rows])[:, 1]
-        return Said(probability_P, np.full(len(rows), np.nan))
+        return _clinical(path, cohort, rows)
+    model, bags = _network(path, configuration, cohort, kept)
+    return judge(model, bags, rows, Arithmetic())
+
+
+def judge_cells_with(
+    path: Path, configuration: Configuration, cohort: Cohort, rows: np.ndarray, kept: Kept | None = None
+) -> tuple[Said, SaidOfCells]:
+    """Return the same, and what the model says of these patients' cells: nothing (NaN) where it is a clinical one."""
+    if configuration.kind == "clinical":
+        nothing_C = np.full(int(cohort.patients["n_cells"].to_numpy()[rows].sum()), np.nan)
+        return _clinical(path, cohort, rows), SaidOfCells(nothing_C, nothing_C)
+    model, bags = _network(path, configuration, cohort, kept)
+    return judge_cells(model, bags, rows, Arithmetic())
+
+
+def _clinical(path: Path, cohort: Cohort, rows: np.ndarray) -> Said:
+    probability_P = load_pipeline(path).predict_proba(attributes(cohort)[rows])[:, 1]
+    return Said(probability_P, np.full(len(rows), np.nan))
+
+
+def _network(path: Path, configuration: Configuration, cohort: Cohort, kept: Kept | None) -> tuple[BagClassifier, Bags]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_network(path, configuration).to(device)
     model.lay_out(channels_last=True)
-    frozen = features(configuration, cohort, device, path.parent / WEIGHTS)
-    return judge(model, Bags(cohort, configuration.data, device, frozen), rows, Arithmetic())
+    weights = path.parent / WEIGHTS
+    if kept is None:
+        frozen = features(configuration, cohort, device, weights)
+    else:
+        frozen = features_here(configuration, cohort, device, weights, kept)
+    return model, Bags(cohort, configuration.data, device, frozen)
 
 
 def load_network(path: Path, configuration: Configuration) -> BagClassifier:

@@ -1,7 +1,7 @@
 """A network as a member: one fold's bag classifier, its optimiser and its average, trained an epoch at a time."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -38,6 +38,14 @@ class Said(NamedTuple):
 
     probability_P: np.ndarray
     gate_P: np.ndarray
+
+
+class SaidOfCells(NamedTuple):
+    """probability_C: each cell's own of being tumoral, NaN where only whole bags are judged, and that of the pictures'
+    expert where there are two; weight_C: share of each cell in its bag, sums to 1 a bag, NaN where cells have none."""
+
+    probability_C: np.ndarray
+    weight_C: np.ndarray
 
 
 class NetworkMember:
@@ -206,23 +214,58 @@ def with_room(chunk: Chunk, batch: Batch, work: Callable[[], Result]) -> Result:
 def judge(model: BagClassifier, bags: Bags, rows: np.ndarray, arithmetic: Arithmetic) -> Said:
     """Return what the model says of patients in `rows`, float64; streams over them, in evaluation mode."""
     model.eval()
-    views = [_judge_view(model, bags, np.asarray(rows), arithmetic, view) for view in evaluation_views(bags.data)]
-    return Said(*np.mean(views, axis=0))
+    views = [
+        [_of_bags(output) for _, output in _looks(model, bags, np.asarray(rows), arithmetic, view)]
+        for view in evaluation_views(bags.data)
+    ]
+    return Said(*_mean(views))
 
 
-def _judge_view(model: BagClassifier, bags: Bags, rows: np.ndarray, arithmetic: Arithmetic, view: int) -> np.ndarray:
-    """Return probabilities and gates [2, len(rows)] with every cell in one view."""
-    said = [np.zeros((2, 0))]
+@torch.no_grad()
+def judge_cells(model: BagClassifier, bags: Bags, rows: np.ndarray, arithmetic: Arithmetic) -> tuple[Said, SaidOfCells]:
+    """Return the same, and what the model says of the cells of these patients, one after the other, float64."""
+    model.eval()
+    of_bags, of_cells = [], []
+    for view in evaluation_views(bags.data):
+        looks = [
+            (_of_bags(output), _of_cells(output, batch.counts))
+            for batch, output in _looks(model, bags, np.asarray(rows), arithmetic, view)
+        ]
+        of_bags.append([said_2B for said_2B, _ in looks])
+        of_cells.append([said_2M for _, said_2M in looks])
+    return Said(*_mean(of_bags)), SaidOfCells(*_mean(of_cells))
+
+
+def _looks(
+    model: BagClassifier, bags: Bags, rows: np.ndarray, arithmetic: Arithmetic, view: int
+) -> Iterator[tuple[Batch, BagOutput]]:
+    """Yield batch after batch with every cell in one view, and what the model says of it."""
     for batch in bags.evaluation(rows, view):
 
         def look(batch: Batch = batch) -> BagOutput:
             with arithmetic.autocast(bags.device):
                 return model(batch.cells, batch.counts, batch.attributes_BA)
 
-        output = with_room(model.chunk, batch, look)
-        gate_B = torch.full_like(output.probability_B, torch.nan) if output.gate_B is None else output.gate_B
-        said.append(torch.stack([output.probability_B, gate_B]).double().cpu().numpy())
-    return np.concatenate(said, axis=1)
+        yield batch, with_room(model.chunk, batch, look)
+
+
+def _of_bags(output: BagOutput) -> np.ndarray:
+    """Return probabilities and gates [2, B]."""
+    gate_B = torch.full_like(output.probability_B, torch.nan) if output.gate_B is None else output.gate_B
+    return torch.stack([output.probability_B, gate_B]).double().cpu().numpy()
+
+
+def _of_cells(output: BagOutput, counts: Sequence[int]) -> np.ndarray:
+    """Return probabilities and weights [2, M] of the real cells."""
+    weight_BN, own_BN = output.weight_BN, output.cell_probability_BN
+    given_2BN = torch.stack([torch.full_like(weight_BN, torch.nan) if own_BN is None else own_BN, weight_BN])
+    real_BN = np.arange(weight_BN.shape[1]) < np.asarray(counts)[:, None]
+    return given_2BN.double().cpu().numpy()[:, real_BN]
+
+
+def _mean(views: list[list[np.ndarray]]) -> np.ndarray:
+    """Return the mean over the views of what the batches [2, ...] of each say together; [2, 0] without a batch."""
+    return np.mean([np.concatenate([np.zeros((2, 0)), *batches], axis=1) for batches in views], axis=0)
 
 
 def _optimiser(model: BagClassifier, plan: Training) -> Optimizer:

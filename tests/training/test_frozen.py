@@ -17,7 +17,7 @@ from lymphtune.models.bag_classifier import as_pictures
 from lymphtune.training import frozen
 from lymphtune.training.batches import seen_as
 from lymphtune.training.frozen import all_frozen, features, missing, stand_in
-from lymphtune.training.loading import judge_with
+from lymphtune.training.loading import judge_cells_with, judge_with
 from lymphtune.training.lockstep import fold_models, member_name, train
 from tests.conftest import write_backbone
 from tests.training.networks import CPU, FOLDS, changed, protocol, small, trained
@@ -152,6 +152,24 @@ def test_what_is_missing_is_told_before_it_is_computed(tiny_cohort: Cohort, weig
     assert stand_in(small(), tiny_cohort) is None
 
 
+def test_features_in_memory_are_the_same_and_computed_once_for_all_that_share_them(
+    tiny_cohort: Cohort, weights: Path, computed: list[int], cache: Path
+) -> None:
+    chosen, kept = frozen_model(weights, {"tta": True}), dict[str, np.ndarray]()
+    here = frozen.features_here(chosen, tiny_cohort, CPU, weights, kept)
+    again = frozen.features_here(frozen_model(weights, pca=4), tiny_cohort, CPU, weights, kept)
+    assert here is not None and again is not None and again[0] is here[0]
+    assert computed == [0, 1, 2, 3] and not list(cache.glob("features-*"))
+    other = write_backbone(weights.with_name("other.safetensors"), seed=1)
+    unlike = frozen.features_here(chosen, tiny_cohort, CPU, other, kept)
+    assert unlike is not None and len(kept) == 8 and not np.array_equal(unlike[0], here[0])
+    cached = features(chosen, tiny_cohort, CPU)
+    assert cached is not None and list(cached) == list(here)
+    for view in cached:
+        np.testing.assert_array_equal(here[view], cached[view])
+    assert frozen.features_here(small(), tiny_cohort, CPU, weights, kept) is None
+
+
 def test_features_to_compute_are_named_once_each(weights: Path) -> None:
     still, turned = frozen_model(weights), frozen_model(weights, {"flips": True})
     given = [still, frozen_model(weights, pca=3), turned, small()]
@@ -212,9 +230,13 @@ def test_saved_models_need_neither_the_cache_nor_the_first_weights(
     assert names == {"backbone.safetensors", *(f"{member_name(0, fold)}.safetensors" for fold in range(FOLDS))}
     weights.unlink()
     monkeypatch.setenv("LYMPHTUNE_CACHE", str(tmp_path / "elsewhere"))
+    kept: dict[str, np.ndarray] = {}
     for repeat, fold in fold_models(wanted.folds_RP):
         held_out = np.flatnonzero(wanted.folds_RP[repeat] == fold)
         path = tmp_path / "saved" / f"{member_name(repeat, fold)}.safetensors"
+        in_memory, _ = judge_cells_with(path, chosen, tiny_cohort, held_out, kept)
+        assert len(kept) == (4 if data else 1) and (fold > 0 or not (tmp_path / "elsewhere").exists())
         said = judge_with(path, chosen, tiny_cohort, held_out)
+        np.testing.assert_array_equal(in_memory.probability_P, said.probability_P)
         np.testing.assert_allclose(said.probability_P, result.probabilities_RP[repeat, held_out], rtol=0, atol=1e-5)
         np.testing.assert_allclose(said.gate_P, result.gates_RP[repeat, held_out], rtol=0, atol=1e-5)

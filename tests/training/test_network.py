@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from lymphtune import registry
 from lymphtune.cohort import Cohort
-from lymphtune.config import Configuration
+from lymphtune.config import Configuration, configuration
 from lymphtune.models.bag_classifier import BagClassifier
 from lymphtune.models.output import BagOutput
 from lymphtune.training import network
@@ -176,6 +176,71 @@ def test_tta_is_the_mean_over_four_flipped_cohorts(noisy_cohort: Cohort) -> None
     said = member.judge(rows)
     np.testing.assert_allclose(said.probability_P, np.mean([one.probability_P for one in four], axis=0), atol=1e-7)
     np.testing.assert_allclose(said.gate_P, np.mean([one.gate_P for one in four], axis=0), atol=1e-7)
+
+
+def judged_cells(cohort: Cohort, fusion: str, aggregator: str, **data: Any) -> tuple[network.Said, network.SaidOfCells]:
+    """Return what a network that was trained for an epoch says of the labelled patients, in bags of unequal size."""
+    given = small(fusion, head="linear", data=data, learning_rate=1e-2).as_yaml()
+    given["model"]["aggregator"] = aggregator
+    member = member_of(configuration(given, "test"), cohort)
+    member.train_epoch(1)
+    said = member.judge(cohort.labelled)
+    again, of_cells = network.judge_cells(member.average.model, member.bags, cohort.labelled, member.arithmetic)
+    np.testing.assert_array_equal(again.probability_P, said.probability_P)
+    np.testing.assert_array_equal(again.gate_P, said.gate_P)
+    return said, of_cells
+
+
+def means(cohort: Cohort, values_C: np.ndarray) -> np.ndarray:
+    """Return the mean over each labelled patient's cells."""
+    counts = cohort.patients["n_cells"].to_numpy()[cohort.labelled]
+    assert len(values_C) == counts.sum() and len(set(counts)) > 1
+    return np.array([some.mean() for some in np.split(values_C, counts.cumsum()[:-1])])
+
+
+@pytest.mark.parametrize("aggregator", registry.aggregators.words())
+@pytest.mark.parametrize("fusion", registry.fusions.words())
+def test_weights_of_cells_sum_to_one_a_bag(tiny_cohort: Cohort, fusion: str, aggregator: str) -> None:
+    _, of_cells = judged_cells(tiny_cohort, fusion, aggregator)
+    counts = tiny_cohort.patients["n_cells"].to_numpy()[tiny_cohort.labelled]
+    np.testing.assert_allclose(means(tiny_cohort, of_cells.weight_C) * counts, 1, rtol=0, atol=1e-6)
+    assert (of_cells.weight_C >= 0).all()
+    judges = aggregator in ("prediction_mean", "top_k_mean", "log_sum_exp")
+    assert np.isnan(of_cells.probability_C).all() != judges and np.isnan(of_cells.probability_C).any() != judges
+
+
+@pytest.mark.parametrize("tta", [False, True])
+@pytest.mark.parametrize("fusion", ["none", "concat"])
+def test_the_mean_of_cells_is_the_bag_where_the_bag_is_that(tiny_cohort: Cohort, fusion: str, tta: bool) -> None:
+    said, of_cells = judged_cells(tiny_cohort, fusion, "prediction_mean", tta=tta)
+    assert np.ptp(of_cells.probability_C) > 1e-3
+    np.testing.assert_allclose(means(tiny_cohort, of_cells.probability_C), said.probability_P, rtol=0, atol=1e-6)
+
+
+def test_cells_are_those_of_the_pictures_expert(tiny_cohort: Cohort) -> None:
+    member = member_of(small("late", head="linear"), tiny_cohort)
+    rows = tiny_cohort.labelled
+    _, of_cells = network.judge_cells(member.average.model, member.bags, rows, member.arithmetic)
+    (batch,) = member.bags.evaluation(rows)
+    with torch.no_grad():
+        output = member.average.model(batch.cells, batch.counts, batch.attributes_BA)
+    np.testing.assert_allclose(
+        means(tiny_cohort, of_cells.probability_C), output.expert_probability_XB[0].numpy(), rtol=0, atol=1e-6
+    )
+
+
+def test_cells_in_every_view_count_alike(noisy_cohort: Cohort) -> None:
+    chosen = small("none", head="linear", data={"tta": True}, learning_rate=1e-2)
+    member = member_of(chosen, noisy_cohort)
+    member.train_epoch(1)
+    rows, once, model = noisy_cohort.labelled, chosen.data.model_copy(update={"tta": False}), member.average.model
+    four = [
+        network.judge_cells(model, Bags(flipped(noisy_cohort, view), once, CPU), rows, member.arithmetic)[1]
+        for view in FLIPS
+    ]
+    said = network.judge_cells(model, member.bags, rows, member.arithmetic)[1]
+    assert not np.allclose(four[0].probability_C, said.probability_C, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(said.probability_C, np.mean([one.probability_C for one in four], axis=0), atol=1e-7)
 
 
 @pytest.mark.parametrize("fusion", registry.fusions.words())
