@@ -25,6 +25,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--ensemble", type=Path, required=True, metavar="DIR", help="folder that `ensemble` wrote")
     parser.add_argument("--data", required=True, metavar="D", help="folder or packed .parquet file of new patients")
     parser.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="(./predictions)")
+    parser.add_argument("--cells", action="store_true", help="write cells.parquet: probability and weight of each cell")
+    parser.add_argument("--allow-seen", action="store_true", help="predict patients seen in training too, marked so")
     parser.set_defaults(call=predict)
 
 
@@ -42,4 +44,5 @@ def ensemble(arguments: argparse.Namespace) -> None:
 def predict(arguments: argparse.Namespace) -> None:
     from lymphtune.ensembling.apply import predict_to
 
-    print(predict_to(arguments.ensemble, arguments.data, arguments.out))
+    given = (arguments.ensemble, arguments.data, arguments.out)
+    print(predict_to(*given, cells=arguments.cells, allow_seen=arguments.allow_seen))

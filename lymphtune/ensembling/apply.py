@@ -1,47 +1,116 @@
-"""A saved ensemble applied to new patients: predictions and a submission in a folder of their own."""
+"""A saved ensemble applied to new patients, a few at a time: predictions and a submission in a folder of their own.
 
+Shapes: P patients to predict.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 
 from lymphtune import console
-from lymphtune.cohort import load_cohort
+from lymphtune.cohort import Surveyed, survey_cohort
+from lymphtune.cohort.blocks import Block
+from lymphtune.cohort.cohort import TO_PREDICT, CohortHash, said_of
 from lymphtune.ensembling.build import write_predictions
-from lymphtune.ensembling.bundle import Ensemble
+from lymphtune.ensembling.bundle import Ensemble, Prediction, Votes, few
+from lymphtune.ensembling.cells import cells_file
+from lymphtune.ensembling.external import check_scorable, external_scores, external_summary
 from lymphtune.errors import InputError
 from lymphtune.files import whole_folder
 
+CellsFile = Callable[[Block, np.ndarray], None]
 
-def predict_to(ensemble: Path, data: str, out: Path) -> str:
-    """Write predictions.parquet and submission.csv for every patient of `data`; return a line that says so.
 
-    Ages are counted to the day that the ensemble was trained with. Raises InputError where a picture of
-    any of them was trained on.
+def predict_to(ensemble: Path, data: str, out: Path, cells: bool = False, allow_seen: bool = False) -> str:
+    """Write predictions.parquet and submission.csv for every patient of `data`, cells.parquet too if asked.
+
+    Returns lines that say so, with the scores of labelled patients that were not seen in training, if there are
+    any. Ages are counted to the day that the ensemble was trained with. Raises InputError where any patient was
+    seen in training, by id or picture, unless `allow_seen`; their rows are marked then and count in no score.
     """
     if out.exists():
         raise InputError(f"{out}: is there already; name another folder with --out")
     loaded = Ensemble.load(ensemble)
     given = loaded.description["cohort"]
-    cohort = load_cohort(data, date.fromisoformat(given["reference_date"]))
-    by_picture, by_id = loaded.seen(cohort)
-    if by_picture:
-        raise InputError(
-            f"{data}: the ensemble was trained on pictures of {len(by_picture)} of its {len(cohort.patients)} "
-            f"patients ({_some(by_picture)}); leave them out"
-        )
-    if by_id:
-        console.say(
-            f"{data}: {len(by_id)} ids ({_some(by_id)}) also name patients the ensemble was trained on, with other "
-            "pictures. If they are the same people, these are no predictions for new patients."
-        )
-    if given["simulated"] != cohort.simulated:
+    surveyed = survey_cohort(data, date.fromisoformat(given["reference_date"]))
+    seen_P, cohort_hash = _look_through(loaded, surveyed, data, allow_seen)
+    if given["simulated"] != surveyed.simulated:
         console.say("One of the two cohorts is SIMULATED: these predictions say nothing about people.")
+    about = said_of(surveyed.name, cohort_hash, surveyed.simulated)
     with whole_folder(out) as scratch:
-        said = write_predictions(scratch, cohort, np.arange(len(cohort.patients)), loaded)
+        with ExitStack() as open_files:
+            file = open_files.enter_context(cells_file(scratch / "cells.parquet", about)) if cells else None
+            votes, hash_then = _votes(loaded, surveyed, file)
+        if hash_then != cohort_hash:
+            raise InputError(f"{data}: changed while it was read; start again")
+        said = loaded.combine(votes)
+        write_predictions(scratch, loaded.table(surveyed.patients["patient"].tolist(), said, seen_P), about)
+    return f"{out}: {_said(loaded, said, seen_P)}{_external(loaded, surveyed, said, seen_P)}"
+
+
+def _look_through(loaded: Ensemble, surveyed: Surveyed, data: str, allow_seen: bool) -> tuple[np.ndarray, str]:
+    """Return which patients [P] were seen in training, and the cohort's hash; every picture is read, none decoded."""
+    ids = surveyed.patients["patient"].tolist()
+    seen_P, told = loaded.seen_ids(ids), CohortHash(surveyed.reference_date)
+    if not allow_seen:
+        _refuse_seen(seen_P, ids, data, "id")
+    with console.bar("Reading patients", len(surveyed)) as bar:
+        for rows in surveyed.spans():
+            digests, some = surveyed.digests(rows), slice(rows.start, rows.stop)
+            told.add(surveyed.patients[some], digests)
+            seen_P[some] |= loaded.seen_pictures(digests)
+            bar.advance(len(rows))
+    if not allow_seen:
+        _refuse_seen(seen_P, ids, data, "picture")
+    return seen_P, str(told)
+
+
+def _refuse_seen(seen_P: np.ndarray, ids: list[str], data: str, by: str) -> None:
+    if seen_P.any():
+        some = few([ids[row] for row in np.flatnonzero(seen_P)])
+        raise InputError(
+            f"{data}: {int(seen_P.sum())} of its {len(ids)} patients were seen in training, by {by} ({some}); leave "
+            "them out, or predict them all the same with --allow-seen, which marks their rows"
+        )
+
+
+def _votes(loaded: Ensemble, surveyed: Surveyed, file: CellsFile | None) -> tuple[list[Votes], str]:
+    """Return the votes on block after block, their cells written to `file`, and the hash of what was read."""
+    told = CohortHash(surveyed.reference_date)
+    votes = []
+    with console.bar("Predicting patients", len(surveyed)) as bar:
+        for rows in surveyed.spans():
+            votes.append(_votes_on(surveyed.block(rows), loaded, told, file))  # no two blocks are held at once
+            bar.advance(len(rows))
+    return votes, str(told)
+
+
+def _votes_on(block: Block, loaded: Ensemble, told: CohortHash, file: CellsFile | None) -> Votes:
+    told.add(block.cohort.patients, block.cohort.digests_of_bags)
+    votes, of_cells_2C = loaded.judge(block.cohort, cells=file is not None)
+    if file is not None and of_cells_2C is not None:
+        file(block, of_cells_2C)
+    return votes
+
+
+def _said(loaded: Ensemble, said: Prediction, seen_P: np.ndarray) -> str:
     tumoral = int((said.probability_P >= loaded.threshold).sum())
-    return f"{out}: {len(cohort.patients)} patients, {tumoral} called tumoral"
+    seen = f"; {int(seen_P.sum())} were seen in training: marked, no predictions for new patients"
+    return f"{len(seen_P)} patients, {tumoral} called tumoral" + (seen if seen_P.any() else "")
 
 
-def _some(ids: list[str]) -> str:
-    return ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
+def _external(loaded: Ensemble, surveyed: Surveyed, said: Prediction, seen_P: np.ndarray) -> str:
+    """Return the scores on labelled patients that were not seen in training, a line each; "" where there are none."""
+    labels_P = surveyed.patients["label"].to_numpy()
+    counted_P = (labels_P != TO_PREDICT) & ~seen_P
+    if not counted_P.any():
+        return ""
+    try:
+        check_scorable(labels_P[counted_P], "no external validation")
+    except InputError as error:
+        return f"\n{error}"
+    scores = external_scores(said.probability_P[counted_P], labels_P[counted_P], loaded.threshold)
+    return "\n" + external_summary(scores, labels_P[counted_P], surveyed.simulated)

@@ -1,6 +1,7 @@
 """From a run to a saved ensemble: choose, combine, score, copy the weights, predict, write the submission."""
 
 import shutil
+from collections.abc import Mapping
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lymphtune.cohort import Cohort, load_cohort
-from lymphtune.ensembling.bundle import FORMAT, Ensemble, Prediction, hashed
+from lymphtune.ensembling.bundle import FORMAT, Ensemble, hashed
 from lymphtune.ensembling.candidates import Candidates, eligible, find_candidates, read_candidates
 from lymphtune.ensembling.recipe import Recipe, load_recipe
 from lymphtune.ensembling.score import Scores, score, summary
@@ -46,7 +47,9 @@ def build_ensemble(
         _write_bundle(scratch, found, chosen_recipe, candidates, rows, scores)
         _write_trained_on(scratch, cohort)
         _seal(scratch)
-        write_predictions(scratch, cohort, cohort.to_predict, Ensemble.load(scratch))
+        saved, new = Ensemble.load(scratch), cohort.to_predict
+        ids, seen_P = [cohort.ids[row] for row in new], saved.seen(cohort)[new]
+        write_predictions(scratch, saved.table(ids, saved.predict(cohort, new), seen_P), cohort.about)
     return Ensemble.load(path, _summary(found, cohort, candidates, rows, baselines, scores))
 
 
@@ -109,10 +112,9 @@ def _describe(run: Run, recipe: Recipe, scores: Scores, members: list[dict[str, 
 
 
 def _write_trained_on(folder: Path, cohort: Cohort) -> None:
-    lines, starts = [], cohort.starts
+    lines, digests = [], cohort.digests_of_bags
     for row in cohort.labelled:
-        cells = cohort.picture_digests[starts[row] : starts[row + 1]]
-        lines.append(" ".join([hashed(cohort.ids[row]), *(digest[:16] for digest in cells)]))
+        lines.append(" ".join([hashed(cohort.ids[row]), *(digest[:16] for digest in digests[row])]))
     write_text(folder / "trained_on.txt", "\n".join(lines) + "\n")
 
 
@@ -124,21 +126,12 @@ def _seal(folder: Path) -> None:
     write_yaml(folder / "ensemble.yaml", described)
 
 
-def write_predictions(folder: Path, cohort: Cohort, rows: np.ndarray, ensemble: Ensemble) -> Prediction:
-    """Write predictions.parquet and submission.csv for the patients in `rows`, and return the prediction."""
-    said = ensemble.predict(cohort, rows)
-    ids = [cohort.ids[row] for row in rows]
-    predicted = (said.probability_P >= ensemble.threshold).astype(int)
-    table = pd.DataFrame(
-        {"patient": ids, "probability": said.probability_P, "spread": said.spread_P, "predicted": predicted}
-    )
-    for member, probability_P in zip(ensemble.members, said.members_MP, strict=True):
-        table[member["trial"]] = probability_P
-    table["gate"] = said.gate_P
-    write_table(folder / "predictions.parquet", table, cohort.about)
+def write_predictions(folder: Path, table: pd.DataFrame, about: Mapping[str, str]) -> None:
+    """Write predictions.parquet, which is the table, and submission.csv."""
+    write_table(folder / "predictions.parquet", table, about)
+    submission = table[["patient", "predicted"]].set_axis(["ID", "Predicted"], axis=1)
     with whole(folder / "submission.csv") as scratch:
-        pd.DataFrame({"ID": ids, "Predicted": predicted}).to_csv(scratch, index=False, lineterminator="\n")
-    return said
+        submission.to_csv(scratch, index=False, lineterminator="\n")
 
 
 def _summary(

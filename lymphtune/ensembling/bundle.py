@@ -1,22 +1,27 @@
 """The saved ensemble: a folder that predicts alone, without its run and without pickle.
 
-Shapes: P patients of a cohort, M member trials, F fold models of a trial.
+Shapes: P patients of a cohort, C cells of theirs, M member trials, F fold models of all of them.
 """
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from lymphtune import console
 from lymphtune.cohort import Cohort
-from lymphtune.config import configuration, parse_part
+from lymphtune.config import Configuration, configuration, parse_part
+from lymphtune.ensembling.external import check_scorable, external_scores
 from lymphtune.ensembling.recipe import Recipe
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, sha256
 from lymphtune.registry import combiners
+from lymphtune.statistics.bootstrap import Interval
 
 FORMAT = 1
 
@@ -29,6 +34,14 @@ class Prediction:
     probability_P: np.ndarray
     spread_P: np.ndarray
     members_MP: np.ndarray
+    gate_P: np.ndarray
+
+
+class Votes(NamedTuple):
+    """What the fold models say, before the members are combined; arrays as in Prediction."""
+
+    members_MP: np.ndarray
+    spread_P: np.ndarray
     gate_P: np.ndarray
 
 
@@ -70,38 +83,98 @@ class Ensemble:
         """Return the prediction for the patients in `rows` of the cohort."""
         if len(rows) == 0:
             return Prediction(np.zeros(0), np.zeros(0), np.zeros((len(self.members), 0)), np.zeros(0))
-        fold_models = []
-        files = sum(len(member["weights"]) for member in self.members)
-        with console.bar("predicting", files) as bar:
-            for member in self.members:
-                fold_models.append(self._fold_models(member, cohort, rows, bar))
-        members_MP = np.array([said_F2P[:, 0].mean(axis=0) for said_F2P in fold_models])
-        all_F2P = np.concatenate(fold_models)
-        gated_FP = all_F2P[~np.isnan(all_F2P[:, 1, 0]), 1]
-        gate_P = gated_FP.mean(axis=0) if len(gated_FP) else np.full(len(rows), np.nan)
-        return Prediction(self.combiner.predict_proba(members_MP), all_F2P[:, 0].std(axis=0), members_MP, gate_P)
-
-    def _fold_models(self, member: dict[str, Any], cohort: Cohort, rows: np.ndarray, bar: console.Bar) -> np.ndarray:
-        """Return probability and gate [F, 2, P] of every fold model."""
         from lymphtune.training.loading import judge_with
 
-        chosen = configuration(member["configuration"], str(self.path / "ensemble.yaml"))
         said = []
-        for name in member["weights"]:
-            said.append(judge_with(self.path / name, chosen, cohort, rows))
-            bar.advance()
-        return np.array(said)
+        with console.bar("predicting", sum(len(member["weights"]) for member in self.members)) as bar:
+            for path, chosen in self._fold_models():
+                said.append(judge_with(path, chosen, cohort, rows))
+                bar.advance()
+        return self.combine([self._votes(np.array(said))])
 
-    def seen(self, cohort: Cohort) -> tuple[list[str], list[str]]:
-        """Return the patients of whom any picture was trained on, and those who share no more than an id."""
-        known = set((self.path / "trained_on.txt").read_text(encoding="utf-8").split())
-        by_picture, by_id = [], []
-        for patient, low, high in zip(cohort.ids, cohort.starts, cohort.starts[1:], strict=False):
-            if known & {digest[:16] for digest in cohort.picture_digests[low:high]}:
-                by_picture.append(patient)
-            elif hashed(patient) in known:
-                by_id.append(patient)
-        return by_picture, by_id
+    def judge(self, block: Cohort, cells: bool = False) -> tuple[Votes, np.ndarray | None]:
+        """Return the votes on every patient of a cohort, and, with `cells`, what is said of each cell [2, C].
+
+        That is its probability, mean over the fold models that judge cells, and its weight in its bag, mean over
+        those that weigh them; NaN where none does. Frozen features are computed in memory, once for all fold models
+        that share them, and leave nothing in the cache: for a cohort that is read block by block.
+        """
+        from lymphtune.training.loading import judge_cells_with, judge_with
+
+        rows, kept = np.arange(len(block.patients)), dict[str, np.ndarray]()
+        if not cells:
+            said = [judge_with(path, chosen, block, rows, kept) for path, chosen in self._fold_models()]
+            return self._votes(np.array(said)), None
+        both = [judge_cells_with(path, chosen, block, rows, kept) for path, chosen in self._fold_models()]
+        of_cells_F2C = np.array([of_cells for _, of_cells in both])
+        of_cells_2C = np.stack([_mean_of_given(of_cells_F2C[:, kind]) for kind in (0, 1)])
+        return self._votes(np.array([said for said, _ in both])), of_cells_2C
+
+    def combine(self, votes: Sequence[Votes]) -> Prediction:
+        """Return the prediction for the patients of one block after the other."""
+        members_MP, spread_P, gate_P = (np.concatenate(parts, axis=-1) for parts in zip(*votes, strict=True))
+        return Prediction(self.combiner.predict_proba(members_MP), spread_P, members_MP, gate_P)
+
+    def table(self, ids: Sequence[str], said: Prediction, seen_P: np.ndarray) -> pd.DataFrame:
+        """Return predictions.parquet: one row a patient, a column for each member."""
+        predicted_P = (said.probability_P >= self.threshold).astype(int)
+        table = pd.DataFrame(
+            {"patient": ids, "probability": said.probability_P, "spread": said.spread_P, "predicted": predicted_P}
+        )
+        for member, probability_P in zip(self.members, said.members_MP, strict=True):
+            table[member["trial"]] = probability_P
+        return table.assign(gate=said.gate_P, seen=seen_P)
+
+    def score(self, cohort: Cohort) -> dict[str, Interval]:
+        """Return balanced accuracy, recall, specificity and AUC on the cohort's labelled patients, with intervals.
+
+        An external validation: raises InputError where any patient of the cohort was seen in training.
+        """
+        seen_P = self.seen(cohort)
+        if seen_P.any():
+            some = few([cohort.ids[row] for row in np.flatnonzero(seen_P)])
+            raise InputError(
+                f"{cohort.name}: scoring patients seen in training is refused; {int(seen_P.sum())} of its "
+                f"{len(seen_P)} were ({some}); leave them out"
+            )
+        labels_P = cohort.labels[cohort.labelled]
+        check_scorable(labels_P, cohort.name)
+        return external_scores(self.predict(cohort, cohort.labelled).probability_P, labels_P, self.threshold)
+
+    def seen(self, cohort: Cohort) -> np.ndarray:
+        """Return which patients [P] were seen in training, by id or by any of their pictures."""
+        return self.seen_ids(cohort.ids) | self.seen_pictures(cohort.digests_of_bags)
+
+    def seen_ids(self, ids: Sequence[str]) -> np.ndarray:
+        """Return which of these patients [P] have the id of one seen in training."""
+        return np.array([hashed(patient) in self._trained_on for patient in ids], dtype=bool)
+
+    def seen_pictures(self, digests: Sequence[Sequence[str]]) -> np.ndarray:
+        """Return which patients [P], given by their pictures' digests, have a picture seen in training."""
+        return np.array([any(cell[:16] in self._trained_on for cell in cells) for cells in digests], dtype=bool)
+
+    @cached_property
+    def _trained_on(self) -> frozenset[str]:
+        return frozenset((self.path / "trained_on.txt").read_text(encoding="utf-8").split())
+
+    def _fold_models(self) -> Iterator[tuple[Path, Configuration]]:
+        """Yield the weights' file of every fold model, member after member, and its configuration."""
+        for member in self.members:
+            chosen = configuration(member["configuration"], str(self.path / "ensemble.yaml"))
+            for name in member["weights"]:
+                yield self.path / name, chosen
+
+    def _votes(self, said_F2P: np.ndarray) -> Votes:
+        """Return the votes from probability and gate of every fold model."""
+        ends = np.cumsum([len(member["weights"]) for member in self.members])
+        members_MP = np.array([of_one_F2P[:, 0].mean(axis=0) for of_one_F2P in np.split(said_F2P, ends[:-1])])
+        return Votes(members_MP, said_F2P[:, 0].std(axis=0), _mean_of_given(said_F2P[:, 1]))
+
+
+def _mean_of_given(values_FX: np.ndarray) -> np.ndarray:
+    """Return the mean [X] over the fold models that give such values, NaN where none does."""
+    given_FX = values_FX[~np.isnan(values_FX[:, 0])]
+    return given_FX.mean(axis=0) if len(given_FX) else np.full(values_FX.shape[1], np.nan)
 
 
 def _oof(path: Path, trials: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -114,3 +187,8 @@ def _oof(path: Path, trials: list[str]) -> tuple[np.ndarray, np.ndarray]:
 def hashed(patient: str) -> str:
     """Return 16 hexadecimal digits of an id; ids themselves are not written into the folder's list."""
     return hashlib.sha256(b"patient\x1f" + patient.encode()).hexdigest()[:16]
+
+
+def few(ids: Sequence[str]) -> str:
+    """Return at most three of the ids, for a message."""
+    return ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")

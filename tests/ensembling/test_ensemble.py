@@ -1,7 +1,6 @@
 """Ensembles: what is chosen, what is saved, what it says of new patients, and what is refused."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import yaml
 
 import lymphtune
 from lymphtune.cohort import load_cohort
-from lymphtune.ensembling.apply import predict_to
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.ensembling.candidates import eligible, read_candidates
 from lymphtune.ensembling.recipe import load_recipe
@@ -43,11 +41,12 @@ def test_the_submission_names_every_patient_to_predict_once(ensemble: Ensemble, 
 def test_predictions_are_the_mean_of_the_members(ensemble: Ensemble) -> None:
     table = pd.read_parquet(ensemble.path / "predictions.parquet")
     trials = [member["trial"] for member in ensemble.members]
-    assert list(table.columns) == ["patient", "probability", "spread", "predicted", *trials, "gate"]
+    assert list(table.columns) == ["patient", "probability", "spread", "predicted", *trials, "gate", "seen"]
     np.testing.assert_allclose(table["probability"], table[trials].mean(axis=1), rtol=1e-12)
     assert (table["predicted"] == (table["probability"] >= 0.5)).all()
     assert (table["spread"] >= 0).all()
     assert table["gate"].isna().all()  # no member has one
+    assert not table["seen"].any()
 
 
 def test_the_folder_works_alone_elsewhere(ensemble: Ensemble, run: Run, tmp_path: Path) -> None:
@@ -91,48 +90,6 @@ def test_choosing_looks_at_drawn_patients_only(run: Run) -> None:
     before = candidates.choose(1, counts)
     candidates.oof_CP[:, counts == 0] = 1 - candidates.oof_CP[:, counts == 0]
     np.testing.assert_array_equal(candidates.choose(1, counts), before)
-
-
-def test_predict_writes_every_new_patient_once(
-    ensemble: Ensemble, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from lymphtune.cohort.simulated import write_simulated
-
-    write_simulated(tmp_path / "new", 10, 3, 1)
-    said = predict_to(ensemble.path, str(tmp_path / "new"), tmp_path / "out")
-    assert "10 patients" in said
-    assert "SIMULATED" in capsys.readouterr().err
-    assert len(pd.read_csv(tmp_path / "out" / "submission.csv")) == 10
-    with pytest.raises(InputError, match="is there already"):
-        predict_to(ensemble.path, str(tmp_path / "new"), tmp_path / "out")
-
-
-def test_patients_it_was_trained_on_are_refused(ensemble: Ensemble, run: Run, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="trained on pictures of 12 of its 15 patients"):
-        predict_to(ensemble.path, run.description["cohort"]["data"], tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_picture_of_a_training_patient_under_another_id_is_noticed(
-    ensemble: Ensemble, run: Run, tmp_path: Path
-) -> None:
-    from lymphtune.cohort.simulated import write_simulated
-
-    write_simulated(tmp_path / "new", 10, 3, 1)
-    cohort = load_cohort(run.description["cohort"]["data"])
-    trained = Path(run.description["cohort"]["data"]) / "trainset" / cohort.ids[cohort.labelled[0]]
-    bag = next((tmp_path / "new" / "trainset").iterdir())
-    shutil.copy(next(trained.iterdir()), bag / "999999.jpg")
-    with pytest.raises(InputError, match=f"pictures of 1 of its 10 patients .{bag.name}"):
-        predict_to(ensemble.path, str(tmp_path / "new"), tmp_path / "out")
-
-
-def test_an_id_alone_is_told_from_a_picture(ensemble: Ensemble, run: Run) -> None:
-    cohort = load_cohort(run.description["cohort"]["data"])
-    trained = [cohort.ids[row] for row in cohort.labelled]
-    assert ensemble.seen(cohort) == (trained, [])
-    others = [f"{number:064x}" for number in range(len(cohort.picture_digests))]
-    assert ensemble.seen(replace(cohort, picture_digests=others)) == ([], trained)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,41 @@
+"""External validation: what an ensemble is worth on labelled patients that neither trained nor chose it.
+
+Shapes: P labelled patients, none of them seen in training.
+"""
+
+import numpy as np
+
+from lymphtune.cohort.cohort import REACTIVE, TUMORAL
+from lymphtune.errors import InputError
+from lymphtune.statistics.bootstrap import Interval, interval
+from lymphtune.statistics.metrics import METRICS
+
+OF_CALLS = ("balanced_accuracy", "recall", "specificity")  # the others look at probabilities
+
+
+def external_scores(probabilities_P: np.ndarray, labels_P: np.ndarray, threshold: float) -> dict[str, Interval]:
+    """Return the metrics by name, with 95 % intervals; patients from the threshold on are called tumoral."""
+    called_P = (probabilities_P >= threshold).astype(float)  # on the same side of the metrics' own threshold
+    given = dict.fromkeys(OF_CALLS, called_P) | {"auc": probabilities_P}
+    return {name: interval(METRICS[name], values_P, labels_P) for name, values_P in given.items()}
+
+
+def check_scorable(labels_P: np.ndarray, name: str) -> None:
+    """Raise InputError unless there are patients of both classes."""
+    reactive, tumoral = (int((labels_P == label).sum()) for label in (REACTIVE, TUMORAL))
+    if not (reactive and tumoral):
+        raise InputError(
+            f"{name}: {reactive} reactive and {tumoral} tumoral patients to score; expected some of both (LABEL 0, 1)"
+        )
+
+
+def external_summary(scores: dict[str, Interval], labels_P: np.ndarray, simulated: bool) -> str:
+    """Return the scores as lines of at most 80 columns."""
+    lines = [
+        f"external validation: {len(labels_P)} labelled patients not seen in training, "
+        f"{int(labels_P.sum())} tumoral (95 %)"
+    ]
+    lines += [f"  {name.replace('_', ' '):18} {value}" for name, value in scores.items()]
+    if simulated:
+        lines.append("SIMULATED cohort: these numbers say nothing about people.")
+    return "\n".join(lines)
