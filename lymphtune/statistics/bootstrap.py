@@ -1,9 +1,8 @@
-"""Bootstrap over patients: the interval of a fixed model's metric.
+"""Bootstrap over patients: resamples of them, and the interval of what they gave.
 
 Shapes: P patients, S resamples.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,17 +31,6 @@ def resample(labels_P: np.ndarray, resamples: int, seed: int) -> np.ndarray:
         of = np.flatnonzero(labels_P == label)
         counts_SP[:, of] = rng.multinomial(len(of), np.full(len(of), 1 / len(of)), size=resamples)
     return counts_SP
-
-
-def interval(
-    metric: Callable[..., np.ndarray], probabilities_P: np.ndarray, labels_P: np.ndarray, seed: int = 0
-) -> Interval:
-    """Return the metric of one fixed model with its percentile interval over resampled patients.
-
-    Source: Efron and Tibshirani 1993, section 13.3.
-    """
-    drawn = metric(probabilities_P, labels_P, resample(labels_P, RESAMPLES, seed))
-    return spread(float(metric(probabilities_P, labels_P)), drawn)
 
 
 def spread(value: float, drawn: np.ndarray) -> Interval:

@@ -1,37 +1,328 @@
 """The honest score: what a whole procedure, its choosing included, is worth on patients that chose nothing.
 
-Shapes: P patients, S resamples.
+A procedure is repeated in every resample of the patients, on the drawn ones alone, and scored on those left out.
+Shapes: S resamples, P patients; two classes, reactive first.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import norm
+from scipy.stats import t as student
 
-from lymphtune.statistics.bootstrap import RESAMPLES, resample
-from lymphtune.statistics.metrics import balanced_accuracy
+from lymphtune.statistics.bootstrap import LEVEL, Interval, resample, spread
+from lymphtune.statistics.metrics import (
+    BINS,
+    THRESHOLD,
+    calibration_bin,
+    class_weights,
+    log_losses,
+    placements,
+)
 
-Procedure = Callable[[np.ndarray], np.ndarray]
+PAIRED = 300  # resamples of which all pairs are compared
+Z = float(norm.ppf((1 + LEVEL) / 2))
 
 
-def left_out_scores(
-    labels_P: np.ndarray,
-    procedures: dict[str, Procedure],
-    metric: Callable[..., np.ndarray] = balanced_accuracy,
-    seed: int = 0,
-) -> dict[str, np.ndarray]:
-    """Return each procedure's metric [S] on the patients left out of each resample, the same for all of them.
+@dataclass(frozen=True)
+class Judged:
+    """What a procedure says of every patient after learning from each resample's drawn patients.
 
-    A procedure takes counts_P (how often each patient was drawn), chooses and fits on the drawn patients alone,
-    and returns one probability a patient [P]. Raises ValueError where patients are too few to leave any out.
-    Source: Tsamardinos, Greasidou and Borboudakis 2018, algorithm 3 (BBC-CV; arXiv:1708.07180).
+    said_SP: probabilities; threshold_S: from which a patient is called tumoral; kept_SP: whom it does not refer to
+    another examination (None: it keeps everyone).
     """
-    scores: dict[str, list[float]] = {name: [] for name in procedures}
-    for counts_P in resample(labels_P, RESAMPLES, seed):
-        left_out = counts_P == 0
-        if len(np.unique(labels_P[left_out])) < 2:
+
+    said_SP: np.ndarray
+    threshold_S: np.ndarray
+    kept_SP: np.ndarray | None = None
+
+    @classmethod
+    def plain(cls, said_SP: np.ndarray) -> "Judged":
+        """Return probabilities judged at one half."""
+        return cls(said_SP, np.full(len(said_SP), THRESHOLD))
+
+
+class Gain(NamedTuple):
+    """A difference between two procedures, and the probability that it is above 0 (below, for losses)."""
+
+    difference: Interval
+    better: float
+
+
+class _Score(NamedTuple):
+    """How a metric is made of its patients' values: `values` gives [S, P]; the metric is the sum of the two classes'
+    means times `share`, its variance the sum of their variances times the squares of `variance`."""
+
+    values: Callable[[Judged, np.ndarray, np.ndarray], np.ndarray]
+    share: tuple[float, float]
+    variance: tuple[float, float]
+    proportion: bool = True
+    of_calls: bool = False  # each patient is right or wrong
+    lower_is_better: bool = False
+
+
+def _right(judged: Judged, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.ndarray:
+    return ((judged.said_SP >= judged.threshold_S[:, None]) == (labels_P == 1)).astype(float)
+
+
+def _placed(judged: Judged, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):  # no patient of one class left out: no place, NaN
+        return placements(judged.said_SP, labels_P, left_out_SP)
+
+
+def _loss(judged: Judged, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.ndarray:
+    return log_losses(judged.said_SP, labels_P)
+
+
+def _squared(judged: Judged, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.ndarray:
+    return (judged.said_SP - labels_P) ** 2
+
+
+SCORES = {
+    "balanced_accuracy": _Score(_right, (0.5, 0.5), (0.5, 0.5), of_calls=True),
+    "recall": _Score(_right, (0, 1), (0, 1), of_calls=True),
+    "specificity": _Score(_right, (1, 0), (1, 0), of_calls=True),
+    "auc": _Score(_placed, (0.5, 0.5), (1, 1)),  # both classes' mean placements are the area: DeLong et al. 1988
+    "log_loss": _Score(_loss, (0.5, 0.5), (0.5, 0.5), proportion=False, lower_is_better=True),
+    "brier": _Score(_squared, (0.5, 0.5), (0.5, 0.5), proportion=False, lower_is_better=True),
+}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Scores of procedures on the patients that each resample leaves out; counts_SP: how often each is drawn.
+
+    Source: Tsamardinos, Greasidou and Borboudakis 2018, algorithm 3 (BBC-CV; arXiv:1708.07180), averaged over
+    resamples for each patient first: the leave-one-out bootstrap of Efron and Tibshirani 1997, section 3.
+    Raises ValueError where patients are too few for every one of them to be left out.
+    """
+
+    labels_P: np.ndarray
+    counts_SP: np.ndarray
+
+    def __post_init__(self) -> None:
+        if not self.left_out_SP.any(axis=0).all():
+            raise ValueError("some patients are in every resample: a class has too few to leave any out")
+
+    @property
+    def left_out_SP(self) -> np.ndarray:
+        return self.counts_SP == 0
+
+    def score(self, judged: Judged, metric: str) -> Interval:
+        """Return the metric's honest value with its 95 % interval (see docs/statistics.md)."""
+        if metric == "calibration_error":
+            return self._calibration_error(judged)
+        score = SCORES[metric]
+        values = _Values(score, *self._values(score, judged), self.labels_P)
+        return values.proportion() if score.proportion else values.positive()
+
+    def gain(self, one: Judged, other: Judged, metric: str) -> Gain:
+        """Return the paired difference `one` - `other` of a metric, on the same patients left out.
+
+        Of calls, the variance counts two patients more in each class, one for either side, so that two procedures
+        that agree on every patient are not said to be surely alike. Source: Bonett and Price 2012, section 2.
+        """
+        score = SCORES[metric]
+        (mine_SP, held_SP), (theirs_SP, also_SP) = self._values(score, one), self._values(score, other)
+        values = _Values(score, mine_SP - theirs_SP, held_SP & also_SP, self.labels_P)
+        return values.difference()
+
+    def share(self, values_SP: np.ndarray) -> Interval:
+        """Return the mean of the two classes' shares of left-out patients of whom something is true."""
+        score = SCORES["balanced_accuracy"]
+        held_SP = self.left_out_SP
+        return _Values(score, np.where(held_SP, values_SP, 0.0), held_SP, self.labels_P).proportion()
+
+    def reliability(self, judged: Judged) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return for each bin of probability [BINS] how many patients it holds, what was said and what was true.
+
+        What was said and true weigh both classes the same, as everything here does.
+        """
+        share_PB, said_PB = self._bins(judged)
+        weight_P = class_weights(self.labels_P)
+        in_B = np.maximum(weight_P @ share_PB, 1e-12)
+        true_B = (weight_P * self.labels_P) @ share_PB / in_B
+        return share_PB.sum(axis=0), weight_P @ said_PB / in_B, true_B
+
+    def _bins(self, judged: Judged) -> tuple[np.ndarray, np.ndarray]:
+        """Return for each patient and bin of probability [P, BINS] its share there and the sum of what was said."""
+        out_SP, bin_SP = self.left_out_SP, calibration_bin(judged.said_SP)
+        times_P = out_SP.sum(axis=0)
+        share_PB, said_PB = (np.zeros((len(self.labels_P), BINS)) for _ in range(2))
+        for number in range(BINS):
+            inside_SP = out_SP & (bin_SP == number)
+            share_PB[:, number] = inside_SP.sum(axis=0) / times_P
+            said_PB[:, number] = (inside_SP * judged.said_SP).sum(axis=0) / times_P
+        return share_PB, said_PB
+
+    def _values(self, score: _Score, judged: Judged) -> tuple[np.ndarray, np.ndarray]:
+        """Return the values [S, P], and where they count."""
+        held_SP = self.left_out_SP if judged.kept_SP is None else self.left_out_SP & judged.kept_SP
+        values_SP = score.values(judged, self.labels_P, held_SP.astype(float))
+        held_SP = held_SP & np.isfinite(values_SP)
+        return np.where(held_SP, values_SP, 0.0), held_SP
+
+    def _calibration_error(self, judged: Judged) -> Interval:
+        """Return the calibration error of all that was said of left-out patients, each patient counting once.
+
+        The interval is the percentile one over patients.
+        """
+        share_PB, said_PB = self._bins(judged)
+        gap_PB = share_PB * self.labels_P[:, None] - said_PB
+        counts_SP = resample(self.labels_P, len(self.counts_SP), seed=1)
+        drawn_S = np.abs(class_weights(self.labels_P, counts_SP) @ gap_PB).sum(axis=-1)
+        return spread(float(np.abs(class_weights(self.labels_P) @ gap_PB).sum()), drawn_S)
+
+
+def fixed_score(
+    probabilities_P: np.ndarray, labels_P: np.ndarray, metric: str, threshold: float = THRESHOLD
+) -> Interval:
+    """Return the metric of one model that was fixed before it met these patients, with its 95 % interval."""
+    judged, everybody = Judged(probabilities_P[None], np.array([threshold])), np.ones((1, len(labels_P)))
+    score = SCORES[metric]
+    values = _Values(score, score.values(judged, labels_P, everybody), everybody > 0, labels_P)
+    return values.proportion() if score.proportion else values.positive()
+
+
+class _Values:
+    """One metric's values of left-out patients [S, P], and what follows from them."""
+
+    def __init__(self, score: _Score, values_SP: np.ndarray, held_SP: np.ndarray, labels_P: np.ndarray) -> None:
+        self.score = score
+        times_P = held_SP.sum(axis=0)
+        mean_P = values_SP.sum(axis=0) / np.maximum(times_P, 1)
+        weight_P = times_P / np.maximum(times_P.max(), 1)  # below 1 for patients that are sometimes referred
+        self.classes = [_Class(mean_P[of], weight_P[of]) for of in (labels_P == 0, labels_P == 1)]
+        self.value = float(sum(w * of.mean for w, of in zip(score.share, self.classes, strict=True) if w))
+        self.choice_variance = choice_variance(values_SP, held_SP, labels_P, score.share, score.variance)
+
+    @property
+    def used(self) -> list[tuple[float, "_Class"]]:
+        return [(w, of) for w, of in zip(self.score.variance, self.classes, strict=True) if w]
+
+    @property
+    def variance(self) -> float:
+        """Return the squared standard error: of the patients, and of which trials were chosen."""
+        return sum(w**2 * of.variance for w, of in self.used) + self.choice_variance
+
+    @property
+    def quantile(self) -> float:
+        """Return Student's quantile with the degrees of freedom of the smaller class."""
+        freedom = max(min(len(of.mean_P) for _, of in self.used) - 1, 1)
+        return float(student.ppf((1 + LEVEL) / 2, freedom))
+
+    def proportion(self) -> Interval:
+        """Return a metric in [0, 1] with an interval that never leaves it and never has width 0.
+
+        Wilson intervals of the two classes joined by the square-and-add rule (Newcombe 1998, method 10; Zou and
+        Donner 2008), for as many patients as would give the variance found: that of the left-out means where the
+        procedure is near chance, the binomial one where nearly everybody is right.
+        """
+        if self.score.variance == (1, 1):
+            return self._area()
+        binomial = sum(w**2 * of.mean * (1 - of.mean) / of.size for w, of in self.used)
+        found = self._towards(binomial)
+        factor = float(np.clip(binomial / found, 0.1, 10)) if found > 0 and binomial > 0 else 1.0
+        below = above = 0.0
+        for w, of in self.used:
+            low, high = wilson(of.mean, of.size * factor, self.quantile)
+            below, above = below + (w * (of.mean - low)) ** 2, above + (w * (high - of.mean)) ** 2
+        return Interval(self.value, max(0.0, self.value - below**0.5), min(1.0, self.value + above**0.5))
+
+    def _area(self) -> Interval:
+        """Return the area under the curve with its interval; its binomial variance is Hanley and McNeil's (1982)."""
+        area, (reactive, tumoral) = self.value, (of.size for of in self.classes)
+        first, second = area / (2 - area), 2 * area**2 / (1 + area)
+        among = (tumoral - 1) * (first - area**2) + (reactive - 1) * (second - area**2)
+        found = self._towards((area * (1 - area) + among) / (tumoral * reactive))
+        most = reactive + tumoral
+        size = min(area * (1 - area) / found, most) if found > 0 else most
+        return Interval(area, *wilson(area, max(size, 1.0), self.quantile))
+
+    def _towards(self, binomial: float) -> float:
+        """Return the variance found, drawn towards the binomial one the further from chance the value is."""
+        return self.variance + abs(2 * self.value - 1) * max(0.0, binomial - self.variance)
+
+    def positive(self) -> Interval:
+        """Return a loss with its interval on the logarithmic scale."""
+        error = self.quantile * self.variance**0.5 / max(self.value, 1e-12)
+        return Interval(self.value, self.value * float(np.exp(-error)), self.value * float(np.exp(error)))
+
+    def difference(self) -> Gain:
+        """Return the value as a difference between two procedures."""
+        variance = self.choice_variance
+        for w, of in self.used:
+            variance += w**2 * (of.variance_with_two_more if self.score.of_calls else of.variance)
+        error = max(variance, 1e-18) ** 0.5
+        half = self.quantile * error
+        better = float(norm.cdf((-self.value if self.score.lower_is_better else self.value) / error))
+        return Gain(Interval(self.value, self.value - half, self.value + half), better)
+
+
+class _Class(NamedTuple):
+    """Patients of one class: each one's mean value when left out, and how often that counts."""
+
+    mean_P: np.ndarray
+    weight_P: np.ndarray
+
+    @property
+    def size(self) -> float:
+        return max(float(self.weight_P.sum()), 1e-9)
+
+    @property
+    def mean(self) -> float:
+        return float((self.mean_P * self.weight_P).sum() / self.size)
+
+    @property
+    def variance(self) -> float:
+        """Return the squared standard error of the mean over patients."""
+        n = max(len(self.mean_P), 2)
+        return float(((self.weight_P * (self.mean_P - self.mean)) ** 2).sum() / self.size**2 * n / (n - 1))
+
+    @property
+    def variance_with_two_more(self) -> float:
+        more = _Class(np.append(self.mean_P, [-1.0, 1.0]), np.append(self.weight_P, [1.0, 1.0]))
+        return more.variance
+
+
+def wilson(mean: float, size: float, quantile: float = Z) -> tuple[float, float]:
+    """Return the interval of a proportion `mean` seen in `size` patients. Source: Wilson 1927."""
+    spread_ = quantile**2 / size
+    middle = (mean + spread_ / 2) / (1 + spread_)
+    half = quantile / (1 + spread_) * (max(mean * (1 - mean), 0.0) / size + spread_ / (4 * size)) ** 0.5
+    return max(0.0, min(middle - half, mean)), min(1.0, max(middle + half, mean))
+
+
+def choice_variance(
+    values_SP: np.ndarray,
+    held_SP: np.ndarray,
+    labels_P: np.ndarray,
+    share: tuple[float, float],
+    variance: tuple[float, float],
+) -> float:
+    """Return how much the truth itself varies with what is chosen in a resample, as a variance.
+
+    Half the mean squared difference between two resamples' scores on the patients that both leave out, less what
+    these few patients alone would make of it; 0 where that leaves nothing.
+    """
+    few, held = values_SP[:PAIRED], held_SP[:PAIRED].astype(float)
+    difference_SS, noise_SS = (np.zeros((len(few), len(few))) for _ in range(2))
+    sound_SS = ~np.eye(len(few), dtype=bool)
+    for label, part, own in zip((0, 1), share, variance, strict=True):
+        if not part:
             continue
-        for name, procedure in procedures.items():
-            scores[name].append(float(metric(procedure(counts_P)[left_out], labels_P[left_out])))
-    if not next(iter(scores.values())):
-        raise ValueError("no resample leaves out patients of both classes; more patients are needed")
-    return {name: np.array(values) for name, values in scores.items()}
+        of = labels_P == label
+        shared_SS = held[:, of] @ held[:, of].T
+        mine_SS = few[:, of] @ held[:, of].T
+        squares_SS = few[:, of] ** 2 @ held[:, of].T
+        sums = np.maximum(shared_SS, 1)
+        mean_SS = (mine_SS - mine_SS.T) / sums
+        apart_SS = (squares_SS + squares_SS.T - 2 * few[:, of] @ few[:, of].T) / sums
+        difference_SS = difference_SS + part * mean_SS
+        noise_SS = noise_SS + own**2 * (apart_SS - mean_SS**2) / np.maximum(shared_SS - 1, 1)
+        sound_SS &= shared_SS >= 2
+    if not sound_SS.any():
+        return 0.0
+    return max(0.0, 0.5 * float((difference_SS**2 - noise_SS)[sound_SS].mean()))

@@ -1,16 +1,20 @@
-"""The honest score: choosing among useless models earns nothing, and cheating shows.
+"""The honest score: choosing among useless models earns nothing, cheating shows, and intervals never close.
 
-Shapes: M models, P patients, S resamples.
+Shapes: M models, S resamples, P patients.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from lymphtune.statistics.bootstrap import RESAMPLES
-from lymphtune.statistics.honest import left_out_scores
-from lymphtune.statistics.metrics import auc, balanced_accuracy, balanced_log_loss
+from lymphtune.statistics.bootstrap import resample
+from lymphtune.statistics.honest import SCORES, Judged, LeftOut, choice_variance, fixed_score, wilson
+from lymphtune.statistics.metrics import METRICS, auc, balanced_accuracy, balanced_log_loss, calibration_error
 
 LABELS_P = np.arange(60) % 2
+COUNTS_SP = resample(LABELS_P, 1000, 0)
+LEFT_OUT = LeftOut(LABELS_P, COUNTS_SP)
 
 
 def useless_models(models: int, seed: int = 0) -> np.ndarray:
@@ -18,84 +22,203 @@ def useless_models(models: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random((models, len(LABELS_P)))
 
 
+def noisy(skill: float, seed: int = 0, labels_P: np.ndarray = LABELS_P) -> np.ndarray:
+    noise_P = np.random.default_rng(seed).random(len(labels_P))
+    return skill * labels_P + (1 - skill) * noise_P
+
+
+def judged(procedure: Callable[[np.ndarray], np.ndarray]) -> Judged:
+    return Judged.plain(np.array([procedure(counts_P) for counts_P in COUNTS_SP]))
+
+
 def best_of(probabilities_MP: np.ndarray, counts_P: np.ndarray) -> np.ndarray:
     """Return the probabilities of the model that scores best on the patients drawn."""
     return probabilities_MP[np.argmax(balanced_accuracy(probabilities_MP, LABELS_P, counts_P))]
+
+
+def always(probabilities_P: np.ndarray) -> Judged:
+    return Judged.plain(np.tile(probabilities_P, (len(COUNTS_SP), 1)))
 
 
 def test_the_best_of_many_useless_models_is_worth_nothing() -> None:
     naive, honest = [], []
     for seed in range(5):
         models_MP = useless_models(200, seed)
-        naive.append(balanced_accuracy(best_of(models_MP, np.ones(len(LABELS_P))), LABELS_P))
-        scores = left_out_scores(LABELS_P, {"best": lambda counts, models_MP=models_MP: best_of(models_MP, counts)})
-        honest.append(scores["best"].mean())
+        naive.append(balanced_accuracy(best_of(models_MP, np.ones(60)), LABELS_P))
+        found = LEFT_OUT.score(
+            judged(lambda counts, models_MP=models_MP: best_of(models_MP, counts)), "balanced_accuracy"
+        )
+        assert found.low < 0.5 < found.high < min(naive)
+        honest.append(found.value)
     assert min(naive) > 0.58
     assert 0.45 < np.mean(honest) < 0.55
 
 
 def test_a_procedure_that_looks_at_the_left_out_scores_higher() -> None:
     models_MP = useless_models(200)
-    everybody = np.ones(len(LABELS_P))
-    scores = left_out_scores(
-        LABELS_P,
-        {
-            "honest": lambda counts: best_of(models_MP, counts),
-            "cheat": lambda counts: best_of(models_MP, everybody),
-            "thief": lambda counts: best_of(models_MP, (counts == 0).astype(float)),
-        },
+    honest, cheat, thief = (
+        LEFT_OUT.score(judged(procedure), "balanced_accuracy").value
+        for procedure in (
+            lambda counts: best_of(models_MP, counts),
+            lambda counts: best_of(models_MP, np.ones(60)),
+            lambda counts: best_of(models_MP, (counts == 0).astype(float)),
+        )
     )
-    assert scores["honest"].mean() + 0.08 < scores["cheat"].mean() < scores["thief"].mean()
+    assert honest + 0.08 < cheat < thief
 
 
 def test_the_score_is_of_patients_not_drawn() -> None:
     """A model that is right of drawn patients only, and one that is right of the others only."""
-    scores = left_out_scores(
-        LABELS_P,
-        {
-            "drawn": lambda counts: np.where(counts > 0, LABELS_P, 1 - LABELS_P).astype(float),
-            "others": lambda counts: np.where(counts > 0, 1 - LABELS_P, LABELS_P).astype(float),
-        },
+    drawn = judged(lambda counts: np.where(counts > 0, LABELS_P, 1 - LABELS_P).astype(float))
+    others = judged(lambda counts: np.where(counts > 0, 1 - LABELS_P, LABELS_P).astype(float))
+    for metric, wrong in (("balanced_accuracy", 0), ("auc", 0), ("brier", 1)):
+        assert LEFT_OUT.score(drawn, metric).value == pytest.approx(wrong)
+        assert LEFT_OUT.score(others, metric).value == pytest.approx(1 - wrong)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_fixed_model_scores_what_it_scores(metric: str) -> None:
+    probabilities_P = noisy(0.3)
+    found = LEFT_OUT.score(always(probabilities_P), metric)
+    # few patients on either side make the area of a resample's left-out ones vary, not its mean
+    assert found.value == pytest.approx(float(METRICS[metric](probabilities_P, LABELS_P)), abs=0.01)
+    assert found.low < found.value < found.high
+
+
+@pytest.mark.parametrize("metric", SCORES)
+def test_intervals_hold_the_truth_of_a_fixed_model(metric: str) -> None:
+    """94 to 96 of 100, were they many; here 300 cohorts of 60."""
+    truth = float(METRICS[metric](*_many()))
+    covered = []
+    for seed in range(300):
+        found = fixed_score(noisy(0.3, seed), LABELS_P, metric)
+        covered.append(found.low <= truth <= found.high)
+    assert 0.91 <= np.mean(covered) <= 0.985
+
+
+def test_an_interval_narrows_with_patients() -> None:
+    widths = []
+    for n_patients in (38, 380):
+        labels_P = np.arange(n_patients) % 2
+        right_P = np.random.default_rng(0).random(n_patients) < 0.85
+        found = fixed_score(np.where(right_P, labels_P, 1 - labels_P).astype(float), labels_P, "balanced_accuracy")
+        widths.append(found.high - found.low)
+    assert 0.17 < widths[0] < 0.28  # 11 points either way on the study's hold-out
+    assert widths[1] < 0.4 * widths[0]
+
+
+def _many() -> tuple[np.ndarray, np.ndarray]:
+    labels_P = np.arange(20_000) % 2
+    return noisy(0.3, 1, labels_P), labels_P
+
+
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "recall", "specificity", "auc"])
+@pytest.mark.parametrize("worth", [0, 1])
+def test_a_perfect_or_hopeless_score_keeps_an_interval(metric: str, worth: int) -> None:
+    said_P = (LABELS_P if worth else 1 - LABELS_P).astype(float)
+    for found in (LEFT_OUT.score(always(said_P), metric), fixed_score(said_P, LABELS_P, metric)):
+        assert found.value == worth and 0.03 < found.high - found.low < 0.2
+        assert 0 <= found.low <= found.value <= found.high <= 1
+
+
+def test_thresholds_of_the_resamples_are_used() -> None:
+    said = np.tile(np.where(LABELS_P == 1, 0.4, 0.3), (1000, 1))
+    right = Judged(said, np.full(1000, 0.35))
+    assert LEFT_OUT.score(right, "balanced_accuracy").value == 1
+    assert LEFT_OUT.score(Judged.plain(said), "recall").value == 0
+    assert LEFT_OUT.gain(right, Judged.plain(said), "balanced_accuracy").difference.value == pytest.approx(0.5)
+
+
+def test_patients_that_are_referred_do_not_count() -> None:
+    wrong_P = np.arange(60) < 20
+    said_P = np.where(wrong_P, 1 - LABELS_P, LABELS_P).astype(float)
+    kept_SP = np.broadcast_to(~wrong_P, (1000, 60))
+    judged_ = Judged(np.tile(said_P, (1000, 1)), np.full(1000, 0.5), kept_SP)
+    found = LEFT_OUT.score(judged_, "balanced_accuracy")
+    assert found.value == 1
+    everyone = LEFT_OUT.score(always(np.where(np.arange(60) < 40, LABELS_P, LABELS_P)), "balanced_accuracy")
+    assert found.low < everyone.low  # fewer patients say it
+
+
+def test_a_paired_difference_is_narrower_than_two_intervals() -> None:
+    better_P = noisy(0.45, 1)
+    worse_P = better_P.copy()
+    worse_P[:6] = 1 - LABELS_P[:6]
+    gain = LEFT_OUT.gain(always(better_P), always(worse_P), "balanced_accuracy")
+    one, other = (LEFT_OUT.score(always(said_P), "balanced_accuracy") for said_P in (better_P, worse_P))
+    unpaired = np.hypot(one.high - one.low, other.high - other.low)
+    expected = balanced_accuracy(better_P, LABELS_P) - balanced_accuracy(worse_P, LABELS_P)
+    assert gain.difference.value == pytest.approx(float(expected), abs=0.01)
+    assert gain.difference.high - gain.difference.low < unpaired and gain.better > 0.9
+    turned = LEFT_OUT.gain(always(worse_P), always(better_P), "balanced_accuracy")
+    assert turned.difference.high == pytest.approx(-gain.difference.low) and turned.better == pytest.approx(
+        1 - gain.better
     )
-    assert (scores["drawn"] == 0).all() and (scores["others"] == 1).all()
+    loss = LEFT_OUT.gain(always(better_P), always(worse_P), "log_loss")
+    assert loss.difference.value < 0 and loss.better > 0.9
 
 
-def test_a_procedure_is_told_only_how_often_each_was_drawn() -> None:
-    told: list[np.ndarray] = []
-
-    def procedure(counts_P: np.ndarray) -> np.ndarray:
-        told.append(counts_P.copy())
-        return np.full(len(LABELS_P), 0.3)
-
-    left_out_scores(LABELS_P, {"only": procedure})
-    drawn_SP = np.array(told)
-    assert drawn_SP.shape == (RESAMPLES, len(LABELS_P))
-    assert (drawn_SP[:, LABELS_P == 1].sum(axis=1) == 30).all() and (drawn_SP.sum(axis=1) == 60).all()
+def test_two_that_agree_everywhere_are_not_surely_alike() -> None:
+    gain = LEFT_OUT.gain(always(noisy(0.3)), always(noisy(0.3)), "balanced_accuracy")
+    assert gain.difference.value == 0 and gain.better == pytest.approx(0.5)
+    assert gain.difference.low < -0.02 and gain.difference.high > 0.02
 
 
-def test_a_fixed_model_scores_what_it_scores() -> None:
-    right = np.random.default_rng(3).random(len(LABELS_P)) < 0.8
-    probabilities_P = np.where(right, LABELS_P, 1 - LABELS_P) * 0.6 + 0.2
-    for metric in (balanced_accuracy, balanced_log_loss, auc):
-        scores = left_out_scores(LABELS_P, {"fixed": lambda _: probabilities_P}, metric)
-        assert scores["fixed"].mean() == pytest.approx(float(metric(probabilities_P, LABELS_P)), abs=0.015)
+def test_the_choice_between_unlike_models_widens_the_interval() -> None:
+    """A procedure that takes a good or a bad model by lot knows less of its worth than either alone."""
+    good_P, bad_P = noisy(0.9, 1), noisy(0.0, 1)
+    lot = Judged.plain(np.where((np.arange(1000) % 2 == 0)[:, None], good_P, bad_P))
+    values_SP = ((lot.said_SP >= 0.5) == LABELS_P).astype(float)
+    held_SP = LEFT_OUT.left_out_SP
+    half = (0.5, 0.5)
+    gap = float(balanced_accuracy(good_P, LABELS_P) - balanced_accuracy(bad_P, LABELS_P))
+    found = choice_variance(np.where(held_SP, values_SP, 0), held_SP, LABELS_P, half, half)
+    assert found == pytest.approx(gap**2 / 4, rel=0.35)
+    same = ((always(good_P).said_SP >= 0.5) == LABELS_P).astype(float)
+    assert choice_variance(np.where(held_SP, same, 0), held_SP, LABELS_P, half, half) == 0
 
 
-def test_it_repeats_and_all_procedures_meet_the_same_resamples() -> None:
+def test_it_repeats_whatever_else_is_scored() -> None:
     models_MP = useless_models(20)
-    chosen = {name: (lambda counts: best_of(models_MP, counts)) for name in ("one", "two")}
-    first, again = left_out_scores(LABELS_P, chosen), left_out_scores(LABELS_P, chosen)
-    other = left_out_scores(LABELS_P, chosen, seed=1)
-    np.testing.assert_array_equal(first["one"], first["two"])
-    np.testing.assert_array_equal(first["one"], again["one"])
-    assert (first["one"] != other["one"]).any()
-    alone = left_out_scores(LABELS_P, {"two": chosen["two"]})
-    np.testing.assert_array_equal(first["two"], alone["two"])
+    first, again = (LEFT_OUT.score(judged(lambda counts: best_of(models_MP, counts)), "auc") for _ in range(2))
+    assert first == again
 
 
-def test_resamples_that_leave_out_one_class_only_do_not_count() -> None:
-    few = np.array([0, 0, 1, 1])
-    scores = left_out_scores(few, {"fixed": lambda _: few.astype(float)})
-    assert (scores["fixed"] == 1).all() and 200 < len(scores["fixed"]) < 300  # a quarter of them
-    with pytest.raises(ValueError, match="no resample leaves out patients of both classes; more patients are needed"):
-        left_out_scores(np.array([0, 1]), {"fixed": lambda _: np.array([0.0, 1.0])})
+def test_the_reliability_curve_is_made_of_left_out_patients() -> None:
+    said_P = np.where(LABELS_P == 1, 0.85, 0.25)
+    patients_B, said_B, true_B = LEFT_OUT.reliability(always(said_P))
+    assert patients_B.sum() == pytest.approx(60) and patients_B[8] == patients_B[2] == pytest.approx(30)
+    np.testing.assert_allclose((said_B[[2, 8]], true_B[[2, 8]]), ((0.25, 0.85), (0, 1)), atol=1e-9)
+    assert LEFT_OUT.score(always(said_P), "calibration_error").value == pytest.approx(
+        float(calibration_error(said_P, LABELS_P))
+    )
+
+
+def test_patients_too_few_to_leave_any_out_are_refused() -> None:
+    few = np.array([0, 1, 1, 1])
+    with pytest.raises(ValueError, match="some patients are in every resample"):
+        LeftOut(few, resample(few, 100, 0))
+    LeftOut(np.array([0, 0, 1, 1]), resample(np.array([0, 0, 1, 1]), 100, 0))
+
+
+def test_wilson_s_interval_is_the_textbook_one() -> None:
+    low, high = wilson(15 / 148, 148, 1.959964)  # Newcombe 1998, table I
+    assert (round(low, 4), round(high, 4)) == (0.0624, 0.1605)
+    assert wilson(0.0, 20)[0] == 0 and wilson(1.0, 20)[1] == 1
+
+
+def test_an_interval_is_made_of_its_classes_wilson_intervals() -> None:
+    """27 of 30 tumoral and 24 of 30 reactive patients right: the square-and-add rule, with Student's quantile."""
+    said_P = LABELS_P.astype(float)
+    said_P[np.flatnonzero(LABELS_P == 1)[:3]], said_P[np.flatnonzero(LABELS_P == 0)[:6]] = 0, 1
+    found = fixed_score(said_P, LABELS_P, "balanced_accuracy")
+    (low_1, high_1), (low_0, high_0) = wilson(0.9, 29, 2.04523), wilson(0.8, 29, 2.04523)
+    assert found.low == pytest.approx(0.85 - 0.5 * np.hypot(0.9 - low_1, 0.8 - low_0), abs=1e-5)
+    assert found.high == pytest.approx(0.85 + 0.5 * np.hypot(high_1 - 0.9, high_0 - 0.8), abs=1e-5)
+
+
+def test_a_fixed_score_is_the_metric_s_value() -> None:
+    said_P = noisy(0.4)
+    for metric, function in (("auc", auc), ("log_loss", balanced_log_loss)):
+        assert fixed_score(said_P, LABELS_P, metric).value == pytest.approx(float(function(said_P, LABELS_P)))
+    assert fixed_score(said_P, LABELS_P, "recall", threshold=0.99).value < 0.2
