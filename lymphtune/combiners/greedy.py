@@ -1,0 +1,87 @@
+"""Greedy selection with replacement: members that make the mean better enter, some of them more than once.
+
+Shapes: M members, P patients, B bags.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lymphtune.registry import combiners
+from lymphtune.statistics.metrics import class_weights, log_losses
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    start: int = 3  # best members that every bag starts with
+    steps: int = 15  # members added to them, one after the other
+    bags: int = 10
+    fraction: float = 0.5  # of the members that a bag draws
+
+    def __post_init__(self) -> None:
+        if min(self.start, self.bags) < 1 or self.steps < 0 or not 0 < self.fraction <= 1:
+            raise ValueError("expected start and bags from 1, steps from 0, fraction above 0 and at most 1")
+
+
+@combiners.register("greedy", Config)
+class Greedy:
+    """A weighted mean; weights are how often a member was taken, over bags of members.
+
+    Each bag draws members, starts with its best ones and adds, with replacement, whichever lowers the class-balanced
+    log loss of the mean most, and keeps its best moment. Where the bags' mean is worse than the best `start` members
+    alone, these are the answer. Source: Caruana et al. 2004, sections 2.1 to 2.3.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def fit(self, oof_MP: np.ndarray, labels_P: np.ndarray) -> "Greedy":
+        weight_P = class_weights(labels_P)
+        loss_M = log_losses(oof_MP, labels_P) @ weight_P
+        order = np.lexsort([*oof_MP.T[::-1], loss_M])  # the same whichever order the members come in
+        sorted_MP = oof_MP[order]
+        count_M = self._taken(sorted_MP, labels_P, weight_P)
+        start_M = np.zeros(len(order))
+        start_M[: self.config.start] = 1
+        tried = [count / count.sum() for count in (count_M, start_M)]
+        best = min(tried, key=lambda weights_M: float(log_losses(weights_M @ sorted_MP, labels_P) @ weight_P))
+        self.weights_M_ = best[np.argsort(order)]
+        return self
+
+    def predict_proba(self, probabilities_MP: np.ndarray) -> np.ndarray:
+        """Return the weighted mean [P]."""
+        return self.weights_M_ @ probabilities_MP
+
+    def _taken(self, sorted_MP: np.ndarray, labels_P: np.ndarray, weight_P: np.ndarray) -> np.ndarray:
+        """Return the weight that all bags together give each member [M], the best member first."""
+        bag_BM = self._bags(len(sorted_MP))
+        count_BM = bag_BM & (np.cumsum(bag_BM, axis=1) <= self.config.start)
+        count_BM = count_BM.astype(float)
+        tumoral = labels_P == 1
+        right_MP = np.where(tumoral, sorted_MP, 1 - sorted_MP)  # the probability given to what is true
+        sum_BP = count_BM @ right_MP
+        lowest_B, best_BM = self._loss(sum_BP, count_BM, weight_P), count_BM / count_BM.sum(axis=1, keepdims=True)
+        for _ in range(self.config.steps):
+            size_B = count_BM.sum(axis=1) + 1
+            tried_BMP = (sum_BP[:, None] + right_MP) / size_B[:, None, None]
+            loss_BM = -np.log(np.maximum(tried_BMP, 1e-6)) @ weight_P
+            taken_B = np.argmin(np.where(bag_BM, loss_BM, np.inf), axis=1)
+            bags = np.arange(len(taken_B))
+            count_BM[bags, taken_B] += 1
+            sum_BP += right_MP[taken_B]
+            better_B = loss_BM[bags, taken_B] < lowest_B
+            lowest_B = np.where(better_B, loss_BM[bags, taken_B], lowest_B)
+            best_BM = np.where(better_B[:, None], count_BM / size_B[:, None], best_BM)
+        return best_BM.mean(axis=0)
+
+    def _bags(self, members: int) -> np.ndarray:
+        """Return which members each bag draws [B, M]."""
+        size = max(min(self.config.start, members), round(self.config.fraction * members))
+        rng = np.random.default_rng(0)
+        place_BM = np.argsort(rng.random((self.config.bags, members)), axis=1)
+        return place_BM < size
+
+    @staticmethod
+    def _loss(sum_BP: np.ndarray, count_BM: np.ndarray, weight_P: np.ndarray) -> np.ndarray:
+        mean_BP = sum_BP / count_BM.sum(axis=1, keepdims=True)
+        return -np.log(np.maximum(mean_BP, 1e-6)) @ weight_P
