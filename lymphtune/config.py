@@ -170,6 +170,22 @@ class Configuration(Section):
         return "network" if self.model else "clinical"
 
     @property
+    def sees(self) -> str:
+        """Return what it looks at: `images`, `clinical` (the attributes alone) or `mixed`."""
+        if self.model is None:
+            return "clinical"
+        return "images" if self.model.fusion.word == "none" else "mixed"
+
+    @property
+    def architecture(self) -> str:
+        """Return what trials of one architecture share, sizes and training left aside: `resnet concat attention`."""
+        if self.clinical is not None:
+            return f"clinical {self.clinical.word}"
+        assert self.model is not None
+        encoder = getattr(self.model.encoder.options, "name", self.model.encoder.word)
+        return f"{encoder} {self.model.fusion.word} {self.model.aggregator.word}"
+
+    @property
     def picks_epoch(self) -> bool:
         """Return whether the trial keeps its best-scored epoch rather than its last."""
         return self.training is not None and self.training.checkpoint == "best"

@@ -35,6 +35,48 @@ def check_trainable(cohort: Cohort, folds: int) -> None:
             )
 
 
+def check_roles(cohort: Cohort) -> str:
+    """Raise InputError where a patient to predict shares a picture with a labelled one; return a note on others.
+
+    The note, "" where there is nothing to say, counts pictures that several labelled patients share: one may be
+    held out while the other trains.
+    """
+    owners: dict[str, set[int]] = {}
+    for row, digests in enumerate(cohort.digests_of_bags):
+        for digest in digests:
+            owners.setdefault(digest, set()).add(row)
+    shared = [rows for rows in owners.values() if len(rows) > 1]
+    labelled = set(cohort.labelled.tolist())
+    for rows in shared:
+        known, new = sorted(rows & labelled), sorted(rows - labelled)
+        if known and new:
+            raise InputError(
+                f"{cohort.name}: {cohort.ids[new[0]]}, to predict, shares a picture with the labelled patient "
+                f"{cohort.ids[known[0]]}; no patient may have two roles: remove one of the two"
+            )
+    among = sum(len(rows & labelled) > 1 for rows in shared)
+    return f"{among} pictures are of more than one labelled patient: scores may be flattered" if among else ""
+
+
+def roles_table(cohort: Cohort, folds_RP: np.ndarray) -> pd.DataFrame:
+    """Return one row a picture: hash of its patient, hash of the picture, role, fold that holds the patient out."""
+    counts = cohort.patients["n_cells"].to_numpy()
+    role = np.where(cohort.labels == TO_PREDICT, "to predict", "labelled")
+    return pd.DataFrame(
+        {
+            "patient": np.repeat([hashed(patient) for patient in cohort.ids], counts),
+            "picture": [digest[:16] for digest in cohort.picture_digests],
+            "role": np.repeat(role, counts),
+            "fold": np.repeat(folds_RP[0], counts),
+        }
+    )
+
+
+def hashed(patient: str) -> str:
+    """Return 16 hexadecimal digits that stand for an id where the id itself has no business."""
+    return hashlib.sha256(b"patient\x1f" + patient.encode()).hexdigest()[:16]
+
+
 def _remedy(fewest: int) -> str:
     more = "label more patients"
     return f"{more}, or use {fewest} folds or fewer" if fewest >= 2 else more

@@ -16,10 +16,11 @@ from lymphtune.files import write_table, write_yaml
 from lymphtune.runs import Run
 from lymphtune.searching.plan import Plan, Trial
 from lymphtune.searching.rungs import Rungs, smoothed
-from lymphtune.statistics.bootstrap import interval
+from lymphtune.statistics.honest import fixed_score
 from lymphtune.statistics.metrics import METRICS, balanced_accuracy
 
 WEIGHTS_AT = "weights-epoch-{}"
+BEST_OF_EACH = 3  # trials that see images, and that see attributes too, whose weights are kept whatever their rank
 
 
 @dataclass
@@ -134,12 +135,13 @@ class Board:
             "trial": trial.hash, "kind": trial.configuration.kind, "status": record.status, "reason": record.reason,
             "epochs": len(curves), "title": trial.configuration.title, "number": trial.number,
             "baseline": trial.baseline, "epoch": epoch, "best_epoch_picked": trial.configuration.picks_epoch,
+            "sees": trial.configuration.sees, "architecture": trial.configuration.architecture,
         }  # fmt: skip
         blank = dict.fromkeys([*METRICS, "balanced_accuracy_low", "balanced_accuracy_high", "repeats_sd"], np.nan)
         row |= blank | {"seconds": sum(curve["seconds"] for curve in curves)}
         if curves:
             probability_P, labels_P = _pooled(record.probabilities_ERP[epoch - 1], self.labels_P)
-            bounds = interval(balanced_accuracy, probability_P, labels_P)
+            bounds = fixed_score(probability_P, labels_P, "balanced_accuracy")
             row |= {name: curves[epoch - 1][name] for name in METRICS}
             row |= {"balanced_accuracy_low": bounds.low, "balanced_accuracy_high": bounds.high}
             row["repeats_sd"] = _repeats_sd(record.probabilities_ERP[epoch - 1], self.labels_P)
@@ -179,7 +181,9 @@ class Board:
         """Delete the weights of trials that are no longer among the run's best; none of them ever comes back."""
         table = self.leaderboard()
         ranked = table[(table["status"] != "failed") & ~table["baseline"]]
-        for trial in ranked["trial"].iloc[self.plan.settings.keep_weights :]:
+        kept = {*ranked["trial"].head(self.plan.settings.keep_weights)}
+        kept.update(ranked.groupby("sees")["trial"].head(BEST_OF_EACH))
+        for trial in set(ranked["trial"]) - kept:
             shutil.rmtree(self.run.trial(trial) / "weights", ignore_errors=True)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from lymphtune import console
 from lymphtune.cohort import SIMULATED, Cohort, check_trainable, default_data, load_cohort
-from lymphtune.cohort.folds import folds_hash, folds_table, make_folds
+from lymphtune.cohort.folds import check_roles, folds_hash, folds_table, make_folds, roles_table
 from lymphtune.config import Part
 from lymphtune.errors import InputError
 from lymphtune.files import write_table, write_yaml
@@ -52,6 +52,8 @@ def prepare(space: str, data: str | Path | None, settings: Settings) -> tuple[Co
     for note in cohort.notes:
         console.say(f"{cohort.name}: {note}")
     check_trainable(cohort, folds)
+    if note := check_roles(cohort):
+        console.say(f"{cohort.name}: {note}")
     repeats = settings.repeats or chosen.suggested.repeats
     folds_RP = make_folds(cohort.labels, folds, repeats, settings.seed)
     defining = {"cohort": cohort.hash, "folds": folds_hash(folds_table(cohort, folds_RP))}
@@ -76,6 +78,7 @@ def _run(cohort: Cohort, plan: Plan, data: str | Path, started: float) -> Run:
     description = _describe(run, cohort, plan, data)
     _write_description(run, description)
     write_table(run.path / "folds.parquet", folds_table(cohort, plan.folds_RP), cohort.about)
+    write_table(run.path / "roles.parquet", roles_table(cohort, plan.folds_RP), cohort.about)
     console.say(_opening(run, cohort, plan))
     board, display = Board(run, cohort, plan), Display()
     status, slots = "failed", 1

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lymphtune.cohort import Cohort, check_trainable
-from lymphtune.cohort.folds import folds_hash, folds_table, make_folds
+from lymphtune.cohort.folds import check_roles, folds_hash, folds_table, make_folds, roles_table
 from lymphtune.errors import InputError
 
 
@@ -100,3 +100,31 @@ def test_cohorts_that_can_be_trained_on(tiny_cohort: Cohort) -> None:
 def test_cohorts_that_cannot(tiny_cohort: Cohort, labels: list[int], folds: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         check_trainable(with_labels(tiny_cohort, labels), folds)
+
+
+def test_a_picture_in_two_roles_is_refused(noisy_cohort: Cohort) -> None:
+    assert check_roles(noisy_cohort) == ""
+    digests, starts = list(noisy_cohort.picture_digests), noisy_cohort.starts
+    known, new = noisy_cohort.labelled[0], noisy_cohort.to_predict[0]
+    twice = [*digests]
+    twice[starts[new]] = digests[starts[known]]
+    ids = noisy_cohort.ids
+    with pytest.raises(
+        InputError, match=f"{ids[new]}, to predict, shares a picture with the labelled patient {ids[known]};"
+    ):
+        check_roles(replace(noisy_cohort, picture_digests=twice))
+    twice = [*digests]
+    twice[starts[noisy_cohort.labelled[1]]] = digests[starts[known]]
+    assert "1 pictures are of more than one labelled patient" in check_roles(
+        replace(noisy_cohort, picture_digests=twice)
+    )
+
+
+def test_the_manifest_has_every_picture_with_its_role_and_no_id(noisy_cohort: Cohort) -> None:
+    folds_RP = make_folds(noisy_cohort.labels, 3, 2, 0)
+    table = roles_table(noisy_cohort, folds_RP)
+    assert len(table) == len(noisy_cohort.picture_digests)
+    counts = noisy_cohort.patients["n_cells"].to_numpy()
+    new = np.repeat(noisy_cohort.labels == -1, counts)
+    assert ((table["role"] == "to predict") == new).all() and ((table["fold"] == -1) == new).all()
+    assert not set(noisy_cohort.ids) & set(table["patient"]) and table["patient"].nunique() == len(noisy_cohort.ids)
