@@ -1,6 +1,7 @@
 """What a person sees while waiting: a bar on a terminal, plain lines elsewhere; always on stderr."""
 
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 QUIET_SECONDS = 2.0  # nothing is said of work that ends sooner
+WIDTH = 80  # columns of what is printed
 LINE_SECONDS = 10.0  # between two plain lines
 
 
@@ -84,6 +86,11 @@ def each(items: Iterable[T], label: str, total: int) -> Iterator[T]:
 def say(text: str) -> None:
     """A line for the person, not for a program: stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def wrapped(text: str) -> list[str]:
+    """Return the text as lines of at most WIDTH columns."""
+    return textwrap.wrap(text, WIDTH)
 
 
 def duration(seconds: float) -> str:

@@ -14,6 +14,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--top", type=int, metavar="N", help="trials to average (the recipe's)")
     parser.add_argument("--recipe", default="top", metavar="R", help="shipped recipe or .yaml file (top)")
     parser.add_argument("--from", dest="source", choices=("networks", "clinical", "all"), help="(the recipe's)")
+    parser.add_argument("--threshold", default="0.5", metavar="T", help="0.5, tuned, recall=0.95 or cost=FN:FP (0.5)")
+    parser.add_argument(
+        "--calibration", default="none", choices=("none", "temperature", "platt", "isotonic"), help="(none)"
+    )
+    parser.add_argument("--refer", type=float, default=0.0, metavar="X", help="share of patients not to call (0)")
+    parser.add_argument("--error-rate", type=float, default=0.1, metavar="X", help="of the prediction sets (0.1)")
     parser.add_argument("--run", metavar="NAME", help="run to average (the latest)")
     add_runs(parser)
     add_data(parser)
@@ -34,8 +40,9 @@ def ensemble(arguments: argparse.Namespace) -> None:
     from lymphtune.ensembling.build import build_ensemble
 
     built = build_ensemble(
-        arguments.recipe, top=arguments.top, source=arguments.source, run=arguments.run, runs=arguments.runs,
-        data=arguments.data,
+        arguments.recipe, top=arguments.top, source=arguments.source, threshold=arguments.threshold,
+        calibration=arguments.calibration, refer=arguments.refer, error_rate=arguments.error_rate,
+        run=arguments.run, runs=arguments.runs, data=arguments.data,
     )  # fmt: skip
     print(built.summary)
     print(built.path / "submission.csv")

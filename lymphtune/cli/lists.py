@@ -2,7 +2,7 @@
 
 import argparse
 
-from lymphtune.cli.options import add_command, add_runs
+from lymphtune.cli.options import add_command, add_data, add_runs
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -13,7 +13,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--sample", type=int, metavar="N", help="print the first N configurations it gives")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the sample (0)")
     parser.set_defaults(call=spaces)
-    parser = add_command(commands, "recipes", "list the ensemble recipes", "lymphtune recipes")
+    parser = add_command(commands, "recipes", "list the ensemble recipes, or compare them on a run",
+                         "lymphtune recipes --run mixed")  # fmt: skip
+    parser.add_argument("--run", metavar="NAME", help="run to compare them on; without it, they are listed")
+    add_runs(parser)
+    add_data(parser)
     parser.set_defaults(call=recipes)
     parser = add_command(commands, "runs", "list the runs", "lymphtune runs")
     add_runs(parser)
@@ -43,11 +47,15 @@ def spaces(arguments: argparse.Namespace) -> None:
 
 
 def recipes(arguments: argparse.Namespace) -> None:
-    from lymphtune.ensembling.recipe import SHIPPED, load_recipe
-    from lymphtune.spaces import shipped
+    from lymphtune.ensembling.recipe import all_recipes
 
-    for name in shipped(SHIPPED):
-        print(f"{name:10} {load_recipe(name).about}")
+    if arguments.run is None:
+        for recipe in all_recipes():
+            print(f"{recipe.name:10} {recipe.about}")
+        return
+    from lymphtune.ensembling.build import compare_recipes
+
+    print(compare_recipes(arguments.run, runs=arguments.runs, data=arguments.data))
 
 
 def runs(arguments: argparse.Namespace) -> None:

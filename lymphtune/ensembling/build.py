@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -10,15 +11,40 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lymphtune import console
 from lymphtune.cohort import Cohort, load_cohort
-from lymphtune.ensembling.bundle import FORMAT, Ensemble, hashed
-from lymphtune.ensembling.candidates import Candidates, eligible, find_candidates, read_candidates
-from lymphtune.ensembling.recipe import Recipe, load_recipe
-from lymphtune.ensembling.score import Scores, score, summary
+from lymphtune.cohort.folds import check_roles, hashed
+from lymphtune.ensembling.bundle import FORMAT, LEARNT, Ensemble, learnt_arrays
+from lymphtune.ensembling.candidates import Candidates, read_candidates
+from lymphtune.ensembling.procedure import Fitted, Procedure, parse_calibration
+from lymphtune.ensembling.recipe import Recipe, all_recipes, load_recipe
+from lymphtune.ensembling.reliability import write_reliability
+from lymphtune.ensembling.score import Contest, Entry, Scores, compare, score
+from lymphtune.ensembling.summary import better_recipes, recipes_table, summary
+from lymphtune.ensembling.threshold import parse_threshold
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, sha256, whole, whole_folder, write_table, write_text, write_yaml
 from lymphtune.runs import RUNS, Run, find_run
-from lymphtune.statistics.metrics import THRESHOLD
+
+PACKAGES = ("lymphtune", "torch", "timm", "scikit-learn", "numpy")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A procedure that has learnt from all of a run's held-out patients."""
+
+    procedure: Procedure
+    candidates: Candidates
+    rows: np.ndarray  # of the candidates' out-of-fold table, one a member
+    fitted: Fitted
+
+    @property
+    def trials(self) -> list[str]:
+        return self.candidates.trials(self.rows)["trial"].tolist()
+
+    @property
+    def oof_MP(self) -> np.ndarray:
+        return self.candidates.oof_CP[self.rows]
 
 
 def build_ensemble(
@@ -26,34 +52,59 @@ def build_ensemble(
     *,
     top: int | None = None,
     source: str | None = None,
+    threshold: str = "0.5",
+    calibration: str = "none",
+    refer: float = 0.0,
+    error_rate: float = 0.1,
     run: str | Path | None = None,
     runs: Path = RUNS,
     data: str | Path | None = None,
 ) -> Ensemble:
     """Return the saved ensemble of a run (the latest unless named); its `summary` is the table of scores.
 
-    Writes ensembles/<recipe>/ in the run's folder. Raises InputError on anything a person can mend.
+    threshold: a number, tuned, recall=X or cost=FN:FP. calibration: none, temperature, platt or isotonic. refer: the
+    share of patients to send to another examination. error_rate: of the prediction sets. Writes ensembles/<recipe>/
+    in the run's folder. Raises InputError on anything a person can mend.
     """
-    chosen_recipe = load_recipe(recipe, top, source)
+    procedure = Procedure(
+        load_recipe(recipe, top, source), parse_calibration(calibration), parse_threshold(threshold),
+        _share(refer, "refer"), _share(error_rate, "error-rate"),
+    )  # fmt: skip
     found = find_run(None if run is None else str(run), Path(runs))
-    cohort = _cohort(found, data)
-    candidates = find_candidates(found, cohort, chosen_recipe)
-    rows = candidates.choose(chosen_recipe.trials)
-    combiner = chosen_recipe.build().fit(candidates.oof_CP[rows], candidates.labels_P)
-    baselines = read_candidates(found, cohort, eligible(found.leaderboard, "clinical"))
-    scores = score(candidates, baselines, chosen_recipe, combiner.predict_proba(candidates.oof_CP[rows]))
-    path = found.path / "ensembles" / chosen_recipe.name
+    cohort = run_cohort(found, data)
+    check_roles(cohort)
+    candidates = read_candidates(found, cohort)
+    _check_enough(candidates, procedure.recipe, top, found.name)
+    procedure.check(candidates.labels_P)
+    rows = candidates.chosen(procedure.recipe.choice)
+    fitted = procedure.fit(candidates.oof_CP[rows], candidates.labels_P)
+    chosen = Chosen(procedure, candidates, rows, fitted)
+    weights = _weights(found, chosen.trials)
+    contest = Contest.of(candidates)
+    scores = score(contest, procedure)
+    entries = compare(contest, procedure, [other for other in all_recipes() if other.name != procedure.recipe.name])
+    path = found.path / "ensembles" / procedure.recipe.name
     with whole_folder(path) as scratch:
-        _write_bundle(scratch, found, chosen_recipe, candidates, rows, scores)
+        _write_bundle(scratch, found, chosen, scores, weights)
         _write_trained_on(scratch, cohort)
         _seal(scratch)
         saved, new = Ensemble.load(scratch), cohort.to_predict
-        ids, seen_P = [cohort.ids[row] for row in new], saved.seen(cohort)[new]
+        seen_P = np.zeros(len(new), dtype=bool)  # as check_roles has found
+        ids = [cohort.ids[row] for row in new]
         write_predictions(scratch, saved.table(ids, saved.predict(cohort, new), seen_P), cohort.about)
-    return Ensemble.load(path, _summary(found, cohort, candidates, rows, baselines, scores))
+    return Ensemble.load(path, _summary(found, cohort, chosen, contest, scores, entries))
 
 
-def _cohort(run: Run, data: str | Path | None) -> Cohort:
+def compare_recipes(run: str | Path | None = None, *, runs: Path = RUNS, data: str | Path | None = None) -> str:
+    """Return a table of all shipped recipes on a run: naive, honest, interval, and the difference to `top`."""
+    found = find_run(None if run is None else str(run), Path(runs))
+    cohort = run_cohort(found, data)
+    contest = Contest.of(read_candidates(found, cohort))
+    entries = compare(contest, Procedure(load_recipe("top")), all_recipes())
+    return recipes_table(f"{found.name}: {len(contest.candidates.labels_P)} patients judged", contest, entries)
+
+
+def run_cohort(run: Run, data: str | Path | None) -> Cohort:
     """Return the cohort the run was trained on, and no other."""
     given = run.description["cohort"]
     try:
@@ -70,43 +121,83 @@ def _cohort(run: Run, data: str | Path | None) -> Cohort:
     return cohort
 
 
-def _write_bundle(
-    folder: Path, run: Run, recipe: Recipe, candidates: Candidates, rows: np.ndarray, scores: Scores
-) -> None:
-    """Write weights, out-of-fold table and ensemble.yaml."""
-    members = []
-    trials = [str(candidates.table["trial"].iloc[candidates.trial_C[row]]) for row in rows]
+def _share(value: float, name: str) -> float:
+    if not 0 <= value <= 0.9:
+        raise InputError(f"--{name} {value:g}: expected a share from 0 to 0.9")
+    return value
+
+
+def _check_enough(candidates: Candidates, recipe: Recipe, top: int | None, run: str) -> None:
+    """Raise InputError where the run has no trial for the recipe, or fewer than were asked for."""
+    source = recipe.choice.source
+    found = int(candidates.only(source).sum())
+    if not found:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in candidates.table["kind"].value_counts().items())
+        raise InputError(f"{run}: no trial for 'from: {source}'; it has {kinds}; try another --from")
+    if top is not None and top > found:
+        raise InputError(
+            f"--top {top}: the run {run} has {found} trials to choose from ('from: {source}'); "
+            f"ask for at most {found}, or search more"
+        )
+    candidates.available(recipe.choice)
+
+
+def _weights(run: Run, trials: list[str]) -> dict[str, list[Path]]:
+    """Return the files of each trial's fold models; raises InputError where they were not kept."""
+    found = {}
     for trial in trials:
-        held = sorted((run.trial(trial) / "weights").glob("repeat-*"))
-        if not held:
+        folder = run.trial(trial) / "weights"
+        found[trial] = sorted(folder.glob("repeat-*"))
+        if not found[trial]:
             raise InputError(f"{run.trial(trial)}: its weights were not kept; search with a larger --keep-weights")
+    return found
+
+
+def _write_bundle(folder: Path, run: Run, chosen: Chosen, scores: Scores, weights: dict[str, list[Path]]) -> None:
+    """Write weights, what was learnt, the out-of-fold table, the scores and ensemble.yaml."""
+    from safetensors.numpy import save_file
+
+    members = []
+    for trial, held in weights.items():
         (folder / "weights" / trial).mkdir(parents=True)
         for file in [*held, *(run.trial(trial) / "weights").glob("backbone.*")]:
             shutil.copyfile(file, folder / "weights" / trial / file.name)
         names = [f"weights/{trial}/{file.name}" for file in held]
-        given = run.configuration(trial).as_yaml()
-        members.append({"trial": trial, "weights": names, "configuration": given})
-    oof = pd.DataFrame(candidates.oof_CP[rows].T, columns=trials)
-    oof.insert(0, "label", candidates.labels_P)
-    write_table(folder / "oof.parquet", oof, run.description["cohort"])
-    write_yaml(folder / "ensemble.yaml", _describe(run, recipe, scores, members))
+        members.append({"trial": trial, "weights": names, "configuration": run.configuration(trial).as_yaml()})
+    about = run.description["cohort"]
+    save_file(learnt_arrays(chosen.fitted), folder / LEARNT)
+    write_table(folder / "oof.parquet", _oof(chosen), about)
+    write_table(folder / "scores.parquet", scores.table(), about)
+    if chosen.procedure.calibration is not None:
+        write_reliability(folder, scores.reliability, about["simulated"])
+    write_yaml(folder / "ensemble.yaml", _describe(run, chosen, scores, members))
 
 
-def _describe(run: Run, recipe: Recipe, scores: Scores, members: list[dict[str, Any]]) -> dict[str, Any]:
-    described = run.description
-    ensemble = scores.naive["ensemble"]
+def _oof(chosen: Chosen) -> pd.DataFrame:
+    """Return label, fold and the ensemble's probability of every held-out patient, then one column a member."""
+    candidates = chosen.candidates
+    table = {"label": candidates.labels_P, "fold": candidates.fold_P}
+    table |= {"probability": chosen.fitted.probability(chosen.oof_MP)}
+    return pd.DataFrame(table | dict(zip(chosen.trials, chosen.oof_MP, strict=True)))
+
+
+def _describe(run: Run, chosen: Chosen, scores: Scores, members: list[dict[str, Any]]) -> dict[str, Any]:
+    described, procedure = run.description, chosen.procedure
+    mine = scores.entries["ensemble"]
+    honest = {metric: [round(v, 4) for v in (h.value, h.low, h.high)] for metric, h in mine.honest.items()}
     return {
         "format": FORMAT,
-        "recipe": {"name": recipe.name, "combiner": recipe.combiner.as_yaml(), "from": recipe.source},
-        "threshold": THRESHOLD,
+        "name": procedure.recipe.name,
+        "recipe": procedure.recipe.as_yaml(),
+        "calibration": procedure.calibration.as_yaml() if procedure.calibration else None,
+        "threshold": {"rule": procedure.threshold.text, "value": chosen.fitted.threshold},
+        "refer": {"share": procedure.refer, "margin": chosen.fitted.margin},
+        "error_rate": procedure.error_rate,
         "run": run.name,
         "cohort": {k: described["cohort"][k] for k in ("name", "simulated", "hash", "reference_date", "n_labelled")},
         "folds": sha256(run.path / "folds.parquet")[:16],
-        "scores": {
-            "out_of_fold_flattered": {name: round(value.value, 4) for name, value in ensemble.items()},
-            "honest_balanced_accuracy": [round(float(v), 4) for v in vars(scores.honest["ensemble"]).values()],
-        },
-        "versions": {name: version(name) for name in ("lymphtune", "torch", "timm", "scikit-learn", "numpy")},
+        "scores": {"naive": {metric: round(v, 4) for metric, v in mine.naive.items()}, "honest": honest},
+        "versions": {name: version(name) for name in PACKAGES},
         "members": members,
     }
 
@@ -135,15 +226,29 @@ def write_predictions(folder: Path, table: pd.DataFrame, about: Mapping[str, str
 
 
 def _summary(
-    run: Run, cohort: Cohort, candidates: Candidates, rows: np.ndarray, baselines: Candidates, scores: Scores
+    run: Run, cohort: Cohort, chosen: Chosen, contest: Contest, scores: Scores, entries: dict[str, Entry]
 ) -> str:
-    best = baselines.table.iloc[baselines.trial_C[baselines.choose(1)[0]]]
-    chosen = candidates.table.iloc[candidates.trial_C[rows]]
-    titles = {row.trial: f"{row.trial[:6]} {row.title}" for row in chosen.itertuples()}
-    titles |= {"ensemble": f"ensemble of {len(rows)}", "baseline": f"best baseline: {best.title}"}
-    protocol = run.description["protocol"]
+    protocol, candidates = run.description["protocol"], chosen.candidates
+    allowed = int(candidates.only(chosen.procedure.recipe.choice.source).sum())
     opening = (
-        f"{run.name}: {len(rows)} trials of {len(candidates.table)}, {protocol['folds']} folds x "
-        f"{protocol['repeats']} seeds, {len(candidates.patients)} patients judged, {len(cohort.to_predict)} to predict"
+        f"{run.name}: {len(chosen.rows)} of {allowed} trials, {protocol['folds']} folds x {protocol['repeats']} "
+        f"seeds, {len(candidates.patients)} patients judged, {len(cohort.to_predict)} to predict"
     )
-    return opening + "\n" + summary(scores, titles, cohort.simulated)
+    members = candidates.trials(chosen.rows).assign(weight=_member_weights(chosen))
+    lines = [*console.wrapped(opening), *summary(scores, chosen.procedure, members, candidates.table)]
+    lines += better_recipes(contest, scores.entries["ensemble"], entries)
+    if protocol["folds"] == 1:
+        lines.append("One hold-out: these few patients chose and judge; honest scores take that into account.")
+    if cohort.simulated:
+        lines.append("SIMULATED cohort: these numbers say nothing about people.")
+    return "\n".join(lines)
+
+
+def _member_weights(chosen: Chosen) -> np.ndarray:
+    """Return each member's share in the combiner's answer [M], NaN where it has no such thing."""
+    arrays = learnt_arrays(chosen.fitted)
+    for name in ("combiner.weights_M_", "combiner.logit_weights_M_"):
+        if name in arrays:
+            return arrays[name]
+    equal = chosen.procedure.recipe.combiner.word in ("top", "logit_mean", "rank_mean")
+    return np.full(len(chosen.rows), 1 / len(chosen.rows) if equal else np.nan)

@@ -1,13 +1,13 @@
 """The saved ensemble: a folder that predicts alone, without its run and without pickle.
 
-Shapes: P patients of a cohort, C cells of theirs, M member trials, F fold models of all of them.
+Shapes: P patients of a cohort, C cells of theirs, M member trials, F fold models of all of them, K folds.
 """
 
-import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,32 +15,42 @@ import pandas as pd
 
 from lymphtune import console
 from lymphtune.cohort import Cohort
+from lymphtune.cohort.folds import hashed
 from lymphtune.config import Configuration, configuration, parse_part
 from lymphtune.ensembling.external import check_scorable, external_scores
-from lymphtune.ensembling.recipe import Recipe
+from lymphtune.ensembling.procedure import Fitted
+from lymphtune.ensembling.recipe import parse_recipe
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, sha256
-from lymphtune.registry import combiners
+from lymphtune.registry import calibrations
+from lymphtune.runs import read_table
 from lymphtune.statistics.bootstrap import Interval
+from lymphtune.statistics.conformal import CrossConformal, set_names
 
-FORMAT = 1
+FORMAT = 2
+LEARNT = "learnt.safetensors"  # what the combiner and the calibration have learnt
 
 
 @dataclass(frozen=True)
 class Prediction:
     """probability_P: of being tumoral; spread_P: sd between all fold models; members_MP: each trial's mean;
-    gate_P: share of the pictures' expert, mean over the fold models that have a gate, NaN where none has."""
+    gate_P: share of the pictures' expert, mean over the fold models that have a gate, NaN where none has; sets_2P:
+    whether either label is in the patient's prediction set; refers_P: who is too near the threshold to be called."""
 
     probability_P: np.ndarray
     spread_P: np.ndarray
     members_MP: np.ndarray
     gate_P: np.ndarray
+    sets_2P: np.ndarray
+    refers_P: np.ndarray
 
 
 class Votes(NamedTuple):
-    """What the fold models say, before the members are combined; arrays as in Prediction."""
+    """What the fold models say, before the members are combined; by_fold_MKP: each trial's models of each fold; the
+    others as in Prediction."""
 
     members_MP: np.ndarray
+    by_fold_MKP: np.ndarray
     spread_P: np.ndarray
     gate_P: np.ndarray
 
@@ -51,11 +61,11 @@ class Ensemble:
     def __init__(self, path: Path, description: dict[str, Any], summary: str = "") -> None:
         self.path, self.description, self.summary = path, description, summary
         self.members: list[dict[str, Any]] = description["members"]
-        self.threshold = float(description["threshold"])
-        part = parse_part(combiners, description["recipe"]["combiner"], f"{path / 'ensemble.yaml'}: recipe.combiner")
-        recipe = Recipe(description["recipe"]["name"], "", part, "all", len(self.members))
-        # what a combiner has learnt follows from the out-of-fold table that is kept beside the weights
-        self.combiner = recipe.build().fit(*_oof(path, [member["trial"] for member in self.members]))
+        self.threshold = float(description["threshold"]["value"])
+        self.error_rate = float(description["error_rate"])
+        self.fitted = _fitted(path, description)
+        oof = read_table(path / "oof.parquet")
+        self.known = CrossConformal(*(oof[name].to_numpy() for name in ("probability", "label", "fold")))
 
     @classmethod
     def load(cls, path: str | Path, summary: str = "") -> "Ensemble":
@@ -63,14 +73,14 @@ class Ensemble:
         path = Path(path)
         if not (path / "ensemble.yaml").is_file():
             raise InputError(f"{path}: no ensemble.yaml in it; expected a folder that `lymphtune ensemble` wrote")
-        given = read_yaml(path / "ensemble.yaml")
-        if not isinstance(given, dict) or given.get("format") != FORMAT:
-            found = given.get("format") if isinstance(given, dict) else None
-            raise InputError(f"{path / 'ensemble.yaml'}: format {found!r}; this version reads format {FORMAT}")
+        given = _description(path)
         for name, expected in given["files"].items():
             if not (path / name).is_file() or sha256(path / name) != expected:
                 raise InputError(f"{path / name}: missing or not the file that was saved; copy the folder again")
-        return cls(path, given, summary)
+        try:
+            return cls(path, given, summary)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path / 'ensemble.yaml'}: not as `lymphtune ensemble` writes it ({error!r})") from error
 
     def predict_proba(self, cohort: Cohort) -> np.ndarray:
         """Return the probability of tumoral [P] of every patient of a cohort, as all fold models see it.
@@ -82,7 +92,8 @@ class Ensemble:
     def predict(self, cohort: Cohort, rows: np.ndarray) -> Prediction:
         """Return the prediction for the patients in `rows` of the cohort."""
         if len(rows) == 0:
-            return Prediction(np.zeros(0), np.zeros(0), np.zeros((len(self.members), 0)), np.zeros(0))
+            nobody, no_sets = np.zeros(0), np.zeros((2, 0), dtype=bool)
+            return Prediction(nobody, nobody, np.zeros((len(self.members), 0)), nobody, no_sets, no_sets[0])
         from lymphtune.training.loading import judge_with
 
         said = []
@@ -112,15 +123,21 @@ class Ensemble:
 
     def combine(self, votes: Sequence[Votes]) -> Prediction:
         """Return the prediction for the patients of one block after the other."""
-        members_MP, spread_P, gate_P = (np.concatenate(parts, axis=-1) for parts in zip(*votes, strict=True))
-        return Prediction(self.combiner.predict_proba(members_MP), spread_P, members_MP, gate_P)
+        members_MP, by_fold_MKP, spread_P, gate_P = (np.concatenate(part, axis=-1) for part in zip(*votes, strict=True))
+        probability_P = self.fitted.probability(members_MP)
+        said_KP = np.array([self.fitted.probability(of_fold_MP) for of_fold_MP in by_fold_MKP.swapaxes(0, 1)])
+        sets_2P = self.known.sets(said_KP, self.error_rate)
+        return Prediction(probability_P, spread_P, members_MP, gate_P, sets_2P, self.fitted.refers(probability_P))
 
     def table(self, ids: Sequence[str], said: Prediction, seen_P: np.ndarray) -> pd.DataFrame:
         """Return predictions.parquet: one row a patient, a column for each member."""
-        predicted_P = (said.probability_P >= self.threshold).astype(int)
         table = pd.DataFrame(
-            {"patient": ids, "probability": said.probability_P, "spread": said.spread_P, "predicted": predicted_P}
-        )
+            {
+                "patient": ids, "probability": said.probability_P, "spread": said.spread_P,
+                "predicted": (said.probability_P >= self.threshold).astype(int), "set": set_names(said.sets_2P),
+                "refer": said.refers_P,
+            }
+        )  # fmt: skip
         for member, probability_P in zip(self.members, said.members_MP, strict=True):
             table[member["trial"]] = probability_P
         return table.assign(gate=said.gate_P, seen=seen_P)
@@ -167,8 +184,13 @@ class Ensemble:
     def _votes(self, said_F2P: np.ndarray) -> Votes:
         """Return the votes from probability and gate of every fold model."""
         ends = np.cumsum([len(member["weights"]) for member in self.members])
-        members_MP = np.array([of_one_F2P[:, 0].mean(axis=0) for of_one_F2P in np.split(said_F2P, ends[:-1])])
-        return Votes(members_MP, said_F2P[:, 0].std(axis=0), _mean_of_given(said_F2P[:, 1]))
+        members, by_fold = [], []
+        for member, said_FP in zip(self.members, np.split(said_F2P[:, 0], ends[:-1]), strict=True):
+            fold_F = np.array([_fold_of(name) for name in member["weights"]])
+            members.append(said_FP.mean(axis=0))
+            by_fold.append([said_FP[fold_F == fold].mean(axis=0) for fold in np.unique(fold_F)])
+        spread_P, gate_P = said_F2P[:, 0].std(axis=0), _mean_of_given(said_F2P[:, 1])
+        return Votes(np.array(members), np.array(by_fold), spread_P, gate_P)
 
 
 def _mean_of_given(values_FX: np.ndarray) -> np.ndarray:
@@ -177,16 +199,56 @@ def _mean_of_given(values_FX: np.ndarray) -> np.ndarray:
     return given_FX.mean(axis=0) if len(given_FX) else np.full(values_FX.shape[1], np.nan)
 
 
-def _oof(path: Path, trials: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    from lymphtune.runs import read_table
+def _fold_of(name: str) -> int:
+    """Return the fold that a weights file's models never saw; raises InputError where its name does not say so."""
+    if found := re.search(r"-fold-(\d+)", name):
+        return int(found[1])
+    raise InputError(f"{name}: expected a file name with its fold in it")
 
-    table = read_table(path / "oof.parquet")
-    return table[trials].to_numpy().T, table["label"].to_numpy()
+
+def _description(path: Path) -> dict[str, Any]:
+    """Return ensemble.yaml; raises InputError where it is not one, or names files outside the folder or unsealed."""
+    where, given = path / "ensemble.yaml", read_yaml(path / "ensemble.yaml")
+    if not isinstance(given, dict) or given.get("format") != FORMAT:
+        found = given.get("format") if isinstance(given, dict) else None
+        raise InputError(f"{where}: format {found!r}; this version reads format {FORMAT}")
+    if missing := [key for key in ("members", "files", "recipe", "threshold", "cohort") if key not in given]:
+        raise InputError(f"{where}: no '{missing[0]}' in it; expected what `lymphtune ensemble` writes")
+    files = given["files"] if isinstance(given["files"], dict) else {}
+    for name in files:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise InputError(f"{where}: files: {name!r} is no file of the folder")
+    weights = [name for member in given["members"] for name in member["weights"]]
+    for name in (LEARNT, "oof.parquet", "trained_on.txt", *weights):
+        if name not in files:
+            raise InputError(f"{where}: {name} is not among its files; copy the folder again")
+    return given
 
 
-def hashed(patient: str) -> str:
-    """Return 16 hexadecimal digits of an id; ids themselves are not written into the folder's list."""
-    return hashlib.sha256(b"patient\x1f" + patient.encode()).hexdigest()[:16]
+def _fitted(path: Path, description: dict[str, Any]) -> Fitted:
+    """Return the combiner and the calibration with all that they have learnt."""
+    from safetensors.numpy import load_file
+
+    where, learnt = str(path / "ensemble.yaml"), load_file(path / LEARNT)
+    combiner = parse_recipe(description["recipe"], "recipe", f"{where}: recipe").build()
+    calibration = None
+    if (word := description["calibration"]) is not None:
+        part = parse_part(calibrations, word, f"{where}: calibration")
+        calibration = calibrations[part.word].build(part.options)
+    for name, value in learnt.items():
+        owner, _, attribute = name.partition(".")
+        vars(combiner if owner == "combiner" else calibration)[attribute] = value
+    threshold, margin = description["threshold"]["value"], description["refer"]["margin"]
+    return Fitted(combiner, calibration, float(threshold), float(margin))
+
+
+def learnt_arrays(fitted: Fitted) -> dict[str, np.ndarray]:
+    """Return all that the combiner and the calibration have learnt, as `_fitted` reads it back."""
+    arrays: dict[str, np.ndarray] = {}
+    for owner, part in (("combiner", fitted.combiner), ("calibration", fitted.calibration)):
+        known = {} if part is None else vars(part)
+        arrays |= {f"{owner}.{name}": np.ascontiguousarray(v) for name, v in known.items() if name.endswith("_")}
+    return arrays
 
 
 def few(ids: Sequence[str]) -> str:

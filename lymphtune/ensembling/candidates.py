@@ -1,18 +1,29 @@
 """Which trials of a run may enter an ensemble, their out-of-fold probabilities, and how the best are chosen.
 
-Shapes: M candidate trials, N of them chosen, C their judged epochs altogether, P patients ever held out.
+Shapes: M candidate trials, N of them chosen, C their judged epochs altogether, R repeats, E epochs, P patients ever
+held out, S resamples. counts_SP: how often each patient is drawn.
 """
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
+from pyarrow import ArrowInvalid
 
-from lymphtune.cohort.cohort import TO_PREDICT, Cohort
-from lymphtune.ensembling.recipe import Recipe
+from lymphtune import console
+from lymphtune.cohort.cohort import Cohort
+from lymphtune.cohort.folds import NEVER
+from lymphtune.ensembling.recipe import Choice
 from lymphtune.errors import InputError
-from lymphtune.runs import Run, read_table
-from lymphtune.statistics.metrics import balanced_log_loss
+from lymphtune.runs import Run
+from lymphtune.statistics.metrics import auc, class_weights, log_losses
+
+AT_ONCE = 2_000_000  # losses (resamples x epochs of trials) held at a time
+READERS = 4
 
 
 @dataclass(frozen=True)
@@ -22,57 +33,181 @@ class Candidates:
     table: pd.DataFrame  # the leaderboard's rows, M
     patients: list[str]  # P
     labels_P: np.ndarray
+    fold_P: np.ndarray
     oof_CP: np.ndarray
-    trial_C: np.ndarray  # row of `table` that each row of oof_CP belongs to
+    trial_C: np.ndarray  # row of `table` that each row of oof_CP belongs to, ascending
 
-    def choose(self, count: int, counts_P: np.ndarray | None = None) -> np.ndarray:
-        """Return the rows of oof_CP of the `count` best trials, each at its best epoch where it picks one.
+    def only(self, source: str) -> np.ndarray:
+        """Return which trials [M] are of a kind: networks, clinical or all."""
+        kinds = self.table["kind"].to_numpy()
+        return np.ones(len(kinds), bool) if source == "all" else kinds == source.removesuffix("s")
 
-        Best is the class-balanced log loss over the patients, each counted `counts_P` times.
+    def available(self, choice: Choice) -> list[tuple[np.ndarray, int]]:
+        """Return for each count of the recipe which trials [M] it is taken from, and how many there are to take.
+
+        Kinds of which the run has none are left out. Raises InputError where fewer than two kinds are left.
         """
-        loss_C = balanced_log_loss(self.oof_CP, self.labels_P, counts_P)
-        order = np.lexsort([self.trial_C, loss_C])
-        _, first = np.unique(self.trial_C[order], return_index=True)
-        return order[np.sort(first)][:count]
+        allowed = self.only(choice.source)
+        sees = self.table["sees"].to_numpy()
+        found = []
+        for kind, count in choice.counts:
+            of = allowed if kind == "any" else allowed & (sees == kind)
+            if of.any():
+                found.append((of, min(count, int(of.sum()))))
+        if choice.each_kind and len(found) < 2:
+            there = ", ".join(sorted({str(kind) for kind in sees[allowed]})) or "none"
+            raise InputError(f"the recipe blends kinds of trials, and this run has only: {there}; take another recipe")
+        return found
+
+    def chosen(self, choice: Choice) -> np.ndarray:
+        """Return the rows of oof_CP [N] that the choice takes on all patients."""
+        return Drawn(self, np.ones((1, len(self.labels_P)), dtype=int)).choose(choice)[0]
+
+    def trials(self, rows: np.ndarray) -> pd.DataFrame:
+        """Return the leaderboard's rows of the trials that rows of oof_CP belong to."""
+        return self.table.iloc[self.trial_C[rows]]
 
 
-def find_candidates(run: Run, cohort: Cohort, recipe: Recipe) -> Candidates:
-    """Return the trials of the run that the recipe may take; raises InputError where there are too few."""
-    board = run.leaderboard
-    table = eligible(board, recipe.source)
-    if not len(table):
-        kinds = ", ".join(f"{n} {kind}" for kind, n in board["kind"].value_counts().items())
-        raise InputError(f"{run.path}: no trial for 'from: {recipe.source}'; it has {kinds}; try another --from")
-    if recipe.trials > len(table):
-        raise InputError(
-            f"--top {recipe.trials}: the run {run.name} has {len(table)} trials to choose from "
-            f"('from: {recipe.source}'); ask for at most {len(table)}, or search more"
-        )
-    return read_candidates(run, cohort, table)
+@dataclass(frozen=True)
+class Drawn:
+    """Candidates in resamples of the patients: whom each resample would choose."""
+
+    candidates: Candidates
+    counts_SP: np.ndarray
+    _losses: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
+
+    def choose(self, choice: Choice) -> np.ndarray:
+        """Return the rows of oof_CP [S, N] that the choice takes in each resample, best first within a kind.
+
+        A trial that picks its epoch enters at the one that is best in the resample. Ties go to the earlier trial.
+        """
+        loss_SM, row_SM = self.losses(choice.by)
+        taken = []
+        for of_M, count in self.candidates.available(choice):
+            among_SM = np.where(of_M, loss_SM, np.inf)
+            if choice.per_architecture:
+                among_SM = self._capped(among_SM, choice.per_architecture)
+                count = min(count, int(np.isfinite(among_SM[0]).sum()))
+            best_SN = np.argsort(among_SM, axis=1, kind="stable")[:, :count]
+            taken.append(np.take_along_axis(row_SM, best_SN, axis=1))
+        return np.concatenate(taken, axis=1)
+
+    def _capped(self, loss_SM: np.ndarray, most: int) -> np.ndarray:
+        """Return the losses, infinite beyond the `most` best trials of each architecture."""
+        capped_SM = loss_SM.copy()
+        for members in self.candidates.table.groupby("architecture").indices.values():
+            place_SK = np.argsort(np.argsort(loss_SM[:, members], axis=1, kind="stable"), axis=1)
+            capped_SM[:, members] = np.where(place_SK < most, loss_SM[:, members], np.inf)
+        return capped_SM
+
+    def losses(self, by: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return each trial's loss [S, M] on the drawn patients at its best epoch, and that epoch's row of oof_CP."""
+        if by not in self._losses:
+            self._losses[by] = self._computed(by)
+        return self._losses[by]
+
+    def _computed(self, by: str) -> tuple[np.ndarray, np.ndarray]:
+        oof_CP, labels_P, trial_C = self.candidates.oof_CP, self.candidates.labels_P, self.candidates.trial_C
+        first_M = np.flatnonzero(np.diff(trial_C, prepend=-1))
+        loss_SM, row_SM = (np.empty((len(self.counts_SP), len(first_M)), dtype) for dtype in (float, np.int64))
+        weight_SP = class_weights(labels_P, self.counts_SP)
+        value_CP = None if by == "auc" else _patient_losses(by, oof_CP, labels_P)
+        step = max(1, AT_ONCE // len(oof_CP))
+        for start in range(0, len(weight_SP), step):
+            part = slice(start, start + step)
+            if value_CP is None:
+                loss_SC = 1 - np.stack([auc(oof_CP, labels_P, weight_P) for weight_P in weight_SP[part]])
+            else:
+                loss_SC = weight_SP[part] @ value_CP.T
+            loss_SM[part] = np.minimum.reduceat(loss_SC, first_M, axis=1)
+            row_SM[part] = _first_lowest(loss_SC, loss_SM[part], first_M, trial_C)
+        return loss_SM, row_SM
 
 
-def eligible(board: pd.DataFrame, source: str) -> pd.DataFrame:
+def _patient_losses(by: str, oof_CP: np.ndarray, labels_P: np.ndarray) -> np.ndarray:
+    if by == "log_loss":
+        return log_losses(oof_CP, labels_P)
+    if by == "brier":
+        return (oof_CP - labels_P) ** 2
+    return ((oof_CP >= 0.5) != (labels_P == 1)).astype(float)
+
+
+def _first_lowest(loss_SC: np.ndarray, lowest_SM: np.ndarray, first_M: np.ndarray, trial_C: np.ndarray) -> np.ndarray:
+    """Return the first row of each trial that has its lowest loss [S, M]."""
+    if len(first_M) == loss_SC.shape[1]:
+        return np.broadcast_to(first_M, lowest_SM.shape)
+    rows_C = np.arange(loss_SC.shape[1])
+    return np.minimum.reduceat(np.where(loss_SC <= lowest_SM[:, trial_C], rows_C, len(rows_C)), first_M, axis=1)
+
+
+def read_candidates(run: Run, cohort: Cohort) -> Candidates:
+    """Return every trial of the run that did not fail with its out-of-fold probabilities, mean over repeats.
+
+    Raises InputError where a trial's folds or patients are not the run's: an ensemble mixes no others.
+    """
+    table, folds_RP, about = eligible(run.leaderboard), run_folds(run, cohort), cohort.about
+    judged_P = (folds_RP >= 0).all(axis=0)
+
+    def mean_over_repeats(row: Any) -> np.ndarray:
+        oof_ERP = read_oof(run.trial(row.trial) / "oof.parquet", cohort.ids, folds_RP, about["cohort_hash"])
+        oof_EP = oof_ERP[:, :, judged_P].mean(axis=1)
+        return oof_EP if row.best_epoch_picked else oof_EP[[row.epoch - 1]]
+
+    with ThreadPoolExecutor(READERS) as pool:
+        rows = list(console.each(pool.map(mean_over_repeats, table.itertuples()), "reading trials", len(table)))
+    return Candidates(
+        table, np.array(cohort.ids)[judged_P].tolist(), cohort.labels[judged_P], folds_RP[0, judged_P],
+        np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
+    )  # fmt: skip
+
+
+def eligible(board: pd.DataFrame, source: str = "all") -> pd.DataFrame:
     """Return the leaderboard's rows that did not fail and are of the kind asked for, best first."""
     table = board[board["status"].isin(["done", "stopped"])]
-    if source == "networks":
-        table = table[table["kind"] == "network"]
-    elif source == "clinical":
-        table = table[table["kind"] == "clinical"]
+    if source != "all":
+        table = table[table["kind"] == source.removesuffix("s")]
     return table.reset_index(drop=True)
 
 
-def read_candidates(run: Run, cohort: Cohort, table: pd.DataFrame) -> Candidates:
-    """Return the out-of-fold probabilities of the table's trials, mean over repeats."""
-    rows, owners = [], []
-    for number, trial in enumerate(table.itertuples()):
-        oof = read_table(run.trial(str(trial.trial)) / "oof.parquet")
-        per_epoch = oof.pivot_table(index="epoch", columns="patient", values="probability", aggfunc="mean")
-        per_epoch = per_epoch.reindex(columns=cohort.ids)
-        picks = run.configuration(str(trial.trial)).picks_epoch
-        chosen = per_epoch if picks else per_epoch.loc[[trial.epoch]]
-        rows.append(chosen.to_numpy())
-        owners.append(np.full(len(chosen), number))
-    oof_CP = np.concatenate(rows)
-    judged = ~np.isnan(oof_CP).any(axis=0) & (cohort.labels != TO_PREDICT)
-    patients = [patient for patient, seen in zip(cohort.ids, judged, strict=True) if seen]
-    return Candidates(table, patients, cohort.labels[judged], oof_CP[:, judged], np.concatenate(owners))
+def run_folds(run: Run, cohort: Cohort) -> np.ndarray:
+    """Return the fold [R, P] in which each patient of the cohort is held out, -1 where it never is."""
+    folds = run.folds
+    wide = folds.pivot(index="repeat", columns="patient", values="fold").reindex(columns=cohort.ids)
+    return wide.fillna(NEVER).to_numpy().astype(int)
+
+
+def read_oof(path: Path, patients: list[str], folds_RP: np.ndarray, cohort_hash: str) -> np.ndarray:
+    """Return a trial's out-of-fold probabilities [E, R, P], NaN for patients never held out.
+
+    Raises InputError where the table is damaged, or was made with other folds or of another cohort.
+    """
+    columns = ["repeat", "fold", "epoch", "patient", "probability"]
+    try:
+        table = pq.read_table(path, columns=columns, read_dictionary=["patient"], use_threads=False)
+    except (OSError, ArrowInvalid) as error:
+        raise InputError(f"{path}: missing or damaged, not a Parquet table ({str(error).splitlines()[0]})") from error
+    if (table.schema.metadata or {}).get(b"cohort_hash", b"").decode() != cohort_hash:
+        raise InputError(f"{path}: of another cohort than its run; an ensemble mixes no cohorts")
+    held_R, held_P = np.nonzero(folds_RP >= 0)
+    repeat, fold, epoch, probability = (table[name].to_numpy() for name in columns if name != "patient")
+    n_epochs, rest = divmod(len(table), len(held_R))
+    expected = {
+        "repeat": (repeat, held_R), "fold": (fold, folds_RP[held_R, held_P]),
+        "patient": (_positions(table["patient"], patients), held_P),
+    }  # fmt: skip
+    for name, (found, right) in expected.items():
+        if rest or (found.reshape(n_epochs, -1) != right).any():
+            raise InputError(f"{path}: its {name}s are not those of the run's folds; an ensemble mixes no folds")
+    if (epoch != np.repeat(np.arange(1, n_epochs + 1), len(held_R))).any() or not n_epochs:
+        raise InputError(f"{path}: expected epochs 1, 2, ... in order")
+    oof_ERP = np.full((n_epochs, *folds_RP.shape), np.nan)
+    oof_ERP[:, held_R, held_P] = probability.reshape(n_epochs, -1)
+    return oof_ERP
+
+
+def _positions(column: Any, patients: list[str]) -> np.ndarray:
+    """Return where in `patients` each value of a dictionary-encoded column is, -1 where it is not."""
+    place = {patient: position for position, patient in enumerate(patients)}
+    merged = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    known = np.array([place.get(patient, -1) for patient in merged.dictionary.to_pylist()], dtype=int)
+    return known[merged.indices.to_numpy()]

@@ -7,17 +7,13 @@ import numpy as np
 
 from lymphtune.cohort.cohort import REACTIVE, TUMORAL
 from lymphtune.errors import InputError
-from lymphtune.statistics.bootstrap import Interval, interval
-from lymphtune.statistics.metrics import METRICS
-
-OF_CALLS = ("balanced_accuracy", "recall", "specificity")  # the others look at probabilities
+from lymphtune.statistics.bootstrap import Interval
+from lymphtune.statistics.honest import SCORES, fixed_score
 
 
 def external_scores(probabilities_P: np.ndarray, labels_P: np.ndarray, threshold: float) -> dict[str, Interval]:
     """Return the metrics by name, with 95 % intervals; patients from the threshold on are called tumoral."""
-    called_P = (probabilities_P >= threshold).astype(float)  # on the same side of the metrics' own threshold
-    given = dict.fromkeys(OF_CALLS, called_P) | {"auc": probabilities_P}
-    return {name: interval(METRICS[name], values_P, labels_P) for name, values_P in given.items()}
+    return {name: fixed_score(probabilities_P, labels_P, name, threshold) for name in SCORES}
 
 
 def check_scorable(labels_P: np.ndarray, name: str) -> None:

@@ -1,17 +1,43 @@
-"""Ensemble recipes: which trials may enter, how many, and how their probabilities are joined."""
+"""Ensemble recipes: which trials may enter, how many, by which metric, and how their probabilities are joined."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lymphtune.config import Part, parse_part
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml
 from lymphtune.registry import combiners
-from lymphtune.spaces import find_yaml
+from lymphtune.spaces import find_yaml, shipped
 
 SHIPPED = "ensembles"
 SOURCES = ("networks", "clinical", "all")
-KEYS = ("about", "combiner", "from", "trials")
+SEES = ("images", "clinical", "mixed")  # what a trial looks at
+METRICS = ("log_loss", "brier", "balanced_accuracy", "auc")
+KEYS = ("about", "combiner", "from", "trials", "by", "per_architecture")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which trials a recipe takes.
+
+    counts: how many at most of those that see `images`, `clinical` or `mixed`, or of `any` of them.
+    """
+
+    source: str = "networks"
+    counts: tuple[tuple[str, int], ...] = (("any", 5),)
+    by: str = "log_loss"
+    per_architecture: int | None = None
+
+    @property
+    def most(self) -> int:
+        """Return how many trials at most."""
+        return sum(count for _, count in self.counts)
+
+    @property
+    def each_kind(self) -> bool:
+        """Return whether the trials are counted by what they see."""
+        return self.counts[0][0] != "any"
 
 
 @dataclass(frozen=True)
@@ -21,12 +47,24 @@ class Recipe:
     name: str
     about: str
     combiner: Part
-    source: str  # which kinds of trial may enter
-    trials: int
+    choice: Choice
 
     def build(self) -> Any:
         """Return the unfitted combiner."""
         return combiners[self.combiner.word].build(self.combiner.options)
+
+    def as_yaml(self) -> dict[str, Any]:
+        """Return what a recipe's file would say."""
+        trials = dict(self.choice.counts) if self.choice.each_kind else self.choice.most
+        return {
+            "about": self.about, "combiner": self.combiner.as_yaml(), "from": self.choice.source, "trials": trials,
+            "by": self.choice.by, "per_architecture": self.choice.per_architecture,
+        }  # fmt: skip
+
+
+def all_recipes() -> list[Recipe]:
+    """Return the shipped recipes."""
+    return [load_recipe(name) for name in shipped(SHIPPED)]
 
 
 def load_recipe(name: str, top: int | None = None, source: str | None = None) -> Recipe:
@@ -35,17 +73,54 @@ def load_recipe(name: str, top: int | None = None, source: str | None = None) ->
     Raises InputError: file, what was found, what would do.
     """
     path = find_yaml(name, SHIPPED)
-    given = read_yaml(path)
-    if not isinstance(given, dict):
-        raise InputError(f"{path}: expected a mapping with {', '.join(KEYS)}; found {type(given).__name__}")
-    if unknown := sorted(map(str, set(given) - set(KEYS))):
-        raise InputError(f"{path}: has no '{unknown[0]}'; there are {', '.join(KEYS)}")
-    chosen, trials = source or given.get("from", "networks"), given.get("trials", 5)
-    if chosen not in SOURCES:
-        raise InputError(f"{path}: from has no {chosen!r}; there are {', '.join(SOURCES)}")
-    if not isinstance(trials, int) or isinstance(trials, bool) or trials < 1:
-        raise InputError(f"{path}: trials: expected a whole number from 1; found {trials!r}")
+    recipe = parse_recipe(read_yaml(path), path.stem, str(path))
+    choice = recipe.choice
     if top is not None and top < 1:
         raise InputError(f"--top {top}: an ensemble has at least 1 trial")
-    combiner = parse_part(combiners, given.get("combiner"), f"{path}: combiner")
-    return Recipe(path.stem, str(given.get("about", "")), combiner, chosen, top or trials)
+    if choice.each_kind and (top is not None or source not in (None, "all")):
+        raise InputError(f"{path}: says how many trials of each kind; change its 'trials' rather than --top or --from")
+    if top is not None:
+        choice = replace(choice, counts=(("any", top),))
+    return replace(recipe, choice=replace(choice, source=source or choice.source))
+
+
+def parse_recipe(given: Any, name: str, where: str) -> Recipe:
+    """Return the recipe that a YAML file gave; raises InputError that starts with `where`."""
+    if not isinstance(given, dict):
+        raise InputError(f"{where}: expected a mapping with {', '.join(KEYS)}; found {type(given).__name__}")
+    if unknown := sorted(map(str, set(given) - set(KEYS))):
+        raise InputError(f"{where}: has no '{unknown[0]}'; there are {', '.join(KEYS)}")
+    counts = _counts(given.get("trials", 5), where)
+    source = _word(given, "from", "networks" if counts[0][0] == "any" else "all", SOURCES, where)
+    if counts[0][0] != "any" and source != "all":
+        raise InputError(f"{where}: trials by kind are taken from all; found from: {source}")
+    limit = given.get("per_architecture")
+    if limit is not None and not _whole(limit):
+        raise InputError(f"{where}: per_architecture: expected a whole number from 1; found {limit!r}")
+    choice = Choice(source, counts, _word(given, "by", "log_loss", METRICS, where), limit)
+    combiner = parse_part(combiners, given.get("combiner"), f"{where}: combiner")
+    return Recipe(name, str(given.get("about", "")), combiner, choice)
+
+
+def _counts(trials: Any, where: str) -> tuple[tuple[str, int], ...]:
+    if _whole(trials):
+        return (("any", trials),)
+    if isinstance(trials, Mapping) and len(trials) > 1 and all(map(_whole, trials.values())):
+        if unknown := sorted(map(str, set(trials) - set(SEES))):
+            raise InputError(f"{where}: trials has no '{unknown[0]}'; there are {', '.join(SEES)}")
+        return tuple((str(kind), int(count)) for kind, count in trials.items())
+    raise InputError(
+        f"{where}: trials: expected a whole number from 1, or numbers for two or more of {', '.join(SEES)}; "
+        f"found {trials!r}"
+    )
+
+
+def _word(given: Mapping[str, Any], key: str, default: str, words: tuple[str, ...], where: str) -> str:
+    found = given.get(key, default)
+    if found not in words:
+        raise InputError(f"{where}: {key} has no {found!r}; there are {', '.join(words)}")
+    return str(found)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

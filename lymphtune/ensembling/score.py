@@ -1,89 +1,168 @@
-"""What an ensemble is worth: beside its members and the best baseline, flattered and honest.
+"""What an ensemble is worth, beside the best single trial, the best baseline and the other recipes.
 
-Shapes: P patients ever held out.
+Everything honest comes from the same resamples of the patients. Shapes: S resamples, P patients ever held out.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
-from lymphtune.ensembling.candidates import Candidates
-from lymphtune.ensembling.recipe import Recipe
-from lymphtune.statistics.bootstrap import Interval, interval, spread
-from lymphtune.statistics.honest import left_out_scores
+from lymphtune import console
+from lymphtune.config import parse_part
+from lymphtune.ensembling.candidates import Candidates, Drawn
+from lymphtune.ensembling.procedure import Procedure, Repeated
+from lymphtune.ensembling.recipe import Choice, Recipe
+from lymphtune.errors import InputError
+from lymphtune.registry import combiners
+from lymphtune.statistics.best import Best, tied_with_best
+from lymphtune.statistics.bootstrap import RESAMPLES, Interval, resample
+from lymphtune.statistics.honest import Gain, LeftOut
 from lymphtune.statistics.metrics import METRICS
+
+BY_THRESHOLD = ("balanced_accuracy", "recall", "specificity")
+ENSEMBLE, SINGLE, BASELINE = "ensemble", "best single trial", "best baseline"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One procedure by metric: naive (learnt from and judged on the same patients) and honest; what it said."""
+
+    naive: dict[str, float]
+    honest: dict[str, Interval]
+    repeated: Repeated
+
+    @property
+    def optimism(self) -> float:
+        """Return by how much the naive balanced accuracy flatters."""
+        return self.naive["balanced_accuracy"] - self.honest["balanced_accuracy"].value
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Procedures that meet the same resamples of the same patients."""
+
+    candidates: Candidates
+    drawn: Drawn
+    left_out: LeftOut
+
+    @classmethod
+    def of(cls, candidates: Candidates) -> "Contest":
+        """Return the contest; raises InputError where patients are too few to leave any out."""
+        counts_SP = resample(candidates.labels_P, RESAMPLES, seed=0)
+        try:
+            left_out = LeftOut(candidates.labels_P, counts_SP)
+        except ValueError as error:
+            raise InputError(f"{len(candidates.labels_P)} patients judged: {error}; judge more patients") from error
+        return cls(candidates, Drawn(candidates, counts_SP), left_out)
+
+    def enter(self, procedure: Procedure) -> Entry:
+        """Return the procedure's scores."""
+        candidates, labels_P = self.candidates, self.candidates.labels_P
+        oof_MP = candidates.oof_CP[candidates.chosen(procedure.recipe.choice)]
+        fitted = procedure.fit(oof_MP, labels_P)
+        said_P = fitted.probability(oof_MP)
+        called_P = np.where(said_P >= fitted.threshold, 1.0, 0.0)
+        naive = {m: float(f(called_P if m in BY_THRESHOLD else said_P, labels_P)) for m, f in METRICS.items()}
+        repeated = procedure.repeat(candidates, self.drawn)
+        honest = {metric: self.left_out.score(repeated.judged, metric) for metric in METRICS}
+        return Entry(naive, honest, repeated)
+
+    def gain(self, one: Entry, other: Entry, metric: str = "balanced_accuracy") -> Gain:
+        """Return the paired honest difference `one` - `other`."""
+        return self.left_out.gain(one.repeated.judged, other.repeated.judged, metric)
+
+    def best(self, choice: Choice) -> Best:
+        """Return which of the trials that may enter cannot be told from the best, by class-balanced log loss."""
+        every = Drawn(self.candidates, np.ones((1, len(self.candidates.labels_P)), dtype=int))
+        loss_SM, loss_M = self.drawn.losses("log_loss")[0], every.losses("log_loss")[0][0]
+        of_M = self.candidates.only(choice.source)
+        found = tied_with_best(loss_SM[:, of_M], loss_M[of_M])
+        tied_M, wins_M = np.zeros(len(of_M), dtype=bool), np.zeros(len(of_M))
+        tied_M[of_M], wins_M[of_M] = found
+        return Best(tied_M, wins_M)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Naive metrics by row of the summary; honest balanced accuracy of whole procedures, on left-out patients."""
+    """All the numbers of an ensemble.
 
-    naive: dict[str, dict[str, Interval]]
-    honest: dict[str, Interval]
-    against_baseline: Interval
-    better_than_baseline: float  # share of resamples
+    threshold_gain, calibration_gains: what they change, where they are used. kept: honest balanced accuracy of the
+    patients that are not referred, and their share. covered, both: share of prediction sets that hold the true label,
+    and that hold both. reliability: the curve before and after calibration.
+    """
+
+    entries: dict[str, Entry]
+    over_baseline: dict[str, Gain]
+    over_single: dict[str, Gain]
+    best: Best
+    threshold_gain: Gain | None
+    calibration_gains: dict[str, Gain]
+    kept: tuple[Interval, float] | None
+    covered: Interval
+    both: Interval
+    reliability: pd.DataFrame
+
+    def table(self) -> pd.DataFrame:
+        """Return one row a procedure and metric: naive, honest, low, high, optimism."""
+        rows = []
+        for name, entry in self.entries.items():
+            for metric, honest in entry.honest.items():
+                naive = entry.naive[metric]
+                rows.append((name, metric, naive, honest.value, honest.low, honest.high, naive - honest.value))
+        return pd.DataFrame(rows, columns=["procedure", "metric", "naive", "honest", "low", "high", "optimism"])
 
 
-def score(candidates: Candidates, baselines: Candidates, recipe: Recipe, said_P: np.ndarray) -> Scores:
-    """Return the scores; said_P are the ensemble's out-of-fold probabilities."""
-    labels_P = candidates.labels_P
-    best = baselines.choose(1)[0]
-    naive = {"ensemble": _metrics(said_P, labels_P)}
-    for row in candidates.choose(recipe.trials):
-        naive[str(candidates.table["trial"].iloc[candidates.trial_C[row]])] = _metrics(candidates.oof_CP[row], labels_P)
-    naive["baseline"] = _metrics(baselines.oof_CP[best], labels_P)
-
-    def ensemble(counts_P: np.ndarray) -> np.ndarray:
-        chosen_MP = candidates.oof_CP[candidates.choose(recipe.trials, counts_P)]
-        drawn = np.repeat(np.arange(len(counts_P)), counts_P)
-        combiner = recipe.build().fit(chosen_MP[:, drawn], labels_P[drawn])
-        return combiner.predict_proba(chosen_MP)
-
-    drawn = left_out_scores(
-        labels_P,
-        {
-            "ensemble": ensemble,
-            "best single trial": lambda counts_P: candidates.oof_CP[candidates.choose(1, counts_P)[0]],
-            "best baseline": lambda counts_P: baselines.oof_CP[baselines.choose(1, counts_P)[0]],
-        },
-    )
-    gain = drawn["ensemble"] - drawn["best baseline"]
+def score(contest: Contest, procedure: Procedure) -> Scores:
+    """Return the scores of a procedure, beside those of choosing one trial, or one baseline, by the same metric."""
+    choice, labels_P = procedure.recipe.choice, contest.candidates.labels_P
+    entries = {
+        ENSEMBLE: contest.enter(procedure),
+        SINGLE: contest.enter(Procedure(one_of(choice.source, choice.by))),
+        BASELINE: contest.enter(Procedure(one_of("clinical", choice.by))),
+    }
+    left_out, mine = contest.left_out, entries[ENSEMBLE].repeated
+    over = {
+        name: {
+            metric: contest.gain(entries[ENSEMBLE], entries[name], metric) for metric in ("balanced_accuracy", "auc")
+        }
+        for name in (BASELINE, SINGLE)
+    }
+    compared = ("log_loss", "brier") if procedure.calibration else ()
+    kept_share = float(1 - mine.refers_SP[left_out.left_out_SP].mean())
+    covers_SP = np.where(labels_P == 1, mine.sets_2SP[1], mine.sets_2SP[0]).astype(float)
     return Scores(
-        naive=naive,
-        honest={name: spread(float(values.mean()), values) for name, values in drawn.items()},
-        against_baseline=spread(float(gain.mean()), gain),
-        better_than_baseline=float((gain > 0).mean() + 0.5 * (gain == 0).mean()),
-    )
+        entries, over[BASELINE], over[SINGLE], contest.best(choice),
+        left_out.gain(mine.judged, mine.at_half, "balanced_accuracy") if procedure.threshold.is_chosen else None,
+        {metric: left_out.gain(mine.at_half, mine.before, metric) for metric in compared},
+        (left_out.score(mine.kept, "balanced_accuracy"), kept_share) if procedure.refer else None,
+        left_out.share(covers_SP), left_out.share(mine.sets_2SP.all(axis=0).astype(float)),
+        _reliability(left_out, mine),
+    )  # fmt: skip
 
 
-def _metrics(probabilities_P: np.ndarray, labels_P: np.ndarray) -> dict[str, Interval]:
-    return {name: interval(metric, probabilities_P, labels_P) for name, metric in METRICS.items()}
+def one_of(source: str, by: str) -> Recipe:
+    """Return the recipe that takes the single best trial of a kind."""
+    return Recipe("one", "", parse_part(combiners, "top", "one"), Choice(source, (("any", 1),), by))
 
 
-def summary(scores: Scores, titles: dict[str, str], simulated: bool) -> str:
-    """Return the scores as lines of at most 80 columns; `titles` name the rows of `naive`."""
-    lines = [f"{'out-of-fold, flattered by choosing':43} {'BA (95 %)':17} rec. spec. AUC"]
-    for name, metrics in scores.naive.items():
-        ba = metrics["balanced_accuracy"]
-        lines.append(
-            f"{titles[name][:43]:43} {ba.value:.3f} ({ba.low:.2f}-{ba.high:.2f}) "
-            f"{metrics['recall'].value:.2f} {metrics['specificity'].value:.2f}  {metrics['auc'].value:.3f}"
-        )
-    ensemble = scores.naive["ensemble"]
-    intervals = ", ".join(f"{m} {ensemble[m].low:.2f}-{ensemble[m].high:.2f}" for m in ("recall", "specificity", "auc"))
-    lines += [f"  95 % intervals of the ensemble: {intervals}", ""]
-    lines.append("honest: all choosing repeated in 1000 resamples, scored on patients left out")
-    for name, honest in scores.honest.items():
-        lines.append(f"  {name:34} {honest.value:.3f} ({honest.low:.2f}-{honest.high:.2f})")
-    optimism = scores.naive["ensemble"]["balanced_accuracy"].value - scores.honest["ensemble"].value
-    gain = scores.against_baseline
-    lines += [
-        f"  optimism of the ensemble's {ensemble['balanced_accuracy'].value:.3f}: {optimism:+.3f}",
-        f"  ensemble minus best baseline: {gain.value:+.3f} ({gain.low:+.2f} to {gain.high:+.2f}), "
-        f"better in {100 * scores.better_than_baseline:.0f} %",
-    ]
-    if gain.low <= 0:
-        lines.append("  The networks are not shown to beat age and lymphocyte count alone.")
-    if simulated:
-        lines.append("SIMULATED cohort: these numbers say nothing about people.")
-    return "\n".join(lines)
+def compare(contest: Contest, procedure: Procedure, recipes: list[Recipe]) -> dict[str, Entry]:
+    """Return the entries of those recipes that the run has trials for, all else as in `procedure`."""
+    entered = {}
+    for recipe in console.each(recipes, "comparing recipes", len(recipes)):
+        try:
+            contest.candidates.available(recipe.choice)
+        except InputError:  # a kind of trial that this run has not
+            continue
+        entered[recipe.name] = contest.enter(replace(procedure, recipe=recipe))
+    return entered
+
+
+def _reliability(left_out: LeftOut, repeated: Repeated) -> pd.DataFrame:
+    """Return what was said and what was true of left-out patients by bin of probability, both classes weighing the
+    same: columns stage (before or after calibration), patients, said, true."""
+    tables = []
+    for stage, judged in (("before", repeated.before), ("after", repeated.at_half)):
+        patients_B, said_B, true_B = left_out.reliability(judged)
+        tables.append(pd.DataFrame({"stage": stage, "patients": patients_B, "said": said_B, "true": true_B}))
+    return pd.concat(tables, ignore_index=True).query("patients > 0")

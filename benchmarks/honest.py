@@ -1,0 +1,153 @@
+"""Is the honest score honest? Simulated trials of known worth: bias and coverage, against the naive score.
+
+Every repetition draws patients, and trials whose scores are correlated, chooses the best 5 and the best 1 by log loss
+as `lymphtune ensemble` does, and compares what is printed with what is true of exactly these chosen trials.
+
+    python benchmarks/honest.py --repetitions 500 --processes 2
+"""
+
+import argparse
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from lymphtune.ensembling import score as scoring
+from lymphtune.ensembling.candidates import Candidates, Drawn
+from lymphtune.ensembling.procedure import Procedure
+from lymphtune.ensembling.recipe import load_recipe
+from lymphtune.ensembling.score import Contest, one_of
+from lymphtune.statistics.bootstrap import resample
+from lymphtune.statistics.honest import LeftOut
+from lymphtune.statistics.metrics import auc, balanced_accuracy, balanced_log_loss
+
+PATIENTS, TRIALS = (40, 100, 200, 400), (5, 50, 500)
+TUMORAL = 0.69  # share of patients, as in the study's cohort
+STEEPNESS = 1.5  # of probabilities in the score
+TEST_PATIENTS = 20_000
+METRICS = {"BA": balanced_accuracy, "AUC": auc, "loss": balanced_log_loss}
+NAMES = {"BA": "balanced_accuracy", "AUC": "auc", "loss": "log_loss"}
+
+
+class World(NamedTuple):
+    """Trials' scores are normal: their classes lie `apart` sds from each other (with sd `differ` between trials), and
+    a share `alike` of their variance is the patient's, the same for all trials."""
+
+    apart: float
+    differ: float
+    alike: float
+
+
+WORLDS = {
+    "useless": World(0.0, 0.0, 0.5), "middling": World(2.0, 0.4, 0.5), "good": World(3.5, 0.3, 0.5),
+    "alike": World(2.0, 0.4, 0.9), "unlike": World(1.5, 0.4, 0.0),
+}  # fmt: skip
+
+
+class Trials(NamedTuple):
+    world: World
+    apart_M: np.ndarray
+    shift_M: np.ndarray
+
+    def say(self, labels_P: np.ndarray, rng: np.random.Generator, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return probabilities [M, P] of new patients."""
+        apart_M, shift_M = (v if rows is None else v[rows] for v in (self.apart_M, self.shift_M))
+        shared_P = rng.standard_normal(len(labels_P)) * self.world.alike**0.5
+        own_MP = rng.standard_normal((len(apart_M), len(labels_P))) * (1 - self.world.alike) ** 0.5
+        return expit(STEEPNESS * (apart_M[:, None] * (labels_P - 0.5) + shift_M[:, None] + shared_P + own_MP))
+
+    @property
+    def true_log_loss_M(self) -> np.ndarray:
+        nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+        losses = [
+            np.logaddexp(0, -side * STEEPNESS * (side * self.apart_M[:, None] / 2 + self.shift_M[:, None] + nodes))
+            for side in (1, -1)
+        ]
+        return np.mean(losses, axis=0) @ weights / weights.sum()
+
+
+def repetition(world: World, patients: int, trials: int, seed: int) -> dict[str, float]:
+    """Return errors and hits of one drawn cohort with its search."""
+    rng = np.random.default_rng(seed)
+    labels_P = (np.arange(patients) < round(TUMORAL * patients)).astype(int)
+    apart_M = np.maximum(rng.normal(world.apart, world.differ, trials), 0)
+    drawn = Trials(world, apart_M, rng.normal(0, 0.3, trials))
+    candidates = _candidates(drawn.say(labels_P, rng), labels_P)
+    counts_SP = resample(labels_P, scoring.RESAMPLES, seed)
+    contest = Contest(candidates, Drawn(candidates, counts_SP), LeftOut(labels_P, counts_SP))
+    five, one = Procedure(load_recipe("top", min(5, trials))), Procedure(one_of("networks", "log_loss"))
+    entries = {name: contest.enter(procedure) for name, procedure in (("five", five), ("one", one))}
+    test_P = np.arange(TEST_PATIENTS) % 2
+    said_MP = drawn.say(test_P, rng, candidates.chosen(five.recipe.choice))  # the best first
+    truth = {"five": said_MP.mean(axis=0), "one": said_MP[0]}
+    found: dict[str, float] = {}
+    for name, entry in entries.items():
+        for metric, function in METRICS.items():
+            true, honest = float(function(truth[name], test_P)), entry.honest[NAMES[metric]]
+            found[f"{name} {metric} naive"] = entry.naive[NAMES[metric]] - true
+            found[f"{name} {metric} honest"] = honest.value - true
+            found[f"{name} {metric} covered"] = honest.low <= true <= honest.high
+            found[f"{name} {metric} width"] = honest.high - honest.low
+    plain_S = _plain(contest, entries["five"])
+    true = {name: float(balanced_accuracy(said_P, test_P)) for name, said_P in truth.items()}
+    found["plain covered"] = np.quantile(plain_S, 0.025) <= true["five"] <= np.quantile(plain_S, 0.975)
+    found["plain width"] = np.quantile(plain_S, 0.975) - np.quantile(plain_S, 0.025)
+    gain = contest.gain(entries["five"], entries["one"]).difference
+    found["gain covered"] = gain.low <= true["five"] - true["one"] <= gain.high
+    best = contest.best(five.recipe.choice)
+    found["tied holds best"] = best.tied_M[np.argmin(drawn.true_log_loss_M)]
+    found["tied share"] = best.tied_M.mean()
+    return found
+
+
+def _plain(contest: Contest, entry: scoring.Entry) -> np.ndarray:
+    """Return the balanced accuracy of each resample's left-out patients, whose percentiles are the plain interval."""
+    left_out_SP = contest.left_out.left_out_SP.astype(float)
+    with np.errstate(invalid="ignore"):
+        plain_S = balanced_accuracy(entry.repeated.said_SP, contest.candidates.labels_P, left_out_SP)
+    return plain_S[np.isfinite(plain_S)]
+
+
+def _candidates(oof_MP: np.ndarray, labels_P: np.ndarray) -> Candidates:
+    count, patients = oof_MP.shape
+    table = pd.DataFrame({"trial": range(count), "kind": "network", "sees": "mixed", "architecture": "one"})
+    return Candidates(table, list(map(str, range(patients))), labels_P, np.zeros(patients), oof_MP, np.arange(count))
+
+
+def cell(job: tuple[str, int, int, int, int]) -> str:
+    """Return one line of the table."""
+    name, patients, trials, repetitions, resamples = job
+    scoring.RESAMPLES = resamples
+    rows = [repetition(WORLDS[name], patients, trials, seed) for seed in range(repetitions)]
+    mean = pd.DataFrame(rows).astype(float).mean() * 100
+    columns = [f"{name:8} {patients:4} {trials:4}"]
+    for kind in ("five", "one"):
+        bias = f"{mean[f'{kind} BA naive']:+5.1f} {mean[f'{kind} BA honest']:+5.1f}"
+        columns.append(f"{bias} {mean[f'{kind} BA covered']:4.0f} {mean[f'{kind} BA width']:4.0f}")
+    columns.append(f"{mean['plain covered']:4.0f} {mean['plain width']:4.0f}")
+    columns.append(" ".join(f"{mean[f'five {metric} covered']:4.0f}" for metric in ("AUC", "loss")))
+    columns.append(f"{mean['gain covered']:4.0f} {mean['tied holds best']:4.0f} {mean['tied share']:4.0f}")
+    return " | ".join(columns)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=500)
+    parser.add_argument("--resamples", type=int, default=300, help="ensemble takes 1000; the mean is hardly another")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--worlds", nargs="+", default=list(WORLDS), choices=WORLDS)
+    given = parser.parse_args()
+    print("points of balanced accuracy; covered: of 95 % intervals, in %")
+    print(f"{'':18} | the best five      | the best one        | plain     | covered   | gain tied: covered, size")
+    print(f"{'trials':8} pat. trials naive honest cov. width ...")
+    jobs = [(w, p, t, given.repetitions, given.resamples) for w, p, t in product(given.worlds, PATIENTS, TRIALS)]
+    with ProcessPoolExecutor(given.processes) as pool:
+        for line in pool.map(cell, jobs):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""A procedure: all that leads from a run's out-of-fold probabilities to a decision on a patient.
+
+Choosing trials, joining them, calibrating, setting the threshold, referring the doubtful. Whatever is done here on all
+patients is done again in every resample by the honest score. Shapes: M members, P patients, S resamples.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import logit
+
+from lymphtune.config import Part, parse_part
+from lymphtune.ensembling.candidates import Candidates, Drawn
+from lymphtune.ensembling.recipe import Recipe
+from lymphtune.ensembling.threshold import Threshold
+from lymphtune.errors import InputError
+from lymphtune.registry import calibrations
+from lymphtune.statistics.conformal import CrossConformal
+from lymphtune.statistics.honest import Judged
+from lymphtune.statistics.metrics import SMALLEST
+
+NONE = "none"
+HALF = Threshold()
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a procedure has learnt: a combiner, maybe a calibration, the threshold, and the margin under which a
+    patient is referred (a distance of logits from the threshold)."""
+
+    combiner: Any
+    calibration: Any
+    threshold: float
+    margin: float
+
+    def joined(self, members_MP: np.ndarray) -> np.ndarray:
+        """Return the members' probabilities as one [P], not calibrated."""
+        return np.clip(self.combiner.predict_proba(members_MP), 0.0, 1.0)
+
+    def probability(self, members_MP: np.ndarray) -> np.ndarray:
+        """Return the probability of tumoral [P]."""
+        return self.calibrated(self.joined(members_MP))
+
+    def calibrated(self, joined_P: np.ndarray) -> np.ndarray:
+        return joined_P if self.calibration is None else self.calibration.apply(joined_P)
+
+    def refers(self, probability_P: np.ndarray) -> np.ndarray:
+        """Return which patients [P] are too near the threshold to be called."""
+        return margins(probability_P, self.threshold) < self.margin
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """What is done, before anything is learnt.
+
+    calibration: None is none. refer: the share of patients that is sent to another examination. error_rate: of the
+    prediction sets.
+    """
+
+    recipe: Recipe
+    calibration: Part | None = None
+    threshold: Threshold = HALF
+    refer: float = 0.0
+    error_rate: float = 0.1
+
+    def fit(self, oof_MP: np.ndarray, labels_P: np.ndarray) -> Fitted:
+        """Return what these patients teach; every step sees them and no others."""
+        combiner = self.recipe.build().fit(oof_MP, labels_P)
+        said_P, calibration = np.clip(combiner.predict_proba(oof_MP), 0.0, 1.0), None
+        if self.calibration is not None:
+            built = calibrations[self.calibration.word].build(self.calibration.options)
+            calibration = built.fit(said_P, labels_P)
+            said_P = calibration.apply(said_P)
+        threshold = self.threshold.choose(said_P, labels_P)
+        margin = float(np.quantile(margins(said_P, threshold), self.refer)) if self.refer else 0.0
+        return Fitted(combiner, calibration, threshold, margin)
+
+    def check(self, labels_P: np.ndarray) -> None:
+        """Raise InputError where the patients are too few for the calibration or the threshold."""
+        self.threshold.check(labels_P)
+        if self.calibration is None:
+            return
+        least = calibrations[self.calibration.word].build(self.calibration.options).least_patients
+        if len(labels_P) < least:
+            raise InputError(
+                f"--calibration {self.calibration.word}: fitted to {least} labelled patients or more; this run "
+                f"judged {len(labels_P)}; leave it out"
+            )
+
+    def repeat(self, candidates: Candidates, drawn: Drawn) -> "Repeated":
+        """Return what the procedure says after learning from each resample's drawn patients alone."""
+        chosen_SN, labels_P = drawn.choose(self.recipe.choice), candidates.labels_P
+        repeated = Repeated.blank(drawn.counts_SP.shape)
+        for s, (rows, counts_P) in enumerate(zip(chosen_SN, drawn.counts_SP, strict=True)):
+            members_MP, learnt = candidates.oof_CP[rows], np.repeat(np.arange(len(counts_P)), counts_P)
+            fitted = self.fit(members_MP[:, learnt], labels_P[learnt])
+            joined_P = fitted.joined(members_MP)
+            said_P = fitted.calibrated(joined_P)
+            known = CrossConformal.split(said_P[learnt], labels_P[learnt])
+            repeated.joined_SP[s], repeated.said_SP[s], repeated.threshold_S[s] = joined_P, said_P, fitted.threshold
+            repeated.refers_SP[s] = fitted.refers(said_P)
+            repeated.sets_2SP[:, s] = known.sets(said_P[None], self.error_rate)
+        return repeated
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """What a procedure said in every resample: joined, then calibrated; its thresholds, referrals and sets."""
+
+    joined_SP: np.ndarray
+    said_SP: np.ndarray
+    threshold_S: np.ndarray
+    refers_SP: np.ndarray
+    sets_2SP: np.ndarray  # whether either label is in the patient's set
+
+    @classmethod
+    def blank(cls, shape: tuple[int, int]) -> "Repeated":
+        """Return room for what is said in so many resamples of so many patients."""
+        truths = (np.empty(some, dtype=bool) for some in (shape, (2, *shape)))
+        return cls(np.empty(shape), np.empty(shape), np.empty(shape[0]), *truths)
+
+    @property
+    def before(self) -> Judged:
+        """Return what was said before calibration, at one half."""
+        return Judged.plain(self.joined_SP)
+
+    @property
+    def judged(self) -> Judged:
+        return Judged(self.said_SP, self.threshold_S)
+
+    @property
+    def at_half(self) -> Judged:
+        return Judged.plain(self.said_SP)
+
+    @property
+    def kept(self) -> Judged:
+        """Return the judgement of those that are not referred."""
+        return Judged(self.said_SP, self.threshold_S, ~self.refers_SP)
+
+
+def margins(probability_P: np.ndarray, threshold: float) -> np.ndarray:
+    """Return how far each probability is from the threshold, in logits."""
+    said_P, at = (np.clip(value, SMALLEST, 1 - SMALLEST) for value in (probability_P, threshold))
+    return np.abs(logit(said_P) - logit(at))
+
+
+def parse_calibration(word: str) -> Part | None:
+    """Return the calibration that a word names, None for none; raises InputError."""
+    return None if word == NONE else parse_part(calibrations, word, "--calibration")

@@ -1,0 +1,164 @@
+"""What `ensemble` prints: the scores in lines of at most 80 columns."""
+
+import textwrap
+from collections.abc import Sequence
+
+import pandas as pd
+
+from lymphtune.console import WIDTH
+from lymphtune.ensembling.procedure import Procedure
+from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, Contest, Entry, Scores
+from lymphtune.statistics.bootstrap import Interval
+from lymphtune.statistics.honest import Gain
+
+NAMES = {
+    "balanced_accuracy": "balanced accuracy", "recall": "recall", "specificity": "specificity", "auc": "AUC",
+    "log_loss": "log loss", "brier": "Brier score", "calibration_error": "calibration err.",
+}  # fmt: skip
+SHOWN_TIED = 8
+
+
+def summary(scores: Scores, procedure: Procedure, members: pd.DataFrame, table: pd.DataFrame) -> list[str]:
+    """Return the scores of an ensemble; members: their leaderboard's rows with weights; table: all trials' rows."""
+    lines = [*_members(members), "", *_table(scores, members), ""]
+    lines += _gain("minus best baseline", scores.over_baseline) + _gain("minus best trial", scores.over_single)
+    if scores.over_baseline["balanced_accuracy"].difference.low <= 0:
+        lines.append("The ensemble is not shown to beat age and lymphocyte count alone.")
+    lines += _tied(scores, table[table["kind"] == "network"] if procedure.recipe.choice.source == "networks" else table)
+    return [*lines, *_threshold(scores, procedure), *_calibration(scores, procedure), *_doubt(scores, procedure)]
+
+
+def better_recipes(contest: Contest, mine: Entry, entries: dict[str, Entry]) -> list[str]:
+    """Return a line for each other recipe whose honest balanced accuracy is credibly higher."""
+    lines = []
+    for name, entry in entries.items():
+        gain = contest.gain(entry, mine)
+        if gain.difference.low > 0:
+            lines += textwrap.wrap(
+                f"--recipe {name} is credibly better on these patients: balanced accuracy {_change(gain)}. Taken "
+                "because of this line, its own honest score is a little flattered: it does not know of the choice "
+                "between recipes.", WIDTH,
+            )  # fmt: skip
+    return lines
+
+
+def recipes_table(opening: str, contest: Contest, entries: dict[str, Entry]) -> str:
+    """Return one line a recipe: naive and honest balanced accuracy, honest AUC and log loss, difference to `top`."""
+    lines = [opening, f"{'recipe':11} naive  honest (95 %)      AUC   log loss  minus top (95 %)"]
+    for name, entry in entries.items():
+        honest, gain = entry.honest["balanced_accuracy"], contest.gain(entry, entries["top"]).difference
+        apart = f"{_signed(gain.value)} ({_signed(gain.low, 2)} to {_signed(gain.high, 2)})" if name != "top" else ""
+        lines.append(
+            f"{name:11} {_short(entry.naive['balanced_accuracy'])}   {_short(honest.value)} {_bounds(honest)}     "
+            f"{_short(entry.honest['auc'].value)}  {_short(entry.honest['log_loss'].value)}      {apart}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def _members(members: pd.DataFrame) -> list[str]:
+    lines = [f"{'members':45} weight  naive BA  AUC"]
+    for row in members.itertuples():
+        weight = "     -" if pd.isna(row.weight) else f"{row.weight:6.2f}"
+        lines.append(f"{row.trial[:6]} {row.title[:38]:38} {weight}  {row.balanced_accuracy:.3f}     {row.auc:.3f}")
+    return lines
+
+
+def _table(scores: Scores, members: pd.DataFrame) -> list[str]:
+    titles = {ENSEMBLE: f"ensemble of {len(members)}", SINGLE: SINGLE, BASELINE: BASELINE}
+    lines = [
+        f"{'':18}" + "".join(f"{title:21}" for title in titles.values()).rstrip(),
+        f"{'':18}" + ("naive honest (95 %)  " * len(titles)).rstrip(),
+    ]
+    for metric, name in NAMES.items():
+        cells = "".join(f"{_cell(scores.entries[title], metric):21}" for title in titles)
+        lines.append(f"{name:18}{cells}".rstrip())
+    optimism = "".join(f"{_signed(scores.entries[title].optimism):21}" for title in titles)
+    return [*lines, f"{'optimism (BA)':18}{optimism}".rstrip()]
+
+
+def _cell(entry: Entry, metric: str) -> str:
+    honest = entry.honest[metric]
+    return f"{_short(entry.naive[metric])}  {_short(honest.value)} {_bounds(honest)}"
+
+
+def _bounds(interval: Interval) -> str:
+    return f"({_short(interval.low, 2)}-{_short(interval.high, 2)})"
+
+
+def _short(value: float, digits: int = 3) -> str:
+    """Return a number below 1 without its 0, in as many columns as `digits` and a point."""
+    text = f"{value:.{digits}f}"
+    return text[1:] if text.startswith("0.") else text[: digits + 1]
+
+
+def _signed(value: float, digits: int = 3) -> str:
+    return ("-" if value < 0 else "+") + _short(abs(value), digits)
+
+
+def _gain(title: str, gains: dict[str, Gain]) -> list[str]:
+    lines = []
+    for metric, gain in gains.items():
+        bounds = f"({_signed(gain.difference.low, 2)} to {_signed(gain.difference.high, 2)})"
+        lines.append(
+            f"{title:19} {NAMES[metric]:17} {_signed(gain.difference.value)} {bounds}, "
+            f"better: {100 * gain.better:.0f} %"
+        )
+        title = ""
+    return lines
+
+
+def _threshold(scores: Scores, procedure: Procedure) -> list[str]:
+    if scores.threshold_gain is None:
+        return []
+    gain = scores.threshold_gain
+    return [f"threshold {procedure.threshold.text} against 0.5, honest balanced accuracy: {_change(gain)}"]
+
+
+def _calibration(scores: Scores, procedure: Procedure) -> list[str]:
+    if procedure.calibration is None:
+        return []
+    lines = [f"calibration {procedure.calibration.word}, honest changes:"]
+    lines += [f"  {NAMES[metric]:18} {_change(gain)}" for metric, gain in scores.calibration_gains.items()]
+    lines.append(f"  {'':12} {'before':22} after")
+    before, after = (scores.reliability[scores.reliability["stage"] == stage] for stage in ("before", "after"))
+    lines.append(f"  {'said':5} {'true':5} {'patients':9} {'said':5} {'true':5} patients")
+    for mine, calibrated in _side_by_side(_bins(before), _bins(after)):
+        lines.append(f"  {mine:22} {calibrated}".rstrip())
+    return lines
+
+
+def _bins(table: pd.DataFrame) -> list[str]:
+    return [f"{_short(row.said)}  {_short(row.true)}  {row.patients:5.1f}" for row in table.itertuples()]
+
+
+def _side_by_side(one: Sequence[str], other: Sequence[str]) -> list[tuple[str, str]]:
+    longest = max(len(one), len(other))
+    padded = ([*some, *[""] * (longest - len(some))] for some in (one, other))
+    return list(zip(*padded, strict=True))
+
+
+def _change(gain: Gain) -> str:
+    return f"{_signed(gain.difference.value)} ({_signed(gain.difference.low)} to {_signed(gain.difference.high)})"
+
+
+def _doubt(scores: Scores, procedure: Procedure) -> list[str]:
+    """Return what prediction sets and referring are worth."""
+    lines = textwrap.wrap(
+        f"prediction sets at error rate {procedure.error_rate:g}: {100 * scores.covered.value:.0f} % hold the true "
+        f"label {_bounds(scores.covered)}, {100 * scores.both.value:.0f} % hold both", WIDTH,
+    )  # fmt: skip
+    if scores.kept is not None:
+        kept, share = scores.kept
+        lines += textwrap.wrap(
+            f"referring the most doubtful {100 * (1 - share):.0f} %: honest balanced accuracy of the others "
+            f"{_short(kept.value)} {_bounds(kept)}", WIDTH,
+        )  # fmt: skip
+    return lines
+
+
+def _tied(scores: Scores, table: pd.DataFrame) -> list[str]:
+    """Return which trials cannot be told from the best one."""
+    there = table[scores.best.tied_M[table.index]]
+    some = ", ".join(trial[:6] for trial in there["trial"].head(SHOWN_TIED))
+    more = ", ..." if len(there) > SHOWN_TIED else ""
+    return textwrap.wrap(f"cannot be told from the best trial: {len(there)} of {len(table)} ({some}{more})", WIDTH)

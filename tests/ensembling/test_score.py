@@ -1,0 +1,89 @@
+"""Scores: luck is not praised, skill is, and other recipes are named only where they are credibly better."""
+
+import numpy as np
+import pytest
+
+from lymphtune.ensembling.procedure import Procedure
+from lymphtune.ensembling.recipe import all_recipes, load_recipe
+from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, Contest, compare, score
+from lymphtune.ensembling.summary import better_recipes, recipes_table, summary
+from lymphtune.ensembling.threshold import parse_threshold
+from lymphtune.errors import InputError
+from lymphtune.statistics.metrics import METRICS
+from tests.ensembling.made_up import candidates
+from tests.ensembling.test_procedure import procedure
+
+
+@pytest.mark.parametrize("recipe", ["top", "greedy", "stack"])
+def test_random_labels_are_worth_one_half_and_the_naive_score_hides_it(recipe: str) -> None:
+    given = candidates(trials=150, patients=60, skill=0.0, alike=0.0)
+    entry = Contest.of(given).enter(procedure(recipe))
+    honest = entry.honest["balanced_accuracy"]
+    assert honest.low < 0.5 < honest.high < entry.naive["balanced_accuracy"]
+    assert entry.optimism > 0.1
+    assert entry.honest["auc"].low < 0.5 < entry.honest["auc"].high < entry.naive["auc"]
+
+
+def test_skill_is_seen_beside_baseline_and_single_trial() -> None:
+    given = candidates(trials=30, patients=150, alike=0.0, skill=0.35)
+    scores = score(Contest.of(given), procedure("top", refer=0.2))
+    assert list(scores.entries) == [ENSEMBLE, SINGLE, BASELINE]
+    assert scores.over_single["balanced_accuracy"].difference.low > 0
+    assert scores.over_single["balanced_accuracy"].better > 0.99
+    assert scores.kept is not None and scores.kept[0].value > scores.entries[ENSEMBLE].honest["balanced_accuracy"].value
+    assert 0.7 < scores.kept[1] < 0.9
+    assert 0.8 < scores.covered.value <= 1
+    table = scores.table()
+    assert len(table) == 3 * len(METRICS) and (table["low"] <= table["honest"]).all()
+    np.testing.assert_allclose(table["optimism"], table["naive"] - table["honest"])
+
+
+def test_what_threshold_and_calibration_change_is_told() -> None:
+    given = candidates(trials=12, patients=120)
+    plain = score(Contest.of(given), procedure("top"))
+    assert plain.threshold_gain is None and plain.calibration_gains == {}
+    told = score(Contest.of(given), procedure("top", "temperature", "tuned"))
+    assert told.threshold_gain is not None and set(told.calibration_gains) == {"log_loss", "brier"}
+    assert set(told.reliability["stage"]) == {"before", "after"}
+    np.testing.assert_allclose(told.reliability.groupby("stage")["patients"].sum(), 120)
+
+
+def test_only_a_credibly_better_recipe_is_named() -> None:
+    given = candidates(trials=30, patients=150, alike=0.0, skill=0.3)
+    contest = Contest.of(given)
+    entries = compare(contest, Procedure(load_recipe("top")), all_recipes())
+    one = contest.enter(Procedure(load_recipe("top", 1)))
+    lines = better_recipes(contest, one, entries)
+    assert any(line.startswith("--recipe top is credibly better on these patients") for line in lines)
+    assert better_recipes(contest, entries["top"], {"top": entries["top"]}) == []
+    text = recipes_table("run", contest, entries)
+    assert [line.split()[0] for line in text.splitlines()[2:]] == [recipe.name for recipe in all_recipes()]
+    assert all(len(line) <= 80 for line in [*lines, *text.splitlines()])
+
+
+def test_recipes_that_a_run_has_no_trials_for_are_passed_over() -> None:
+    given = candidates(trials=1)
+    entries = compare(Contest.of(given), Procedure(load_recipe("top")), all_recipes())
+    assert "blend" not in entries and "top" in entries
+
+
+@pytest.mark.parametrize("calibration", ["none", "platt"])
+def test_the_summary_fits_eighty_columns(calibration: str) -> None:
+    given = candidates(trials=12, patients=120)
+    mine = Procedure(load_recipe("top"), procedure("top", calibration).calibration, parse_threshold("recall=0.95"), 0.1)
+    scores = score(Contest.of(given), mine)
+    members = given.trials(given.chosen(mine.recipe.choice)).assign(weight=0.2)
+    lines = summary(scores, mine, members, given.table)
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    wanted = ["naive honest (95 %)", "optimism (BA)", "minus best baseline", "cannot be told from the best trial"]
+    wanted += ["prediction sets at error rate 0.1", "referring the most doubtful", "threshold recall=0.95"]
+    assert [words for words in wanted if words not in text] == []
+
+
+def test_patients_too_few_for_an_honest_score_are_refused() -> None:
+    given = candidates(patients=4)  # one of them tumoral
+    with pytest.raises(
+        InputError, match=r"4 patients judged: some patients are in every resample.*judge more patients"
+    ):
+        Contest.of(given)
