@@ -88,7 +88,11 @@ class BagClassifier(nn.Module):
         cells: pictures [M, H, W, 3], uint8, or a frozen encoder's features [M, D], of the first bag, then of the
         second, ...; counts: cells of each bag; attributes_BA: age in years and log lymphocyte count, not standardised.
         """
-        cells_BND, mask_BN = _padded(self.encode(cells), counts)
+        return self.join(self.encode(cells), counts, attributes_BA)
+
+    def join(self, features_MD: Tensor, counts: Sequence[int], attributes_BA: Tensor) -> BagOutput:
+        """Return the bags' probabilities from their cells' features [M, D]; else as `forward`."""
+        cells_BND, mask_BN = _padded(features_MD, counts)
         standard_BA = (attributes_BA - self.attribute_mean_A) / self.attribute_sd_A
         return self.fusion(cells_BND, mask_BN, standard_BA)
 

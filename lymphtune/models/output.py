@@ -6,6 +6,7 @@ Shapes: B bags, N cells in the longest bag, D features, X experts.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -31,7 +32,8 @@ def equal_weights(mask_BN: Tensor) -> Tensor:
 
 def each_cell(head: Callable[[Tensor], Tensor], cells_BND: Tensor, mask_BN: Tensor) -> Tensor:
     """Return the head's probability of each cell [B, N], float32, 0 on padding."""
-    if mask_BN.device.type != "cpu" or mask_BN.all():  # a GPU would wait for the count of real cells
+    # a GPU would wait for the count of real cells, and an exported graph has no branches
+    if torch.compiler.is_exporting() or mask_BN.device.type != "cpu" or mask_BN.all():
         return head(cells_BND).float().sigmoid() * mask_BN
     probability_M = head(cells_BND[mask_BN]).float().sigmoid()
     return probability_M.new_zeros(mask_BN.shape).masked_scatter(mask_BN, probability_M)

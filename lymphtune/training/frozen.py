@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from lymphtune import console
 from lymphtune.cohort import Cohort
@@ -82,7 +83,7 @@ def missing(configuration: Configuration, cohort: Cohort, device: torch.device) 
     to_make = sum(not _sound(file, n_cells) for file in files)
     if not to_make:
         return 0.0, 0
-    backbone, few_CSS3 = _backbone(configuration, weights).to(device), cohort.pictures_CSS3[:CELLS_AT_ONCE]
+    backbone, few_CSS3 = load_backbone(configuration, weights).to(device), cohort.pictures_CSS3[:CELLS_AT_ONCE]
     for _ in range(2):  # the first warms up
         started = time.perf_counter()
         few_CD = _computed(backbone, few_CSS3, configuration.data.crop_px, 0, "")
@@ -143,7 +144,7 @@ def _view(configuration: Configuration, cohort: Cohort, device: torch.device, we
     kept, n_cells = _file(configuration, cohort, weights, view), len(cohort.pictures_CSS3)
     with _alone(kept, lambda path: _sound(path, n_cells)) as wanted:
         if wanted:
-            backbone, crop_px = _backbone(configuration, weights).to(device), configuration.data.crop_px
+            backbone, crop_px = load_backbone(configuration, weights).to(device), configuration.data.crop_px
             label = f"{configuration.title.split()[0]} features, {crop_px} px, view {view + 1}"
             computed_CD = _computed(backbone, cohort.pictures_CSS3, crop_px, view, label)
             with whole(kept) as scratch, scratch.open("wb") as file:
@@ -169,7 +170,8 @@ def _file(configuration: Configuration, cohort: Cohort, weights: Path, view: int
     return cache_dir() / f"features-{key}.npy"
 
 
-def _backbone(configuration: Configuration, weights: Path) -> Backbone:
+def load_backbone(configuration: Configuration, weights: Path) -> Backbone:
+    """Return the frozen backbone that a file holds; raises InputError where it is another's."""
     assert configuration.model is not None
     backbone = Backbone(configuration.model.encoder.options.name)
     backbone.network.load_state_dict(file_state(configuration.model.encoder.options.name, weights))
@@ -196,10 +198,14 @@ def _computed(backbone: Backbone, pictures_CSS3: np.ndarray, crop_px: int, view:
         for start in range(0, len(pictures_CSS3), CELLS_AT_ONCE):
             crops = pictures_CSS3[start : start + CELLS_AT_ONCE, low : low + crop_px, low : low + crop_px]
             cells = seen_as(torch.from_numpy(np.ascontiguousarray(crops)).to(device), view)
-            features_MD = backbone(as_pictures(cells)).float().clamp(-LARGEST, LARGEST)
-            said.append(features_MD.half().cpu().numpy())
+            said.append(rounded_features(backbone, cells).cpu().numpy())
             bar.advance(len(crops))
     return np.concatenate(said)
+
+
+def rounded_features(backbone: Backbone, cells_MSS3: Tensor) -> Tensor:
+    """Return features [M, D] of pictures as they are kept: float16."""
+    return backbone(as_pictures(cells_MSS3)).float().clamp(-LARGEST, LARGEST).half()
 
 
 def all_frozen(configurations: Sequence[Configuration]) -> list[Configuration]:

@@ -28,16 +28,18 @@ KNOWN_TYPES = [  # of scikit-learn's, beyond those that skops knows as harmless
 
 
 def judge_with(
-    path: Path, configuration: Configuration, cohort: Cohort, rows: np.ndarray, kept: Kept | None = None
-) -> Said:
+    path: Path, configuration: Configuration, cohort: Cohort, rows: np.ndarray,
+    kept: Kept | None = None, on: str | None = None,
+) -> Said:  # fmt: skip
     """Return what one saved fold model says of the patients in `rows`, float32 arithmetic on any machine.
 
     `kept`: where frozen features are computed in memory, for models with the same backbone to share; None: they
-    are taken from the cache. Raises InputError where the file does not hold the weights of such a configuration.
+    are taken from the cache. `on`: the device; a GPU where there is one, unless named. Raises InputError where the
+    file does not hold the weights of such a configuration.
     """
     if configuration.kind == "clinical":
         return _clinical(path, cohort, rows)
-    model, bags = _network(path, configuration, cohort, kept)
+    model, bags = _network(path, configuration, cohort, kept, on)
     return judge(model, bags, rows, Arithmetic())
 
 
@@ -57,8 +59,10 @@ def _clinical(path: Path, cohort: Cohort, rows: np.ndarray) -> Said:
     return Said(probability_P, np.full(len(rows), np.nan))
 
 
-def _network(path: Path, configuration: Configuration, cohort: Cohort, kept: Kept | None) -> tuple[BagClassifier, Bags]:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _network(
+    path: Path, configuration: Configuration, cohort: Cohort, kept: Kept | None, on: str | None = None
+) -> tuple[BagClassifier, Bags]:
+    device = torch.device(on or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = load_network(path, configuration).to(device)
     model.lay_out(channels_last=True)
     weights = path.parent / WEIGHTS

@@ -1,0 +1,93 @@
+"""An ensemble as one network: from a patient's pictures and two measurements to the mean of its members.
+
+Shapes: N cells of one patient, S side of a picture, V views, M cells in all views, A attributes, D features,
+T member trials.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lymphtune.config import Configuration, Data
+from lymphtune.files import sha256
+from lymphtune.models.backbone import Backbone
+from lymphtune.models.bag_classifier import BagClassifier
+from lymphtune.training.batches import evaluation_views, seen_as
+from lymphtune.training.clinical_network import as_network
+from lymphtune.training.frozen import WEIGHTS, is_frozen, load_backbone, rounded_features
+from lymphtune.training.loading import load_network, load_pipeline
+
+Member = tuple[Configuration, Sequence[Path]]  # a trial: its configuration and its fold models' files
+
+
+class Deployed(nn.Module):
+    """The weighted mean of member trials; takes one patient, in the units that people measure in."""
+
+    weight_T: Tensor
+
+    def __init__(self, trials: Sequence[nn.Module], weight_T: np.ndarray) -> None:
+        super().__init__()
+        self.trials = nn.ModuleList(trials)
+        self.register_buffer("weight_T", torch.tensor(weight_T, dtype=torch.float32))
+
+    def forward(self, cells_NSS3: Tensor, age_years: Tensor, lymphocytes_g_per_l: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the probability of being tumoral [1], and each trial's [T]; uint8 pictures, measurements [1]."""
+        attributes_1A = torch.stack([age_years.double(), lymphocytes_g_per_l.double().log()], dim=1)
+        said_T = torch.cat([trial(cells_NSS3, attributes_1A) for trial in self.trials])
+        return (self.weight_T * said_T).sum(dim=0, keepdim=True), said_T
+
+
+class NetworkTrial(nn.Module):
+    """The mean of a configuration's fold models, over every view that they are judged in."""
+
+    def __init__(self, folds: Sequence[BagClassifier], data: Data, backbone: Backbone | None = None) -> None:
+        super().__init__()
+        self.folds: Any = nn.ModuleList(folds)
+        self.data, self.backbone = data, backbone
+
+    def forward(self, cells_NSS3: Tensor, attributes_1A: Tensor) -> Tensor:
+        """Return the probability [1]; to a fold model the views are bags of their own."""
+        crop_px, views = self.data.crop_px, evaluation_views(self.data)
+        low = (cells_NSS3.shape[1] - crop_px) // 2
+        crops_NSS3 = cells_NSS3[:, low : low + crop_px, low : low + crop_px]
+        seen_MSS3 = torch.cat([seen_as(crops_NSS3, view) for view in views])
+        frozen_MD = None if self.backbone is None else rounded_features(self.backbone, seen_MSS3).float()
+        counts, attributes_VA = [cells_NSS3.shape[0]] * len(views), attributes_1A.float().expand(len(views), -1)
+        said = []
+        for model in self.folds:
+            features_MD = model.encode_chunk(seen_MSS3) if frozen_MD is None else model.encoder(frozen_MD)
+            said.append(model.join(features_MD, counts, attributes_VA).probability_B)
+        return torch.cat(said).mean(dim=0, keepdim=True)
+
+
+class ClinicalTrial(nn.Module):
+    """The mean of a clinical model's folds; pictures are not looked at."""
+
+    def __init__(self, folds: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.folds = nn.ModuleList(folds)
+
+    def forward(self, cells_NSS3: Tensor, attributes_1A: Tensor) -> Tensor:
+        return torch.cat([model(attributes_1A) for model in self.folds]).mean(dim=0, keepdim=True).float()
+
+
+def load_deployed(members: Sequence[Member], weight_T: np.ndarray) -> Deployed:
+    """Return the network of saved member trials, in evaluation mode; raises InputError where a file does not fit."""
+    backbones: dict[str, Backbone] = {}  # by content: trials that look through the same one share it
+    return Deployed([_trial(chosen, paths, backbones) for chosen, paths in members], weight_T).eval()
+
+
+def _trial(chosen: Configuration, paths: Sequence[Path], backbones: dict[str, Backbone]) -> nn.Module:
+    if chosen.kind == "clinical":
+        return ClinicalTrial([as_network(load_pipeline(path)) for path in paths])
+    folds = [load_network(path, chosen) for path in paths]
+    if not is_frozen(chosen):
+        return NetworkTrial(folds, chosen.data)
+    file = paths[0].parent / WEIGHTS
+    if (content := sha256(file)) not in backbones:
+        backbones[content] = load_backbone(chosen, file)
+    return NetworkTrial(folds, chosen.data, backbones[content])

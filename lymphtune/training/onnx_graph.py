@@ -1,0 +1,65 @@
+"""A deployed ensemble as an ONNX graph: what torch's exporter makes of it, quietly and alike every time.
+
+Shapes: N cells of one patient, S side of a picture.
+"""
+
+import io
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
+
+import onnx
+import torch
+from onnxscript import opset18
+
+from lymphtune.cohort.cohort import PICTURE_PX
+from lymphtune.errors import InputError
+from lymphtune.training.deployed import Deployed
+
+INPUTS = ("cells", "age_years", "lymphocytes_g_per_l")
+OUTPUTS = ("probability", "members")
+OPSET = 18
+LARGEST_BYTES = 2**31 - 2**26  # of weights: a file of ONNX ends at 2 GB, the graph included
+
+
+def as_onnx(deployed: Deployed, picture_px: int = PICTURE_PX) -> onnx.ModelProto:
+    """Return the graph from INPUTS to OUTPUTS, for any number of cells.
+
+    Raises InputError where a network has a part that ONNX lacks, or the weights are more than one file holds.
+    """
+    n_bytes = sum(tensor.nbytes for tensor in {*deployed.parameters(), *deployed.buffers()})
+    if n_bytes > LARGEST_BYTES:
+        raise InputError(
+            f"{n_bytes / 1e9:.1f} GB of weights; one .onnx file holds {LARGEST_BYTES / 1e9:.1f}: average fewer trials"
+        )
+    example = (torch.zeros(3, picture_px, picture_px, 3, dtype=torch.uint8), torch.ones(1), torch.ones(1))
+    try:
+        with torch.no_grad(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            program: Any = torch.onnx.export(
+                deployed, example, dynamo=True, verbose=False, opset_version=OPSET, input_names=INPUTS,
+                output_names=OUTPUTS, dynamic_shapes=({0: "n_cells"}, None, None),
+                custom_translation_table={torch.ops.aten.sort.stable: _sorted},
+            )  # fmt: skip
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise InputError(f"a network of it cannot be written as ONNX ({_cause(error)})") from error
+    return _bare(program.model_proto)
+
+
+def _sorted(given: Any, *, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
+    """Return values and places in order; of equals, TopK takes the first first."""
+    return opset18.TopK(given, opset18.Shape(given, start=dim, end=dim + 1), axis=dim, largest=int(descending))
+
+
+def _bare(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Take out what the exporter noted of the source, its files and their lines."""
+    graph = model.graph
+    for noted in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del noted.metadata_props[:]
+        noted.doc_string = ""
+    return model
+
+
+def _cause(error: BaseException) -> str:
+    """Return the first line of what the exporter met in the first place."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
