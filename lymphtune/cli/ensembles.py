@@ -1,4 +1,4 @@
-"""lymphtune ensemble and lymphtune predict: average the best, and apply the average to new patients."""
+"""lymphtune ensemble, predict and export: average the best, apply the average to new patients, hand it over."""
 
 import argparse
 from pathlib import Path
@@ -34,6 +34,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--cells", action="store_true", help="write cells.parquet: probability and weight of each cell")
     parser.add_argument("--allow-seen", action="store_true", help="predict patients seen in training too, marked so")
     parser.set_defaults(call=predict)
+    parser = add_command(
+        commands, "export", "write a saved ensemble as one ONNX file, and check what it says",
+        "lymphtune export --onnx top.onnx --ensemble runs/mixed/ensembles/top",
+    )  # fmt: skip
+    parser.add_argument("--onnx", type=Path, required=True, metavar="OUT", help=".onnx file to write")
+    parser.add_argument("--ensemble", type=Path, required=True, metavar="DIR", help="folder that `ensemble` wrote")
+    parser.set_defaults(call=export)
 
 
 def ensemble(arguments: argparse.Namespace) -> None:
@@ -53,3 +60,9 @@ def predict(arguments: argparse.Namespace) -> None:
 
     given = (arguments.ensemble, arguments.data, arguments.out)
     print(predict_to(*given, cells=arguments.cells, allow_seen=arguments.allow_seen))
+
+
+def export(arguments: argparse.Namespace) -> None:
+    from lymphtune.ensembling.export import export_onnx
+
+    print(export_onnx(arguments.ensemble, arguments.onnx))

@@ -64,7 +64,7 @@ def features_here(
         return None
     names = {view: _file(configuration, cohort, weights, view).name for view in evaluation_views(configuration.data)}
     if wanted := [view for view, name in names.items() if name not in kept]:
-        backbone = _backbone(configuration, weights).to(device)
+        backbone = load_backbone(configuration, weights).to(device)
         for view in wanted:
             kept[names[view]] = _computed(backbone, cohort.pictures_CSS3, configuration.data.crop_px, view, "")
     return {view: kept[name] for view, name in names.items()}

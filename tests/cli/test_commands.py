@@ -15,7 +15,7 @@ from PIL import Image
 from lymphtune.cli import main, parser
 from lymphtune.runs import Run
 
-COMMANDS = ("search", "ensemble", "predict", "simulate", "pack", "spaces", "recipes", "runs")
+COMMANDS = ("search", "ensemble", "predict", "export", "simulate", "pack", "spaces", "recipes", "runs")
 CSV = "clinical_annotation.csv"
 
 

@@ -18,17 +18,6 @@ from lymphtune.runs import Run
 from lymphtune.spaces import shipped
 
 
-@pytest.fixture(scope="module")
-def run(searched: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A copy of the finished run, free to be ensembled."""
-    return Run(Path(shutil.copytree(searched.path, tmp_path_factory.mktemp("runs") / "copy")))
-
-
-@pytest.fixture(scope="module")
-def ensemble(run: Run) -> Ensemble:
-    return lymphtune.ensemble(run=run.path, top=2)
-
-
 def test_the_submission_names_every_patient_to_predict_once(ensemble: Ensemble, run: Run) -> None:
     cohort = load_cohort(run.description["cohort"]["data"])
     text = (ensemble.path / "submission.csv").read_text()

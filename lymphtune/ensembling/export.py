@@ -1,0 +1,174 @@
+"""A saved ensemble as one .onnx file, checked against the ensemble before it takes its name.
+
+Shapes: P patients, M member trials, C cells of all patients, S picture side.
+"""
+
+import importlib.util
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from lymphtune import console
+from lymphtune.cohort.cohort import PICTURE_PX, TO_PREDICT, Cohort
+from lymphtune.config import configuration
+from lymphtune.ensembling.bundle import Ensemble
+from lymphtune.errors import InputError
+from lymphtune.files import whole
+from lymphtune.registry import combiners
+
+if TYPE_CHECKING:
+    import onnx
+
+    from lymphtune.training.deployed import Member
+
+EXTRA = ("onnx", "onnxscript", "onnxruntime")
+CHECKED = (1, 3, 17)  # cells of the bags that the file is checked on
+TOLERANCE = 1e-4  # of a probability
+
+
+def export_onnx(ensemble: Path, out: Path) -> str:
+    """Write the ensemble's mean as one .onnx file; return a line that says how far from the ensemble it is.
+
+    Inputs: cells [N, 224, 224, 3] uint8 of one patient, age_years [1] and lymphocytes_g_per_l [1] float32; outputs:
+    probability [1] and members [M]. Raises InputError where it cannot be written, or says something else.
+    """
+    if missing := [name for name in EXTRA if importlib.util.find_spec(name) is None]:
+        raise InputError(f"export --onnx needs {', '.join(missing)}: pip install 'lymphtune[onnx]'")
+    if out.is_dir():
+        raise InputError(f"{out}: is a folder; name a file with --onnx")
+    loaded = Ensemble.load(ensemble)
+    model, members = _graph(loaded)
+    with whole(out) as scratch:
+        scratch.write_bytes(model.SerializeToString(deterministic=True))
+        farthest = _farthest(scratch, loaded, members)
+        if not farthest <= TOLERANCE:  # nan too
+            raise InputError(
+                f"{out}: not written; it differs by {farthest:.2g} from what {ensemble} says, {TOLERANCE:g} at most "
+                "would do: try other versions of torch and onnxscript"
+            )
+        size = console.size(scratch.stat().st_size)
+    cells = " and ".join([", ".join(map(str, CHECKED[:-1])), str(CHECKED[-1])])
+    return (
+        f"{out}: {len(loaded.members)} trials, {size}; at most {farthest:.1g} from the ensemble's probabilities on "
+        f"random bags of {cells} cells"
+    )
+
+
+def _graph(ensemble: Ensemble) -> tuple["onnx.ModelProto", list["Member"]]:
+    """Return the ensemble's graph and the files that it is made of."""
+    from lymphtune.training.deployed import load_deployed
+    from lymphtune.training.onnx_graph import as_onnx
+
+    weight_M, where = _weights(ensemble), str(ensemble.path / "ensemble.yaml")
+    members: list[Member] = [
+        (configuration(member["configuration"], where), [ensemble.path / name for name in member["weights"]])
+        for member in ensemble.members
+    ]
+    console.say(f"{ensemble.path}: writing {sum(len(paths) for _, paths in members)} fold models, seconds each")
+    try:
+        model = as_onnx(load_deployed(members, weight_M))
+    except InputError as error:
+        raise InputError(f"{ensemble.path}: {error}") from error
+    _describe(model, ensemble)
+    return model, members
+
+
+def _weights(ensemble: Ensemble) -> np.ndarray:
+    """Return each member's share [M]; raises InputError where the ensemble is no weighted mean of its members."""
+    described = ensemble.description
+    if (calibration := described.get("calibration")) not in (None, "none"):
+        raise InputError(
+            f"{ensemble.path}: calibrated ({calibration}); a file can hold an ensemble without calibration"
+        )
+    word = next(iter(described["recipe"]["combiner"]))
+    if word == "top":
+        return np.full(len(ensemble.members), 1 / len(ensemble.members))
+    if not hasattr(ensemble.combiner, "weights_M_"):
+        raise InputError(
+            f"{ensemble.path}: '{word}' is no weighted mean of its members; recipes that can be exported combine by "
+            f"{', '.join(weighted_means())}"
+        )
+    return ensemble.combiner.weights_M_
+
+
+def weighted_means() -> list[str]:
+    """Return the combiners' words whose answer is a weighted mean of the members."""
+    labels_P = np.arange(20) % 2
+    oof_MP = np.clip(labels_P * 0.4 + np.random.default_rng(0).uniform(0.1, 0.5, (2, 20)), 0, 1)
+    fitted = {
+        word: combiners[word].build(combiners[word].options()).fit(oof_MP, labels_P) for word in combiners.words()
+    }
+    return [word for word, combiner in fitted.items() if word == "top" or hasattr(combiner, "weights_M_")]
+
+
+def _describe(model: "onnx.ModelProto", ensemble: Ensemble) -> None:
+    """Write into the file what it is, for whoever has nothing else."""
+    import onnx
+
+    given, cohort = ensemble.description, ensemble.description["cohort"]
+    model.producer_name, model.producer_version = "lymphtune", version("lymphtune")
+    about = {
+        "lymphtune": version("lymphtune"),
+        "run": given["run"],
+        "cohort": cohort["name"],
+        "simulated": str(cohort["simulated"]).lower(),
+        "reference_date": cohort["reference_date"],  # ages are counted to
+        "threshold": str(ensemble.threshold),
+        "members": " ".join(member["trial"] for member in ensemble.members),
+        "notice": "not a medical device",
+    }
+    onnx.helper.set_model_props(model, about)
+
+
+def _farthest(file: Path, ensemble: Ensemble, members: list["Member"]) -> float:
+    """Return the largest difference between what the file and the ensemble say of random bags, members included."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    cohort, difference = _bags(), []
+    members_MP = _original(members, cohort)
+    expected_P = ensemble.combiner.predict_proba(members_MP)
+    for row, patient in enumerate(cohort.patients.itertuples()):
+        given = {
+            "cells": cohort.bag(row),
+            "age_years": np.array([patient.age_years], dtype=np.float32),
+            "lymphocytes_g_per_l": np.array([patient.lymphocytes_g_per_l], dtype=np.float32),
+        }
+        probability, said_M = session.run(["probability", "members"], given)
+        difference += [np.abs(probability - expected_P[row]).max(), np.abs(said_M - members_MP[:, row]).max()]
+    return float(np.max(difference))
+
+
+def _original(members: list["Member"], cohort: Cohort) -> np.ndarray:
+    """Return what the saved fold models say of a cohort's patients [M, P], in float32 on a CPU."""
+    from lymphtune.training.loading import judge_with
+
+    rows = np.arange(len(cohort.patients))
+    return np.array(
+        [
+            np.mean([judge_with(path, chosen, cohort, rows, "cpu").probability_P for path in paths], axis=0)
+            for chosen, paths in members
+        ]
+    )
+
+
+def _bags() -> Cohort:
+    """Return patients of CHECKED cells of noise, each cell of its own brightness."""
+    rng, n_cells = np.random.default_rng(0), sum(CHECKED)
+    light_C111 = rng.integers(40, 216, (n_cells, 1, 1, 1))
+    cells_CSS3 = (light_C111 + rng.integers(-40, 40, (n_cells, PICTURE_PX, PICTURE_PX, 3))).astype(np.uint8)
+    patients = pd.DataFrame(
+        {
+            "patient": [f"random-{count}" for count in CHECKED],
+            "label": TO_PREDICT,
+            "sex": "",
+            "age_years": rng.uniform(20, 90, len(CHECKED)).astype(np.float32).astype(float),
+            "lymphocytes_g_per_l": rng.uniform(4, 60, len(CHECKED)).astype(np.float32).astype(float),
+            "n_cells": CHECKED,
+        }
+    )
+    return Cohort("random", patients, cells_CSS3, [sha256(cell).hexdigest() for cell in cells_CSS3], simulated=True)

@@ -1,0 +1,196 @@
+"""The ensemble as one .onnx file: it says what the folder says, or it is not written."""
+
+import importlib.util
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import yaml
+
+import lymphtune
+from lymphtune.cli import main
+from lymphtune.cohort import Cohort
+from lymphtune.ensembling import export
+from lymphtune.ensembling.bundle import Ensemble
+from lymphtune.ensembling.export import export_onnx, weighted_means
+from lymphtune.errors import InputError
+from lymphtune.registry import combiners
+from lymphtune.runs import Run
+
+
+@pytest.fixture(scope="module")
+def mixed(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Ensemble:
+    """Two networks and all clinical models."""
+    built = lymphtune.ensemble(run=run.path, top=9, source="all")
+    path = Path(shutil.copytree(built.path, tmp_path_factory.mktemp("mixed") / "top"))
+    rewrite(path, lambda given: given.update(members=of_kind(given, "model")[:2] + of_kind(given, "clinical")))
+    return Ensemble.load(path)
+
+
+@pytest.fixture
+def clinical(mixed: Ensemble, tmp_path: Path) -> Path:
+    """A copy with one fold model of the clinical ones alone, which is written in a moment; free to be changed."""
+    path = Path(shutil.copytree(mixed.path, tmp_path / "clinical"))
+    rewrite(path, lambda given: given.update(members=of_kind(given, "clinical")))
+    rewrite(path, lambda given: [member.update(weights=member["weights"][:1]) for member in given["members"]])
+    return path
+
+
+def of_kind(given: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [member for member in given["members"] if kind in member["configuration"]]
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Pass what ensemble.yaml holds through `change`."""
+    given = yaml.safe_load((folder / "ensemble.yaml").read_text())
+    change(given)
+    (folder / "ensemble.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
+
+
+def asked(file: Path, cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
+    """Return probability [P] and members [M, P] of all patients of a cohort."""
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    said = []
+    for row, patient in enumerate(cohort.patients.itertuples()):
+        given = {
+            "cells": cohort.bag(row),
+            "age_years": np.array([patient.age_years], dtype=np.float32),
+            "lymphocytes_g_per_l": np.array([patient.lymphocytes_g_per_l], dtype=np.float32),
+        }
+        said.append(session.run(["probability", "members"], given))
+    return np.concatenate([one for one, _ in said]), np.stack([members_M for _, members_M in said], axis=1)
+
+
+def test_the_file_says_of_people_what_the_ensemble_says(
+    mixed: Ensemble, tiny_cohort: Cohort, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "deep" / "top.onnx"
+    assert main(["export", "--onnx", str(out), "--ensemble", str(mixed.path)]) == 0
+    said, expected = capfd.readouterr(), mixed.predict(tiny_cohort, np.arange(len(tiny_cohort.patients)))
+    assert said.out.startswith(f"{out}: 6 trials, ") and said.out.endswith("on random bags of 1, 3 and 17 cells\n")
+    assert said.out.count("\n") == 1 and said.err.count("\n") == 1 and "fold models, seconds each" in said.err
+    probability_P, members_MP = asked(out, tiny_cohort)
+    np.testing.assert_allclose(members_MP, expected.members_MP, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(probability_P, expected.probability_P, rtol=0, atol=1e-5)
+    assert [path.name for path in out.parent.iterdir()] == ["top.onnx"]
+
+
+def test_the_file_says_what_it_is(clinical: Path, tiny_cohort: Cohort, tmp_path: Path) -> None:
+    export_onnx(clinical, tmp_path / "top.onnx")
+    model = onnx.load(tmp_path / "top.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    members = [member["trial"] for member in Ensemble.load(clinical).members]
+    assert {entry.key: entry.value for entry in model.metadata_props} == {
+        "lymphtune": "0.1.0", "run": "copy", "cohort": tiny_cohort.name, "simulated": "false", "threshold": "0.5",
+        "reference_date": "2020-01-01", "members": " ".join(members), "notice": "not a medical device",
+    }  # fmt: skip
+    shapes = {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    assert shapes == {
+        "cells": ["n_cells", 224, 224, 3], "age_years": [1], "lymphocytes_g_per_l": [1],
+        "probability": [1], "members": [len(members)],
+    }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """None."""
+
+
+class Shares:
+    """A weighted mean."""
+
+    def __init__(self, config: Options) -> None: ...
+
+    def fit(self, oof_MP: np.ndarray, labels_P: np.ndarray) -> "Shares":
+        self.weights_M_ = np.arange(len(oof_MP)) / sum(range(len(oof_MP)))
+        return self
+
+    def predict_proba(self, probabilities_MP: np.ndarray) -> np.ndarray:
+        return self.weights_M_ @ probabilities_MP
+
+
+class Highest(Shares):
+    """No weighted mean."""
+
+    def fit(self, oof_MP: np.ndarray, labels_P: np.ndarray) -> "Highest":
+        return self
+
+    def predict_proba(self, probabilities_MP: np.ndarray) -> np.ndarray:
+        return probabilities_MP.max(axis=0)
+
+
+@pytest.fixture
+def more_combiners(monkeypatch: pytest.MonkeyPatch) -> None:
+    combiners.words()
+    monkeypatch.setattr(combiners, "_members", dict(combiners._members))
+    combiners.register("shares", Options)(Shares)
+    combiners.register("highest", Options)(Highest)
+
+
+def test_learnt_weights_are_in_the_graph(
+    clinical: Path, tiny_cohort: Cohort, tmp_path: Path, more_combiners: None
+) -> None:
+    rewrite(clinical, lambda given: given["recipe"].update(combiner={"shares": {}}))
+    export_onnx(clinical, tmp_path / "shares.onnx")
+    probability_P, members_MP = asked(tmp_path / "shares.onnx", tiny_cohort)
+    expected_P = Ensemble.load(clinical).predict_proba(tiny_cohort)
+    np.testing.assert_allclose(probability_P, expected_P, rtol=0, atol=1e-6)
+    assert (np.abs(probability_P - members_MP.mean(axis=0)) > 1e-4).any()
+
+
+def test_a_combiner_that_is_no_weighted_mean_is_refused(clinical: Path, tmp_path: Path, more_combiners: None) -> None:
+    assert {"top", "shares"} <= set(weighted_means()) and "highest" not in weighted_means()
+    rewrite(clinical, lambda given: given["recipe"].update(combiner={"highest": {}}))
+    with pytest.raises(InputError, match=r"'highest' is no weighted mean.*combine by .*shares.*top"):
+        export_onnx(clinical, tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.parametrize("given", ["platt", {"temperature": {}}])
+def test_a_calibrated_ensemble_is_refused(given: Any, clinical: Path, tmp_path: Path) -> None:
+    rewrite(clinical, lambda described: described.update(calibration=given))
+    with pytest.raises(InputError, match=r"calibrated \(.*can hold an ensemble without calibration"):
+        export_onnx(clinical, tmp_path / "out.onnx")
+
+
+@pytest.mark.parametrize("given", [None, "none"])
+def test_no_calibration_is_none(given: Any, clinical: Path) -> None:
+    rewrite(clinical, lambda described: described.update(calibration=given))
+    assert export._weights(Ensemble.load(clinical)).tolist() == [0.25] * 4
+
+
+@pytest.mark.parametrize("wrong", [0.01, np.nan])
+def test_a_file_that_says_something_else_never_takes_the_name(
+    wrong: float, clinical: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "top.onnx").write_text("an older one")
+    real = export._original
+    monkeypatch.setattr(export, "_original", lambda *given: real(*given) + wrong)
+    with pytest.raises(InputError, match=rf"not written; it differs by {wrong:.2g} from what"):
+        export_onnx(clinical, tmp_path / "out" / "top.onnx")
+    assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["an older one"]
+
+
+def test_a_folder_in_the_place_of_the_file_is_refused(clinical: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder; name a file with --onnx"):
+        export_onnx(clinical, tmp_path)
+
+
+def test_a_missing_extra_is_named(
+    clinical: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else real(name))
+    assert main(["export", "--onnx", str(tmp_path / "out.onnx"), "--ensemble", str(clinical)]) == 2
+    said = capsys.readouterr()
+    assert said.err == "lymphtune: export --onnx needs onnxruntime: pip install 'lymphtune[onnx]'\n" and said.out == ""
