@@ -20,6 +20,7 @@ class Top:
         self.config = config
 
     def fit(self, oof_MP: np.ndarray, labels_P: np.ndarray) -> "Top":
+        self.weights_M_ = np.full(len(oof_MP), 1 / len(oof_MP))
         return self
 
     def predict_proba(self, probabilities_MP: np.ndarray) -> np.ndarray:

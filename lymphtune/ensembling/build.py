@@ -250,5 +250,4 @@ def _member_weights(chosen: Chosen) -> np.ndarray:
     for name in ("combiner.weights_M_", "combiner.logit_weights_M_"):
         if name in arrays:
             return arrays[name]
-    equal = chosen.procedure.recipe.combiner.word in ("top", "logit_mean", "rank_mean")
-    return np.full(len(chosen.rows), 1 / len(chosen.rows) if equal else np.nan)
+    return np.full(len(chosen.rows), np.nan)

@@ -80,29 +80,24 @@ def _graph(ensemble: Ensemble) -> tuple["onnx.ModelProto", list["Member"]]:
 def _weights(ensemble: Ensemble) -> np.ndarray:
     """Return each member's share [M]; raises InputError where the ensemble is no weighted mean of its members."""
     described = ensemble.description
-    if (calibration := described.get("calibration")) not in (None, "none"):
+    if (calibration := described["calibration"]) is not None:
         raise InputError(
             f"{ensemble.path}: calibrated ({calibration}); a file can hold an ensemble without calibration"
         )
-    word = next(iter(described["recipe"]["combiner"]))
-    if word == "top":
-        return np.full(len(ensemble.members), 1 / len(ensemble.members))
-    if not hasattr(ensemble.combiner, "weights_M_"):
+    if (weight_M := getattr(ensemble.fitted.combiner, "weights_M_", None)) is None:
+        word = next(iter(described["recipe"]["combiner"]))
         raise InputError(
             f"{ensemble.path}: '{word}' is no weighted mean of its members; recipes that can be exported combine by "
             f"{', '.join(weighted_means())}"
         )
-    return ensemble.combiner.weights_M_
+    return weight_M
 
 
 def weighted_means() -> list[str]:
     """Return the combiners' words whose answer is a weighted mean of the members."""
-    labels_P = np.arange(20) % 2
-    oof_MP = np.clip(labels_P * 0.4 + np.random.default_rng(0).uniform(0.1, 0.5, (2, 20)), 0, 1)
-    fitted = {
-        word: combiners[word].build(combiners[word].options()).fit(oof_MP, labels_P) for word in combiners.words()
-    }
-    return [word for word, combiner in fitted.items() if word == "top" or hasattr(combiner, "weights_M_")]
+    oof_MP, labels_P = np.array([[0.1, 0.4, 0.8, 0.9], [0.2, 0.3, 0.6, 0.7]]), np.array([0, 0, 1, 1])
+    built = {word: combiners[word].build(combiners[word].options()) for word in combiners.words()}
+    return [word for word, combiner in built.items() if hasattr(combiner.fit(oof_MP, labels_P), "weights_M_")]
 
 
 def _describe(model: "onnx.ModelProto", ensemble: Ensemble) -> None:
@@ -131,7 +126,7 @@ def _farthest(file: Path, ensemble: Ensemble, members: list["Member"]) -> float:
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     cohort, difference = _bags(), []
     members_MP = _original(members, cohort)
-    expected_P = ensemble.combiner.predict_proba(members_MP)
+    expected_P = ensemble.fitted.combiner.predict_proba(members_MP)
     for row, patient in enumerate(cohort.patients.itertuples()):
         given = {
             "cells": cohort.bag(row),
@@ -150,7 +145,7 @@ def _original(members: list["Member"], cohort: Cohort) -> np.ndarray:
     rows = np.arange(len(cohort.patients))
     return np.array(
         [
-            np.mean([judge_with(path, chosen, cohort, rows, "cpu").probability_P for path in paths], axis=0)
+            np.mean([judge_with(path, chosen, cohort, rows, on="cpu").probability_P for path in paths], axis=0)
             for chosen, paths in members
         ]
     )

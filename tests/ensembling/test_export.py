@@ -3,7 +3,6 @@
 import importlib.util
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,16 @@ import onnx
 import onnxruntime
 import pytest
 import yaml
+from safetensors.numpy import save_file
 
 import lymphtune
 from lymphtune.cli import main
 from lymphtune.cohort import Cohort
 from lymphtune.ensembling import export
-from lymphtune.ensembling.bundle import Ensemble
+from lymphtune.ensembling.bundle import LEARNT, Ensemble
 from lymphtune.ensembling.export import export_onnx, weighted_means
 from lymphtune.errors import InputError
-from lymphtune.registry import combiners
+from lymphtune.files import sha256
 from lymphtune.runs import Run
 
 
@@ -30,6 +30,7 @@ def mixed(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Ensemble:
     built = lymphtune.ensemble(run=run.path, top=9, source="all")
     path = Path(shutil.copytree(built.path, tmp_path_factory.mktemp("mixed") / "top"))
     rewrite(path, lambda given: given.update(members=of_kind(given, "model")[:2] + of_kind(given, "clinical")))
+    learn(path, np.full(6, 1 / 6))
     return Ensemble.load(path)
 
 
@@ -39,7 +40,14 @@ def clinical(mixed: Ensemble, tmp_path: Path) -> Path:
     path = Path(shutil.copytree(mixed.path, tmp_path / "clinical"))
     rewrite(path, lambda given: given.update(members=of_kind(given, "clinical")))
     rewrite(path, lambda given: [member.update(weights=member["weights"][:1]) for member in given["members"]])
+    learn(path, np.full(4, 1 / 4))
     return path
+
+
+def learn(folder: Path, weight_M: np.ndarray) -> None:
+    """Write other weights of the members, as if they had been learnt."""
+    save_file({"combiner.weights_M_": weight_M}, folder / LEARNT)
+    rewrite(folder, lambda given: given["files"].update({LEARNT: sha256(folder / LEARNT)}))
 
 
 def of_kind(given: dict[str, Any], kind: str) -> list[dict[str, Any]]:
@@ -100,72 +108,30 @@ def test_the_file_says_what_it_is(clinical: Path, tiny_cohort: Cohort, tmp_path:
     }  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """None."""
-
-
-class Shares:
-    """A weighted mean."""
-
-    def __init__(self, config: Options) -> None: ...
-
-    def fit(self, oof_MP: np.ndarray, labels_P: np.ndarray) -> "Shares":
-        self.weights_M_ = np.arange(len(oof_MP)) / sum(range(len(oof_MP)))
-        return self
-
-    def predict_proba(self, probabilities_MP: np.ndarray) -> np.ndarray:
-        return self.weights_M_ @ probabilities_MP
-
-
-class Highest(Shares):
-    """No weighted mean."""
-
-    def fit(self, oof_MP: np.ndarray, labels_P: np.ndarray) -> "Highest":
-        return self
-
-    def predict_proba(self, probabilities_MP: np.ndarray) -> np.ndarray:
-        return probabilities_MP.max(axis=0)
-
-
-@pytest.fixture
-def more_combiners(monkeypatch: pytest.MonkeyPatch) -> None:
-    combiners.words()
-    monkeypatch.setattr(combiners, "_members", dict(combiners._members))
-    combiners.register("shares", Options)(Shares)
-    combiners.register("highest", Options)(Highest)
-
-
-def test_learnt_weights_are_in_the_graph(
-    clinical: Path, tiny_cohort: Cohort, tmp_path: Path, more_combiners: None
-) -> None:
-    rewrite(clinical, lambda given: given["recipe"].update(combiner={"shares": {}}))
-    export_onnx(clinical, tmp_path / "shares.onnx")
-    probability_P, members_MP = asked(tmp_path / "shares.onnx", tiny_cohort)
+def test_learnt_weights_are_in_the_graph(clinical: Path, tiny_cohort: Cohort, tmp_path: Path) -> None:
+    rewrite(clinical, lambda given: given["recipe"].update(combiner="greedy"))
+    learn(clinical, np.array([0.0, 0.2, 0.3, 0.5]))
+    export_onnx(clinical, tmp_path / "greedy.onnx")
+    probability_P, members_MP = asked(tmp_path / "greedy.onnx", tiny_cohort)
     expected_P = Ensemble.load(clinical).predict_proba(tiny_cohort)
     np.testing.assert_allclose(probability_P, expected_P, rtol=0, atol=1e-6)
     assert (np.abs(probability_P - members_MP.mean(axis=0)) > 1e-4).any()
 
 
-def test_a_combiner_that_is_no_weighted_mean_is_refused(clinical: Path, tmp_path: Path, more_combiners: None) -> None:
-    assert {"top", "shares"} <= set(weighted_means()) and "highest" not in weighted_means()
-    rewrite(clinical, lambda given: given["recipe"].update(combiner={"highest": {}}))
-    with pytest.raises(InputError, match=r"'highest' is no weighted mean.*combine by .*shares.*top"):
+def test_a_combiner_that_is_no_weighted_mean_is_refused(clinical: Path, tmp_path: Path) -> None:
+    assert weighted_means() == ["greedy", "top"]
+    save_file({"combiner.none_": np.zeros(1)}, clinical / LEARNT)
+    rewrite(clinical, lambda given: given["files"].update({LEARNT: sha256(clinical / LEARNT)}))
+    rewrite(clinical, lambda given: given["recipe"].update(combiner={"median": {}}))
+    with pytest.raises(InputError, match=r"'median' is no weighted mean.*combine by greedy, top"):
         export_onnx(clinical, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
 
 
-@pytest.mark.parametrize("given", ["platt", {"temperature": {}}])
-def test_a_calibrated_ensemble_is_refused(given: Any, clinical: Path, tmp_path: Path) -> None:
-    rewrite(clinical, lambda described: described.update(calibration=given))
+def test_a_calibrated_ensemble_is_refused(clinical: Path, tmp_path: Path) -> None:
+    rewrite(clinical, lambda described: described.update(calibration={"platt": {}}))
     with pytest.raises(InputError, match=r"calibrated \(.*can hold an ensemble without calibration"):
         export_onnx(clinical, tmp_path / "out.onnx")
-
-
-@pytest.mark.parametrize("given", [None, "none"])
-def test_no_calibration_is_none(given: Any, clinical: Path) -> None:
-    rewrite(clinical, lambda described: described.update(calibration=given))
-    assert export._weights(Ensemble.load(clinical)).tolist() == [0.25] * 4
 
 
 @pytest.mark.parametrize("wrong", [0.01, np.nan])
