@@ -124,8 +124,10 @@ def test_cells_are_the_mean_of_the_fold_models_that_judge_them(run: Run, new: Pa
     of_each, bags = [], dict(list(table.groupby("patient")))
     for member in ensemble.members:
         chosen = configuration(member["configuration"], "test")
-        for name in member["weights"]:
-            of_each.append(judge_cells_with(ensemble.path / name, chosen, cohort, np.arange(NEW))[1])
+        both = [judge_cells_with(ensemble.path / name, chosen, cohort, np.arange(NEW)) for name in member["weights"]]
+        of_each += [of_cells for _, of_cells in both]
+        mean_P = np.mean([said.probability_P for said, _ in both], axis=0)
+        np.testing.assert_allclose(predictions(tmp_path / "out")[member["trial"]], mean_P, rtol=0, atol=1e-6)
     kinds = {(bool(np.isnan(one.probability_C).all()), bool(np.isnan(one.weight_C).all())) for one in of_each}
     assert {(True, True), (False, False)} <= kinds  # clinical ones give neither
     np.testing.assert_allclose(table["probability"], np.nanmean([one.probability_C for one in of_each], axis=0))
