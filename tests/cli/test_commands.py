@@ -55,8 +55,13 @@ def test_search_ensemble_predict_from_the_command_line(
     submission = Path(capsys.readouterr().out.splitlines()[-1])
     assert list(pd.read_csv(submission).columns) == ["ID", "Predicted"]
     assert main(["simulate", "new", "--patients", "10", "--cells", "3", "--seed", "5"]) == 0
-    assert main(["predict", "--ensemble", str(submission.parent), "--data", "new"]) == 0
+    assert main(["predict", "--ensemble", str(submission.parent), "--data", "new", "--cells"]) == 0
     assert len(pd.read_csv("predictions/submission.csv")) == 10
+    assert pd.read_parquet("predictions/cells.parquet")["patient"].nunique() == 10
+    known = ["--data", str(tiny_cohort_folder), "--out", "known"]
+    assert main(["predict", "--ensemble", str(submission.parent), *known]) == 2
+    assert main(["predict", "--ensemble", str(submission.parent), *known, "--allow-seen"]) == 0
+    assert pd.read_parquet("known/predictions.parquet")["seen"].sum() == 12
     assert main(["runs"]) == 0
     assert "2 trials  tiny" in capsys.readouterr().out
 
