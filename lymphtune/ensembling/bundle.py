@@ -143,7 +143,7 @@ class Ensemble:
         return table.assign(gate=said.gate_P, seen=seen_P)
 
     def score(self, cohort: Cohort) -> dict[str, Interval]:
-        """Return balanced accuracy, recall, specificity and AUC on the cohort's labelled patients, with intervals.
+        """Return every metric by name on the cohort's labelled patients, with intervals.
 
         An external validation: raises InputError where any patient of the cohort was seen in training.
         """

@@ -20,7 +20,7 @@ from lymphtune.statistics.honest import fixed_score
 from lymphtune.statistics.metrics import METRICS, balanced_accuracy
 
 WEIGHTS_AT = "weights-epoch-{}"
-BEST_OF_EACH = 3  # trials that see images, and that see attributes too, whose weights are kept whatever their rank
+BEST_OF_EACH = 1  # trials of each kind that keep their weights whatever their rank: a blend takes them
 
 
 @dataclass
@@ -78,11 +78,14 @@ class Board:
             self.rungs.end(number)
         self._settle()
 
-    def close(self, reason: str) -> None:
-        """End every trial that has not: the search is over, finished or not."""
+    def close(self, reason: str, unheard: str = "") -> None:
+        """End every trial that has not: the search is over, finished or not.
+
+        `unheard`: why trials that never reported have failed; "" leaves them out of the leaderboard.
+        """
         for number, record in self.records.items():
-            if record.curves:
-                self.end(number, reason)
+            if record.curves or unheard:
+                self.end(number, reason if record.curves else unheard)
         self._settle(final=True)
 
     @property

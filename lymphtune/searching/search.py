@@ -87,7 +87,7 @@ def _run(cohort: Cohort, plan: Plan, data: str | Path, started: float) -> Run:
     except KeyboardInterrupt:
         status = "interrupted"
     finally:
-        board.close("interrupted")
+        board.close("interrupted", "never started" if status == "done" else "")
         display(board)
         display.close()
         seconds = time.monotonic() - started

@@ -271,7 +271,7 @@ def test_labelled_patients_are_an_external_validation(ensemble: Ensemble, new: P
     said = predict_to(ensemble.path, str(new), tmp_path / "out")
     cohort = load_cohort(new)
     scores = ensemble.score(cohort)
-    assert list(scores) == ["balanced_accuracy", "recall", "specificity", "auc"]
+    assert list(scores) == ["balanced_accuracy", "recall", "specificity", "auc", "log_loss", "brier"]
     for name, interval in scores.items():
         assert f"{name.replace('_', ' '):18} {interval}" in said
     assert said.endswith("SIMULATED cohort: these numbers say nothing about people.")

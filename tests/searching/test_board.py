@@ -1,0 +1,52 @@
+"""The board without Ray: whose weights are kept, and what becomes of trials that never report."""
+
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from lymphtune.runs import Run
+from lymphtune.searching.board import WEIGHTS_AT, Board
+from lymphtune.searching.plan import Settings
+from lymphtune.searching.search import prepare
+
+CURVE = {"train_loss": 0.5, "learning_rate": 1e-3, "seconds": 1.0}
+
+
+def board(folder: Path, cohort: Path, trials: int, keep_weights: int = 1) -> Board:
+    """Return the board of a plan whose trials see images alone and attributes too, in turn."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "two.yaml"
+    given = {"model": {"encoder": "vanilla", "fusion": {"choose": ["none", "concat"]}}, "data": {"crop_px": 40}}
+    path.write_text(yaml.safe_dump({"grid": True, "configuration": given}))
+    settings = Settings(epochs=1, trials=trials, keep_weights=keep_weights)
+    return Board(Run(folder / "run"), *prepare(str(path), cohort, settings))
+
+
+def report(on: Board, number: int, skill: float) -> None:
+    """Let a trial end after one epoch with probabilities of so much skill."""
+    trial = on.records[number].trial
+    (on.run.trial(trial.hash) / WEIGHTS_AT.format(1)).mkdir(parents=True)
+    said_RP = np.where(on.plan.folds_RP >= 0, 0.5 + skill * (on.labels_P - 0.5), np.nan)
+    on.report(number, 1, said_RP, CURVE, np.full_like(said_RP, np.nan))
+    on.end(number)
+
+
+def test_the_best_of_each_kind_keep_their_weights(tiny_cohort_folder: Path, tmp_path: Path) -> None:
+    found = board(tmp_path, tiny_cohort_folder, 4)
+    for number, skill in enumerate((0.1, 0.9, 0.3, 0.8)):
+        report(found, number, skill)
+    kept = {}
+    for row in found.leaderboard().itertuples():
+        kept[row.number] = (row.sees, (found.run.trial(row.trial) / "weights").exists())
+    assert kept == {0: ("images", False), 1: ("mixed", True), 2: ("images", True), 3: ("mixed", False)}
+
+
+def test_a_trial_that_never_reports_is_no_secret(tiny_cohort_folder: Path, tmp_path: Path) -> None:
+    for unheard, statuses in (("never started", ["done", "failed"]), ("", ["done"])):
+        found = board(tmp_path / (unheard or "interrupted"), tiny_cohort_folder, 2)
+        report(found, 0, 0.5)
+        found.close("interrupted", unheard)
+        table = found.leaderboard().query("not baseline")
+        assert table["status"].tolist() == statuses
+        assert table["reason"].tolist() == ["", "never started"][: len(statuses)]
