@@ -6,7 +6,7 @@ from pathlib import Path
 from lymphtune.cli.options import a_date, add_command, add_data, add_runs, seconds
 
 SETTINGS = (
-    "trials", "epochs", "folds", "repeats", "seed", "name", "runs", "cpus_per_trial", "gpus_per_trial",
+    "trials", "epochs", "folds", "repeats", "seed", "fold_seed", "name", "runs", "cpus_per_trial", "gpus_per_trial",
     "max_concurrent", "keep_weights", "address", "time_budget_s", "reference_date",
     "weights", "fused",
 )  # fmt: skip
@@ -27,6 +27,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     ):
         parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{text} (the space's)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of folds, configurations and training (0)")
+    parser.add_argument("--fold-seed", type=int, metavar="N", help="of folds alone (--seed)")
     parser.add_argument("--name", metavar="NAME", help="of the run (space and time)")
     add_runs(parser)
     parser.add_argument("--cpus-per-trial", type=int, default=1, metavar="N", help="threads a trial trains with (1)")

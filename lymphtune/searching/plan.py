@@ -27,6 +27,7 @@ class Settings:
     folds: int | None = None
     repeats: int | None = None
     seed: int = 0
+    fold_seed: int | None = None  # of the split; None: `seed`
     name: str | None = None
     runs: Path = RUNS
     cpus_per_trial: int = 1
@@ -42,7 +43,10 @@ class Settings:
     fused: bool | None = None  # fold models' steps as one; None: where that is found to be faster, on GPUs only
 
     def __post_init__(self) -> None:
-        least = {"grace": 1, "reduction": 2, "cpus_per_trial": 1, "keep_weights": 1, "seed": 0, "gpus_per_trial": 0}
+        least = {
+            "grace": 1, "reduction": 2, "cpus_per_trial": 1, "keep_weights": 1, "seed": 0, "fold_seed": 0,
+            "gpus_per_trial": 0,
+        }  # fmt: skip
         for field in fields(self):
             value = getattr(self, field.name)
             lowest = least.get(field.name, 1 if isinstance(value, int) else 0)
@@ -50,6 +54,10 @@ class Settings:
                 raise InputError(f"{field.name}: {value}; expected {least.get(field.name, 1)} or more")
         if self.name is not None and (not self.name or self.name.startswith(".") or {"/", "\\", "\0"} & set(self.name)):
             raise InputError(f"name: {self.name!r}; expected a plain folder name")
+
+    @property
+    def seed_of_folds(self) -> int:
+        return self.seed if self.fold_seed is None else self.fold_seed
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from lymphtune.searching.display import Display, leaderboard_text
 from lymphtune.searching.plan import Plan, Settings, Trial, concurrency, encoder_option, local_cpus, make_plan
 from lymphtune.searching.table import table_text
 from lymphtune.searching.trial import CURVE, Shared
-from lymphtune.spaces import load_space
+from lymphtune.spaces import Space, load_space
 
 PACKAGES = ("lymphtune", "torch", "torchvision", "timm", "ray", "scikit-learn", "numpy", "pandas", "pillow")
 
@@ -41,12 +41,12 @@ def search(space: str = "mixed", data: str | Path | None = None, settings: Setti
     settings = settings or Settings()
     data = default_data() if data is None else data
     cohort, plan = prepare(space, data, settings)
-    return _run(cohort, plan, data, started)
+    return run_plan(cohort, plan, data, started)
 
 
-def prepare(space: str, data: str | Path | None, settings: Settings) -> tuple[Cohort, Plan]:
+def prepare(space: str | Space, data: str | Path | None, settings: Settings) -> tuple[Cohort, Plan]:
     """Return the cohort and everything that would be done with it; writes nothing but the picture cache."""
-    chosen = load_space(space)
+    chosen = space if isinstance(space, Space) else load_space(space)
     folds = settings.folds or chosen.suggested.folds
     cohort = load_cohort(data, settings.reference_date)
     for note in cohort.notes:
@@ -55,7 +55,7 @@ def prepare(space: str, data: str | Path | None, settings: Settings) -> tuple[Co
     if note := check_roles(cohort):
         console.say(f"{cohort.name}: {note}")
     repeats = settings.repeats or chosen.suggested.repeats
-    folds_RP = make_folds(cohort.labels, folds, repeats, settings.seed)
+    folds_RP = make_folds(cohort.labels, folds, repeats, settings.seed_of_folds)
     defining = {"cohort": cohort.hash, "folds": folds_hash(folds_table(cohort, folds_RP))}
     plan = make_plan(chosen, settings, folds_RP, defining)
     _check_encoders(plan)
@@ -73,7 +73,8 @@ def _check_encoders(plan: Plan) -> None:
         encoders[encoder.word].build(crop_px, encoder.options)
 
 
-def _run(cohort: Cohort, plan: Plan, data: str | Path, started: float) -> Run:
+def run_plan(cohort: Cohort, plan: Plan, data: str | Path, started: float) -> Run:
+    """Return the finished run of a plan; `started` is when the work on it began (time.monotonic)."""
     run = _new_run(plan.settings, plan.space.name)
     description = _describe(run, cohort, plan, data)
     _write_description(run, description)
@@ -192,9 +193,10 @@ def _describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[st
         },
         "protocol": {
             "folds": plan.n_folds, "repeats": len(plan.folds_RP), "epochs": plan.epochs,
-            "trials": len(plan.trials), "seed": settings.seed, "grace": settings.grace,
-            "reduction": settings.reduction, "rungs": plan.rungs(), "cpus_per_trial": settings.cpus_per_trial,
-            "keep_weights": settings.keep_weights, "gpus_per_trial": settings.gpus_per_trial,
+            "trials": len(plan.trials), "seed": settings.seed, "fold_seed": settings.seed_of_folds,
+            "grace": settings.grace, "reduction": settings.reduction, "rungs": plan.rungs(),
+            "cpus_per_trial": settings.cpus_per_trial, "keep_weights": settings.keep_weights,
+            "gpus_per_trial": settings.gpus_per_trial,
             "weights": str(settings.weights.resolve()) if settings.weights else None, "fused": settings.fused,
         },
         "space": {"name": plan.space.name, "about": plan.space.about, "grid": plan.space.grid,

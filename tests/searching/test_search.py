@@ -301,6 +301,18 @@ def test_a_dry_run_says_what_it_would_cost_and_writes_no_run(space: Path, tiny_c
     assert not Path("runs").exists()
 
 
+def test_the_split_can_have_a_seed_of_its_own(tiny_cohort_folder: Path) -> None:
+    """Another seed trains the same way on the same folds; without a word the split follows the seed."""
+    plans = {
+        (seed, fold_seed): prepare("tiny", tiny_cohort_folder, Settings(seed=seed, fold_seed=fold_seed))[1]
+        for seed, fold_seed in ((0, None), (0, 0), (1, 0), (1, None))
+    }
+    split = {given: plan.folds_RP.tolist() for given, plan in plans.items()}
+    assert split[0, None] == split[0, 0] == split[1, 0] != split[1, None]
+    hashes = {given: [trial.hash for trial in plan.trials] for given, plan in plans.items()}
+    assert hashes[0, None] == hashes[0, 0] and not set(hashes[0, 0]) & set(hashes[1, 0])
+
+
 def test_the_share_trained_counts_every_rung(tiny_cohort_folder: Path) -> None:
     _, plan = prepare("tiny", tiny_cohort_folder, Settings(epochs=12))
     assert plan.rungs() == [3, 9]
@@ -318,6 +330,7 @@ def test_a_run_of_the_same_name_is_refused(searched: Run, space: Path) -> None:
         ({"trials": 0}, "trials: 0; expected 1 or more"),
         ({"epochs": -1}, "epochs: -1"),
         ({"seed": -1}, "seed: -1; expected 0 or more"),
+        ({"fold_seed": -1}, "fold_seed: -1; expected 0 or more"),
         ({"gpus_per_trial": -0.5}, "gpus_per_trial"),
         ({"name": "a/b"}, "expected a plain folder name"),
         ({"name": ".."}, "expected a plain folder name"),
