@@ -169,17 +169,21 @@ def _seed_variance(
 
 
 def _split(patients: float, spread: float, seed: float, n_trials: int, n_repeats: int) -> Variances:
-    """Return the variances, negative ones cut at 0; `spread` is that between draws, times N / (N - M).
+    """Return the variances, none of them negative; `spread` is that between draws, times N / (N - M).
 
     Draws of M of N runs share runs, so they scatter less than new ensembles would: for a mean by (N - M) / N
     (Cochran 1977, theorem 2.2), in general about as much (the delete-d jackknife, Shao and Wu 1989). Within it
     configurations count (N - R) / (N - 1) times, as the R runs of one share it. For single runs the result is
-    that of the one-way random-effects analysis of variance (Searle, Casella and McCulloch 1992, chapter 3).
+    that of the one-way random-effects analysis of variance, restricted likelihood where configurations differ by
+    less than their seeds would make them: none of their own then, and all of the spread is the seeds' (Searle,
+    Casella and McCulloch 1992, chapter 3).
     """
     if n_repeats == 1:
         return Variances(patients, spread, math.nan, math.nan)
     if n_trials == 1:
         return Variances(patients, spread, math.nan, spread)
+    if seed >= spread:
+        return Variances(patients, spread, 0.0, spread)
     n_runs = n_trials * n_repeats
-    configuration = max((spread - seed) * (n_runs - 1) / (n_runs - n_repeats), 0.0)
+    configuration = (spread - seed) * (n_runs - 1) / (n_runs - n_repeats)
     return Variances(patients, seed + configuration, configuration, seed)
