@@ -22,8 +22,6 @@ def retrain(run: Run, trials: list[str], seeds: int, data: str | Path | None = N
     and where its folds would not be the same.
     """
     started = time.monotonic()
-    if seeds < 2:
-        raise InputError(f"--retrain {seeds}: expected 2 seeds or more; one alone does not show how seeds scatter")
     again = run.path.with_name(run.name + SUFFIX)
     if again.exists():
         raise InputError(

@@ -15,7 +15,9 @@ from PIL import Image
 from lymphtune.cli import main, parser
 from lymphtune.runs import Run
 
-COMMANDS = ("search", "ensemble", "predict", "export", "simulate", "pack", "spaces", "recipes", "runs")
+COMMANDS = (
+    "search", "ensemble", "predict", "export", "stability", "simulate", "pack", "spaces", "recipes", "runs"
+)  # fmt: skip
 CSV = "clinical_annotation.csv"
 
 

@@ -65,11 +65,6 @@ def test_what_is_there_already_is_not_overwritten(run: Run, trials: list[str]) -
         retrain(run, trials, 2)
 
 
-def test_one_seed_is_too_few(run: Run, trials: list[str]) -> None:
-    with pytest.raises(InputError, match="--retrain 1: expected 2 seeds or more"):
-        retrain(run, trials, 1)
-
-
 def test_another_cohort_is_refused(run: Run, trials: list[str], tiny_cohort_folder: Path) -> None:
     table = tiny_cohort_folder / "clinical_annotation.csv"
     table.write_text(re.sub(r"\d+\.\d\d$", "9.99", table.read_text(), count=1, flags=re.MULTILINE))

@@ -1,0 +1,206 @@
+"""Whether averaging steadies a run's answer: one table, one figure, one sentence.
+
+Shapes: T trials, R repeats, N = T x R single runs, P patients judged.
+"""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lymphtune.ensembling.recipe import SOURCES
+from lymphtune.ensembling.single_runs import SingleRuns, choose_trials, read_single_runs
+from lymphtune.ensembling.stability_figure import save_figure
+from lymphtune.errors import InputError
+from lymphtune.files import whole, whole_folder
+from lymphtune.runs import Run
+from lymphtune.statistics.metrics import balanced_accuracy, balanced_log_loss
+from lymphtune.statistics.stability import SizeStability, stability
+
+SIZES = (1, 2, 3, 5, 10)
+DRAWS = 1000
+WIDTH = 80  # columns
+SHORT = {"patients": "pat.", "configuration": "conf.", "configuration + seed": "conf.+seed"}
+LUCK = {
+    "patients": "the luck of the patients",
+    "configuration": "the choice of configuration",
+    "seed": "the luck of the seed",
+    "configuration + seed": "the choice of configuration and the luck of the seed",
+}
+
+
+def measure_stability(
+    run: Run,
+    sizes: Sequence[int] = SIZES,
+    *,
+    source: str = "networks",
+    pool: int | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> str:
+    """Return the report of ensembles of each size drawn from the run's single runs.
+
+    Writes stability/ in the run's folder: stability.csv, runs.csv and the figure. Raises InputError on anything
+    a person can mend.
+    """
+    sizes = checked_sizes(sizes)
+    check_draws(draws, seed)
+    if source not in SOURCES:
+        raise InputError(f"--from has no {source!r}; there are {', '.join(SOURCES)}")
+    runs = read_single_runs(run, choose_trials(run, source, sizes[-1], pool))
+    found = stability(runs.oof_TRP, runs.labels_P, sizes, draws, seed)
+    folder = run.path / "stability"
+    with whole_folder(folder) as scratch:
+        _write_csv(scratch / "stability.csv", sizes_table(found), runs)
+        _write_csv(scratch / "runs.csv", _runs_table(runs), runs)
+        save_figure(scratch, runs, found)
+    return f"{report(runs, found)}\n{folder}"
+
+
+def checked_sizes(sizes: Sequence[int]) -> list[int]:
+    """Return the sizes once each, ascending; raises InputError where one is no size."""
+    if not sizes or min(sizes) < 1:
+        raise InputError(f"--sizes {','.join(map(str, sizes))}: expected whole numbers from 1, such as 1,2,3,5,10")
+    return sorted(set(sizes))
+
+
+def check_draws(draws: int, seed: int) -> None:
+    """Raise InputError unless so many ensembles can be drawn from such a seed."""
+    for name, found, least in (("draws", draws, 2), ("seed", seed, 0)):
+        if found < least:
+            raise InputError(f"--{name} {found}: expected {least} or more")
+
+
+def sizes_table(found: list[SizeStability]) -> pd.DataFrame:
+    """Return one row a size: balanced accuracy over the draws, and the variances of a new ensemble."""
+    rows = [
+        {
+            "size": s.size, "draws": len(s.scores_E), "all_ensembles": s.exhaustive, "mean": s.mean, "sd": s.sd,
+            "sd_new": s.sd_new, "min": s.quantile(0), "p5": s.quantile(0.05), "p95": s.quantile(0.95),
+            "max": s.quantile(1), "gain_median": s.gain,
+            **{f"variance_{name}": value for name, value in vars(s.variances).items()},
+        }
+        for s in found
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _runs_table(runs: SingleRuns) -> pd.DataFrame:
+    """Return one row a single run."""
+    n_trials, n_repeats, n_patients = runs.oof_TRP.shape
+    oof_NP = runs.oof_TRP.reshape(-1, n_patients)
+    table = runs.table.loc[np.repeat(runs.table.index, n_repeats), ["trial", "title", "epoch"]]
+    table.insert(1, "repeat", np.tile(np.arange(n_repeats), n_trials))
+    scores = {
+        metric.__name__: metric(oof_NP, runs.labels_P).round(6) for metric in (balanced_accuracy, balanced_log_loss)
+    }
+    return table.assign(**scores)
+
+
+def _write_csv(path: Path, table: pd.DataFrame, runs: SingleRuns) -> None:
+    with whole(path) as scratch:
+        table.assign(run=runs.run, cohort=runs.cohort).to_csv(
+            scratch, index=False, float_format="%.6g", lineterminator="\n"
+        )
+
+
+def report(runs: SingleRuns, found: list[SizeStability]) -> str:
+    """Return table, notes and conclusion as lines of at most 80 columns."""
+    n_trials, n_repeats, n_patients = runs.oof_TRP.shape
+    parts = " ".join(f"{SHORT.get(part, part):>5}" for part in runs.parts)
+    lines = [
+        f"{runs.run}:",
+        f"{runs.count} single runs ({n_trials} trials x {n_repeats} seeds), {n_patients} patients judged",
+        f"{'balanced accuracy of ensembles drawn':54} variance due to",
+        f"size draws mean  sd    sd new range     5-95 %     gain  {parts}",
+        *[_line(s, runs) for s in found],
+    ]
+    for note in [*_notes(runs, found), conclusion(runs, found)]:
+        lines += textwrap.wrap(note, WIDTH)
+    if runs.simulated:
+        lines.append("SIMULATED cohort: these numbers say nothing about people.")
+    return "\n".join(lines)
+
+
+def _line(s: SizeStability, runs: SingleRuns) -> str:
+    new = "-" if math.isnan(s.sd_new) else f"{s.sd_new:.3f}"
+    ranges = " ".join(f"{s.quantile(low):.2f}-{s.quantile(1 - low):.2f}" for low in (0, 0.05))
+    parts = shares(s, runs)
+    told = " ".join(
+        f"{'-' if math.isnan(share) else f'{100 * share:.0f} %':>{max(5, len(SHORT.get(part, part)))}}"
+        for part, share in parts.items()
+    )
+    return f"{s.size:4} {len(s.scores_E):5} {s.mean:.3f} {s.sd:.3f} {new:6} {ranges} {s.gain:+.2f} {told}"
+
+
+def shares(s: SizeStability, runs: SingleRuns) -> dict[str, float]:
+    """Return each part's share of the variance of a new ensemble on new patients, NaN where it cannot be told."""
+    total = s.variances.total
+    return {part: getattr(s.variances, name) / total if total else math.nan for part, name in runs.parts.items()}
+
+
+def _notes(runs: SingleRuns, found: list[SizeStability]) -> list[str]:
+    notes = [
+        "sd: between these draws, which share runs. sd new: between ensembles whose members are trained anew. "
+        "Both on the same patients: luck of training and choice, not luck of the patients. From "
+        f"{runs.count} runs they are good to about {100 / math.sqrt(2 * max(runs.count - 1, 1)):.0f} %.",
+        "pat.: as many other patients. conf.: other configurations. seed: the same configurations trained "
+        "again. Training that fails other patients each time counts to conf. and seed.",
+        "The pool was chosen on these patients, alike for every size: sizes compare, the level is flattered.",
+    ]
+    n_trials, n_repeats, _ = runs.oof_TRP.shape
+    if n_repeats == 1:
+        notes.append(
+            "Each configuration was trained once: configuration and seed cannot be told apart; --retrain 5 trains the "
+            "best again from 5 seeds, which does."
+        )
+    elif n_trials == 1:
+        notes.append("There is one configuration: what choosing another would do cannot be told.")
+    if found[-1].size == runs.count:
+        notes.append(f"Size {runs.count} is all runs: one ensemble, whose sd of 0 says nothing of new ones.")
+    elif found[-1].size > runs.count / 2:
+        notes.append(f"sd new is rough above {runs.count // 2} members, half of the runs.")
+    if picked := int(runs.table["best_epoch_picked"].sum()):
+        notes.append(f"{picked} trials are judged at the epoch that scored best on these patients: flattered more.")
+    return notes
+
+
+def conclusion(runs: SingleRuns, found: list[SizeStability]) -> str:
+    """Return what the numbers say of averaging, in one sentence.
+
+    It compares the smallest size with the largest whose new ensembles can be judged well: up to half of the runs,
+    or failing that, all but one.
+    """
+    first = found[0]
+    judged = [s for s in found[1:] if s.size <= runs.count / 2] or [s for s in found[1:] if s.size < runs.count]
+    if not judged:
+        return f"One size alone shows no change: ask for another below {runs.count}, or --retrain for more runs."
+    last = judged[-1]
+    before = "single runs" if first.size == 1 else f"ensembles of {first.size}"
+    if first.sd_new == 0:
+        return f"The {before} already agree: their standard deviation is 0, and averaging has nothing to steady."
+    change = f"from {first.sd_new:.3f} to {last.sd_new:.3f}"
+    ratio = first.sd_new / last.sd_new if last.sd_new else math.inf
+    ranges = " to ".join(f"{s.quantile(0):.2f}-{s.quantile(1):.2f}" for s in (first, last))
+    if ratio < 1.1:
+        opening = (
+            f"Averaging {last.size} runs is not seen to steady balanced accuracy: its standard deviation goes {change},"
+        )
+    else:
+        less = "all of it gone" if math.isinf(ratio) else f"{ratio:.1f} times less"
+        opening = f"Averaging {last.size} runs takes the standard deviation of balanced accuracy {change} ({less}),"
+    return (
+        f"{opening} its range from {ranges} and its mean from {first.mean:.2f} to {last.mean:.2f}; {_left(last, runs)}."
+    )
+
+
+def _left(last: SizeStability, runs: SingleRuns) -> str:
+    parts = shares(last, runs)
+    if math.isnan(last.variances.total) or last.variances.total == 0:
+        return "nothing is left that these patients could show"
+    largest = max(parts, key=lambda part: parts[part])
+    how_much = "mostly" if parts[largest] > 0.5 else "above all"
+    return f"what is left is {how_much} {LUCK[largest]} ({100 * parts[largest]:.0f} % of the variance)"
