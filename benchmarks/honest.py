@@ -15,13 +15,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from lymphtune.ensembling import score as scoring
 from lymphtune.ensembling.candidates import Candidates, Drawn
 from lymphtune.ensembling.procedure import Procedure
 from lymphtune.ensembling.recipe import load_recipe
 from lymphtune.ensembling.score import Contest, one_of
 from lymphtune.statistics.bootstrap import resample
-from lymphtune.statistics.honest import LeftOut
+from lymphtune.statistics.honest import Judged, LeftOut
 from lymphtune.statistics.metrics import auc, balanced_accuracy, balanced_log_loss
 
 PATIENTS, TRIALS = (40, 100, 200, 400), (5, 50, 500)
@@ -69,45 +68,46 @@ class Trials(NamedTuple):
         return np.mean(losses, axis=0) @ weights / weights.sum()
 
 
-def repetition(world: World, patients: int, trials: int, seed: int) -> dict[str, float]:
+def repetition(world: World, patients: int, trials: int, seed: int, resamples: int) -> dict[str, float]:
     """Return errors and hits of one drawn cohort with its search."""
     rng = np.random.default_rng(seed)
     labels_P = (np.arange(patients) < round(TUMORAL * patients)).astype(int)
     apart_M = np.maximum(rng.normal(world.apart, world.differ, trials), 0)
     drawn = Trials(world, apart_M, rng.normal(0, 0.3, trials))
     candidates = _candidates(drawn.say(labels_P, rng), labels_P)
-    counts_SP = resample(labels_P, scoring.RESAMPLES, seed)
+    counts_SP = resample(labels_P, resamples, seed)
     contest = Contest(candidates, Drawn(candidates, counts_SP), LeftOut(labels_P, counts_SP))
-    five, one = Procedure(load_recipe("top", min(5, trials))), Procedure(one_of("networks", "log_loss"))
-    entries = {name: contest.enter(procedure) for name, procedure in (("five", five), ("one", one))}
+    procedures = {
+        "five": Procedure(load_recipe("top", min(5, trials))),
+        "one": Procedure(one_of("networks", "log_loss")),
+    }
+    rows = {name: candidates.chosen(procedure.recipe.choice) for name, procedure in procedures.items()}
+    judged = {name: procedure.repeat(candidates, contest.drawn).judged for name, procedure in procedures.items()}
     test_P = np.arange(TEST_PATIENTS) % 2
-    said_MP = drawn.say(test_P, rng, candidates.chosen(five.recipe.choice))  # the best first
+    said_MP = drawn.say(test_P, rng, rows["five"])  # the best first
     truth = {"five": said_MP.mean(axis=0), "one": said_MP[0]}
     found: dict[str, float] = {}
-    for name, entry in entries.items():
-        for metric, function in METRICS.items():
-            true, honest = float(function(truth[name], test_P)), entry.honest[NAMES[metric]]
-            found[f"{name} {metric} naive"] = entry.naive[NAMES[metric]] - true
-            found[f"{name} {metric} honest"] = honest.value - true
-            found[f"{name} {metric} covered"] = honest.low <= true <= honest.high
-            found[f"{name} {metric} width"] = honest.high - honest.low
-    plain_S = _plain(contest, entries["five"])
+    for name, (metric, function) in product(procedures, METRICS.items()):
+        true, honest = float(function(truth[name], test_P)), contest.left_out.score(judged[name], NAMES[metric])
+        found[f"{name} {metric} naive"] = float(function(candidates.oof_CP[rows[name]].mean(axis=0), labels_P)) - true
+        found[f"{name} {metric} honest"] = honest.value - true
+        found[f"{name} {metric} covered"] = honest.low <= true <= honest.high
+        found[f"{name} {metric} width"] = honest.high - honest.low
+    low, high = np.quantile(_plain(contest.left_out, judged["five"]), (0.025, 0.975))
     true = {name: float(balanced_accuracy(said_P, test_P)) for name, said_P in truth.items()}
-    found["plain covered"] = np.quantile(plain_S, 0.025) <= true["five"] <= np.quantile(plain_S, 0.975)
-    found["plain width"] = np.quantile(plain_S, 0.975) - np.quantile(plain_S, 0.025)
-    gain = contest.gain(entries["five"], entries["one"]).difference
+    found |= {"plain covered": low <= true["five"] <= high, "plain width": high - low}
+    gain = contest.left_out.gain(judged["five"], judged["one"], "balanced_accuracy").difference
     found["gain covered"] = gain.low <= true["five"] - true["one"] <= gain.high
-    best = contest.best(five.recipe.choice)
+    best = contest.best(procedures["five"].recipe.choice)
     found["tied holds best"] = best.tied_M[np.argmin(drawn.true_log_loss_M)]
     found["tied share"] = best.tied_M.mean()
     return found
 
 
-def _plain(contest: Contest, entry: scoring.Entry) -> np.ndarray:
+def _plain(left_out: LeftOut, judged: Judged) -> np.ndarray:
     """Return the balanced accuracy of each resample's left-out patients, whose percentiles are the plain interval."""
-    left_out_SP = contest.left_out.left_out_SP.astype(float)
     with np.errstate(invalid="ignore"):
-        plain_S = balanced_accuracy(entry.repeated.said_SP, contest.candidates.labels_P, left_out_SP)
+        plain_S = balanced_accuracy(judged.said_SP, left_out.labels_P, left_out.left_out_SP.astype(float))
     return plain_S[np.isfinite(plain_S)]
 
 
@@ -120,8 +120,7 @@ def _candidates(oof_MP: np.ndarray, labels_P: np.ndarray) -> Candidates:
 def cell(job: tuple[str, int, int, int, int]) -> str:
     """Return one line of the table."""
     name, patients, trials, repetitions, resamples = job
-    scoring.RESAMPLES = resamples
-    rows = [repetition(WORLDS[name], patients, trials, seed) for seed in range(repetitions)]
+    rows = [repetition(WORLDS[name], patients, trials, seed, resamples) for seed in range(repetitions)]
     mean = pd.DataFrame(rows).astype(float).mean() * 100
     columns = [f"{name:8} {patients:4} {trials:4}"]
     for kind in ("five", "one"):
