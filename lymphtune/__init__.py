@@ -26,11 +26,18 @@ def search(space: str = "mixed", data: str | Path | None = None, **settings: Any
     return run_search(space, data, Settings(**settings))
 
 
-def ensemble(recipe: str = "top", **options: Any) -> "Ensemble":
-    """Return the saved ensemble of a run; `options` are those of `lymphtune.ensembling.build.build_ensemble`."""
-    from lymphtune.ensembling.build import build_ensemble
+def ensemble(
+    recipe: str = "top", run: str | Path | None = None, data: str | Path | None = None, **options: Any
+) -> "Ensemble":
+    """Return the saved ensemble of a run (the latest in ./runs unless named).
 
-    return build_ensemble(recipe, **options)
+    `options` are those of `lymphtune.ensembling.procedure.asked`: top, source, threshold, calibration, refer,
+    error_rate. Raises InputError on anything a person can mend.
+    """
+    from lymphtune.ensembling.build import build_ensemble
+    from lymphtune.ensembling.procedure import asked
+
+    return build_ensemble(asked(recipe, **options), run, data=data)
 
 
 def __getattr__(name: str) -> Any:

@@ -45,12 +45,13 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def ensemble(arguments: argparse.Namespace) -> None:
     from lymphtune.ensembling.build import build_ensemble
+    from lymphtune.ensembling.procedure import asked
 
-    built = build_ensemble(
+    procedure = asked(
         arguments.recipe, top=arguments.top, source=arguments.source, threshold=arguments.threshold,
         calibration=arguments.calibration, refer=arguments.refer, error_rate=arguments.error_rate,
-        run=arguments.run, runs=arguments.runs, data=arguments.data,
     )  # fmt: skip
+    built = build_ensemble(procedure, arguments.run, arguments.runs, arguments.data)
     print(built.summary)
     print(built.path / "submission.csv")
 

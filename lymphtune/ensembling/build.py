@@ -16,12 +16,11 @@ from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.cohort.folds import check_roles, hashed
 from lymphtune.ensembling.bundle import FORMAT, LEARNT, Ensemble, learnt_arrays
 from lymphtune.ensembling.candidates import Candidates, read_candidates
-from lymphtune.ensembling.procedure import Fitted, Procedure, parse_calibration
-from lymphtune.ensembling.recipe import Recipe, all_recipes, load_recipe
+from lymphtune.ensembling.procedure import Fitted, Procedure
+from lymphtune.ensembling.recipe import all_recipes, load_recipe
 from lymphtune.ensembling.reliability import write_reliability
 from lymphtune.ensembling.score import Contest, Entry, Scores, compare, score
 from lymphtune.ensembling.summary import better_recipes, recipes_table, summary
-from lymphtune.ensembling.threshold import parse_threshold
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, sha256, whole, whole_folder, write_table, write_text, write_yaml
 from lymphtune.runs import RUNS, Run, find_run
@@ -48,33 +47,16 @@ class Chosen:
 
 
 def build_ensemble(
-    recipe: str = "top",
-    *,
-    top: int | None = None,
-    source: str | None = None,
-    threshold: str = "0.5",
-    calibration: str = "none",
-    refer: float = 0.0,
-    error_rate: float = 0.1,
-    run: str | Path | None = None,
-    runs: Path = RUNS,
-    data: str | Path | None = None,
+    procedure: Procedure, run: str | Path | None = None, runs: Path = RUNS, data: str | Path | None = None
 ) -> Ensemble:
     """Return the saved ensemble of a run (the latest unless named); its `summary` is the table of scores.
 
-    threshold: a number, tuned, recall=X or cost=FN:FP. calibration: none, temperature, platt or isotonic. refer: the
-    share of patients to send to another examination. error_rate: of the prediction sets. Writes ensembles/<recipe>/
-    in the run's folder. Raises InputError on anything a person can mend.
+    Writes ensembles/<recipe>/ in the run's folder. Raises InputError on anything a person can mend.
     """
-    procedure = Procedure(
-        load_recipe(recipe, top, source), parse_calibration(calibration), parse_threshold(threshold),
-        _share(refer, "refer"), _share(error_rate, "error-rate"),
-    )  # fmt: skip
     found = find_run(None if run is None else str(run), Path(runs))
     cohort = run_cohort(found, data)
     check_roles(cohort)
     candidates = read_candidates(found, cohort)
-    _check_enough(candidates, procedure.recipe, top, found.name)
     procedure.check(candidates.labels_P)
     rows = candidates.chosen(procedure.recipe.choice)
     fitted = procedure.fit(candidates.oof_CP[rows], candidates.labels_P)
@@ -119,27 +101,6 @@ def run_cohort(run: Run, data: str | Path | None) -> Cohort:
             f"(hash {cohort.hash}, expected {given['hash']}); name that one with --data"
         )
     return cohort
-
-
-def _share(value: float, name: str) -> float:
-    if not 0 <= value <= 0.9:
-        raise InputError(f"--{name} {value:g}: expected a share from 0 to 0.9")
-    return value
-
-
-def _check_enough(candidates: Candidates, recipe: Recipe, top: int | None, run: str) -> None:
-    """Raise InputError where the run has no trial for the recipe, or fewer than were asked for."""
-    source = recipe.choice.source
-    found = int(candidates.only(source).sum())
-    if not found:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in candidates.table["kind"].value_counts().items())
-        raise InputError(f"{run}: no trial for 'from: {source}'; it has {kinds}; try another --from")
-    if top is not None and top > found:
-        raise InputError(
-            f"--top {top}: the run {run} has {found} trials to choose from ('from: {source}'); "
-            f"ask for at most {found}, or search more"
-        )
-    candidates.available(recipe.choice)
 
 
 def _weights(run: Run, trials: list[str]) -> dict[str, list[Path]]:

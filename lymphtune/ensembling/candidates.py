@@ -45,9 +45,18 @@ class Candidates:
     def available(self, choice: Choice) -> list[tuple[np.ndarray, int]]:
         """Return for each count of the recipe which trials [M] it is taken from, and how many there are to take.
 
-        Kinds of which the run has none are left out. Raises InputError where fewer than two kinds are left.
+        Kinds of which the run has none are left out. Raises InputError where fewer than two kinds are left, or
+        fewer trials than were asked for.
         """
         allowed = self.only(choice.source)
+        if not allowed.any():
+            kinds = ", ".join(f"{n} {kind}" for kind, n in self.table["kind"].value_counts().items()) or "none"
+            raise InputError(f"no trial for 'from: {choice.source}'; the run has {kinds}; try another --from")
+        if choice.exact and choice.most > allowed.sum():
+            raise InputError(
+                f"--top {choice.most}: the run has {allowed.sum()} trials to choose from ('from: {choice.source}'); "
+                f"ask for at most {allowed.sum()}, or search more"
+            )
         sees = self.table["sees"].to_numpy()
         found = []
         for kind, count in choice.counts:

@@ -12,8 +12,8 @@ from scipy.special import logit
 
 from lymphtune.config import Part, parse_part
 from lymphtune.ensembling.candidates import Candidates, Drawn
-from lymphtune.ensembling.recipe import Recipe
-from lymphtune.ensembling.threshold import Threshold
+from lymphtune.ensembling.recipe import Recipe, load_recipe
+from lymphtune.ensembling.threshold import Threshold, parse_threshold
 from lymphtune.errors import InputError
 from lymphtune.registry import calibrations
 from lymphtune.statistics.conformal import CrossConformal
@@ -22,6 +22,7 @@ from lymphtune.statistics.metrics import SMALLEST
 
 NONE = "none"
 HALF = Threshold()
+MOST = 0.9  # share of patients referred, or of sets in error
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,28 @@ def margins(probability_P: np.ndarray, threshold: float) -> np.ndarray:
     """Return how far each probability is from the threshold, in logits."""
     said_P, at = (np.clip(value, SMALLEST, 1 - SMALLEST) for value in (probability_P, threshold))
     return np.abs(logit(said_P) - logit(at))
+
+
+def asked(
+    recipe: str = "top",
+    *,
+    top: int | None = None,
+    source: str | None = None,
+    threshold: str = "0.5",
+    calibration: str = NONE,
+    refer: float = 0.0,
+    error_rate: float = 0.1,
+) -> Procedure:
+    """Return the procedure that a person asked for; raises InputError where it is none.
+
+    recipe: a shipped one or a file. threshold: a number, tuned, recall=X or cost=FN:FP. calibration: none, temperature,
+    platt or isotonic. refer: the share of patients to send to another examination.
+    """
+    for name, value in (("refer", refer), ("error-rate", error_rate)):
+        if not 0 <= value <= MOST:
+            raise InputError(f"--{name} {value:g}: expected a share from 0 to {MOST:g}")
+    chosen, part = load_recipe(recipe, top, source), parse_calibration(calibration)
+    return Procedure(chosen, part, parse_threshold(threshold), refer, error_rate)
 
 
 def parse_calibration(word: str) -> Part | None:

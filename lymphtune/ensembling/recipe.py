@@ -21,13 +21,15 @@ KEYS = ("about", "combiner", "from", "trials", "by", "per_architecture")
 class Choice:
     """Which trials a recipe takes.
 
-    counts: how many at most of those that see `images`, `clinical` or `mixed`, or of `any` of them.
+    counts: how many at most of those that see `images`, `clinical` or `mixed`, or of `any` of them. exact: fewer would
+    not do.
     """
 
     source: str = "networks"
     counts: tuple[tuple[str, int], ...] = (("any", 5),)
     by: str = "log_loss"
     per_architecture: int | None = None
+    exact: bool = False
 
     @property
     def most(self) -> int:
@@ -80,7 +82,7 @@ def load_recipe(name: str, top: int | None = None, source: str | None = None) ->
     if choice.each_kind and (top is not None or source not in (None, "all")):
         raise InputError(f"{path}: says how many trials of each kind; change its 'trials' rather than --top or --from")
     if top is not None:
-        choice = replace(choice, counts=(("any", top),))
+        choice = replace(choice, counts=(("any", top),), exact=True)
     return replace(recipe, choice=replace(choice, source=source or choice.source))
 
 

@@ -85,6 +85,17 @@ def test_kinds_that_are_missing_are_left_out_or_refused() -> None:
         candidates(trials=1).chosen(Choice("all", (("images", 1), ("clinical", 1))))
 
 
+def test_fewer_trials_than_asked_for_are_refused_and_none_of_a_kind() -> None:
+    given = candidates()
+    assert len(given.chosen(Choice("networks", (("any", 8),), exact=True))) == 8
+    with pytest.raises(
+        InputError, match=r"--top 9: the run has 8 trials to choose from .'from: networks'.; ask for at"
+    ):
+        given.chosen(Choice("networks", (("any", 9),), exact=True))
+    with pytest.raises(InputError, match="no trial for 'from: clinical'; the run has 2 network; try another --from"):
+        candidates(trials=2).chosen(Choice("clinical"))
+
+
 def test_sources() -> None:
     given = candidates()
     for source, count in (("networks", 8), ("clinical", 4), ("all", 12)):

@@ -138,7 +138,8 @@ def test_recipes_are_compared_on_a_run(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("top", "message"), [(0, "--top 0: an ensemble has at least 1 trial"), (9, "--top 9: the run copy has 5 trials")]
+    ("top", "message"),
+    [(0, "--top 0: an ensemble has at least 1 trial"), (9, "--top 9: the run has 5 trials to choose from")],
 )
 def test_a_top_that_cannot_be_is_refused(top: int, message: str, run: Run) -> None:
     with pytest.raises(InputError, match=message):
