@@ -1,9 +1,10 @@
-"""lymphtune ensemble, predict and export: average the best, apply the average to new patients, hand it over."""
+"""lymphtune ensemble, predict, export and submit: average the best, apply the average, hand it over."""
 
 import argparse
 from pathlib import Path
 
 from lymphtune.cli.options import add_command, add_data, add_runs
+from lymphtune.errors import InputError
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -41,6 +42,15 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--onnx", type=Path, required=True, metavar="OUT", help=".onnx file to write")
     parser.add_argument("--ensemble", type=Path, required=True, metavar="DIR", help="folder that `ensemble` wrote")
     parser.set_defaults(call=export)
+    parser = add_command(
+        commands, "submit", "look a submission over before it is handed in",
+        "lymphtune submit --check runs/mixed/ensembles/top/submission.csv",
+    )  # fmt: skip
+    parser.add_argument("--check", type=Path, required=True, metavar="FILE", help="submission.csv to look over")
+    parser.add_argument("--data", metavar="D", help="cohort of its patients (the run's)")
+    parser.add_argument("--run", metavar="NAME", help="run whose cohort it is for (the latest)")
+    add_runs(parser)
+    parser.set_defaults(call=submit)
 
 
 def ensemble(arguments: argparse.Namespace) -> None:
@@ -67,3 +77,14 @@ def export(arguments: argparse.Namespace) -> None:
     from lymphtune.ensembling.export import export_onnx
 
     print(export_onnx(arguments.ensemble, arguments.onnx))
+
+
+def submit(arguments: argparse.Namespace) -> None:
+    from lymphtune.ensembling.submission import submission_report
+
+    report = submission_report(arguments.check, data=arguments.data, run=arguments.run, runs=arguments.runs)
+    for line in report.lines:
+        print(line)
+    if report.n_errors:
+        raise InputError(f"{report.summary}; correct the errors and check again")
+    print(report.summary)

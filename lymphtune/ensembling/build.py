@@ -54,7 +54,7 @@ def build_ensemble(
     Writes ensembles/<recipe>/ in the run's folder. Raises InputError on anything a person can mend.
     """
     found = find_run(None if run is None else str(run), Path(runs))
-    cohort = run_cohort(found, data)
+    cohort = trained_cohort(found, data)
     check_roles(cohort)
     candidates = read_candidates(found, cohort)
     procedure.check(candidates.labels_P)
@@ -80,13 +80,13 @@ def build_ensemble(
 def compare_recipes(run: str | Path | None = None, *, runs: Path = RUNS, data: str | Path | None = None) -> str:
     """Return a table of all shipped recipes on a run: naive, honest, interval, and the difference to `top`."""
     found = find_run(None if run is None else str(run), Path(runs))
-    cohort = run_cohort(found, data)
+    cohort = trained_cohort(found, data)
     contest = Contest.of(read_candidates(found, cohort))
     entries = compare(contest, Procedure(load_recipe("top")), all_recipes())
     return recipes_table(f"{found.name}: {len(contest.candidates.labels_P)} patients judged", contest, entries)
 
 
-def run_cohort(run: Run, data: str | Path | None) -> Cohort:
+def trained_cohort(run: Run, data: str | Path | None) -> Cohort:
     """Return the cohort the run was trained on, and no other."""
     given = run.description["cohort"]
     try:
