@@ -190,13 +190,13 @@ def _summary(
     run: Run, cohort: Cohort, chosen: Chosen, contest: Contest, scores: Scores, entries: dict[str, Entry]
 ) -> str:
     protocol, candidates = run.description["protocol"], chosen.candidates
-    allowed = int(candidates.only(chosen.procedure.recipe.choice.source).sum())
+    allowed = candidates.table[candidates.only(chosen.procedure.recipe.choice.source)]
     opening = (
-        f"{run.name}: {len(chosen.rows)} of {allowed} trials, {protocol['folds']} folds x {protocol['repeats']} "
+        f"{run.name}: {len(chosen.rows)} of {len(allowed)} trials, {protocol['folds']} folds x {protocol['repeats']} "
         f"seeds, {len(candidates.patients)} patients judged, {len(cohort.to_predict)} to predict"
     )
     members = candidates.trials(chosen.rows).assign(weight=_member_weights(chosen))
-    lines = [*console.wrapped(opening), *summary(scores, chosen.procedure, members, candidates.table)]
+    lines = [*console.wrapped(opening), *summary(scores, chosen.procedure, members, allowed)]
     lines += better_recipes(contest, scores.entries["ensemble"], entries)
     if protocol["folds"] == 1:
         lines.append("One hold-out: these few patients chose and judge; honest scores take that into account.")

@@ -1,11 +1,10 @@
 """What `ensemble` prints: the scores in lines of at most 80 columns."""
 
-import textwrap
 from collections.abc import Sequence
 
 import pandas as pd
 
-from lymphtune.console import WIDTH
+from lymphtune.console import wrapped
 from lymphtune.ensembling.procedure import Procedure
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, Contest, Entry, Scores
 from lymphtune.statistics.bootstrap import Interval
@@ -19,13 +18,15 @@ SHOWN_TIED = 8
 
 
 def summary(scores: Scores, procedure: Procedure, members: pd.DataFrame, table: pd.DataFrame) -> list[str]:
-    """Return the scores of an ensemble; members: their leaderboard's rows with weights; table: all trials' rows."""
+    """Return the scores; members: their leaderboard's rows with weights; table: those of all trials that may enter."""
     lines = [*_members(members), "", *_table(scores, members), ""]
     lines += _gain("minus best baseline", scores.over_baseline) + _gain("minus best trial", scores.over_single)
     if scores.over_baseline["balanced_accuracy"].difference.low <= 0:
         lines.append("The ensemble is not shown to beat age and lymphocyte count alone.")
-    lines += _tied(scores, table[table["kind"] == "network"] if procedure.recipe.choice.source == "networks" else table)
-    return [*lines, *_threshold(scores, procedure), *_calibration(scores, procedure), *_doubt(scores, procedure)]
+    notes = [_tied(scores, table), *_threshold(scores, procedure), *_doubt(scores, procedure)]
+    for note in notes:
+        lines += wrapped(note)
+    return lines + _calibration(scores, procedure)
 
 
 def better_recipes(contest: Contest, mine: Entry, entries: dict[str, Entry]) -> list[str]:
@@ -34,11 +35,11 @@ def better_recipes(contest: Contest, mine: Entry, entries: dict[str, Entry]) -> 
     for name, entry in entries.items():
         gain = contest.gain(entry, mine)
         if gain.difference.low > 0:
-            lines += textwrap.wrap(
+            lines += wrapped(
                 f"--recipe {name} is credibly better on these patients: balanced accuracy {_change(gain)}. Taken "
                 "because of this line, its own honest score is a little flattered: it does not know of the choice "
-                "between recipes.", WIDTH,
-            )  # fmt: skip
+                "between recipes."
+            )
     return lines
 
 
@@ -143,22 +144,22 @@ def _change(gain: Gain) -> str:
 
 def _doubt(scores: Scores, procedure: Procedure) -> list[str]:
     """Return what prediction sets and referring are worth."""
-    lines = textwrap.wrap(
+    notes = [
         f"prediction sets at error rate {procedure.error_rate:g}: {100 * scores.covered.value:.0f} % hold the true "
-        f"label {_bounds(scores.covered)}, {100 * scores.both.value:.0f} % hold both", WIDTH,
-    )  # fmt: skip
+        f"label {_bounds(scores.covered)}, {100 * scores.both.value:.0f} % hold both"
+    ]
     if scores.kept is not None:
         kept, share = scores.kept
-        lines += textwrap.wrap(
+        notes.append(
             f"referring the most doubtful {100 * (1 - share):.0f} %: honest balanced accuracy of the others "
-            f"{_short(kept.value)} {_bounds(kept)}", WIDTH,
-        )  # fmt: skip
-    return lines
+            f"{_short(kept.value)} {_bounds(kept)}"
+        )
+    return notes
 
 
-def _tied(scores: Scores, table: pd.DataFrame) -> list[str]:
-    """Return which trials cannot be told from the best one."""
+def _tied(scores: Scores, table: pd.DataFrame) -> str:
+    """Return which trials cannot be told from the best one; table: those that may enter."""
     there = table[scores.best.tied_M[table.index]]
     some = ", ".join(trial[:6] for trial in there["trial"].head(SHOWN_TIED))
     more = ", ..." if len(there) > SHOWN_TIED else ""
-    return textwrap.wrap(f"cannot be told from the best trial: {len(there)} of {len(table)} ({some}{more})", WIDTH)
+    return f"cannot be told from the best trial: {len(there)} of {len(table)} ({some}{more})"
