@@ -30,6 +30,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/shared_memory.py
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/many_trials.py
+	$(BIN)/python benchmarks/predict_memory.py
+	$(BIN)/python benchmarks/honest.py --repetitions 50 --processes 2
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

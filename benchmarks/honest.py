@@ -31,6 +31,12 @@ METRICS = {"BA": balanced_accuracy, "AUC": auc, "loss": balanced_log_loss}
 NAMES = {"BA": "balanced_accuracy", "AUC": "auc", "loss": "log_loss"}
 
 
+HEADER = """naive, honest: mean error in points of balanced accuracy; cov.: of 95 % intervals, in %; wid.: in points
+plain: percentile interval of the five; gain: five minus one; tied: the set that cannot be told from the best, its size
+                   | the best five       | the best one        | plain     | cov.      | gain tied
+trials   pat. num. | naive honst cov. wid. | naive honst cov. wid. | cov. wid. |  AUC loss | cov. cov. size"""
+
+
 class World(NamedTuple):
     """Trials' scores are normal: their classes lie `apart` sds from each other (with sd `differ` between trials), and
     a share `alike` of their variance is the patient's, the same for all trials."""
@@ -139,9 +145,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--worlds", nargs="+", default=list(WORLDS), choices=WORLDS)
     given = parser.parse_args()
-    print("points of balanced accuracy; covered: of 95 % intervals, in %")
-    print(f"{'':18} | the best five      | the best one        | plain     | covered   | gain tied: covered, size")
-    print(f"{'trials':8} pat. trials naive honest cov. width ...")
+    print(HEADER)
     jobs = [(w, p, t, given.repetitions, given.resamples) for w, p, t in product(given.worlds, PATIENTS, TRIALS)]
     with ProcessPoolExecutor(given.processes) as pool:
         for line in pool.map(cell, jobs):

@@ -35,6 +35,8 @@ def predict_to(ensemble: Path, data: str, out: Path, cells: bool = False, allow_
         raise InputError(f"{out}: is there already; name another folder with --out")
     loaded = Ensemble.load(ensemble)
     given = loaded.description["cohort"]
+    if loaded.other_versions:
+        console.say(f"{ensemble}: last digits may differ here: {', '.join(loaded.other_versions)}")
     surveyed = survey_cohort(data, date.fromisoformat(given["reference_date"]))
     seen_P, cohort_hash = _look_through(loaded, surveyed, data, allow_seen)
     if given["simulated"] != surveyed.simulated:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -81,6 +82,12 @@ class Ensemble:
             return cls(path, given, summary)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path / 'ensemble.yaml'}: not as `lymphtune ensemble` writes it ({error!r})") from error
+
+    @property
+    def other_versions(self) -> list[str]:
+        """Return which packages have another version than those it was saved with: last digits may differ."""
+        saved = self.description["versions"]
+        return [f"{name} {version(name)} (saved with {saved[name]})" for name in saved if version(name) != saved[name]]
 
     def predict_proba(self, cohort: Cohort) -> np.ndarray:
         """Return the probability of tumoral [P] of every patient of a cohort, as all fold models see it.
@@ -212,7 +219,9 @@ def _description(path: Path) -> dict[str, Any]:
     if not isinstance(given, dict) or given.get("format") != FORMAT:
         found = given.get("format") if isinstance(given, dict) else None
         raise InputError(f"{where}: format {found!r}; this version reads format {FORMAT}")
-    if missing := [key for key in ("members", "files", "recipe", "threshold", "cohort") if key not in given]:
+    if missing := [
+        key for key in ("members", "files", "recipe", "threshold", "cohort", "versions") if key not in given
+    ]:
         raise InputError(f"{where}: no '{missing[0]}' in it; expected what `lymphtune ensemble` writes")
     files = given["files"] if isinstance(given["files"], dict) else {}
     for name in files:

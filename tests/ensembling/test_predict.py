@@ -312,3 +312,11 @@ def test_predictions_of_one_class_say_why_there_is_no_score(ensemble: Ensemble, 
     said = predict_to(ensemble.path, str(new), tmp_path / "out")
     assert "no external validation: 0 reactive and 11 tumoral" in said
     assert len(predictions(tmp_path / "out")) == NEW
+
+
+def test_other_versions_than_it_was_saved_with_are_named(ensemble: Ensemble) -> None:
+    assert ensemble.other_versions == []
+    versions = ensemble.description["versions"] | {"torch": "1.0"}
+    other = Ensemble(ensemble.path, ensemble.description | {"versions": versions})
+    assert [text.split(" ")[0] for text in other.other_versions] == ["torch"]
+    assert other.other_versions[0].endswith("(saved with 1.0)")
