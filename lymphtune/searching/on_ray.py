@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+PATIENT = {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "300"}  # for a stopped trial's clean-up; Tune drops the next trial after 2
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -20,7 +21,7 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours below notices that it was interrupted; Tune's would not tell
 }
-os.environ |= {name: value for name, value in QUIET.items() if name not in os.environ}
+os.environ |= {name: value for name, value in (QUIET | PATIENT).items() if name not in os.environ}
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
@@ -51,7 +52,10 @@ def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
             )  # fmt: skip
         else:
             try:
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+                ray.init(
+                    address=address, log_to_driver=False, logging_level=logging.ERROR,
+                    runtime_env={"env_vars": PATIENT},
+                )  # fmt: skip
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise InputError(f"address {address}: no Ray cluster answers there ({error})") from error
         yield ray.cluster_resources()

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,27 @@ def _sabotaged(error: Exception) -> type:
             return super().train(number)
 
     return Sabotaged
+
+
+def test_a_worker_that_is_slow_to_clean_up_loses_no_trial(
+    tiny_cohort_folder: Path, tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune gives a stopped trial two seconds, unless told otherwise, and then drops the worker's next one unsaid."""
+    monkeypatch.setattr(search_module, "Shared", _slow_to_end())
+    run = lymphtune.search("tiny", tiny_cohort_folder, runs=tmp_path / "runs", max_concurrent=1, **SMALL_SEARCH)
+    statuses = run.leaderboard.query("kind == 'network'")["status"]
+    assert len(statuses) == 5 and set(statuses) == {"done", "stopped"}
+
+
+def _slow_to_end() -> type:
+    class Slow(search_module.Shared):
+        def train(self, number: int):  # type: ignore[no-untyped-def]
+            try:
+                yield from super().train(number)
+            finally:
+                time.sleep(2.5)
+
+    return Slow
 
 
 def test_only_the_best_weights_are_kept(
