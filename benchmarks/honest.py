@@ -104,9 +104,9 @@ def repetition(world: World, patients: int, trials: int, seed: int, resamples: i
     found |= {"plain covered": low <= true["five"] <= high, "plain width": high - low}
     gain = contest.left_out.gain(judged["five"], judged["one"], "balanced_accuracy").difference
     found["gain covered"] = gain.low <= true["five"] - true["one"] <= gain.high
-    best = contest.best(procedures["five"].recipe.choice)
-    found["tied holds best"] = best.tied_M[np.argmin(drawn.true_log_loss_M)]
-    found["tied share"] = best.tied_M.mean()
+    tied_M = contest.tied(procedures["five"].recipe.choice)
+    found["tied holds best"] = tied_M[np.argmin(drawn.true_log_loss_M)]
+    found["tied share"] = tied_M.mean()
     return found
 
 

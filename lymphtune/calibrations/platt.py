@@ -21,7 +21,9 @@ class Config:
 
 @calibrations.register("platt", Config)
 class Platt:
-    """The slope is kept at 0 or above, so the order of patients never turns round. Source: Platt 1999, section 2."""
+    """The slope is kept at 0 or above, so the order of patients never turns round; a ridge on the slope stands in for
+    smoothed targets. Source: Platt 1999.
+    """
 
     least_patients = 50
 
@@ -31,7 +33,8 @@ class Platt:
     def fit(self, probabilities_P: np.ndarray, labels_P: np.ndarray) -> "Platt":
         model = LogisticRegression(C=1 / max(self.config.strength, 1e-9))
         model.fit(_logit(probabilities_P)[:, None], labels_P, sample_weight=class_weights(labels_P) * len(labels_P))
-        self.slope_, self.shift_ = np.maximum(model.coef_[0], 0), model.intercept_.astype(float)
+        keeps_order = model.coef_[0] > 0  # else the best constant, one half
+        self.slope_, self.shift_ = model.coef_[0] * keeps_order, model.intercept_ * keeps_order
         return self
 
     def apply(self, probabilities_P: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from lymphtune.cohort.folds import NEVER
 from lymphtune.ensembling.recipe import Choice
 from lymphtune.errors import InputError
 from lymphtune.runs import Run
-from lymphtune.statistics.metrics import auc, class_weights, log_losses
+from lymphtune.statistics.metrics import THRESHOLD, auc, class_weights, log_losses
 
 AT_ONCE = 2_000_000  # losses (resamples x epochs of trials) held at a time
 READERS = 4
@@ -116,29 +116,30 @@ class Drawn:
         return self._losses[by]
 
     def _computed(self, by: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the losses at each trial's epoch of lowest log loss: the one whose weights it keeps."""
         oof_CP, labels_P, trial_C = self.candidates.oof_CP, self.candidates.labels_P, self.candidates.trial_C
         first_M = np.flatnonzero(np.diff(trial_C, prepend=-1))
         loss_SM, row_SM = (np.empty((len(self.counts_SP), len(first_M)), dtype) for dtype in (float, np.int64))
         weight_SP = class_weights(labels_P, self.counts_SP)
-        value_CP = None if by == "auc" else _patient_losses(by, oof_CP, labels_P)
+        log_loss_CP = log_losses(oof_CP, labels_P)
         step = max(1, AT_ONCE // len(oof_CP))
         for start in range(0, len(weight_SP), step):
             part = slice(start, start + step)
-            if value_CP is None:
-                loss_SC = 1 - np.stack([auc(oof_CP, labels_P, weight_P) for weight_P in weight_SP[part]])
-            else:
-                loss_SC = weight_SP[part] @ value_CP.T
-            loss_SM[part] = np.minimum.reduceat(loss_SC, first_M, axis=1)
-            row_SM[part] = _first_lowest(loss_SC, loss_SM[part], first_M, trial_C)
+            loss_SC = weight_SP[part] @ log_loss_CP.T
+            lowest_SM = np.minimum.reduceat(loss_SC, first_M, axis=1)
+            row_SM[part] = _first_lowest(loss_SC, lowest_SM, first_M, trial_C)
+            if by != "log_loss":
+                loss_SC = _losses(by, oof_CP, labels_P, weight_SP[part])
+            loss_SM[part] = np.take_along_axis(loss_SC, row_SM[part], axis=1)
         return loss_SM, row_SM
 
 
-def _patient_losses(by: str, oof_CP: np.ndarray, labels_P: np.ndarray) -> np.ndarray:
-    if by == "log_loss":
-        return log_losses(oof_CP, labels_P)
-    if by == "brier":
-        return (oof_CP - labels_P) ** 2
-    return ((oof_CP >= 0.5) != (labels_P == 1)).astype(float)
+def _losses(by: str, oof_CP: np.ndarray, labels_P: np.ndarray, weight_SP: np.ndarray) -> np.ndarray:
+    """Return the losses [S, C] by a metric other than log loss."""
+    if by == "auc":
+        return 1 - np.stack([auc(oof_CP, labels_P, weight_P) for weight_P in weight_SP])
+    wrong_CP = (oof_CP - labels_P) ** 2 if by == "brier" else ((oof_CP >= THRESHOLD) != (labels_P == 1)).astype(float)
+    return weight_SP @ wrong_CP.T
 
 
 def _first_lowest(loss_SC: np.ndarray, lowest_SM: np.ndarray, first_M: np.ndarray, trial_C: np.ndarray) -> np.ndarray:

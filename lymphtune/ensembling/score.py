@@ -15,7 +15,7 @@ from lymphtune.ensembling.procedure import Procedure, Repeated
 from lymphtune.ensembling.recipe import Choice, Recipe
 from lymphtune.errors import InputError
 from lymphtune.registry import combiners
-from lymphtune.statistics.best import Best, tied_with_best
+from lymphtune.statistics.best import tied_with_best
 from lymphtune.statistics.bootstrap import RESAMPLES, Interval, resample
 from lymphtune.statistics.honest import Gain, LeftOut
 from lymphtune.statistics.metrics import METRICS
@@ -72,30 +72,29 @@ class Contest:
         """Return the paired honest difference `one` - `other`."""
         return self.left_out.gain(one.repeated.judged, other.repeated.judged, metric)
 
-    def best(self, choice: Choice) -> Best:
-        """Return which of the trials that may enter cannot be told from the best, by class-balanced log loss."""
+    def tied(self, choice: Choice) -> np.ndarray:
+        """Return which trials [M] that may enter cannot be told from the best, by class-balanced log loss."""
         every = Drawn(self.candidates, np.ones((1, len(self.candidates.labels_P)), dtype=int))
         loss_SM, loss_M = self.drawn.losses("log_loss")[0], every.losses("log_loss")[0][0]
-        of_M = self.candidates.only(choice.source)
-        found = tied_with_best(loss_SM[:, of_M], loss_M[of_M])
-        tied_M, wins_M = np.zeros(len(of_M), dtype=bool), np.zeros(len(of_M))
-        tied_M[of_M], wins_M[of_M] = found
-        return Best(tied_M, wins_M)
+        tied_M = self.candidates.only(choice.source)
+        tied_M[tied_M] = tied_with_best(loss_SM[:, tied_M], loss_M[tied_M])
+        return tied_M
 
 
 @dataclass(frozen=True)
 class Scores:
     """All the numbers of an ensemble.
 
-    threshold_gain, calibration_gains: what they change, where they are used. kept: honest balanced accuracy of the
-    patients that are not referred, and their share. covered, both: share of prediction sets that hold the true label,
-    and that hold both. reliability: the curve before and after calibration.
+    tied_M: the trials that cannot be told from the best. threshold_gain, calibration_gains: what they change, where
+    they are used. kept: honest balanced accuracy of the patients that are not referred, and their share. covered,
+    both: share of prediction sets that hold the true label, and that hold both. reliability: the curve before and
+    after calibration.
     """
 
     entries: dict[str, Entry]
     over_baseline: dict[str, Gain]
     over_single: dict[str, Gain]
-    best: Best
+    tied_M: np.ndarray
     threshold_gain: Gain | None
     calibration_gains: dict[str, Gain]
     kept: tuple[Interval, float] | None
@@ -114,12 +113,12 @@ class Scores:
 
 
 def score(contest: Contest, procedure: Procedure) -> Scores:
-    """Return the scores of a procedure, beside those of choosing one trial, or one baseline, by the same metric."""
+    """Return the scores of a procedure, beside those of the same with one trial, or one baseline, for the ensemble."""
     choice, labels_P = procedure.recipe.choice, contest.candidates.labels_P
     entries = {
         ENSEMBLE: contest.enter(procedure),
-        SINGLE: contest.enter(Procedure(one_of(choice.source, choice.by))),
-        BASELINE: contest.enter(Procedure(one_of("clinical", choice.by))),
+        SINGLE: contest.enter(replace(procedure, recipe=one_of(choice.source, choice.by))),
+        BASELINE: contest.enter(replace(procedure, recipe=one_of("clinical", choice.by))),
     }
     left_out, mine = contest.left_out, entries[ENSEMBLE].repeated
     over = {
@@ -132,7 +131,7 @@ def score(contest: Contest, procedure: Procedure) -> Scores:
     kept_share = float(1 - mine.refers_SP[left_out.left_out_SP].mean())
     covers_SP = np.where(labels_P == 1, mine.sets_2SP[1], mine.sets_2SP[0]).astype(float)
     return Scores(
-        entries, over[BASELINE], over[SINGLE], contest.best(choice),
+        entries, over[BASELINE], over[SINGLE], contest.tied(choice),
         left_out.gain(mine.judged, mine.at_half, "balanced_accuracy") if procedure.threshold.is_chosen else None,
         {metric: left_out.gain(mine.at_half, mine.before, metric) for metric in compared},
         (left_out.score(mine.kept, "balanced_accuracy"), kept_share) if procedure.refer else None,

@@ -47,8 +47,10 @@ def recipes_table(opening: str, contest: Contest, entries: dict[str, Entry]) -> 
     """Return one line a recipe: naive and honest balanced accuracy, honest AUC and log loss, difference to `top`."""
     lines = [opening, f"{'recipe':11} naive  honest (95 %)      AUC   log loss  minus top (95 %)"]
     for name, entry in entries.items():
-        honest, gain = entry.honest["balanced_accuracy"], contest.gain(entry, entries["top"]).difference
-        apart = f"{_signed(gain.value)} ({_signed(gain.low, 2)} to {_signed(gain.high, 2)})" if name != "top" else ""
+        honest, apart = entry.honest["balanced_accuracy"], ""
+        if name != "top" and "top" in entries:
+            gain = contest.gain(entry, entries["top"]).difference
+            apart = f"{_signed(gain.value)} ({_signed(gain.low, 2)} to {_signed(gain.high, 2)})"
         lines.append(
             f"{name:11} {_short(entry.naive['balanced_accuracy'])}   {_short(honest.value)} {_bounds(honest)}     "
             f"{_short(entry.honest['auc'].value)}  {_short(entry.honest['log_loss'].value)}      {apart}".rstrip()
@@ -150,16 +152,16 @@ def _doubt(scores: Scores, procedure: Procedure) -> list[str]:
     ]
     if scores.kept is not None:
         kept, share = scores.kept
+        worth = f"{_short(kept.value)} {_bounds(kept)}" if kept.value == kept.value else "unknown, a class is all gone"
         notes.append(
-            f"referring the most doubtful {100 * (1 - share):.0f} %: honest balanced accuracy of the others "
-            f"{_short(kept.value)} {_bounds(kept)}"
+            f"referring the most doubtful {100 * (1 - share):.0f} %: honest balanced accuracy of the others {worth}"
         )
     return notes
 
 
 def _tied(scores: Scores, table: pd.DataFrame) -> str:
     """Return which trials cannot be told from the best one; table: those that may enter."""
-    there = table[scores.best.tied_M[table.index]]
+    there = table[scores.tied_M[table.index]]
     some = ", ".join(trial[:6] for trial in there["trial"].head(SHOWN_TIED))
     more = ", ..." if len(there) > SHOWN_TIED else ""
     return f"cannot be told from the best trial: {len(there)} of {len(table)} ({some}{more})"

@@ -58,9 +58,10 @@ class Threshold:
 
 
 def _errors(probability_P: np.ndarray, labels_P: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return thresholds between all probabilities and at one half, and the errors of both kinds at each."""
+    """Return thresholds between and beside all probabilities and at one half, and the errors of both kinds at each."""
     values = np.unique(probability_P)
-    tried_T = np.unique(np.concatenate([[values[0]], (values[1:] + values[:-1]) / 2, [THRESHOLD]]))
+    beside = [values[0], np.nextafter(values[-1], np.inf), THRESHOLD]
+    tried_T = np.unique(np.concatenate([beside, (values[1:] + values[:-1]) / 2]))
     tumoral, reactive = (np.sort(probability_P[labels_P == label]) for label in (1, 0))
     missed_T = np.searchsorted(tumoral, tried_T, side="left")
     return tried_T, missed_T, len(reactive) - np.searchsorted(reactive, tried_T, side="left")

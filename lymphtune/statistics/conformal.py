@@ -14,8 +14,8 @@ NAMES = ("neither", "reactive", "tumoral", "both")
 class CrossConformal:
     """Out-of-fold probabilities against which a new patient's are held, each class by itself.
 
-    The share of sets that miss the true label is at most about the error rate in each class (at most twice that in
-    the worst case), as long as patients come from the same population.
+    The share of sets that miss the true label is about the error rate in each class, as long as patients come from
+    the same population; in the worst case about twice that, more where a class has few patients.
     Source: Vovk 2015, section 3 (cross-conformal); Vovk 2012, section 3 (each class by itself).
     """
 

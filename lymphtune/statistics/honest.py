@@ -61,6 +61,7 @@ class _Score(NamedTuple):
     proportion: bool = True
     of_calls: bool = False  # each patient is right or wrong
     lower_is_better: bool = False
+    most: float = 1.0
 
 
 def _right(judged: Judged, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.ndarray:
@@ -85,7 +86,7 @@ SCORES = {
     "recall": _Score(_right, (0, 1), (0, 1), of_calls=True),
     "specificity": _Score(_right, (1, 0), (1, 0), of_calls=True),
     "auc": _Score(_placed, (0.5, 0.5), (1, 1)),  # both classes' mean placements are the area: DeLong et al. 1988
-    "log_loss": _Score(_loss, (0.5, 0.5), (0.5, 0.5), proportion=False, lower_is_better=True),
+    "log_loss": _Score(_loss, (0.5, 0.5), (0.5, 0.5), proportion=False, lower_is_better=True, most=np.inf),
     "brier": _Score(_squared, (0.5, 0.5), (0.5, 0.5), proportion=False, lower_is_better=True),
 }
 
@@ -94,8 +95,8 @@ SCORES = {
 class LeftOut:
     """Scores of procedures on the patients that each resample leaves out; counts_SP: how often each is drawn.
 
-    Source: Tsamardinos, Greasidou and Borboudakis 2018, algorithm 3 (BBC-CV; arXiv:1708.07180), averaged over
-    resamples for each patient first: the leave-one-out bootstrap of Efron and Tibshirani 1997, section 3.
+    Source: Tsamardinos, Greasidou and Borboudakis 2018 (BBC-CV; arXiv:1708.07180), averaged over
+    resamples for each patient first: the leave-one-out bootstrap of Efron and Tibshirani 1997.
     Raises ValueError where patients are too few for every one of them to be left out.
     """
 
@@ -115,25 +116,23 @@ class LeftOut:
         if metric == "calibration_error":
             return self._calibration_error(judged)
         score = SCORES[metric]
-        values = _Values(score, *self._values(score, judged), self.labels_P)
+        values = self._of(score, *self._values(score, judged))
         return values.proportion() if score.proportion else values.positive()
 
     def gain(self, one: Judged, other: Judged, metric: str) -> Gain:
         """Return the paired difference `one` - `other` of a metric, on the same patients left out.
 
         Of calls, the variance counts two patients more in each class, one for either side, so that two procedures
-        that agree on every patient are not said to be surely alike. Source: Bonett and Price 2012, section 2.
+        that agree on every patient are not said to be surely alike. Source: Bonett and Price 2012.
         """
         score = SCORES[metric]
         (mine_SP, held_SP), (theirs_SP, also_SP) = self._values(score, one), self._values(score, other)
-        values = _Values(score, mine_SP - theirs_SP, held_SP & also_SP, self.labels_P)
-        return values.difference()
+        return self._of(score, mine_SP - theirs_SP, held_SP & also_SP).difference()
 
     def share(self, values_SP: np.ndarray) -> Interval:
         """Return the mean of the two classes' shares of left-out patients of whom something is true."""
-        score = SCORES["balanced_accuracy"]
         held_SP = self.left_out_SP
-        return _Values(score, np.where(held_SP, values_SP, 0.0), held_SP, self.labels_P).proportion()
+        return self._of(SCORES["balanced_accuracy"], np.where(held_SP, values_SP, 0.0), held_SP).proportion()
 
     def reliability(self, judged: Judged) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return for each bin of probability [BINS] how many patients it holds, what was said and what was true.
@@ -157,6 +156,9 @@ class LeftOut:
             said_PB[:, number] = (inside_SP * judged.said_SP).sum(axis=0) / times_P
         return share_PB, said_PB
 
+    def _of(self, score: _Score, values_SP: np.ndarray, held_SP: np.ndarray) -> "_Values":
+        return _Values(score, values_SP, held_SP, self.left_out_SP, self.labels_P)
+
     def _values(self, score: _Score, judged: Judged) -> tuple[np.ndarray, np.ndarray]:
         """Return the values [S, P], and where they count."""
         held_SP = self.left_out_SP if judged.kept_SP is None else self.left_out_SP & judged.kept_SP
@@ -167,13 +169,15 @@ class LeftOut:
     def _calibration_error(self, judged: Judged) -> Interval:
         """Return the calibration error of all that was said of left-out patients, each patient counting once.
 
-        The interval is the percentile one over patients.
+        The interval is the scatter over resampled patients, laid round the value: resampling makes the error larger.
         """
         share_PB, said_PB = self._bins(judged)
         gap_PB = share_PB * self.labels_P[:, None] - said_PB
         counts_SP = resample(self.labels_P, len(self.counts_SP), seed=1)
         drawn_S = np.abs(class_weights(self.labels_P, counts_SP) @ gap_PB).sum(axis=-1)
-        return spread(float(np.abs(class_weights(self.labels_P) @ gap_PB).sum()), drawn_S)
+        value = float(np.abs(class_weights(self.labels_P) @ gap_PB).sum())
+        found = spread(value, drawn_S - drawn_S.mean() + value)
+        return Interval(value, max(0.0, found.low), found.high)
 
 
 def fixed_score(
@@ -182,18 +186,21 @@ def fixed_score(
     """Return the metric of one model that was fixed before it met these patients, with its 95 % interval."""
     judged, everybody = Judged(probabilities_P[None], np.array([threshold])), np.ones((1, len(labels_P)))
     score = SCORES[metric]
-    values = _Values(score, score.values(judged, labels_P, everybody), everybody > 0, labels_P)
+    held = everybody > 0
+    values = _Values(score, score.values(judged, labels_P, everybody), held, held, labels_P)
     return values.proportion() if score.proportion else values.positive()
 
 
 class _Values:
-    """One metric's values of left-out patients [S, P], and what follows from them."""
+    """One metric's values of patients [S, P], where they are held to count among those left out, and what follows."""
 
-    def __init__(self, score: _Score, values_SP: np.ndarray, held_SP: np.ndarray, labels_P: np.ndarray) -> None:
+    def __init__(
+        self, score: _Score, values_SP: np.ndarray, held_SP: np.ndarray, out_SP: np.ndarray, labels_P: np.ndarray
+    ) -> None:
         self.score = score
         times_P = held_SP.sum(axis=0)
         mean_P = values_SP.sum(axis=0) / np.maximum(times_P, 1)
-        weight_P = times_P / np.maximum(times_P.max(), 1)  # below 1 for patients that are sometimes referred
+        weight_P = times_P / out_SP.sum(axis=0)  # below 1 for patients that are sometimes referred
         self.classes = [_Class(mean_P[of], weight_P[of]) for of in (labels_P == 0, labels_P == 1)]
         self.value = float(sum(w * of.mean for w, of in zip(score.share, self.classes, strict=True) if w))
         self.choice_variance = choice_variance(values_SP, held_SP, labels_P, score.share, score.variance)
@@ -208,10 +215,13 @@ class _Values:
         return sum(w**2 * of.variance for w, of in self.used) + self.choice_variance
 
     @property
+    def freedom(self) -> int:
+        """Return the degrees of freedom of the smaller class."""
+        return max(min(len(of.mean_P) for _, of in self.used) - 1, 1)
+
+    @property
     def quantile(self) -> float:
-        """Return Student's quantile with the degrees of freedom of the smaller class."""
-        freedom = max(min(len(of.mean_P) for _, of in self.used) - 1, 1)
-        return float(student.ppf((1 + LEVEL) / 2, freedom))
+        return float(student.ppf((1 + LEVEL) / 2, self.freedom))
 
     def proportion(self) -> Interval:
         """Return a metric in [0, 1] with an interval that never leaves it and never has width 0.
@@ -220,6 +230,8 @@ class _Values:
         Donner 2008), for as many patients as would give the variance found: that of the left-out means where the
         procedure is near chance, the binomial one where nearly everybody is right.
         """
+        if not np.isfinite(self.value):
+            return Interval(float("nan"), 0.0, 1.0)
         if self.score.variance == (1, 1):
             return self._area()
         binomial = sum(w**2 * of.mean * (1 - of.mean) / of.size for w, of in self.used)
@@ -247,8 +259,8 @@ class _Values:
 
     def positive(self) -> Interval:
         """Return a loss with its interval on the logarithmic scale."""
-        error = self.quantile * self.variance**0.5 / max(self.value, 1e-12)
-        return Interval(self.value, self.value * float(np.exp(-error)), self.value * float(np.exp(error)))
+        factor = float(np.exp(min(self.quantile * self.variance**0.5 / max(self.value, 1e-12), 50.0)))
+        return Interval(self.value, self.value / factor, min(self.value * factor, self.score.most))
 
     def difference(self) -> Gain:
         """Return the value as a difference between two procedures."""
@@ -257,7 +269,7 @@ class _Values:
             variance += w**2 * (of.variance_with_two_more if self.score.of_calls else of.variance)
         error = max(variance, 1e-18) ** 0.5
         half = self.quantile * error
-        better = float(norm.cdf((-self.value if self.score.lower_is_better else self.value) / error))
+        better = float(student.cdf((-self.value if self.score.lower_is_better else self.value) / error, self.freedom))
         return Gain(Interval(self.value, self.value - half, self.value + half), better)
 
 
@@ -269,15 +281,18 @@ class _Class(NamedTuple):
 
     @property
     def size(self) -> float:
-        return max(float(self.weight_P.sum()), 1e-9)
+        return float(self.weight_P.sum())
 
     @property
     def mean(self) -> float:
-        return float((self.mean_P * self.weight_P).sum() / self.size)
+        """Return the mean, NaN where all of them are referred."""
+        return float((self.mean_P * self.weight_P).sum() / self.size) if self.size else float("nan")
 
     @property
     def variance(self) -> float:
         """Return the squared standard error of the mean over patients."""
+        if not self.size:
+            return float("nan")
         n = max(len(self.mean_P), 2)
         return float(((self.weight_P * (self.mean_P - self.mean)) ** 2).sum() / self.size**2 * n / (n - 1))
 

@@ -61,6 +61,21 @@ def test_only_a_credibly_better_recipe_is_named() -> None:
     assert all(len(line) <= 80 for line in [*lines, *text.splitlines()])
 
 
+def test_rivals_are_judged_as_the_ensemble_is() -> None:
+    """A threshold that calls almost nobody is no difference between them."""
+    given = candidates(trials=12, patients=120)
+    scores = score(Contest.of(given), procedure("top", threshold="0.99"))
+    assert all(entry.honest["recall"].value < 0.2 for entry in scores.entries.values())
+
+
+def test_clinical_runs_have_a_table_of_recipes_too() -> None:
+    given = candidates(trials=12)
+    given.table["kind"], given.table["sees"] = "clinical", "clinical"
+    contest = Contest.of(given)
+    entries = compare(contest, Procedure(load_recipe("stack")), all_recipes())
+    assert set(entries) == {"greedy", "stack"} and "stack" in recipes_table("run", contest, entries)
+
+
 def test_recipes_that_a_run_has_no_trials_for_are_passed_over() -> None:
     given = candidates(trials=1)
     entries = compare(Contest.of(given), Procedure(load_recipe("top")), all_recipes())

@@ -63,6 +63,12 @@ def test_of_equally_good_thresholds_the_nearest_to_one_half_is_taken() -> None:
     assert parse_threshold("0.3").choose(said_P, LABELS_P) == 0.3
 
 
+def test_nobody_may_be_called_where_that_costs_least() -> None:
+    said_P, labels_P = np.array([0.2, 0.9, 0.95, 0.3]), np.array([0, 1, 0, 1])
+    found = parse_threshold("cost=1:10").choose(said_P, labels_P)
+    assert not (said_P >= found).any()
+
+
 def test_few_patients_are_no_ground_to_choose_on() -> None:
     parse_threshold("0.4").check(LABELS_P[:49])
     parse_threshold("tuned").check(LABELS_P[:50])
