@@ -27,7 +27,9 @@ class Run:
     def description(self) -> dict[str, Any]:
         """Return run.yaml: space, cohort, protocol, versions; raises InputError where it is not a run's."""
         given = read_yaml(self.path / "run.yaml")
-        if not isinstance(given, dict) or not {"cohort", "protocol", "created"} <= set(given):
+        parts = [given.get(key) for key in ("cohort", "protocol")] if isinstance(given, dict) else [None]
+        whole = all(isinstance(part, dict) for part in parts) and {"created"} <= set(given)
+        if not whole or not {"hash", "reference_date", "data"} <= set(given["cohort"]):
             raise InputError(f"{self.path / 'run.yaml'}: not the description of a run; name the folder of a run")
         return given
 
@@ -48,7 +50,10 @@ class Run:
 
     def configuration(self, trial: str) -> Configuration:
         path = self.trial(trial) / "config.yaml"
-        return configuration(read_yaml(path)["configuration"], str(path))
+        given = read_yaml(path)
+        if not isinstance(given, dict) or "configuration" not in given:
+            raise InputError(f"{path}: holds no configuration; search again")
+        return configuration(given["configuration"], str(path))
 
 
 def read_table(path: Path, filters: list[tuple[str, str, Any]] | None = None) -> pd.DataFrame:

@@ -27,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         sys.stderr.close()
+    except OSError as error:  # what a person can mend: permissions, names too long, a full disk
+        print(f"lymphtune: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     return 0
 
 

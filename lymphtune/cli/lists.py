@@ -1,8 +1,10 @@
 """lymphtune spaces, recipes and runs: what there is."""
 
 import argparse
+import textwrap
 
 from lymphtune.cli.options import add_command, add_data, add_runs
+from lymphtune.console import WIDTH
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -51,7 +53,7 @@ def recipes(arguments: argparse.Namespace) -> None:
 
     if arguments.run is None:
         for recipe in all_recipes():
-            print(f"{recipe.name:10} {recipe.about}")
+            print(textwrap.fill(f"{recipe.name:10} {recipe.about}", WIDTH, subsequent_indent=" " * 11))
         return
     from lymphtune.ensembling.build import compare_recipes
 

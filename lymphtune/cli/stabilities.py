@@ -13,7 +13,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--run", metavar="NAME", help="run to draw from (the latest)")
     add_runs(parser)
     parser.add_argument(
-        "--sizes", type=whole_numbers, default=[1, 2, 3, 5, 10], metavar="N,N", help="runs averaged (1,2,3,5,10)"
+        "--sizes", type=whole_numbers, metavar="N,N", help="runs averaged (of 1,2,3,5,10 those there are)"
     )
     parser.add_argument(
         "--from", dest="source", choices=("networks", "clinical", "all"), default="networks", help="(networks)"
@@ -40,11 +40,11 @@ def whole_numbers(text: str) -> list[int]:
 
 def stability(arguments: argparse.Namespace) -> None:
     from lymphtune.ensembling.single_runs import trials_to_retrain
-    from lymphtune.ensembling.stability import check_draws, checked_sizes, measure_stability
+    from lymphtune.ensembling.stability import check_draws, checked_sizes, default_sizes, measure_stability
     from lymphtune.runs import find_run
 
     run, pool = find_run(arguments.run, arguments.runs), arguments.pool
-    sizes = checked_sizes(arguments.sizes)
+    sizes = checked_sizes(arguments.sizes or default_sizes(run, arguments.source, pool, arguments.retrain))
     check_draws(arguments.draws, arguments.seed)
     if arguments.retrain is not None:
         from lymphtune.searching.retrain import retrain

@@ -10,6 +10,8 @@ import numpy as np
 from lymphtune.registry import combiners
 from lymphtune.statistics.metrics import class_weights, log_losses
 
+MOST = 1000  # bags, steps
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -19,8 +21,11 @@ class Config:
     fraction: float = 0.5  # of the members that a bag draws
 
     def __post_init__(self) -> None:
-        if min(self.start, self.bags) < 1 or self.steps < 0 or not 0 < self.fraction <= 1:
-            raise ValueError("expected start and bags from 1, steps from 0, fraction above 0 and at most 1")
+        few, many = min(self.start, self.bags) < 1 or self.steps < 0, max(self.bags, self.steps) > MOST
+        if few or many or not 0 < self.fraction <= 1:
+            raise ValueError(
+                f"expected start and bags from 1, steps from 0, both to {MOST}, fraction above 0 and at most 1"
+            )
 
 
 @combiners.register("greedy", Config)

@@ -18,8 +18,8 @@ class Config:
     ridge: float = 0.1  # pull towards equal weights
 
     def __post_init__(self) -> None:
-        if not self.ridge >= 0:
-            raise ValueError("expected a ridge from 0")
+        if not 0 <= self.ridge <= 1e6:
+            raise ValueError("expected a ridge from 0 to 1e6")
 
 
 @combiners.register("stack", Config)

@@ -83,7 +83,8 @@ def compare_recipes(run: str | Path | None = None, *, runs: Path = RUNS, data: s
     cohort = trained_cohort(found, data)
     contest = Contest.of(read_candidates(found, cohort))
     entries = compare(contest, Procedure(load_recipe("top")), all_recipes())
-    return recipes_table(f"{found.name}: {len(contest.candidates.labels_P)} patients judged", contest, entries)
+    table = recipes_table(f"{found.name}: {len(contest.candidates.labels_P)} patients judged", contest, entries)
+    return "\n".join([table, "The best of these is flattered by being picked among them.", *_warnings(found, cohort)])
 
 
 def trained_cohort(run: Run, data: str | Path | None) -> Cohort:
@@ -104,13 +105,19 @@ def trained_cohort(run: Run, data: str | Path | None) -> Cohort:
 
 
 def _weights(run: Run, trials: list[str]) -> dict[str, list[Path]]:
-    """Return the files of each trial's fold models; raises InputError where they were not kept."""
+    """Return the files of each trial's fold models; raises InputError where they were not kept, or not all."""
+    held = run.folds.query("fold >= 0")[["repeat", "fold"]].drop_duplicates()
+    expected = {f"repeat-{row.repeat}-fold-{row.fold}" for row in held.itertuples()}
     found = {}
     for trial in trials:
         folder = run.trial(trial) / "weights"
         found[trial] = sorted(folder.glob("repeat-*"))
         if not found[trial]:
             raise InputError(f"{run.trial(trial)}: its weights were not kept; search with a larger --keep-weights")
+        if {file.stem for file in found[trial]} != expected or len(found[trial]) != len(expected):
+            raise InputError(
+                f"{folder}: expected the {len(expected)} fold models of the run and no other; search again"
+            )
     return found
 
 
@@ -198,11 +205,17 @@ def _summary(
     members = candidates.trials(chosen.rows).assign(weight=_member_weights(chosen))
     lines = [*console.wrapped(opening), *summary(scores, chosen.procedure, members, allowed)]
     lines += better_recipes(contest, scores.entries["ensemble"], entries)
-    if protocol["folds"] == 1:
+    return "\n".join([*lines, *_warnings(run, cohort)])
+
+
+def _warnings(run: Run, cohort: Cohort) -> list[str]:
+    """Return what every output of such a run says."""
+    lines = []
+    if run.description["protocol"]["folds"] == 1:
         lines.append("One hold-out: these few patients chose and judge; honest scores take that into account.")
     if cohort.simulated:
         lines.append("SIMULATED cohort: these numbers say nothing about people.")
-    return "\n".join(lines)
+    return lines
 
 
 def _member_weights(chosen: Chosen) -> np.ndarray:

@@ -66,6 +66,11 @@ class Ensemble:
         self.error_rate = float(description["error_rate"])
         self.fitted = _fitted(path, description)
         oof = read_table(path / "oof.parquet")
+        if [member["trial"] for member in self.members] != list(oof.columns[3:]):
+            raise ValueError("members")
+        sound = 0 <= self.threshold <= 1.001 and 0 <= self.error_rate <= 1 and 0 <= self.fitted.margin <= 100
+        if not (sound and isinstance(description["cohort"]["simulated"], bool)):
+            raise ValueError("numbers")
         self.known = CrossConformal(*(oof[name].to_numpy() for name in ("probability", "label", "fold")))
 
     @classmethod
@@ -74,14 +79,15 @@ class Ensemble:
         path = Path(path)
         if not (path / "ensemble.yaml").is_file():
             raise InputError(f"{path}: no ensemble.yaml in it; expected a folder that `lymphtune ensemble` wrote")
-        given = _description(path)
-        for name, expected in given["files"].items():
-            if not (path / name).is_file() or sha256(path / name) != expected:
-                raise InputError(f"{path / name}: missing or not the file that was saved; copy the folder again")
         try:
+            given = _description(path)
+            for name, expected in given["files"].items():
+                if not (path / name).is_file() or sha256(path / name) != expected:
+                    raise InputError(f"{path / name}: missing or not the file that was saved; copy the folder again")
             return cls(path, given, summary)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path / 'ensemble.yaml'}: not as `lymphtune ensemble` writes it ({error!r})") from error
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            where = path / "ensemble.yaml"
+            raise InputError(f"{where}: not as `lymphtune ensemble` writes it; copy the folder again") from error
 
     @property
     def other_versions(self) -> list[str]:
@@ -218,7 +224,9 @@ def _description(path: Path) -> dict[str, Any]:
     where, given = path / "ensemble.yaml", read_yaml(path / "ensemble.yaml")
     if not isinstance(given, dict) or given.get("format") != FORMAT:
         found = given.get("format") if isinstance(given, dict) else None
-        raise InputError(f"{where}: format {found!r}; this version reads format {FORMAT}")
+        raise InputError(
+            f"{where}: format {found!r}; this version reads format {FORMAT}; run `lymphtune ensemble` again"
+        )
     if missing := [
         key for key in ("members", "files", "recipe", "threshold", "cohort", "versions") if key not in given
     ]:

@@ -24,6 +24,7 @@ from lymphtune.statistics.metrics import THRESHOLD, auc, class_weights, log_loss
 
 AT_ONCE = 2_000_000  # losses (resamples x epochs of trials) held at a time
 READERS = 4
+NEEDED = {"trial", "status", "kind", "epoch", "sees", "architecture", "best_epoch_picked"}  # of the leaderboard
 
 
 @dataclass(frozen=True)
@@ -155,12 +156,25 @@ def read_candidates(run: Run, cohort: Cohort) -> Candidates:
 
     Raises InputError where a trial's folds or patients are not the run's: an ensemble mixes no others.
     """
-    table, folds_RP, about = eligible(run.leaderboard), run_folds(run, cohort), cohort.about
+    board = run.leaderboard
+    if missing := NEEDED - set(board.columns):
+        raise InputError(
+            f"{run.path}: the leaderboard has no column {min(missing)}, as of another version; search again"
+        )
+    table, folds_RP, about = eligible(board), run_folds(run, cohort.ids), cohort.about
+    if not len(table):
+        raise InputError(
+            f"{run.path}: none of its trials ended; see their reasons in the leaderboard, and search again"
+        )
     judged_P = (folds_RP >= 0).all(axis=0)
 
     def mean_over_repeats(row: Any) -> np.ndarray:
         oof_ERP = read_oof(run.trial(row.trial) / "oof.parquet", cohort.ids, folds_RP, about["cohort_hash"])
         oof_EP = oof_ERP[:, :, judged_P].mean(axis=1)
+        if not 1 <= row.epoch <= len(oof_EP):
+            raise InputError(
+                f"{run.path}: the leaderboard has epoch {row.epoch} of {row.trial}, which has {len(oof_EP)}"
+            )
         return oof_EP if row.best_epoch_picked else oof_EP[[row.epoch - 1]]
 
     with ThreadPoolExecutor(READERS) as pool:
@@ -173,17 +187,22 @@ def read_candidates(run: Run, cohort: Cohort) -> Candidates:
 
 def eligible(board: pd.DataFrame, source: str = "all") -> pd.DataFrame:
     """Return the leaderboard's rows that did not fail and are of the kind asked for, best first."""
-    table = board[board["status"].isin(["done", "stopped"])]
+    table = board[board["status"].isin(["done", "stopped"])].drop_duplicates("trial")
     if source != "all":
         table = table[table["kind"] == source.removesuffix("s")]
     return table.reset_index(drop=True)
 
 
-def run_folds(run: Run, cohort: Cohort) -> np.ndarray:
-    """Return the fold [R, P] in which each patient of the cohort is held out, -1 where it never is."""
-    folds = run.folds
-    wide = folds.pivot(index="repeat", columns="patient", values="fold").reindex(columns=cohort.ids)
-    return wide.fillna(NEVER).to_numpy().astype(int)
+def run_folds(run: Run, patients: list[str]) -> np.ndarray:
+    """Return the fold [R, P] in which each patient is held out, -1 where it never is; raises InputError."""
+    try:
+        wide = run.folds.pivot(index="repeat", columns="patient", values="fold").reindex(columns=patients)
+        folds_RP = wide.fillna(NEVER).to_numpy().astype(int)
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{run.path / 'folds.parquet'}: not the folds of a run; search again") from error
+    if not (folds_RP >= 0).any():
+        raise InputError(f"{run.path / 'folds.parquet'}: holds none of the cohort's patients out; search again")
+    return folds_RP
 
 
 def read_oof(path: Path, patients: list[str], folds_RP: np.ndarray, cohort_hash: str) -> np.ndarray:
@@ -191,15 +210,17 @@ def read_oof(path: Path, patients: list[str], folds_RP: np.ndarray, cohort_hash:
 
     Raises InputError where the table is damaged, or was made with other folds or of another cohort.
     """
-    columns = ["repeat", "fold", "epoch", "patient", "probability"]
+    columns = ["repeat", "fold", "epoch", "trial", "patient", "probability"]
     try:
-        table = pq.read_table(path, columns=columns, read_dictionary=["patient"], use_threads=False)
+        table = pq.read_table(path, columns=columns, read_dictionary=["trial", "patient"], use_threads=False)
     except (OSError, ArrowInvalid) as error:
         raise InputError(f"{path}: missing or damaged, not a Parquet table ({str(error).splitlines()[0]})") from error
     if (table.schema.metadata or {}).get(b"cohort_hash", b"").decode() != cohort_hash:
         raise InputError(f"{path}: of another cohort than its run; an ensemble mixes no cohorts")
+    if len(table) and (_positions(table["trial"], [path.parent.name]) < 0).any():
+        raise InputError(f"{path}: of another trial than its folder; search again")
     held_R, held_P = np.nonzero(folds_RP >= 0)
-    repeat, fold, epoch, probability = (table[name].to_numpy() for name in columns if name != "patient")
+    repeat, fold, epoch, probability = (table[name].to_numpy() for name in ("repeat", "fold", "epoch", "probability"))
     n_epochs, rest = divmod(len(table), len(held_R))
     expected = {
         "repeat": (repeat, held_R), "fold": (fold, folds_RP[held_R, held_P]),
@@ -210,6 +231,8 @@ def read_oof(path: Path, patients: list[str], folds_RP: np.ndarray, cohort_hash:
             raise InputError(f"{path}: its {name}s are not those of the run's folds; an ensemble mixes no folds")
     if (epoch != np.repeat(np.arange(1, n_epochs + 1), len(held_R))).any() or not n_epochs:
         raise InputError(f"{path}: expected epochs 1, 2, ... in order")
+    if probability.dtype.kind != "f" or not ((probability >= 0) & (probability <= 1)).all():
+        raise InputError(f"{path}: probabilities outside 0 to 1; search again")
     oof_ERP = np.full((n_epochs, *folds_RP.shape), np.nan)
     oof_ERP[:, held_R, held_P] = probability.reshape(n_epochs, -1)
     return oof_ERP

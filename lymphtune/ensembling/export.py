@@ -41,8 +41,8 @@ def export_onnx(ensemble: Path, out: Path) -> str:
     if out.is_dir():
         raise InputError(f"{out}: is a folder; name a file with --onnx")
     loaded = Ensemble.load(ensemble)
-    model, members = _graph(loaded)
     with whole(out) as scratch:
+        model, members = _graph(loaded)
         scratch.write_bytes(model.SerializeToString(deterministic=True))
         farthest = _farthest(scratch, loaded, members)
         if not farthest <= TOLERANCE:  # nan too

@@ -1,5 +1,6 @@
 """Ensemble recipes: which trials may enter, how many, by which metric, and how their probabilities are joined."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -75,6 +76,8 @@ def load_recipe(name: str, top: int | None = None, source: str | None = None) ->
     Raises InputError: file, what was found, what would do.
     """
     path = find_yaml(name, SHIPPED)
+    if not re.fullmatch(r"\w[\w -]*", path.stem):  # it names the ensemble's folder
+        raise InputError(f"{name}: rename the file; expected letters, digits, - and _ before .yaml")
     recipe = parse_recipe(read_yaml(path), path.stem, str(path))
     choice = recipe.choice
     if top is not None and top < 1:

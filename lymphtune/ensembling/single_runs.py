@@ -5,14 +5,13 @@ Shapes: T trials, R repeats (seeds), P patients ever held out.
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from lymphtune import console
 from lymphtune.config import digest
-from lymphtune.ensembling.candidates import eligible
+from lymphtune.ensembling.candidates import eligible, read_oof, run_folds
 from lymphtune.errors import InputError
 from lymphtune.runs import Run, read_table
 
@@ -105,21 +104,19 @@ def _finished(run: Run, source: str, pool: int | None) -> pd.DataFrame:
 
 def read_single_runs(run: Run, table: pd.DataFrame) -> SingleRuns:
     """Return what the table's trials said at their judged epochs, each seed for itself."""
-    rows = console.each(table.itertuples(), "reading single runs", len(table))
-    said = [_read(run.trial(str(row.trial)) / "oof.parquet", int(row.epoch)) for row in rows]
-    by_patient = said[0].loc[0].sort_index()
-    patients = list(by_patient.index)
-    oof_TRP = [oof["probability"].unstack("patient")[patients].to_numpy() for oof in said]
+    patients, cohort_hash = list(dict.fromkeys(run.folds["patient"])), run.description["cohort"]["hash"]
+    folds_RP = run_folds(run, patients)
+    judged_P = (folds_RP >= 0).all(axis=0)
+    oof_TRP = []
+    for row in console.each(table.itertuples(), "reading single runs", len(table)):
+        oof_ERP = read_oof(run.trial(str(row.trial)) / "oof.parquet", patients, folds_RP, cohort_hash)
+        oof_TRP.append(oof_ERP[int(row.epoch) - 1][:, judged_P])
+    patients = np.array(patients)[judged_P].tolist()
+    labels = read_table(run.trial(str(table["trial"].iloc[0])) / "oof.parquet").groupby("patient")["label"].first()
     clinical = eligible(run.leaderboard, "clinical")
     best = (str(clinical["title"][0]), float(clinical["balanced_accuracy"][0])) if len(clinical) else None
     given = run.description["cohort"]
     return SingleRuns(
         run.name, given["name"] + (" (SIMULATED)" if given["simulated"] else ""), given["simulated"], table,
-        patients, by_patient["label"].to_numpy(), np.array(oof_TRP), best,
+        patients, labels[patients].to_numpy(), np.array(oof_TRP), best,
     )  # fmt: skip
-
-
-def _read(path: Path, epoch: int) -> pd.DataFrame:
-    """Return label and probability by repeat and patient at one epoch."""
-    oof = read_table(path, [("epoch", "==", epoch)])
-    return oof.set_index(["repeat", "patient"])[["label", "probability"]].sort_index()

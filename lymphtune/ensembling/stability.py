@@ -60,6 +60,13 @@ def measure_stability(
     return f"{report(runs, found)}\n{folder}"
 
 
+def default_sizes(run: Run, source: str, pool: int | None, seeds: int | None) -> list[int]:
+    """Return those of SIZES that the run has single runs for, trained again from so many seeds or as they are."""
+    trials = len(choose_trials(run, source, 1, pool))
+    count = trials * (seeds or run.description["protocol"]["repeats"])
+    return [size for size in SIZES if size <= count]
+
+
 def checked_sizes(sizes: Sequence[int]) -> list[int]:
     """Return the sizes once each, ascending; raises InputError where one is no size."""
     if not sizes or min(sizes) < 1:

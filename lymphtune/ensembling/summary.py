@@ -30,17 +30,17 @@ def summary(scores: Scores, procedure: Procedure, members: pd.DataFrame, table: 
 
 
 def better_recipes(contest: Contest, mine: Entry, entries: dict[str, Entry]) -> list[str]:
-    """Return a line for each other recipe whose honest balanced accuracy is credibly higher."""
-    lines = []
-    for name, entry in entries.items():
-        gain = contest.gain(entry, mine)
-        if gain.difference.low > 0:
-            lines += wrapped(
-                f"--recipe {name} is credibly better on these patients: balanced accuracy {_change(gain)}. Taken "
-                "because of this line, its own honest score is a little flattered: it does not know of the choice "
-                "between recipes."
-            )
-    return lines
+    """Return which other recipes have a credibly higher honest balanced accuracy, the surest first."""
+    gains = {name: contest.gain(entry, mine) for name, entry in entries.items()}
+    better = sorted((name for name in gains if gains[name].difference.low > 0), key=lambda n: -gains[n].difference.low)
+    if not better:
+        return []
+    others = f" (so are {', '.join(better[1:])})" if better[1:] else ""
+    return wrapped(
+        f"--recipe {better[0]} is credibly better on these patients{others}: balanced accuracy "
+        f"{_change(gains[better[0]])}. Taken because of this line, its own honest score is a little flattered: it does "
+        "not know of the choice between recipes."
+    )
 
 
 def recipes_table(opening: str, contest: Contest, entries: dict[str, Entry]) -> str:

@@ -77,7 +77,7 @@ def parse_threshold(text: str) -> Threshold:
             return Threshold("recall", float(value), text)
         if rule == "cost" and equals:
             missed, alarm = (float(part) for part in value.split(":"))
-            if 0 < missed < math.inf and 0 < alarm < math.inf:
+            if missed > 0 and alarm > 0 and 0 < missed / alarm < math.inf:
                 return Threshold("cost", missed / alarm, text)
         elif not equals and 0 < float(text) < 1:
             return Threshold("fixed", float(text), text)

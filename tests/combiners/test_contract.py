@@ -160,6 +160,8 @@ def test_rank_mean_gives_members_of_other_scales_the_same_say() -> None:
     ("word", "options", "message"),
     [
         ("greedy", {"bags": 0}, "start and bags from 1"),
+        ("greedy", {"bags": 10**9}, "to 1000"),
+        ("stack", {"ridge": 1e308}, "a ridge from 0 to 1e6"),
         ("greedy", {"fraction": 1.5}, "fraction above 0 and at most 1"),
         ("stack", {"ridge": -1.0}, "a ridge from 0"),
     ],

@@ -112,6 +112,7 @@ PATIENTS, FOLDS_RP = ["A", "B", "C", "D"], np.array([[0, 1, -1, 0], [1, 0, -1, 1
 def oof_table(**changed: list) -> pd.DataFrame:
     """Return two epochs of two repeats, patient C never held out."""
     columns: dict[str, list] = {
+        "trial": ["t"] * 12,
         "repeat": [0, 0, 0, 1, 1, 1] * 2, "fold": [0, 1, 0, 1, 0, 1] * 2, "epoch": [1] * 6 + [2] * 6,
         "patient": ["A", "B", "D"] * 4, "probability": list(np.arange(12) / 12),
     }  # fmt: skip
@@ -119,8 +120,8 @@ def oof_table(**changed: list) -> pd.DataFrame:
 
 
 def test_probabilities_are_read_by_epoch_repeat_and_patient(tmp_path: Path) -> None:
-    write_table(tmp_path / "oof.parquet", oof_table(), {"cohort_hash": "x"})
-    oof_ERP = read_oof(tmp_path / "oof.parquet", PATIENTS, FOLDS_RP, "x")
+    write_table(tmp_path / "t" / "oof.parquet", oof_table(), {"cohort_hash": "x"})
+    oof_ERP = read_oof(tmp_path / "t" / "oof.parquet", PATIENTS, FOLDS_RP, "x")
     assert oof_ERP.shape == (2, 2, 4) and np.isnan(oof_ERP[:, :, 2]).all()
     np.testing.assert_allclose(oof_ERP[1, 0, [0, 1, 3]], np.arange(6, 9) / 12)
 
@@ -134,16 +135,19 @@ def test_probabilities_are_read_by_epoch_repeat_and_patient(tmp_path: Path) -> N
         ({"patient": ["B", "A", "D"] * 4}, "x", "its patients are not those of the run's folds"),
         ({"repeat": [0] * 12}, "x", "its repeats are not those of the run's folds"),
         ({"epoch": [2] * 6 + [1] * 6}, "x", "expected epochs 1, 2, ... in order"),
+        ({"trial": ["t"] * 11 + ["u"]}, "x", "of another trial than its folder"),
+        ({"probability": [0.5] * 11 + [7.0]}, "x", "probabilities outside 0 to 1"),
+        ({"probability": [0.5] * 11 + [float("nan")]}, "x", "probabilities outside 0 to 1"),
     ],
 )  # fmt: skip
 def test_another_search_s_probabilities_are_refused(changed: dict, hash_: str, message: str, tmp_path: Path) -> None:
-    write_table(tmp_path / "oof.parquet", oof_table(**changed), {"cohort_hash": "x"})
+    write_table(tmp_path / "t" / "oof.parquet", oof_table(**changed), {"cohort_hash": "x"})
     with pytest.raises(InputError, match=message):
-        read_oof(tmp_path / "oof.parquet", PATIENTS, FOLDS_RP, hash_)
+        read_oof(tmp_path / "t" / "oof.parquet", PATIENTS, FOLDS_RP, hash_)
 
 
 def test_tables_cut_short_or_damaged_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "oof.parquet"
+    path = tmp_path / "t" / "oof.parquet"
     write_table(path, oof_table().iloc[:-1], {"cohort_hash": "x"})
     with pytest.raises(InputError, match="are not those of the run's folds"):
         read_oof(path, PATIENTS, FOLDS_RP, "x")

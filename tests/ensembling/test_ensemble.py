@@ -1,7 +1,9 @@
 """Ensembles: what is chosen, what is saved, what it says of new patients, and what is refused."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -134,7 +136,9 @@ def test_a_fixed_threshold_is_used_and_kept(run: Run) -> None:
 
 def test_recipes_are_compared_on_a_run(run: Run) -> None:
     text = compare_recipes(run.path)
-    assert [line.split()[0] for line in text.splitlines()[2:]] == sorted(shipped("ensembles"))
+    lines = text.splitlines()
+    assert [line.split()[0] for line in lines[2:-1]] == sorted(shipped("ensembles"))
+    assert lines[-1] == "The best of these is flattered by being picked among them."
 
 
 @pytest.mark.parametrize(
@@ -175,6 +179,47 @@ def test_weights_that_were_not_kept_are_named(run: Run, tmp_path: Path) -> None:
     assert not (bare.path / "ensembles" / "top").exists()
 
 
+def test_members_in_another_order_are_refused(ensemble: Ensemble, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(ensemble.path, tmp_path / "moved"))
+    described = yaml.safe_load((moved / "ensemble.yaml").read_text())
+    described["members"].reverse()
+    (moved / "ensemble.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
+    with pytest.raises(InputError, match="not as `lymphtune ensemble` writes it"):
+        Ensemble.load(moved)
+
+
+def test_a_fold_model_that_is_missing_is_noticed(run: Run, tmp_path: Path) -> None:
+    bare = Run(Path(shutil.copytree(run.path, tmp_path / "bare")))
+    for weights in bare.path.glob("trials/*/weights/repeat-0-fold-1.safetensors"):
+        weights.unlink()
+    with pytest.raises(InputError, match="expected the 3 fold models of the run and no other"):
+        lymphtune.ensemble(run=bare.path, top=1)
+
+
+def test_damaged_runs_are_refused_in_one_line(run: Run, tmp_path: Path) -> None:
+    def broken(name: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Path:
+        path = Path(shutil.copytree(run.path, tmp_path / uuid4().hex))
+        change(pd.read_parquet(path / name)).to_parquet(path / name)
+        return path
+
+    for name, change, message in (
+        ("leaderboard.parquet", lambda t: t.assign(status="failed"), "none of its trials ended"),
+        ("leaderboard.parquet", lambda t: t.assign(epoch=99), "the leaderboard has epoch 99"),
+        ("leaderboard.parquet", lambda t: t.drop(columns="sees"), "has no column sees"),
+        ("folds.parquet", lambda t: pd.concat([t, t]), "not the folds of a run"),
+        ("folds.parquet", lambda t: t.assign(fold=-1), "holds none of the cohort's patients out"),
+    ):
+        with pytest.raises(InputError, match=message):
+            lymphtune.ensemble(run=broken(name, change))
+
+
+def test_a_recipe_s_file_name_is_no_way_out_of_the_folder(run: Run, tmp_path: Path) -> None:
+    for name in ("..yaml", "...yaml", ".x.yaml"):
+        (tmp_path / name).write_text("combiner: top\n")
+        with pytest.raises(InputError, match="rename the file; expected letters"):
+            lymphtune.ensemble(str(tmp_path / name), run=run.path)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -183,6 +228,10 @@ def test_weights_that_were_not_kept_are_named(run: Run, tmp_path: Path) -> None:
         ({"files": {"../../run.yaml": "0"}}, "'../../run.yaml' is no file of the folder"),
         ({"files": {}}, "learnt.safetensors is not among its files"),
         ({"threshold": 0.5}, "not as `lymphtune ensemble` writes it"),
+        ({"threshold": {"rule": "0.5", "value": float("nan")}}, "not as `lymphtune ensemble` writes it"),
+        ({"error_rate": 55}, "not as `lymphtune ensemble` writes it"),
+        ({"members": [5]}, "not as `lymphtune ensemble` writes it"),
+        ({"cohort": {"simulated": "no"}}, "not as `lymphtune ensemble` writes it"),
     ],
 )
 def test_a_description_that_was_tampered_with_is_refused(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import pandas as pd
 import pytest
 import yaml
 from safetensors.numpy import save_file
@@ -47,7 +48,11 @@ def clinical(mixed: Ensemble, tmp_path: Path) -> Path:
 def learn(folder: Path, weight_M: np.ndarray) -> None:
     """Write other weights of the members, as if they had been learnt."""
     save_file({"combiner.weights_M_": weight_M}, folder / LEARNT)
-    rewrite(folder, lambda given: given["files"].update({LEARNT: sha256(folder / LEARNT)}))
+    oof, members = folder / "oof.parquet", yaml.safe_load((folder / "ensemble.yaml").read_text())["members"]
+    columns = ["label", "fold", "probability", *(member["trial"] for member in members)]
+    pd.read_parquet(oof)[columns].to_parquet(oof)
+    for file in (folder / LEARNT, oof):
+        rewrite(folder, lambda given, file=file: given["files"].update({file.name: sha256(file)}))
 
 
 def of_kind(given: dict[str, Any], kind: str) -> list[dict[str, Any]]:

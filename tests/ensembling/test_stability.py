@@ -44,9 +44,12 @@ def write_run(path: Path, oof_TRP: np.ndarray, simulated: bool = False, stopped:
         )  # fmt: skip
         folder = path / "trials" / rows[-1]["trial"]
         write_yaml(folder / "config.yaml", {"configuration": chosen.as_yaml()})
-        write_table(folder / "oof.parquet", _oof(oof_RP), {})
+        write_table(folder / "oof.parquet", _oof(oof_RP).assign(trial=rows[-1]["trial"]), {"cohort_hash": "made"})
     write_table(path / "leaderboard.parquet", pd.DataFrame(rows), {})
-    cohort = {"name": "made_up", "simulated": simulated}
+    patients = [f"P{row}" for row in range(N_PATIENTS)]
+    folds = {"patient": patients * n_repeats, "repeat": np.repeat(range(n_repeats), N_PATIENTS), "fold": 0}
+    write_table(path / "folds.parquet", pd.DataFrame(folds), {})
+    cohort = {"name": "made_up", "simulated": simulated, "hash": "made", "data": "", "reference_date": "2020-01-01"}
     write_yaml(path / "run.yaml", {"created": "2026", "cohort": cohort, "protocol": {"repeats": n_repeats}})
     return Run(path)
 
@@ -58,12 +61,13 @@ def _oof(oof_RP: np.ndarray) -> pd.DataFrame:
             tables.append(
                 pd.DataFrame(
                     {
-                        "repeat": repeat, "epoch": epoch, "patient": [f"P{row}" for row in range(N_PATIENTS)],
+                        "repeat": repeat, "fold": 0, "epoch": epoch,
+                        "patient": [f"P{row}" for row in range(N_PATIENTS)],
                         "label": LABELS_P, "probability": said_P if epoch == 2 else 0.5,
                     }
                 )
             )  # fmt: skip
-    return pd.concat(tables).sample(frac=1, random_state=0)
+    return pd.concat(tables)
 
 
 def runs_of(trials: int, repeats: int, luck: float = 1.0) -> np.ndarray:
