@@ -120,10 +120,12 @@ def oof_table(**changed: list) -> pd.DataFrame:
 
 
 def test_probabilities_are_read_by_epoch_repeat_and_patient(tmp_path: Path) -> None:
-    write_table(tmp_path / "t" / "oof.parquet", oof_table(), {"cohort_hash": "x"})
+    rounded = [1 + 1.2e-7, *(np.arange(1, 12) / 12)]  # as float32 arithmetic leaves it
+    write_table(tmp_path / "t" / "oof.parquet", oof_table(probability=rounded), {"cohort_hash": "x"})
     oof_ERP = read_oof(tmp_path / "t" / "oof.parquet", PATIENTS, FOLDS_RP, "x")
     assert oof_ERP.shape == (2, 2, 4) and np.isnan(oof_ERP[:, :, 2]).all()
     np.testing.assert_allclose(oof_ERP[1, 0, [0, 1, 3]], np.arange(6, 9) / 12)
+    assert oof_ERP[0, 0, 0] == 1
 
 
 @pytest.mark.parametrize(
