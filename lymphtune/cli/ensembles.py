@@ -16,9 +16,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--recipe", default="top", metavar="R", help="shipped recipe or .yaml file (top)")
     parser.add_argument("--from", dest="source", choices=("networks", "clinical", "all"), help="(the recipe's)")
     parser.add_argument("--threshold", default="0.5", metavar="T", help="0.5, tuned, recall=0.95 or cost=FN:FP (0.5)")
-    parser.add_argument(
-        "--calibration", default="none", choices=("none", "temperature", "platt", "isotonic"), help="(none)"
-    )
+    parser.add_argument("--calibration", default="none", metavar="C", help="none, temperature, platt, isotonic (none)")
     parser.add_argument("--refer", type=float, default=0.0, metavar="X", help="share of patients not to call (0)")
     parser.add_argument("--error-rate", type=float, default=0.1, metavar="X", help="of the prediction sets (0.1)")
     parser.add_argument("--run", metavar="NAME", help="run to average (the latest)")

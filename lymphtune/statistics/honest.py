@@ -116,8 +116,7 @@ class LeftOut:
         if metric == "calibration_error":
             return self._calibration_error(judged)
         score = SCORES[metric]
-        values = self._of(score, *self._values(score, judged))
-        return values.proportion() if score.proportion else values.positive()
+        return self._of(score, *self._values(score, judged)).interval()
 
     def gain(self, one: Judged, other: Judged, metric: str) -> Gain:
         """Return the paired difference `one` - `other` of a metric, on the same patients left out.
@@ -132,7 +131,7 @@ class LeftOut:
     def share(self, values_SP: np.ndarray) -> Interval:
         """Return the mean of the two classes' shares of left-out patients of whom something is true."""
         held_SP = self.left_out_SP
-        return self._of(SCORES["balanced_accuracy"], np.where(held_SP, values_SP, 0.0), held_SP).proportion()
+        return self._of(SCORES["balanced_accuracy"], np.where(held_SP, values_SP, 0.0), held_SP).interval()
 
     def reliability(self, judged: Judged) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return for each bin of probability [BINS] how many patients it holds, what was said and what was true.
@@ -187,8 +186,7 @@ def fixed_score(
     judged, everybody = Judged(probabilities_P[None], np.array([threshold])), np.ones((1, len(labels_P)))
     score = SCORES[metric]
     held = everybody > 0
-    values = _Values(score, score.values(judged, labels_P, everybody), held, held, labels_P)
-    return values.proportion() if score.proportion else values.positive()
+    return _Values(score, score.values(judged, labels_P, everybody), held, held, labels_P).interval()
 
 
 class _Values:
@@ -222,6 +220,10 @@ class _Values:
     @property
     def quantile(self) -> float:
         return float(student.ppf((1 + LEVEL) / 2, self.freedom))
+
+    def interval(self) -> Interval:
+        """Return the value with its 95 % interval."""
+        return self.proportion() if self.score.proportion else self.positive()
 
     def proportion(self) -> Interval:
         """Return a metric in [0, 1] with an interval that never leaves it and never has width 0.

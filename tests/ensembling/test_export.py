@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pandas as pd
 import pytest
 import yaml
@@ -23,6 +22,7 @@ from lymphtune.ensembling.export import export_onnx, weighted_means
 from lymphtune.errors import InputError
 from lymphtune.files import sha256
 from lymphtune.runs import Run
+from tests.training.asked import asked
 
 
 @pytest.fixture(scope="module")
@@ -64,20 +64,6 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     given = yaml.safe_load((folder / "ensemble.yaml").read_text())
     change(given)
     (folder / "ensemble.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
-
-
-def asked(file: Path, cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
-    """Return probability [P] and members [M, P] of all patients of a cohort."""
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    said = []
-    for row, patient in enumerate(cohort.patients.itertuples()):
-        given = {
-            "cells": cohort.bag(row),
-            "age_years": np.array([patient.age_years], dtype=np.float32),
-            "lymphocytes_g_per_l": np.array([patient.lymphocytes_g_per_l], dtype=np.float32),
-        }
-        said.append(session.run(["probability", "members"], given))
-    return np.concatenate([one for one, _ in said]), np.stack([members_M for _, members_M in said], axis=1)
 
 
 def test_the_file_says_of_people_what_the_ensemble_says(

@@ -26,17 +26,6 @@ from lymphtune.training.loading import judge_cells_with
 NEW, CELLS = 14, 3  # patients, about so many cells each
 
 
-@pytest.fixture(scope="module")
-def run(searched: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A copy of the finished run, free to be ensembled."""
-    return Run(Path(shutil.copytree(searched.path, tmp_path_factory.mktemp("runs") / "copy")))
-
-
-@pytest.fixture(scope="module")
-def ensemble(run: Run) -> Ensemble:
-    return lymphtune.ensemble(run=run.path, top=2)
-
-
 def of_source(run: Run, folder: Path, source: str, top: int) -> Ensemble:
     """Return an ensemble of its own of the run's trials of that kind."""
     own = Path(shutil.copytree(run.path, folder / "own"))

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pandas as pd
 import pytest
 import torch
@@ -37,6 +36,7 @@ from lymphtune.training.network import NetworkMember
 from lymphtune.training.onnx_graph import as_onnx
 from tests.conftest import write_backbone
 from tests.models.small import built, network, small
+from tests.training.asked import asked
 
 PICTURE_PX, CROP_PX = 51, 40  # an odd margin
 COUNTS = (1, 2, 3, 17)  # cells a bag
@@ -77,16 +77,7 @@ def saved(chosen: Configuration, folder: Path, folds: int = 1) -> Member:
 
 def run(graph: onnx.ModelProto, cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
     """Return probability [P] and members [M, P], as onnxruntime has them."""
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-    said = []
-    for row, patient in enumerate(cohort.patients.itertuples()):
-        given = {
-            "cells": cohort.bag(row),
-            "age_years": np.array([patient.age_years], dtype=np.float32),
-            "lymphocytes_g_per_l": np.array([patient.lymphocytes_g_per_l], dtype=np.float32),
-        }
-        said.append(session.run(["probability", "members"], given))
-    return np.concatenate([one for one, _ in said]), np.stack([members_M for _, members_M in said], axis=1)
+    return asked(graph.SerializeToString(), cohort)
 
 
 def expected(members: Sequence[Member], cohort: Cohort) -> np.ndarray:
