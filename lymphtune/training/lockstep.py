@@ -4,16 +4,21 @@ Shapes: R repeats (seeds), K folds, P patients of the cohort.
 """
 
 import gc
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from lymphtune.cohort.cohort import TO_PREDICT, Cohort
 from lymphtune.config import Configuration
+from lymphtune.files import whole
 from lymphtune.models.bag_classifier import Chunk
 from lymphtune.models.memory import freed_memory_kept
 from lymphtune.statistics.metrics import balanced_log_loss
@@ -22,7 +27,11 @@ from lymphtune.training.batches import Bags, attributes
 from lymphtune.training.clinical import ClinicalMember
 from lymphtune.training.frozen import features, place_backbone
 from lymphtune.training.fused import Fused
-from lymphtune.training.network import Diverged, NetworkMember
+from lymphtune.training.network import SUFFIX, Diverged, NetworkMember
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be gone on from: damaged, or of another training."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class Protocol:
 
     arithmetic: None takes what is usual for the device. fused: the fold models' steps as one; None measures
     whether that is faster on a GPU, and does without it on a CPU. chunk_pixels: what goes through an encoder at once;
-    None: as much as fits.
+    None: as much as fits. further: ends of more cycles, each a warm restart over the epochs that it adds.
     """
 
     folds_RP: np.ndarray
@@ -40,6 +49,29 @@ class Protocol:
     arithmetic: Arithmetic | None = None
     fused: bool | None = None
     chunk_pixels: int | None = None
+    further: tuple[int, ...] = ()
+
+    @property
+    def last(self) -> int:
+        """Return the epoch after which the training is over."""
+        return (self.epochs, *self.further)[-1]
+
+    def begins_after(self, epoch: int) -> int:
+        """Return how many epochs the cycle has that begins after this one; 0 where none does."""
+        ends = (self.epochs, *self.further)
+        return next((later - end for end, later in itertools.pairwise(ends) if end == epoch), 0)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a training goes on: after `epoch`, from a checkpoint, or from a folder of weights at the end of a cycle.
+
+    lowest: the least log loss of the weights in that folder, where they are those of the best epoch.
+    """
+
+    epoch: int
+    path: Path
+    lowest: float = np.inf
 
 
 @dataclass(frozen=True)
@@ -59,18 +91,22 @@ class EpochResult:
     save: Callable[[Path], None]  # writes a weights file a fold model; call it before the next epoch is asked for
     chunk_pixels: int = 0
     fused: bool = False
+    checkpoint: Callable[[Path], None] | None = None  # writes all the next epoch depends on, likewise; None: clinical
 
 
 def train(
-    configuration: Configuration, cohort: Cohort, protocol: Protocol, device: str = "cpu"
+    configuration: Configuration, cohort: Cohort, protocol: Protocol, device: str = "cpu", start: Start | None = None
 ) -> Iterator[EpochResult]:
-    """Yield one result an epoch (a clinical model has one); raises Diverged when a loss is not a number."""
+    """Yield one result an epoch (a clinical model has one); raises Diverged when a loss is not a number.
+
+    From a `start` the results are those that an unbroken training would have given from there on.
+    """
     if configuration.kind == "clinical":
         yield _train_clinical(configuration, cohort, protocol)
     else:
         try:
             with freed_memory_kept():
-                yield from _train_networks(configuration, cohort, protocol, torch.device(device))
+                yield from _train_networks(configuration, cohort, protocol, torch.device(device), start)
         finally:
             gc.collect()
             if device != "cpu":
@@ -87,7 +123,7 @@ def member_name(repeat: int, fold: int) -> str:
 
 
 def _train_networks(
-    configuration: Configuration, cohort: Cohort, protocol: Protocol, device: torch.device
+    configuration: Configuration, cohort: Cohort, protocol: Protocol, device: torch.device, start: Start | None
 ) -> Iterator[EpochResult]:
     bags = Bags(cohort, configuration.data, device, features(configuration, cohort, device))
     chunk = Chunk(protocol.chunk_pixels)
@@ -102,10 +138,14 @@ def _train_networks(
     fused = Fused(list(members.values())) if wanted else None
     if fused and protocol.fused is None and not fused.faster():
         fused = None
-    kept = _Kept(members, configuration)
+    kept = _Kept(members, configuration, chunk)
+    if start is not None:
+        kept.take_up(start, device)
     try:
-        for epoch in range(1, protocol.epochs + 1):
-            result = _epoch(epoch, members, protocol.folds_RP, fused, kept.save)
+        for epoch in range(start.epoch + 1 if start else 1, protocol.last + 1):
+            if more := protocol.begins_after(epoch - 1):
+                kept.restart(more)
+            result = _epoch(epoch, members, protocol.folds_RP, fused, kept)
             kept.judge(result.probabilities_RP, cohort.labels)
             yield result
     finally:
@@ -117,7 +157,7 @@ def _epoch(
     members: Mapping[tuple[int, int], NetworkMember],
     folds_RP: np.ndarray,
     fused: Fused | None,
-    save: Callable[[Path], None],
+    kept: "_Kept",
 ) -> EpochResult:
     """Train every member for one epoch and let it judge the patients it never sees."""
     started = time.perf_counter()
@@ -133,16 +173,19 @@ def _epoch(
     one = next(iter(members.values()))
     seconds = time.perf_counter() - started
     return EpochResult(
-        epoch, probabilities_RP, gates_RP, float(np.mean(losses)), one.learning_rate, seconds, save,
+        epoch, probabilities_RP, gates_RP, float(np.mean(losses)), one.learning_rate, seconds, kept.save,
         (one.live.chunk.pixels or 0) if one.live.chunk.halved else 0, fused is not None,
+        lambda path: kept.checkpoint(path, epoch),
     )  # fmt: skip
 
 
 class _Kept:
     """The weights a trial would save: the last epoch's, or those of its best-scored epoch (`checkpoint: best`)."""
 
-    def __init__(self, members: Mapping[tuple[int, int], NetworkMember], configuration: Configuration) -> None:
-        self.members, self.configuration = members, configuration
+    def __init__(
+        self, members: Mapping[tuple[int, int], NetworkMember], configuration: Configuration, chunk: Chunk
+    ) -> None:
+        self.members, self.configuration, self.chunk = members, configuration, chunk
         self.lowest = np.inf
         self.states: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
 
@@ -157,6 +200,45 @@ class _Kept:
         for (r, k), member in self.members.items():
             NetworkMember.save(self.states.get((r, k)) or member.state(), folder / member_name(r, k))
         place_backbone(self.configuration, folder)
+
+    def restart(self, epochs: int) -> None:
+        """Begin a cycle of so many epochs from the weights that would be saved now."""
+        for name, member in self.members.items():
+            member.restart(self.states.get(name) or member.state(), epochs)
+
+    def checkpoint(self, path: Path, epoch: int) -> None:
+        """Write all that the epochs after this one depend on, into one file."""
+        members = {member_name(r, k): member.progress() for (r, k), member in self.members.items()}
+        states = {member_name(r, k): state for (r, k), state in self.states.items()}
+        given = {"epoch": epoch, "members": members, "states": states, "lowest": float(self.lowest)}
+        with whole(path) as scratch:
+            torch.save(given | {"chunk": asdict(self.chunk)}, scratch)
+
+    def take_up(self, start: Start, device: torch.device) -> None:
+        """Put the members where they were after `start.epoch`; raises CheckpointError where that cannot be done."""
+        try:
+            if start.path.is_dir():
+                for (r, k), member in self.members.items():
+                    file = (start.path / member_name(r, k)).with_suffix(SUFFIX)
+                    member.average.model.load_state_dict(load_file(file, str(device)))
+                    if self.configuration.picks_epoch:
+                        self.states[r, k] = member.state()
+                self.lowest = start.lowest
+                return
+            given = torch.load(start.path, map_location=device, weights_only=True)
+            for (r, k), member in self.members.items():
+                member.go_on_from(given["members"][member_name(r, k)])
+                if given["states"]:
+                    self.states[r, k] = {
+                        name: value.cpu() for name, value in given["states"][member_name(r, k)].items()
+                    }
+            self.lowest, epoch = given["lowest"], given["epoch"]
+            for name, value in given["chunk"].items():
+                setattr(self.chunk, name, value)
+        except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
+            raise CheckpointError(f"{start.path}: {error}") from error
+        if epoch != start.epoch:
+            raise CheckpointError(f"{start.path}: of epoch {epoch}, expected {start.epoch}")
 
 
 def _train_clinical(configuration: Configuration, cohort: Cohort, protocol: Protocol) -> EpochResult:

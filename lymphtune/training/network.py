@@ -62,13 +62,40 @@ class NetworkMember:
             self.arithmetic = self.arithmetic._replace(precision=self.plan.precision)
         torch.manual_seed(self._draw(0))
         self.live = self._built(configuration, chunk)
+        self.class_weights = _class_weights(bags.labels_P[rows], self.plan.class_weight)
+        self._begin(epochs)
+
+    def _begin(self, epochs: int) -> None:
+        """Set up average, optimiser and schedule for so many epochs from the weights as they are."""
         self.average = MovingAverage(self.live, self.plan.moving_average)
         self.average.model.chunk = self.live.chunk
         self.optimiser = _optimiser(self.live, self.plan)
-        steps = math.ceil(len(rows) / self.plan.patients_per_step)
+        steps = math.ceil(len(self.rows) / self.plan.patients_per_step)
         schedule = registry.schedules[self.plan.schedule.word]
         self.schedule = schedule.build(self.optimiser, steps, epochs, self.plan.schedule.options)
-        self.class_weights = _class_weights(bags.labels_P[rows], self.plan.class_weight)
+
+    def restart(self, state: dict[str, Tensor], epochs: int) -> None:
+        """Begin another cycle of so many epochs from weights that `state` returned: optimiser and schedule anew.
+
+        Source: warm restarts, Loshchilov and Hutter 2017, section 3 (arXiv:1608.03983).
+        """
+        self.live.load_state_dict(state)
+        self._begin(epochs)
+
+    def progress(self) -> dict[str, Any]:
+        """Return all that the next epoch depends on; the random draws are a function of seed and epoch."""
+        return {
+            "live": self.live.state_dict(), "average": self.average.model.state_dict(), "steps": self.average.steps,
+            "optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict(),
+        }  # fmt: skip
+
+    def go_on_from(self, progress: dict[str, Any]) -> None:
+        """Take up what `progress` returned: the next epoch comes out as if there had been no break."""
+        self.live.load_state_dict(progress["live"])
+        self.average.model.load_state_dict(progress["average"])
+        self.average.steps = progress["steps"]
+        self.optimiser.load_state_dict(progress["optimiser"])
+        self.schedule.load_state_dict(progress["schedule"])
 
     def _built(self, configuration: Configuration, chunk: Chunk | None) -> BagClassifier:
         """Return the network before its first step, with all it takes from its training patients."""
