@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -36,6 +36,33 @@ class Row(BaseModel):
     published: float | None = Field(None, ge=0, le=1)
 
 
+class Draws(Protocol):
+    """What decides at each choice and range of a tree; `path` names the place."""
+
+    def choice(self, path: str, n: int) -> int:
+        """Return which of n entries, counted from 0."""
+
+    def number(self, path: str, kind: str, low: float, high: float) -> float:
+        """Return a number of a range of this kind, both ends included; a whole one of `integer`."""
+
+
+@dataclass(frozen=True)
+class _Even:
+    """Every entry of a list, and every part of a range, as often as the others."""
+
+    rng: np.random.Generator
+
+    def choice(self, path: str, n: int) -> int:
+        return int(self.rng.integers(n))
+
+    def number(self, path: str, kind: str, low: float, high: float) -> float:
+        if kind == "integer":
+            return int(self.rng.integers(int(low), int(high), endpoint=True))
+        if kind == "uniform":
+            return self.rng.uniform(low, high)
+        return float(np.exp(self.rng.uniform(np.log(low), np.log(high))))
+
+
 @dataclass(frozen=True)
 class Space:
     """A tree of mappings whose leaves are values, `choose` lists and ranges; all of it already checked."""
@@ -52,7 +79,8 @@ class Space:
         """Return trial `number`'s configuration: a function of space, seed and number alone."""
         if self.grid:
             return configuration(_point(self.tree, number % _points(self.tree)), self.name)
-        return configuration(_draw(self.tree, np.random.default_rng([seed, number])), self.name)
+        chosen, _ = draw(self.tree, _Even(np.random.default_rng([seed, number])))
+        return configuration(chosen, self.name)
 
     @property
     def n_points(self) -> int | None:
@@ -87,6 +115,16 @@ def load_space(name: str) -> Space:
     if space.rows and len(space.rows) != space.n_points:
         raise InputError(f"{path}: rows: expected a name for each of the grid's points; found {len(space.rows)}")
     return space
+
+
+def draw(tree: Any, draws: Draws) -> tuple[Any, dict[str, int | float]]:
+    """Return plain values drawn from a space's tree, and what was drawn by its path.
+
+    A path holds the branches taken, `model.encoder.choose[0].resnet.filters.choose`: one path, one distribution. An
+    entry given twice goes by its first place, so that what is drawn below it has one path too. Numbers are rounded.
+    """
+    values: dict[str, int | float] = {}
+    return _draw(tree, draws, "", values), values
 
 
 def find_yaml(name: str, folder: str) -> Path:
@@ -165,19 +203,29 @@ def _check_range(kind: str, bounds: Any, where: str) -> None:
         raise InputError(f"{where}: a logarithmic range starts above 0; found {bounds!r}")
 
 
-def _draw(node: Any, rng: np.random.Generator) -> Any:
+def _draw(node: Any, draws: Draws, path: str, values: dict[str, int | float]) -> Any:
     kind = _kind(node)
     if kind == "choose":
-        return _draw(node["choose"][rng.integers(len(node["choose"]))], rng)
+        entries, where = node["choose"], _below(path, kind)
+        values[where] = index = draws.choice(where, len(entries))
+        return _draw(entries[index], draws, f"{where}[{entries.index(entries[index])}]", values)
     if kind:
-        low, high = node[kind]
-        if kind == "integer":
-            return int(rng.integers(low, high, endpoint=True))
-        value = rng.uniform(low, high) if kind == "uniform" else np.exp(rng.uniform(np.log(low), np.log(high)))
-        return float(np.clip(float(f"{value:.4g}"), low, high))  # short in YAML, the same after a round trip
+        (low, high), where = node[kind], _below(path, kind)
+        values[where] = value = _rounded(kind, low, high, draws.number(where, kind, low, high))
+        return value
     if isinstance(node, dict):
-        return {key: _draw(value, rng) for key, value in node.items()}
+        return {key: _draw(value, draws, _below(path, key), values) for key, value in node.items()}
     return node
+
+
+def _below(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _rounded(kind: str, low: float, high: float, value: float) -> int | float:
+    if kind == "integer":
+        return int(value)
+    return float(np.clip(float(f"{value:.4g}"), low, high))  # short in YAML, the same after a round trip
 
 
 def _points(node: Any) -> int:

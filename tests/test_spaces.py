@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lymphtune.config import Configuration, configuration
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, write_yaml
-from lymphtune.spaces import SHIPPED, Space, find_yaml, load_space, shipped
+from lymphtune.spaces import SHIPPED, Space, draw, find_yaml, load_space, shipped
 
 
 def space(folder: Path, text: str) -> Space:
@@ -47,6 +47,55 @@ def test_space_seed_and_number_alone_decide(name: str) -> None:
     assert forwards == backwards
     assert forwards != [first.sample(4, number) for number in range(10)]
     assert len({str(chosen.as_yaml()) for chosen in forwards}) > 5
+
+
+def drawn_in_order(node: Any, rng: np.random.Generator) -> Any:
+    """Return a tree's values as they have been drawn from the start: runs on disk are extended by the same numbers."""
+    kind = next(iter(node)) if isinstance(node, dict) and len(node) == 1 else ""
+    if kind == "choose":
+        return drawn_in_order(node["choose"][rng.integers(len(node["choose"]))], rng)
+    if kind == "integer":
+        return int(rng.integers(*node[kind], endpoint=True))
+    if kind in ("uniform", "log_uniform"):
+        low, high = node[kind]
+        value = rng.uniform(low, high) if kind == "uniform" else np.exp(rng.uniform(np.log(low), np.log(high)))
+        return min(max(float(f"{value:.4g}"), low), high)
+    return {key: drawn_in_order(value, rng) for key, value in node.items()} if isinstance(node, dict) else node
+
+
+@pytest.mark.parametrize("name", [name for name in shipped(SHIPPED) if not load_space(name).grid])
+def test_a_seed_s_configurations_stay_what_they_were(name: str) -> None:
+    loaded = load_space(name)
+    for seed, number in itertools.product((0, 7), range(30)):
+        wanted = drawn_in_order(loaded.tree, np.random.default_rng([seed, number]))
+        assert loaded.sample(seed, number) == configuration(wanted, name)
+
+
+class Last:
+    """Takes the last entry and the upper end, and notes where it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, float]] = []
+
+    def choice(self, path: str, n: int) -> int:
+        self.asked.append((path, "choose", n))
+        return n - 1
+
+    def number(self, path: str, kind: str, low: float, high: float) -> float:
+        self.asked.append((path, kind, high))
+        return high
+
+
+def test_a_path_names_the_branches_taken_and_twins_share_theirs(tmp_path: Path) -> None:
+    forest = "random_forest: {min_leaf: {integer: [2, 20]}}"
+    drawn = space(tmp_path, f"configuration: {{clinical: {{choose: [svm, {{{forest}}}, {{{forest}}}]}}}}")
+    last = Last()
+    chosen, values = draw(drawn.tree, last)
+    assert chosen == {"clinical": {"random_forest": {"min_leaf": 20}}}
+    assert last.asked == [
+        ("clinical.choose", "choose", 3), ("clinical.choose[1].random_forest.min_leaf.integer", "integer", 20),
+    ]  # fmt: skip
+    assert values == {"clinical.choose": 2, "clinical.choose[1].random_forest.min_leaf.integer": 20}
 
 
 def rows_of(points: list[Configuration]) -> Counter[tuple[str, ...]]:
