@@ -1,5 +1,6 @@
 """Files written whole or not at all, and YAML read safely."""
 
+import errno
 import hashlib
 import json
 import os
@@ -22,16 +23,23 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+class NoRoom(InputError):
+    """A disk is full, or no longer writable: what was on it is whole, and goes on once there is room."""
+
+
+NO_ROOM = {errno.ENOSPC, errno.EROFS, errno.EDQUOT}
+
+
 @contextmanager
-def _refusals_named(path: Path) -> Iterator[None]:
-    """Turn a folder that cannot be written, or a full disk, into an InputError that names `path`."""
+def refusals_named(path: Path) -> Iterator[None]:
+    """Turn a folder that cannot be written, or a full disk (NoRoom), into an InputError that names `path`."""
     try:
         yield
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); name a folder that can") from error
     except OSError as error:
-        if error.errno in (28, 30):  # no space left, read-only file system
-            raise InputError(f"{path}: cannot be written ({error.strerror}); name a folder with room") from error
+        if error.errno in NO_ROOM:
+            raise NoRoom(f"{path}: cannot be written ({error.strerror}); name a folder with room") from error
         raise
 
 
@@ -42,7 +50,7 @@ def whole(path: Path) -> Iterator[Path]:
     Raises InputError where the folder cannot be written.
     """
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with _refusals_named(path):
+    with refusals_named(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield scratch
@@ -58,7 +66,7 @@ def locked(path: Path) -> Iterator[None]:
     """Hold the file's lock for the block; other processes of this host wait."""
     import fcntl
 
-    with _refusals_named(path):
+    with refusals_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w")
     with file:
@@ -67,11 +75,48 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def held(path: Path, who: Mapping[str, Any]) -> Iterator[None]:
+    """Hold the file's lock for the block, with `who` holds it inside; raises InputError where another process does."""
+    import fcntl
+
+    with refusals_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise InputError(
+                f"{path}: held by another process ({file.read().strip()}); wait for it or stop it"
+            ) from error
+        with refusals_named(path):
+            file.truncate(0)
+            file.write(json.dumps(who) + "\n")
+            file.flush()
+        yield
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a process holds the file's lock."""
+    import fcntl
+
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+@contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it replaces `path` if the block succeeds."""
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with _refusals_named(path):
+        with refusals_named(path):
             scratch.mkdir(parents=True)
             yield scratch
             if path.exists():

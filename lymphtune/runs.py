@@ -11,6 +11,7 @@ from lymphtune.errors import InputError
 from lymphtune.files import read_yaml
 
 RUNS = Path("runs")
+DRIVER = "driver.json"  # of a run: which process drives it, and holds its lock while it does
 
 
 @dataclass(frozen=True)

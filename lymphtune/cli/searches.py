@@ -1,13 +1,15 @@
-"""lymphtune search."""
+"""lymphtune search, and the same search gone on with."""
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from lymphtune.cli.options import a_date, add_command, add_data, add_runs, seconds
+from lymphtune.errors import InputError
 
 SETTINGS = (
     "trials", "epochs", "folds", "repeats", "seed", "fold_seed", "name", "runs", "cpus_per_trial", "gpus_per_trial",
-    "max_concurrent", "keep_weights", "address", "time_budget_s", "reference_date",
+    "max_concurrent", "max_failures", "keep_weights", "address", "time_budget_s", "reference_date",
     "weights", "fused",
 )  # fmt: skip
 
@@ -17,7 +19,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         commands, "search", "train and compare many classifiers",
         "lymphtune search --space mixed --data DIR --trials 20 --epochs 30",
     )  # fmt: skip
-    parser.add_argument("--space", default="mixed", metavar="S", help="shipped space or .yaml file (mixed)")
+    parser.add_argument("--space", metavar="S", help="shipped space or .yaml file (mixed)")
     add_data(parser)
     for name, text in (
         ("trials", "configurations to try"),
@@ -26,14 +28,20 @@ def add(commands: argparse._SubParsersAction) -> None:
         ("repeats", "seeds each configuration is trained from"),
     ):
         parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{text} (the space's)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of folds, configurations and training (0)")
+    parser.add_argument(
+        "--resume", nargs="?", const="", metavar="NAME",
+        help="go on with a run (the latest) that was interrupted, or with more --trials or --epochs",
+    )  # fmt: skip
+    parser.add_argument("--retry-failed", action="store_true", help="with --resume: try failed trials again")
+    parser.add_argument("--seed", type=int, metavar="N", help="of folds, configurations and training (0)")
     parser.add_argument("--fold-seed", type=int, metavar="N", help="of folds alone (--seed)")
-    parser.add_argument("--name", metavar="NAME", help="of the run (space and time)")
+    parser.add_argument("--name", metavar="NAME", help="of the run (space and time); one that is there is gone on with")
     add_runs(parser)
-    parser.add_argument("--cpus-per-trial", type=int, default=1, metavar="N", help="threads a trial trains with (1)")
+    parser.add_argument("--cpus-per-trial", type=int, metavar="N", help="threads a trial trains with (1)")
     parser.add_argument("--gpus-per-trial", type=float, metavar="X", help="may be a fraction (1 where there are GPUs)")
     parser.add_argument("--max-concurrent", type=int, metavar="N", help="trials at once (as many as fit)")
-    parser.add_argument("--keep-weights", type=int, default=20, metavar="N", help="trials whose weights are kept (20)")
+    parser.add_argument("--max-failures", type=int, metavar="N", help="times a trial goes on after its worker died (3)")
+    parser.add_argument("--keep-weights", type=int, metavar="N", help="trials whose weights are kept (20)")
     parser.add_argument("--address", metavar="A", help="of a Ray cluster: auto or HOST:PORT (this machine alone)")
     parser.add_argument("--time-budget", dest="time_budget_s", type=seconds, metavar="T", help="90s, 30m or 2h")
     parser.add_argument("--reference-date", type=a_date, metavar="YYYY-MM-DD", help="ages are counted to (2020-01-01)")
@@ -49,14 +57,31 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from lymphtune.searching.plan import Settings
-    from lymphtune.searching.search import search
-
     given = {name: getattr(arguments, name) for name in SETTINGS if getattr(arguments, name) is not None}
-    settings = Settings(**given)
+    if arguments.resume is not None:
+        _resume(arguments, given)
+        return
+    if arguments.retry_failed:
+        raise InputError("--retry-failed: goes with --resume NAME")
+    from lymphtune.searching.plan import Settings
+
+    settings, space = Settings(**given), arguments.space or "mixed"
     if arguments.dry_run:
         from lymphtune.searching.estimate import dry_run
 
-        print(dry_run(arguments.space, arguments.data, settings))
+        print(dry_run(space, arguments.data, settings))
     else:
-        search(arguments.space, arguments.data, settings)
+        from lymphtune.searching.search import search
+
+        search(space, arguments.data, settings)
+
+
+def _resume(arguments: argparse.Namespace, given: dict[str, Any]) -> None:
+    for name in ("space", "dry_run", "name"):
+        if getattr(arguments, name):
+            option = name.replace("_", "-")
+            raise InputError(f"--{option}: does not go with --resume, which takes what the run was started with")
+    from lymphtune.searching.search import resume
+
+    runs = given.pop("runs")
+    resume(arguments.resume or None, runs, arguments.data, arguments.retry_failed, **given)

@@ -5,39 +5,67 @@ Shapes: R repeats, P patients of the cohort, E epochs of a trial.
 
 import shutil
 import time
+from bisect import insort
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from lymphtune import console
 from lymphtune.cohort import Cohort
 from lymphtune.files import write_table, write_yaml
 from lymphtune.runs import Run
+from lymphtune.searching.ledger import Ledger
+from lymphtune.searching.past import LEDGER, Found, Past
 from lymphtune.searching.plan import Plan, Trial
+from lymphtune.searching.report import Report
 from lymphtune.searching.rungs import Rungs, smoothed
+from lymphtune.searching.trial import CHECKPOINT, EPOCHS, WEIGHTS, WEIGHTS_AT
 from lymphtune.statistics.honest import fixed_score
 from lymphtune.statistics.metrics import METRICS, balanced_accuracy
 
-WEIGHTS_AT = "weights-epoch-{}"
 BEST_OF_EACH = 1  # trials of each kind that keep their weights whatever their rank: a blend takes them
+MOSTLY_FAILED = 5  # failures, if they are more than half of all that ended, end the search
+TABLE_SHARE = 0.05  # of the time, at most, goes into writing the leaderboard while trials run
+
+
+class Halt(NamedTuple):
+    """Why a search ends before all its trials have: its status from then on, and the reason in words."""
+
+    status: str
+    why: str
 
 
 @dataclass
 class Record:
-    """What one trial has said so far, and how it ended."""
+    """What one trial has said so far, and how it ended; once it is settled, its row says it all."""
 
     trial: Trial
     probabilities_ERP: list[np.ndarray] = field(default_factory=list)
     gates_ERP: list[np.ndarray] = field(default_factory=list)
     curves: list[dict[str, float]] = field(default_factory=list)
-    status: str = "waiting"  # then running, done, stopped or failed
+    weights: dict[int, dict[str, str]] = field(default_factory=dict)  # of an epoch: SHA-256 by file
+    status: str = "waiting"  # then running, ended, and settled as done, stopped or failed
     reason: str = ""
+    retries: int = 0
     row: dict[str, Any] = field(default_factory=dict)  # of the leaderboard, once its fate is settled
 
     @property
     def log_losses(self) -> list[float]:
         return [curve["log_loss"] for curve in self.curves]
+
+    @property
+    def epochs(self) -> int:
+        """Return how many epochs it has trained."""
+        return self.row["epochs"] if self.row else len(self.curves)
+
+    def cut(self, epochs: int) -> None:
+        """Forget what came after so many epochs."""
+        for said in (self.curves, self.probabilities_ERP, self.gates_ERP):
+            del said[epochs:]
 
 
 class Board:
@@ -47,50 +75,91 @@ class Board:
         self.run, self.plan = run, plan
         self.patients, self.labels_P, self.about = cohort.ids, cohort.labels, cohort.about
         self.records = {trial.number: Record(trial) for trial in plan.baselines + plan.trials}
-        self.rungs = Rungs(plan.rungs(), len(plan.trials), plan.settings.reduction)
+        self.rungs = Rungs(plan.rungs(), plan.stages[-1].trials, plan.settings.reduction)
         self.started = time.monotonic()
         self.trained_s = 0.0  # seconds inside training and evaluation, of all workers
+        self.halt: Halt | None = None
+        self._undecided: set[int] = set()  # ended, but other trials' reports may still stop them
+        self._ranked: list[tuple[float, int]] = []  # settled networks that have not failed: log loss, number
+        self._best: dict[str, list[tuple[float, int]]] = {}  # the first BEST_OF_EACH of them, by what they see
+        self._kept: set[int] = set()  # those of them whose weights are on the disk
+        self._ledger = Ledger(run.path / LEDGER)
+        self._ended: Counter[bool] = Counter()  # failed or not
+        self._failures: Counter[str] = Counter()
+        self._table_written, self._table_cost_s = 0.0, 0.0
 
-    def report(
-        self, number: int, epoch: int, probabilities_RP: np.ndarray, curve: dict[str, float], gates_RP: np.ndarray
-    ) -> bool:
+    def report(self, number: int, said: Report) -> bool:
         """Take one epoch of a trial; return whether it should go on."""
         record = self.records[number]
-        if epoch <= len(record.curves):  # said before: a trial that was tried again
-            return number not in self.rungs.stopped_at
-        record.status = "running"
-        record.probabilities_ERP.append(probabilities_RP)
-        record.gates_ERP.append(gates_RP)
-        record.curves.append({"epoch": epoch, **curve, **self._metrics(probabilities_RP)})
-        self.trained_s += curve["seconds"]
-        if number >= 0:
-            self.rungs.reach(number, epoch, smoothed(record.log_losses))
+        if not record.row and said.epoch == len(record.curves) + 1:  # else said before: a trial that was tried again
+            record.status = "running"
+            self._take(record, said)
+            self.trained_s += said.curve["seconds"]
+            self._reached(record, said.epoch)
             self._settle()
         return number not in self.rungs.stopped_at
+
+    def _take(self, record: Record, said: Report) -> None:
+        record.probabilities_ERP.append(said.probabilities_RP)
+        record.gates_ERP.append(said.gates_RP)
+        record.curves.append({"epoch": said.epoch, **said.curve, **self._metrics(said.probabilities_RP)})
+        if said.weights:
+            record.weights[said.epoch] = dict(said.weights)
+
+    def _reached(self, record: Record, epoch: int) -> None:
+        if not record.trial.baseline:
+            self.rungs.reach(record.trial.number, epoch, smoothed(record.log_losses[:epoch]))
 
     def end(self, number: int, failure: str = "") -> None:
         """Note that a trial says no more: it ran to its end, was stopped, or failed for the reason given."""
         record = self.records[number]
         if record.row or record.status == "ended":
+            if record.row:
+                self._sweep(record)  # its worker has trained on until it was told
             return
-        record.status, record.reason = "ended", failure
-        if number >= 0:
-            self.rungs.end(number)
+        self._note_end(record, failure)
+        if failure:
+            self._ledger.append({"trial": record.trial.hash, "failed": failure})
+        if not record.trial.baseline:
+            self._count(failure)
         self._settle()
 
-    def close(self, reason: str, unheard: str = "") -> None:
-        """End every trial that has not: the search is over, finished or not.
+    def _count(self, failure: str) -> None:
+        """End the search where most trials fail."""
+        self._ended[bool(failure)] += 1
+        self._failures[failure] += bool(failure)
+        failed = self._ended[True]
+        if failed >= MOSTLY_FAILED and failed > self._ended[False] and self.halt is None:
+            ((commonest, times),) = self._failures.most_common(1)
+            ended = self._ended.total()
+            self.halt = Halt("failed", f"{failed} of the {ended} trials that ended have failed ({times}: {commonest})")
 
-        `unheard`: why trials that never reported have failed; "" leaves them out of the leaderboard.
-        """
-        for number, record in self.records.items():
-            if record.curves or unheard:
-                self.end(number, reason if record.curves else unheard)
+    def tried_again(self, number: int, reason: str) -> None:
+        """Note that a trial lost its worker and goes on from its checkpoint."""
+        record = self.records[number]
+        record.retries += 1
+        self._ledger.append({"trial": record.trial.hash, "tried_again": reason})
+
+    def close(self) -> None:
+        """Write the last of it: all trials are over, or the search was halted and those that are not wait."""
+        if self.halt is None:
+            for number, record in self.records.items():
+                self.end(number, "" if record.curves or record.row else "never started")
         self._settle(final=True)
+        self._write_table()
+        for number, record in self.records.items():
+            if record.row and number not in self._undecided:
+                self._sweep(record)
 
     @property
     def settled(self) -> list[Record]:
         return [record for record in self.records.values() if record.row]
+
+    @property
+    def waiting(self) -> list[Trial]:
+        """Return the trials that have not ended, by number, the baselines first."""
+        open_ones = [record for record in self.records.values() if not record.row and record.status != "ended"]
+        return sorted((record.trial for record in open_ones), key=lambda trial: trial.number)
 
     def leaderboard(self) -> pd.DataFrame:
         """Return one row a settled trial, by class-balanced log loss; the failed ones last, by number."""
@@ -98,32 +167,86 @@ class Board:
         table["last"] = table["status"] == "failed"
         return table.sort_values(["last", "log_loss", "number"], ignore_index=True).drop(columns="last")
 
-    def _settle(self, final: bool = False) -> None:
-        fresh = [
-            record
-            for number, record in self.records.items()
-            if record.status == "ended" and not record.row and (final or number < 0 or self.rungs.decided(number))
-        ]
-        for record in fresh:
-            self._finish(record)
-        if fresh:
-            self._keep_best_weights()
-            write_table(self.run.path / "leaderboard.parquet", self.leaderboard(), self.about)
+    def restore(self, forgiven: bool = False) -> None:
+        """Take up what the run's folder holds: decisions come out as if there had been no break.
 
-    def _finish(self, record: Record) -> None:
-        """Cut what came after a stop, write the trial's folder, and give it its row."""
+        forgiven: trials that failed are tried again from their start.
+        """
+        past = Past(self.run, self.plan, forgiven)
+        for record in console.each(self.records.values(), "reading the run", len(self.records)):
+            self._recall(record, past.of(record.trial))
+        for number, record in self.records.items():
+            if number in self.rungs.stopped_at and not record.row and record.status != "ended":
+                self._note_end(record, "")
+        self._settle()
+
+    def _recall(self, record: Record, found: Found) -> None:
+        record.trial, record.retries = found.trial, found.retries
+        record.curves, record.probabilities_ERP, record.gates_ERP = found.curves, found.probabilities, found.gates
+        record.weights[len(found.curves)] = found.weights
+        for said in found.reports:
+            self._take(record, said)
+        for epoch in range(1, len(record.curves) + 1):
+            self._reached(record, epoch)
+        if found.row and (found.over or found.trial.epochs == found.row["epochs"]):
+            record.row, record.status, record.reason = found.row, found.row["status"], found.row["reason"]
+            if not record.trial.baseline:
+                self.rungs.end(record.trial.number)
+                self._rank(record, (self.run.trial(record.trial.hash) / WEIGHTS).is_dir())
+            self._forget(record)
+        elif found.failure or len(record.curves) == record.trial.epochs:
+            self._note_end(record, found.failure)
+        elif record.curves:
+            record.status = "running"
+
+    def _note_end(self, record: Record, failure: str) -> None:
+        record.status, record.reason = "ended", failure
+        self._undecided.add(record.trial.number)
+        if not record.trial.baseline:
+            self.rungs.end(record.trial.number)
+
+    def _settle(self, final: bool = False) -> None:
+        """Write down the trials that have ended and whose fate no other can change; `final`: all that have ended."""
+        decided = {number for number in self._undecided if number < 0 or self.rungs.decided(number)}
+        for number in sorted(self._undecided if final else decided):
+            self._finish(self.records[number], number in decided)
+        self._undecided -= decided
+        if decided and time.monotonic() - self._table_written > self._table_cost_s / TABLE_SHARE:
+            self._write_table()
+
+    def _write_table(self) -> None:
+        began = time.monotonic()
+        if self.settled:
+            write_table(self.run.path / "leaderboard.parquet", self.leaderboard(), self.about)
+        self._table_written = time.monotonic()
+        self._table_cost_s = self._table_written - began
+
+    def _finish(self, record: Record, decided: bool) -> None:
+        """Cut what came after a stop, give the trial its row, and write its folder."""
         stopped = self.rungs.stopped_at.get(record.trial.number)
         if stopped:
             rank = f"not in the best 1/{self.plan.settings.reduction} at epoch {stopped}"
             record.status, record.reason = "stopped", rank
-            for said in (record.curves, record.probabilities_ERP, record.gates_ERP):
-                del said[stopped:]
-        elif record.reason or len(record.curves) < record.trial.epochs:
-            record.status, record.reason = "failed", record.reason or "ended early"
-        else:
+            record.cut(stopped)
+        elif len(record.curves) == record.trial.epochs and not record.reason:
             record.status = "done"
+        elif record.trial.base:
+            record.status = "done"
+            record.reason = f"not beyond epoch {record.trial.base}: {record.reason or 'ended early'}"
+            record.cut(record.trial.base)
+        else:
+            record.status, record.reason = "failed", record.reason or "ended early"
         record.row = self._row(record)
-        self._write(record)
+        self._write(record, decided)
+        if decided:
+            if not record.trial.baseline:
+                self._rank(record, weights=True)
+            self._forget(record)
+
+    def _forget(self, record: Record) -> None:
+        """Keep in memory the row alone; the rest is on the disk."""
+        for said in (record.curves, record.probabilities_ERP, record.gates_ERP, record.weights):
+            said.clear()
 
     def _metrics(self, probabilities_RP: np.ndarray) -> dict[str, float]:
         probability_P, labels_P = _pooled(probabilities_RP, self.labels_P)
@@ -140,27 +263,41 @@ class Board:
             "baseline": trial.baseline, "epoch": epoch, "best_epoch_picked": trial.configuration.picks_epoch,
             "sees": trial.configuration.sees, "architecture": trial.configuration.architecture,
         }  # fmt: skip
-        blank = dict.fromkeys([*METRICS, "balanced_accuracy_low", "balanced_accuracy_high", "repeats_sd"], np.nan)
-        row |= blank | {"seconds": sum(curve["seconds"] for curve in curves)}
+        blank = dict.fromkeys([*METRICS, "balanced_accuracy_low", "balanced_accuracy_high", "repeats_sd"], float("nan"))
+        row |= blank | {"seconds": float(sum(curve["seconds"] for curve in curves))}
         if curves:
             probability_P, labels_P = _pooled(record.probabilities_ERP[epoch - 1], self.labels_P)
             bounds = fixed_score(probability_P, labels_P, "balanced_accuracy")
-            row |= {name: curves[epoch - 1][name] for name in METRICS}
-            row |= {"balanced_accuracy_low": bounds.low, "balanced_accuracy_high": bounds.high}
+            row |= {name: float(curves[epoch - 1][name]) for name in METRICS}
+            row |= {"balanced_accuracy_low": float(bounds.low), "balanced_accuracy_high": float(bounds.high)}
             row["repeats_sd"] = _repeats_sd(record.probabilities_ERP[epoch - 1], self.labels_P)
         return row
 
-    def _write(self, record: Record) -> None:
-        folder = self.run.trial(record.trial.hash)
-        given = {"number": record.trial.number, "seed": record.trial.seed, "epochs": record.trial.epochs}
-        write_yaml(folder / "config.yaml", given | self.about | {"configuration": record.trial.configuration.as_yaml()})
+    def _write(self, record: Record, decided: bool) -> None:
+        """Write the trial's folder; config.yaml comes last and makes it count, what a restart needs goes after that."""
+        folder, epochs = self.run.trial(record.trial.hash), len(record.curves)
         write_table(folder / "curves.parquet", pd.DataFrame(record.curves), self.about)
         write_table(folder / "oof.parquet", self._oof(record), self.about)
+        if record.status != "failed":
+            _place_weights(folder, folder / WEIGHTS_AT.format(epochs), move=decided)
+        given = {
+            "number": record.trial.number, "seed": record.trial.seed, "epochs": record.trial.epochs,
+            "cycles": list(record.trial.cycles), "retries": record.retries, "settled": decided, "result": record.row,
+            "weights": record.weights.get(epochs, {}),
+        }  # fmt: skip
+        write_yaml(folder / "config.yaml", given | self.about | {"configuration": record.trial.configuration.as_yaml()})
+        if decided:
+            self._sweep(record)
+
+    def _sweep(self, record: Record) -> None:
+        """Remove what only a trial that may go on needs; a worker that was told to stop late leaves some, too."""
+        folder = self.run.trial(record.trial.hash)
+        for name in (EPOCHS, CHECKPOINT, f"{CHECKPOINT}-new"):
+            (folder / name).unlink(missing_ok=True)
         for weights in folder.glob(WEIGHTS_AT.format("*")):
-            if record.status != "failed" and weights.name == WEIGHTS_AT.format(len(record.curves)):
-                weights.rename(folder / "weights")
-            else:
-                shutil.rmtree(weights)
+            shutil.rmtree(weights)
+        if record.status == "failed":
+            shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
 
     def _oof(self, record: Record) -> pd.DataFrame:
         folds_RP = self.plan.folds_RP
@@ -180,14 +317,35 @@ class Board:
         columns = ["trial", "repeat", "fold", "epoch", "patient", "label", "probability", "gate"]
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
-    def _keep_best_weights(self) -> None:
-        """Delete the weights of trials that are no longer among the run's best; none of them ever comes back."""
-        table = self.leaderboard()
-        ranked = table[(table["status"] != "failed") & ~table["baseline"]]
-        kept = {*ranked["trial"].head(self.plan.settings.keep_weights)}
-        kept.update(ranked.groupby("sees")["trial"].head(BEST_OF_EACH))
-        for trial in set(ranked["trial"]) - kept:
-            shutil.rmtree(self.run.trial(trial) / "weights", ignore_errors=True)
+    def _rank(self, record: Record, weights: bool) -> None:
+        """Place a settled network, and delete weights that are no longer among the run's best; none ever comes back."""
+        number = record.trial.number
+        if record.row["status"] == "failed":
+            return
+        insort(self._ranked, (record.row["log_loss"], number))
+        kept = {n for _, n in self._ranked[: self.plan.settings.keep_weights]} | self._best_of_each(record)
+        for fallen in (self._kept | ({number} if weights else set())) - kept:
+            shutil.rmtree(self.run.trial(self.records[fallen].trial.hash) / WEIGHTS, ignore_errors=True)
+        self._kept = kept
+
+    def _best_of_each(self, record: Record) -> set[int]:
+        """Return the best trials of each kind, the record's included."""
+        kind, loss = record.row["sees"], (record.row["log_loss"], record.trial.number)
+        best = self._best.setdefault(kind, [])
+        insort(best, loss)
+        del best[BEST_OF_EACH:]
+        return {number for best in self._best.values() for _, number in best}
+
+
+def _place_weights(folder: Path, source: Path, move: bool) -> None:
+    """Have the weights of the last epoch in their place; a copy where the trial may yet be stopped earlier."""
+    if not source.is_dir():  # a break came after the last try's move
+        return
+    shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
+    if move:
+        source.rename(folder / WEIGHTS)
+    else:
+        shutil.copytree(source, folder / WEIGHTS)
 
 
 def _pooled(probabilities_RP: np.ndarray, labels_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -74,7 +74,7 @@ def _progress(board: Board) -> str:
     """Return the share of the work done and the time left, stopped trials counted as done."""
     total = sum(trial.epochs for trial in board.plan.trials)
     done = sum(
-        record.trial.epochs if record.row or record.status == "ended" else len(record.curves)
+        record.trial.epochs if record.row or record.status == "ended" else record.epochs
         for number, record in board.records.items()
         if number >= 0
     )
@@ -110,7 +110,7 @@ def leaderboard_text(table: pd.DataFrame) -> str:
             f"{row.auc:.3f} {row.log_loss:.3f} {row.epochs:2}{'*' if row.best_epoch_picked else ''}"
         )
     for row in table[table["status"] == "failed"].itertuples():
-        lines.append(f"   {row.trial[:6]} {row.title[:36]:36} failed: {row.reason}")
+        lines.append(f"   {row.trial[:6]} {row.title[:36]:36} failed: {row.reason}"[: console.WIDTH])
     counts = table[~table["baseline"]]["status"].value_counts()
     lines.append("trials: " + ", ".join(f"{counts.get(s, 0)} {s}" for s in ("done", "stopped", "failed")))
     if table["best_epoch_picked"].any():

@@ -3,9 +3,7 @@
 import logging
 import os
 import shutil
-import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the run's folder is the truth, Tune's own state is of no use
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours below notices that it was interrupted; Tune's would not tell
@@ -26,13 +25,16 @@ os.environ |= {name: value for name, value in (QUIET | PATIENT).items() if name 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
+from ray.tune.search import Searcher  # noqa: E402
 
-from lymphtune import console  # noqa: E402
 from lymphtune.errors import InputError  # noqa: E402
 from lymphtune.searching.board import Board  # noqa: E402
+from lymphtune.searching.halting import Halting  # noqa: E402
 from lymphtune.searching.plan import Settings, local_cpus  # noqa: E402
-from lymphtune.searching.trial import CURVE, FAILED, Shared, run_trial  # noqa: E402
+from lymphtune.searching.report import Report  # noqa: E402
+from lymphtune.searching.trial import FAILED, NO_ROOM, SAID, Shared, run_trial  # noqa: E402
 
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures stand on the leaderboard
 LOCAL_STORE_BYTES = 150_000_000  # pictures of a local search are mapped from the cache, not stored
 
 
@@ -64,42 +66,94 @@ def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-class _Scheduler(FIFOScheduler):
-    """Stops the trials that the board stops."""
+class _Numbers(Searcher):
+    """Hands out the trials that wait, one after the other."""
 
     def __init__(self, board: Board) -> None:
         super().__init__()
-        self.board = board
+        self.board, self.waiting = board, iter(board.waiting)
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if FAILED in result:
-            self.board.end(trial.config["number"], result[FAILED])
-            return TrialScheduler.STOP
-        if "epoch" not in result:
-            return TrialScheduler.CONTINUE
-        curve = {name: result[name] for name in CURVE}
-        said = (result["epoch"], result["probabilities"], curve, result["gates"])
-        goes_on = self.board.report(trial.config["number"], *said)
-        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+    def suggest(self, trial_id: str) -> Any:
+        trial = next(self.waiting, None)
+        if trial is None:
+            return Searcher.FINISHED
+        return trial.as_config() | {"heard": self.board.records[trial.number].epochs}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing to learn here: the board hears it from the callback."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to keep: the run's folder is the truth."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to take up."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Ray writes its scheduler down; the board is the truth, and stays here
+        return {}  # Ray writes its searcher down; the board stays here
+
+
+class _Scheduler(FIFOScheduler):
+    """Stops the trials that the board stops."""
+
+    def __init__(self, board: Board, halting: Halting) -> None:
+        super().__init__()
+        self.board, self.halting = board, halting
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        goes_on = True
+        with self.halting.pausing():
+            goes_on = self._hear(trial.config["number"], result)
+        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+
+    def _hear(self, number: int, result: dict[str, Any]) -> bool:
+        if NO_ROOM in result:
+            raise InputError(result[NO_ROOM])
+        if FAILED in result:
+            self.board.end(number, result[FAILED])
+            return False
+        return SAID not in result or self.board.report(number, Report.read(result[SAID][0]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
 
 class _Callback(tune.Callback):
-    """Tells the board of trials that ended or died, and the display of anything that happened."""
+    """Tells the board of trials that ended, died or were tried again, and the display of anything that happened."""
 
-    def __init__(self, board: Board, show: Callable[[Board], None]) -> None:
-        self.board, self.show = board, show
+    def __init__(self, board: Board, halting: Halting, show: Callable[[Board], None]) -> None:
+        self.board, self.halting, self.show = board, halting, show
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        self.show(self.board)
+        with self.halting.pausing():
+            self.show(self.board)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.board.end(trial.config["number"])
+        with self.halting.pausing():
+            self.board.end(trial.config["number"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.board.end(trial.config["number"], _last_line(trial.error_file))
+        with self.halting.pausing():
+            self.board.end(trial.config["number"], _last_line(trial.error_file))
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        with self.halting.pausing():
+            self.board.tried_again(trial.config["number"], _last_line(trial.error_file))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Stopper(tune.Stopper):
+    """Ends the experiment when the search is halted."""
+
+    def __init__(self, halting: Halting) -> None:
+        self.halting = halting
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.halting.halted()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -124,64 +178,43 @@ def survive_out_of_memory() -> None:
             vars(module)["RayActorError"] = (RayActorError, OutOfMemoryError)
 
 
-def measured_arithmetic(settings: Settings, device: str, gpus: float) -> Any:
-    """Return the fastest precision and layout, a training.arithmetic.Arithmetic, measured where the trials will run."""
+def arithmetic_there(settings: Settings, device: str, gpus: float, before: dict[str, Any] | None) -> Any:
+    """Return a training.arithmetic.Arithmetic: what the run has trained with before on such a device, else the
+    fastest precision and layout, measured where the trials will run."""
     import torch
 
-    from lymphtune.training.arithmetic import measured
+    from lymphtune.training.arithmetic import Arithmetic, measured
 
+    if before and before["device"] == device:
+        return Arithmetic(before["precision"], before["channels_last"])
     if settings.address is None:
         return measured(torch.device(device), settings.cpus_per_trial)
     there = ray.remote(num_cpus=settings.cpus_per_trial, num_gpus=gpus)(measured)
     return ray.get(there.remote(torch.device(device), settings.cpus_per_trial))
 
 
-def run_trials(board: Board, shared: Shared, slots: int, gpus: float, show: Callable[[Board], None]) -> bool:
-    """Train all trials of the plan, `slots` at a time; return False if a person interrupted it."""
+def run_trials(board: Board, shared: Shared, slots: int, gpus: float, halting: Halting, show: Any) -> None:
+    """Train all trials that wait, `slots` at a time, until they have ended or the search is halted."""
     survive_out_of_memory()
     settings = shared.plan.settings
     scratch = tempfile.mkdtemp(prefix="lymphtune-tune-")
-    interrupted: list[int] = []
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, shared=shared), {"cpu": settings.cpus_per_trial, "gpu": gpus}
     )
     tuner = tune.Tuner(
         trainable,
-        param_space={"number": tune.grid_search([trial.number for trial in shared.plan.trials])},
         tune_config=tune.TuneConfig(
-            scheduler=_Scheduler(board), max_concurrent_trials=slots, reuse_actors=True,
-            time_budget_s=settings.time_budget_s, trial_dirname_creator=lambda trial: trial.trial_id,
+            search_alg=_Numbers(board), num_samples=len(board.waiting), scheduler=_Scheduler(board, halting),
+            max_concurrent_trials=slots, reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            name="trials", storage_path=scratch, callbacks=[_Callback(board, show)], verbose=0,
-            failure_config=tune.FailureConfig(max_failures=0),
+            name="trials", storage_path=scratch, callbacks=[_Callback(board, halting, show)], verbose=0,
+            failure_config=tune.FailureConfig(max_failures=settings.max_failures), stop=_Stopper(halting),
         ),
     )  # fmt: skip
+    halting.trials_run = True
     try:
-        with _noticing_interrupts(interrupted):
-            tuner.fit()
+        tuner.fit()
     finally:
+        halting.trials_run = False
         shutil.rmtree(scratch, ignore_errors=True)
-    return not interrupted
-
-
-@contextmanager
-def _noticing_interrupts(seen: list[int]) -> Iterator[None]:
-    """Note SIGINT and SIGTERM in `seen` and let Tune stop cleanly; a second one stops at once."""
-
-    def note(number: int, frame: Any) -> None:
-        if seen:
-            raise KeyboardInterrupt
-        seen.append(number)
-        console.say("Stopping: what has ended is kept. Once more stops at once.")
-        os.kill(os.getpid(), signal.SIGUSR1)  # Tune's own request to stop
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

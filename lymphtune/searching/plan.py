@@ -1,10 +1,12 @@
 """What a search will do, fixed before anything starts: settings, folds, and every trial with its own seed."""
 
+import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +36,7 @@ class Settings:
     gpus_per_trial: float | None = None  # None: one where the cluster has any, else none
     max_concurrent: int | None = None
     keep_weights: int = 20  # trials
+    max_failures: int = 3  # times a trial goes on after its worker died
     grace: int = 3  # epochs before a trial can be stopped
     reduction: int = 3  # one in so many goes on at every rung
     address: str | None = None  # of a Ray cluster; None: this machine alone
@@ -45,7 +48,7 @@ class Settings:
     def __post_init__(self) -> None:
         least = {
             "grace": 1, "reduction": 2, "cpus_per_trial": 1, "keep_weights": 1, "seed": 0, "fold_seed": 0,
-            "gpus_per_trial": 0,
+            "gpus_per_trial": 0, "max_failures": 0,
         }  # fmt: skip
         for field in fields(self):
             value = getattr(self, field.name)
@@ -62,29 +65,66 @@ class Settings:
 
 @dataclass(frozen=True)
 class Trial:
-    """One configuration with its own seed; `hash` names its folder, and changes with all that defines it."""
+    """One configuration with its own seed; `hash` names its folder, and changes with all that defines it.
+
+    cycles: the epochs after which it ends, or ended before the search was extended. base: those it has behind it from
+    an earlier ending, whose weights' least log loss was `lowest`.
+    """
 
     number: int  # negative for the clinical baselines
     configuration: Configuration
-    epochs: int
+    cycles: tuple[int, ...]
     seed: int
     hash: str
+    base: int = 0
+    lowest: float = math.inf
 
     @property
     def baseline(self) -> bool:
         return self.number < 0
 
+    @property
+    def epochs(self) -> int:
+        return self.cycles[-1]
+
+    def as_config(self) -> dict[str, Any]:
+        """Return it as plain values, for a worker and for what is tracked."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return plain | {"cycles": list(self.cycles), "configuration": self.configuration.as_yaml()}
+
+    @classmethod
+    def of_config(cls, given: dict[str, Any]) -> "Trial":
+        """Return the trial that `as_config` gave the plain values of."""
+        chosen = configuration(given["configuration"], given["hash"])
+        own = {field.name: given[field.name] for field in fields(cls)}
+        return cls(**own | {"cycles": tuple(given["cycles"]), "configuration": chosen})
+
+
+class Stage(NamedTuple):
+    """How far a search was to go: at first, and each time it was extended."""
+
+    trials: int
+    epochs: int
+
 
 @dataclass(frozen=True)
 class Plan:
-    """All trials of a search and the folds they share; folds_RP as `make_folds` returns them."""
+    """All trials of a search and the folds they share; folds_RP as `make_folds` returns them.
+
+    defining: the hashes of cohort and folds, part of every trial's own hash.
+    """
 
     space: Space
     settings: Settings
     folds_RP: np.ndarray
-    epochs: int
+    stages: tuple[Stage, ...]
     trials: list[Trial]
     baselines: list[Trial]
+    defining: dict[str, Any]
+
+    @property
+    def epochs(self) -> int:
+        return self.stages[-1].epochs
 
     @property
     def n_folds(self) -> int:
@@ -105,30 +145,41 @@ class Plan:
             rung *= self.settings.reduction
         return epochs
 
+    def trial(self, number: int, chosen: Configuration) -> Trial:
+        """Return the trial of a configuration; its cycles end where the stages that had such a number ended."""
+        network = chosen.kind == "network"
+        ends = [stage.epochs for stage in self.stages if number < stage.trials] if network else [1]
+        cycles = tuple(sorted({*ends}))
+        own_seed = int(np.random.SeedSequence([self.settings.seed, number % 2**32]).generate_state(1)[0])
+        described = chosen.as_yaml()
+        if weights := encoder_option(chosen, "weights"):  # what is in the file counts, not where it lies
+            ((word, options),) = described["model"]["encoder"].items()
+            described["model"]["encoder"] = {word: options | {"weights": sha256(Path(weights))}}
+        identity = {"configuration": described, "epochs": cycles[0], "seed": own_seed} | self.defining
+        return Trial(number, chosen, cycles, own_seed, digest(identity))
 
-def make_plan(space: Space, settings: Settings, folds_RP: np.ndarray, defining: dict[str, Any]) -> Plan:
-    """Return the plan; `defining` holds the hashes of cohort and folds, part of every trial's own hash."""
-    epochs = settings.epochs or space.suggested.epochs
-    count = settings.trials or (space.n_points or space.suggested.trials)
-    trials = []
-    for number in range(count):
-        chosen = from_folder(space.sample(settings.seed, number), settings.weights)
-        trials.append(_trial(number, chosen, epochs, settings.seed, defining))
-    baselines = []
+
+def make_plan(
+    space: Space, settings: Settings, folds_RP: np.ndarray, defining: dict[str, Any], before: Sequence[Stage] = ()
+) -> Plan:
+    """Return the plan; `defining` holds the hashes of cohort and folds, `before` the stages it goes on from.
+
+    Raises InputError where it would have fewer trials or epochs than before.
+    """
+    last = before[-1] if before else Stage(space.n_points or space.suggested.trials, space.suggested.epochs)
+    stage = Stage(settings.trials or last.trials, settings.epochs or last.epochs)
+    if before and (stage.trials < last.trials or stage.epochs < last.epochs):
+        raise InputError(
+            f"--trials {stage.trials} --epochs {stage.epochs}: the run has {last.trials} trials of {last.epochs} "
+            "epochs already, and none is taken back; ask for as many or more"
+        )
+    stages = (*before, stage) if not before or stage != last else tuple(before)
+    plan = Plan(space, settings, folds_RP, stages, [], [], defining)
+    for number in range(stage.trials):
+        plan.trials.append(plan.trial(number, from_folder(space.sample(settings.seed, number), settings.weights)))
     for index, word in enumerate(BASELINES, start=1):
-        baselines.append(_trial(-index, configuration({"clinical": word}, word), 1, settings.seed, defining))
-    return Plan(space, settings, folds_RP, epochs, trials, baselines)
-
-
-def _trial(number: int, chosen: Configuration, epochs: int, seed: int, defining: dict[str, Any]) -> Trial:
-    epochs = epochs if chosen.kind == "network" else 1
-    own_seed = int(np.random.SeedSequence([seed, number % 2**32]).generate_state(1)[0])
-    described = chosen.as_yaml()
-    if weights := encoder_option(chosen, "weights"):  # what is in the file counts, not where it lies
-        ((word, options),) = described["model"]["encoder"].items()
-        described["model"]["encoder"] = {word: options | {"weights": sha256(Path(weights))}}
-    identity = {"configuration": described, "epochs": epochs, "seed": own_seed} | defining
-    return Trial(number, chosen, epochs, own_seed, digest(identity))
+        plan.baselines.append(plan.trial(-index, configuration({"clinical": word}, word)))
+    return plan
 
 
 def encoder_option(chosen: Configuration, name: str) -> Any:

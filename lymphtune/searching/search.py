@@ -1,51 +1,80 @@
-"""One search from its words to its leaderboard: plan, describe, train, report."""
+"""One search from its words to its leaderboard: plan, describe, train, report; and the same again after a break."""
 
-import platform
-import shlex
-import sys
+import os
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib.metadata import version
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lymphtune import console
-from lymphtune.cohort import SIMULATED, Cohort, check_trainable, default_data, load_cohort
+from lymphtune.cohort import Cohort, check_trainable, default_data, load_cohort
 from lymphtune.cohort.folds import check_roles, folds_hash, folds_table, make_folds, roles_table
 from lymphtune.config import Part
 from lymphtune.errors import InputError
-from lymphtune.files import write_table, write_yaml
+from lymphtune.files import held, write_table, write_yaml
 from lymphtune.registry import encoders
-from lymphtune.runs import Run
-from lymphtune.searching.board import WEIGHTS_AT, Board
+from lymphtune.runs import DRIVER, RUNS, Run, find_run
+from lymphtune.searching.board import Board, Halt
+from lymphtune.searching.description import check_same, describe, settings_of, space_of, stages_of
 from lymphtune.searching.display import Display, leaderboard_text
-from lymphtune.searching.plan import Plan, Settings, Trial, concurrency, encoder_option, local_cpus, make_plan
+from lymphtune.searching.halting import STOP, Halting
+from lymphtune.searching.plan import Plan, Settings, Stage, concurrency, encoder_option, local_cpus, make_plan
+from lymphtune.searching.report import Report
 from lymphtune.searching.table import table_text
-from lymphtune.searching.trial import CURVE, Shared
+from lymphtune.searching.trial import WEIGHTS_AT, Shared, hashes
 from lymphtune.spaces import Space, load_space
-
-PACKAGES = ("lymphtune", "torch", "torchvision", "timm", "ray", "scikit-learn", "numpy", "pandas", "pillow")
 
 
 def search(space: str = "mixed", data: str | Path | None = None, settings: Settings | None = None) -> Run:
     """Return the finished run of a search of `space` on the cohort `data`.
 
-    Raises InputError on anything a person can mend, before anything is written or started.
+    A run of the same name is gone on with, and extended where more trials or epochs are asked for. Raises InputError
+    on anything a person can mend, before anything is written or started.
     """
     started = time.monotonic()
     settings = settings or Settings()
     data = default_data() if data is None else data
+    if settings.name and (settings.runs / settings.name / "run.yaml").is_file():
+        return _go_on(Run((settings.runs / settings.name).resolve()), load_space(space), data, settings, started)
     cohort, plan = prepare(space, data, settings)
     return run_plan(cohort, plan, data, started)
 
 
-def prepare(space: str | Space, data: str | Path | None, settings: Settings) -> tuple[Cohort, Plan]:
-    """Return the cohort and everything that would be done with it; writes nothing but the picture cache."""
+def resume(
+    name: str | None = None, runs: Path = RUNS, data: str | Path | None = None, forgiven: bool = False, **changes: Any
+) -> Run:
+    """Return the named run, or the latest, gone on with from where it was left: nothing that has ended is repeated.
+
+    changes: Settings of the machine, or more trials or epochs; others raise InputError, as they make another search.
+    forgiven: failed trials are tried again.
+    """
+    started = time.monotonic()
+    found = find_run(name, runs)
+    run = Run(found.path.resolve())
+    settings = settings_of(run, changes)
+    return _go_on(run, space_of(run), data or run.description["cohort"]["data"], settings, started, forgiven)
+
+
+def _go_on(run: Run, space: Space, data: str | Path, settings: Settings, started: float, forgiven: bool = False) -> Run:
+    cohort, plan = prepare(space, data, settings, stages_of(run))
+    check_same(run, describe(run, cohort, plan, data))
+    return run_plan(cohort, plan, data, started, run, forgiven)
+
+
+def prepare(
+    space: str | Space, data: str | Path | None, settings: Settings, before: tuple[Stage, ...] = ()
+) -> tuple[Cohort, Plan]:
+    """Return the cohort and everything that would be done with it; writes nothing but the picture cache.
+
+    before: the stages of the run that is gone on with.
+    """
     chosen = space if isinstance(space, Space) else load_space(space)
     folds = settings.folds or chosen.suggested.folds
     cohort = load_cohort(data, settings.reference_date)
@@ -57,7 +86,7 @@ def prepare(space: str | Space, data: str | Path | None, settings: Settings) -> 
     repeats = settings.repeats or chosen.suggested.repeats
     folds_RP = make_folds(cohort.labels, folds, repeats, settings.seed_of_folds)
     defining = {"cohort": cohort.hash, "folds": folds_hash(folds_table(cohort, folds_RP))}
-    plan = make_plan(chosen, settings, folds_RP, defining)
+    plan = make_plan(chosen, settings, folds_RP, defining, before)
     _check_encoders(plan)
     return cohort, plan
 
@@ -73,60 +102,122 @@ def _check_encoders(plan: Plan) -> None:
         encoders[encoder.word].build(crop_px, encoder.options)
 
 
-def run_plan(cohort: Cohort, plan: Plan, data: str | Path, started: float) -> Run:
-    """Return the finished run of a plan; `started` is when the work on it began (time.monotonic)."""
-    run = _new_run(plan.settings, plan.space.name)
-    description = _describe(run, cohort, plan, data)
+def run_plan(
+    cohort: Cohort, plan: Plan, data: str | Path, started: float, earlier: Run | None = None, forgiven: bool = False
+) -> Run:
+    """Return the finished run of a plan, a new one or `earlier` gone on with; `started`: when the work on it began.
+
+    Raises KeyboardInterrupt where a signal ended it, InputError where a disk or failing trials did.
+    """
+    run = earlier or _new_run(plan.settings, plan.space.name)
+    with _only_driver(run):
+        board = Board(run, cohort, plan)
+        if earlier:
+            board.restore(forgiven)
+        status, seconds = "failed", 0.0
+        description = _begin(run, cohort, plan, data)
+        slots, display = [1], Display()
+        halting = Halting(board, plan.settings.time_budget_s)
+        try:
+            with halting.noticing():
+                if board.waiting:
+                    _train(board, cohort, plan, display, description, halting, slots)
+            status = board.halt.status if board.halt else "done"
+        except KeyboardInterrupt:
+            board.halt = Halt("interrupted", "a signal")
+            status = "interrupted"
+        finally:
+            if status == "failed":
+                board.halt = board.halt or Halt("failed", "an error")
+            _close(board, display)
+            seconds = time.monotonic() - started
+            busy = board.trained_s / (seconds * slots[0])
+            ending = {"status": status, "seconds": round(seconds, 1), "busy": round(busy, 3)}
+            with suppress(InputError):  # where the disk is full, run.yaml stays as it was
+                _write_description(run, description | ending)
+        _tell(board, cohort, busy, slots[0], seconds)
+    return run
+
+
+def _close(board: Board, display: Display) -> None:
+    try:
+        board.close()
+    except InputError as error:  # no room: what is written is whole, and the rest is in the ledgers
+        board.halt = board.halt or Halt("paused", str(error))
+    display(board)
+    display.close()
+
+
+def _tell(board: Board, cohort: Cohort, busy: float, slots: int, seconds: float) -> None:
+    """Print what has come of it, and how to go on where it is not over."""
+    if board.settled:
+        print(leaderboard_text(board.leaderboard()))
+        if board.plan.space.rows:
+            print(table_text(board))
+    console.say(_closing(board.run, cohort, busy, slots, seconds))
+    if board.halt is None:
+        return
+    runs = "" if board.run.path.parent == RUNS.resolve() else f" --runs {board.run.path.parent}"
+    how = f"`lymphtune search --resume {board.run.name}{runs}` goes on"
+    if board.halt.status in ("paused", "failed"):
+        raise InputError(f"{board.halt.status}: {board.halt.why}; then {how}")
+    console.say(f"{len(board.waiting)} trials have not ended ({board.halt.why}): {how}")
+    if board.halt.status == "interrupted":
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _only_driver(run: Run) -> Iterator[None]:
+    """Be the only one that drives this run, or raise InputError."""
+    who = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}
+    with held(run.path / DRIVER, who):
+        (run.path / STOP).unlink(missing_ok=True)
+        yield
+
+
+def _begin(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str, Any]:
+    """Write down what is going to be done, and return it."""
+    description = describe(run, cohort, plan, data)
+    if (run.path / "run.yaml").is_file():
+        before = run.description
+        description["created"] = before["created"]
+        if "arithmetic" in before:
+            description["arithmetic"] = before["arithmetic"]
+        if before["versions"] != description["versions"]:
+            console.say(
+                "The installed versions are not those that the run was started with: numbers may differ a little."
+            )
     _write_description(run, description)
     write_table(run.path / "folds.parquet", folds_table(cohort, plan.folds_RP), cohort.about)
     write_table(run.path / "roles.parquet", roles_table(cohort, plan.folds_RP), cohort.about)
     console.say(_opening(run, cohort, plan))
-    board, display = Board(run, cohort, plan), Display()
-    status, slots = "failed", 1
-    try:
-        status, slots = _train(board, cohort, plan, display, description)
-    except KeyboardInterrupt:
-        status = "interrupted"
-    finally:
-        board.close("interrupted", "never started" if status == "done" else "")
-        display(board)
-        display.close()
-        seconds = time.monotonic() - started
-        busy = board.trained_s / (seconds * slots)
-        ending = {"status": status, "seconds": round(seconds, 1), "busy": round(busy, 3)}
-        _write_description(run, description | ending)
-    if board.settled:
-        print(leaderboard_text(board.leaderboard()))
-        if plan.space.rows:
-            print(table_text(board))
-    console.say(_closing(run, cohort, busy, slots, seconds))
-    if status == "interrupted":
-        raise KeyboardInterrupt
-    return run
+    return description
 
 
 def _train(
-    board: Board, cohort: Cohort, plan: Plan, show: Callable[[Board], None], description: dict[str, Any]
-) -> tuple[str, int]:
-    """Train baselines (while Ray starts) and trials; return how it ended, and the worker slots."""
+    board: Board, cohort: Cohort, plan: Plan, display: Display, description: dict[str, Any], halting: Halting,
+    slots: list[int],
+) -> None:  # fmt: skip
+    """Train the baselines (while Ray starts) and the trials that have not ended; say in `slots` how many at once."""
     if plan.settings.address is None:
         _compute_features(cohort, plan)
     with ThreadPoolExecutor(1) as beside:
         baselines = beside.submit(_train_baselines, board, cohort, plan)
-        from lymphtune.searching.on_ray import measured_arithmetic, ray_cluster, run_trials
+        from lymphtune.searching.on_ray import arithmetic_there, ray_cluster, run_trials
 
         with ray_cluster(plan.settings.address) as resources:
-            slots, gpus = concurrency(plan.settings, resources.get("CPU", 1), resources.get("GPU", 0))
+            slots[0], gpus = concurrency(plan.settings, resources.get("CPU", 1), resources.get("GPU", 0))
             baselines.result()
-            show(board)
+            display(board)
             if plan.settings.address is not None:  # other hosts cannot map this one's cache
                 cohort = replace(cohort, pictures_CSS3=np.asarray(cohort.pictures_CSS3))
             device = "cuda" if gpus else "cpu"
-            arithmetic = measured_arithmetic(plan.settings, device, gpus)
+            arithmetic = arithmetic_there(plan.settings, device, gpus, description.get("arithmetic"))
             description["arithmetic"] = arithmetic._asdict() | {"device": device}
             _write_description(board.run, description)
-            shared = Shared(cohort, plan, board.run.path, device, arithmetic)
-            return "done" if run_trials(board, shared, slots, gpus, show) else "interrupted", slots
+            shared = Shared(cohort, replace(plan, trials=[]), board.run.path, device, arithmetic)
+            if board.waiting:
+                run_trials(board, shared, slots[0], gpus, halting, display)
 
 
 def _compute_features(cohort: Cohort, plan: Plan) -> None:
@@ -146,19 +237,15 @@ def _compute_features(cohort: Cohort, plan: Plan) -> None:
 def _train_baselines(board: Board, cohort: Cohort, plan: Plan) -> None:
     from lymphtune.training.lockstep import Protocol, train
 
-    for trial in plan.baselines:
+    for trial in [trial for trial in board.waiting if trial.baseline]:
         try:
             for result in train(trial.configuration, cohort, Protocol(plan.folds_RP, 1, trial.seed)):
-                _save_baseline(board, trial, result)
+                folder = board.run.trial(trial.hash) / WEIGHTS_AT.format(result.epoch)
+                result.save(folder)
+                board.report(trial.number, Report.of(result, hashes(folder)))
             board.end(trial.number)
         except ValueError as error:  # scikit-learn's word for too few patients
             board.end(trial.number, str(error).splitlines()[0])
-
-
-def _save_baseline(board: Board, trial: Trial, result: Any) -> None:
-    result.save(board.run.trial(trial.hash) / WEIGHTS_AT.format(result.epoch))
-    curve = {name: getattr(result, name) for name in CURVE}
-    board.report(trial.number, result.epoch, result.probabilities_RP, curve, result.gates_RP)
 
 
 def _new_run(settings: Settings, space: str) -> Run:
@@ -169,40 +256,12 @@ def _new_run(settings: Settings, space: str) -> Run:
         while path.exists():
             path = settings.runs.resolve() / f"{name}-{next(tries)}"
     if path.exists():
-        raise InputError(f"{path}: a run of that name is there already; take another --name")
+        raise InputError(f"{path}: is there already and is no run; take another --name")
     try:
         path.mkdir(parents=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be made ({error.strerror}); name another folder with --runs") from error
     return Run(path)
-
-
-def _describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str, Any]:
-    settings = plan.settings
-    source = SIMULATED if str(data) == SIMULATED else str(Path(data).resolve())
-    return {
-        "name": run.name,
-        "created": datetime.now(UTC).isoformat(),
-        "status": "running",
-        "command": shlex.join(["lymphtune", *sys.argv[1:]]) if sys.argv[0].endswith("lymphtune") else "Python",
-        "cohort": {
-            "name": cohort.name, "simulated": cohort.simulated, "data": source, "hash": cohort.hash,
-            "reference_date": str(cohort.reference_date), "n_patients": len(cohort.patients),
-            "n_labelled": len(cohort.labelled), "n_to_predict": len(cohort.to_predict),
-            "n_cells": len(cohort.pictures_CSS3),
-        },
-        "protocol": {
-            "folds": plan.n_folds, "repeats": len(plan.folds_RP), "epochs": plan.epochs,
-            "trials": len(plan.trials), "seed": settings.seed, "fold_seed": settings.seed_of_folds,
-            "grace": settings.grace, "reduction": settings.reduction, "rungs": plan.rungs(),
-            "cpus_per_trial": settings.cpus_per_trial, "keep_weights": settings.keep_weights,
-            "gpus_per_trial": settings.gpus_per_trial,
-            "weights": str(settings.weights.resolve()) if settings.weights else None, "fused": settings.fused,
-        },
-        "space": {"name": plan.space.name, "about": plan.space.about, "grid": plan.space.grid,
-                  "configuration": plan.space.tree},
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-    }  # fmt: skip
 
 
 def _write_description(run: Run, description: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import textwrap
 
 import numpy as np
 
+from lymphtune.runs import read_table
 from lymphtune.searching.board import Board, Record
 from lymphtune.statistics.bootstrap import RESAMPLES, resample, spread
 from lymphtune.statistics.metrics import METRICS, balanced_accuracy
@@ -28,18 +29,16 @@ def table_text(board: Board) -> str:
     records = [board.records[trial.number] for trial in board.plan.trials]
     for row, record in zip(board.plan.space.rows, records, strict=False):
         published = "-" if row.published is None else f"{row.published:.3f}"
-        lines.append(f"{row.name[:24]:24} {_scores(record, board.labels_P):40} {published:>9}")
+        lines.append(f"{row.name[:24]:24} {_scores(board, record):40} {published:>9}")
     if any(record.row.get("best_epoch_picked") for record in records):
         lines.append("* at the epoch that scored best on these same patients: flattered")
     return "\n".join([*lines, *textwrap.wrap(board.plan.space.note, WIDTH)])
 
 
-def _scores(record: Record, labels_P: np.ndarray) -> str:
+def _scores(board: Board, record: Record) -> str:
     if record.row.get("status") != "done":
-        return f"{record.status} after {len(record.curves)} of {record.trial.epochs} epochs"
-    probabilities_RP = record.probabilities_ERP[record.row["epoch"] - 1]
-    judged = ~np.isnan(probabilities_RP).any(axis=0)
-    probabilities_RP, labels_P = probabilities_RP[:, judged], labels_P[judged]
+        return f"{record.status} after {record.epochs} of {record.trial.epochs} epochs"
+    probabilities_RP, labels_P = _judged(board, record)
     score_R = balanced_accuracy(probabilities_RP, labels_P)
     counts_SP = resample(labels_P, RESAMPLES, seed=0)
     drawn_S = balanced_accuracy(probabilities_RP[:, None], labels_P, counts_SP).mean(axis=0)
@@ -50,3 +49,12 @@ def _scores(record: Record, labels_P: np.ndarray) -> str:
     return (
         f"{bounds.value:.3f}{mark}{sd:5} ({bounds.low:.2f}-{bounds.high:.2f}) {recall:.2f} {specificity:.2f}  {auc:.3f}"
     )
+
+
+def _judged(board: Board, record: Record) -> tuple[np.ndarray, np.ndarray]:
+    """Return the trial's out-of-fold probabilities [R, P] as they are scored, and the labels of those judged."""
+    path = board.run.trial(record.trial.hash) / "oof.parquet"
+    oof = read_table(path, [("epoch", "==", record.row["epoch"])])
+    probability = oof.pivot(index="repeat", columns="patient", values="probability")
+    labels = oof.drop_duplicates("patient").set_index("patient")["label"]
+    return probability.to_numpy(), labels[probability.columns].to_numpy()

@@ -1,18 +1,34 @@
-"""A trial on a Ray worker: the training generator, its reports, and weights at every epoch that may be its last."""
+"""A trial on a Ray worker: the training generator, its reports, and on disk all that a break must not cost.
 
+In the trial's folder: `epochs.jsonl`, a fact an epoch and a checkpoint; `checkpoint`, of an epoch that the ledger
+names; `weights-epoch-N` of every epoch that may turn out to be its last. A report is sent after all that is written.
+"""
+
+import os
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lymphtune import console
 from lymphtune.cohort import Cohort
 from lymphtune.config import Configuration, digest
-from lymphtune.files import write_text
-from lymphtune.searching.board import WEIGHTS_AT
+from lymphtune.files import NoRoom, refusals_named, sha256, write_text
+from lymphtune.searching.ledger import Ledger
+from lymphtune.searching.plan import Trial
+from lymphtune.searching.report import Report
 
+SAID = "said"
 FAILED = "failed"
+NO_ROOM = "no_room"
 CHUNKS = "chunk_pixels"  # folder of one small file an encoder
-CURVE = ("train_loss", "learning_rate", "seconds", "chunk_pixels", "fused")
+EPOCHS = "epochs.jsonl"
+CHECKPOINT = "checkpoint"
+WEIGHTS_AT = "weights-epoch-{}"
+WEIGHTS = "weights"
+CHECKPOINT_EVERY_S = 60.0  # so much work is lost at most where an epoch is shorter
+CHECKPOINT_SHARE = 0.05  # of the time, at most, where that means one a minute or more
 
 
 @dataclass(frozen=True)
@@ -25,20 +41,19 @@ class Shared:
     device: str
     arithmetic: Any  # training.arithmetic.Arithmetic
 
-    def train(self, number: int) -> Any:
-        """Return the generator of epoch results of one trial."""
+    def train(self, trial: Trial, start: Any = None) -> Any:
+        """Return the generator of epoch results of one trial, from a training.lockstep.Start on where there is one."""
         from lymphtune.training.lockstep import Protocol, train
 
-        trial = self.plan.trials[number]
         protocol = Protocol(
-            self.plan.folds_RP, trial.epochs, trial.seed, self.arithmetic, self.plan.settings.fused,
-            read_chunk(chunk_file(self.run_path, trial.configuration)),
+            self.plan.folds_RP, trial.cycles[0], trial.seed, self.arithmetic, self.plan.settings.fused,
+            read_chunk(chunk_file(self.run_path, trial.configuration)), trial.cycles[1:],
         )  # fmt: skip
-        return train(trial.configuration, self.cohort, protocol, self.device)
+        return train(trial.configuration, self.cohort, protocol, self.device, start)
 
 
-def run_trial(config: dict[str, int], shared: Shared) -> None:
-    """Train trial `config["number"]`, reporting every epoch; a failure we expect is reported by name."""
+def run_trial(config: dict[str, Any], shared: Shared) -> None:
+    """Train the trial that `config` describes, reporting every epoch; a failure we expect is reported by name."""
     import torch
     from ray import tune
 
@@ -46,27 +61,110 @@ def run_trial(config: dict[str, int], shared: Shared) -> None:
 
     torch.set_num_threads(shared.plan.settings.cpus_per_trial)
     try:
-        _train(config["number"], shared, tune.report)
+        # in a list, or Tune would flatten it
+        train_on(Trial.of_config(config), shared, lambda fact: tune.report({SAID: [fact]}), config["heard"])
     except Diverged as error:
         tune.report({FAILED: f"diverged: {error}"})
     except (MemoryError, torch.OutOfMemoryError) as error:
         tune.report({FAILED: f"out of memory: {error or 'on this machine'}"})
+    except NoRoom as error:
+        tune.report({NO_ROOM: str(error)})
 
 
-def _train(number: int, shared: Shared, report: Any) -> None:
-    trial = shared.plan.trials[number]
-    keep = {*shared.plan.rungs(), trial.epochs}
-    with closing(shared.train(number)) as results:
-        for result in results:
-            if result.epoch in keep:
-                weights = shared.run_path / "trials" / trial.hash / WEIGHTS_AT.format(result.epoch)
-                result.save(weights)
-            known = chunk_file(shared.run_path, trial.configuration)
-            if result.chunk_pixels and result.chunk_pixels < (read_chunk(known) or result.chunk_pixels + 1):
-                write_text(known, f"{result.chunk_pixels}\n")
-            curve = {name: getattr(result, name) for name in CURVE}
-            said = {"epoch": result.epoch, "probabilities": result.probabilities_RP, "gates": result.gates_RP}
-            report(said | curve)
+def train_on(trial: Trial, shared: Shared, report: Any, heard: int = 0) -> None:
+    """Train a trial from where its folder says it was left; report every epoch beyond the `heard` ones."""
+    from lymphtune.training.lockstep import CheckpointError
+
+    place = Place(shared.run_path / "trials" / trial.hash)
+    keep = {*shared.plan.rungs(), *trial.cycles}
+    for said in place.reports():
+        if said.epoch > heard:
+            report(said.fact())
+    start = place.start(trial.base, trial.lowest)
+    while True:
+        try:
+            with closing(shared.train(trial, start)) as results:
+                for result in results:
+                    _note_chunk(chunk_file(shared.run_path, trial.configuration), result.chunk_pixels)
+                    fact = place.keep(result, result.epoch in keep)
+                    if result.epoch > heard:
+                        report(fact)
+            return
+        except CheckpointError as error:
+            console.say(f"{trial.hash}: trained from its start, its checkpoint is of no use ({error})")
+            if start is None or start.path.is_dir():
+                raise
+            start = place.start_without_checkpoint(trial.base, trial.lowest)
+
+
+class Place:
+    """The folder of a trial while it is trained."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.ledger = folder, Ledger(folder / EPOCHS)
+        self.facts = self.ledger.read()
+        self.epochs = {fact["epoch"]: fact for fact in self.facts if "epoch" in fact}
+        self._saved, self._cost_s = time.monotonic(), 0.0
+
+    def reports(self) -> list[Report]:
+        """Return what has been written down, one epoch after the other without a gap."""
+        return [Report.read(fact) for fact in self.epochs.values()]
+
+    def start(self, base: int, lowest: float) -> Any:
+        """Return where the training goes on: after the checkpoint, if it is one that the ledger names."""
+        from lymphtune.training.lockstep import Start
+
+        path = self.folder / CHECKPOINT
+        if path.is_file():
+            found = sha256(path)
+            for fact in reversed(self.facts):
+                if fact.get("checkpoint") == found:
+                    return Start(fact["after"], path)
+        return self.start_without_checkpoint(base, lowest)
+
+    def start_without_checkpoint(self, base: int, lowest: float) -> Any:
+        """Return the start from the weights of the cycle before, None for the first one."""
+        from lymphtune.training.lockstep import Start
+
+        return Start(base, self.folder / WEIGHTS, lowest) if base else None
+
+    def keep(self, result: Any, weights: bool) -> dict[str, Any]:
+        """Put an epoch on the disk: its weights where wanted, its fact, and now and then a checkpoint."""
+        files: dict[str, str] = {}
+        if weights:
+            folder = self.folder / WEIGHTS_AT.format(result.epoch)
+            result.save(folder)
+            files = hashes(folder)
+        fact = Report.of(result, files).fact()
+        if result.epoch not in self.epochs:
+            self.ledger.append(fact)
+            self.epochs[result.epoch] = fact
+        if result.checkpoint is not None:
+            self._checkpoint(result)
+        return fact
+
+    def _checkpoint(self, result: Any) -> None:
+        began = time.monotonic()
+        if began - self._saved < min(CHECKPOINT_EVERY_S, self._cost_s / CHECKPOINT_SHARE):
+            return
+        path = self.folder / CHECKPOINT
+        fresh = path.with_name(f"{CHECKPOINT}-new")
+        result.checkpoint(fresh)
+        self.ledger.append({"checkpoint": sha256(fresh), "after": result.epoch})  # before it takes the old one's name
+        with refusals_named(path):
+            os.replace(fresh, path)
+        self._saved = time.monotonic()
+        self._cost_s = self._saved - began
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file in the folder, by name; {} where there is no such folder."""
+    return {path.name: sha256(path) for path in sorted(folder.iterdir())} if folder.is_dir() else {}
+
+
+def _note_chunk(known: Path, pixels: int) -> None:
+    if pixels and pixels < (read_chunk(known) or pixels + 1):
+        write_text(known, f"{pixels}\n")
 
 
 def chunk_file(run: Path, configuration: Configuration) -> Path:

@@ -6,9 +6,11 @@ import numpy as np
 import yaml
 
 from lymphtune.runs import Run
-from lymphtune.searching.board import WEIGHTS_AT, Board
+from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.plan import Settings
+from lymphtune.searching.report import Report
 from lymphtune.searching.search import prepare
+from lymphtune.searching.trial import WEIGHTS_AT
 
 CURVE = {"train_loss": 0.5, "learning_rate": 1e-3, "seconds": 1.0}
 
@@ -28,7 +30,7 @@ def report(on: Board, number: int, skill: float) -> None:
     trial = on.records[number].trial
     (on.run.trial(trial.hash) / WEIGHTS_AT.format(1)).mkdir(parents=True)
     said_RP = np.where(on.plan.folds_RP >= 0, 0.5 + skill * (on.labels_P - 0.5), np.nan)
-    on.report(number, 1, said_RP, CURVE, np.full_like(said_RP, np.nan))
+    on.report(number, Report(1, said_RP, np.full_like(said_RP, np.nan), CURVE))
     on.end(number)
 
 
@@ -43,10 +45,11 @@ def test_the_best_of_each_kind_keep_their_weights(tiny_cohort_folder: Path, tmp_
 
 
 def test_a_trial_that_never_reports_is_no_secret(tiny_cohort_folder: Path, tmp_path: Path) -> None:
-    for unheard, statuses in (("never started", ["done", "failed"]), ("", ["done"])):
-        found = board(tmp_path / (unheard or "interrupted"), tiny_cohort_folder, 2)
+    for halt, statuses in ((None, ["done", "failed"]), (Halt("interrupted", ""), ["done"])):
+        found = board(tmp_path / str(halt), tiny_cohort_folder, 2)
         report(found, 0, 0.5)
-        found.close("interrupted", unheard)
+        found.halt = halt
+        found.close()
         table = found.leaderboard().query("not baseline")
         assert table["status"].tolist() == statuses
         assert table["reason"].tolist() == ["", "never started"][: len(statuses)]

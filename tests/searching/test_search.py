@@ -4,6 +4,7 @@ import re
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,9 +19,10 @@ from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.errors import InputError
 from lymphtune.runs import Run, find_run, read_table
 from lymphtune.searching import search as search_module
-from lymphtune.searching.board import Board
+from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.estimate import dry_run, share_trained
-from lymphtune.searching.plan import Settings, concurrency
+from lymphtune.searching.plan import Settings, Trial, concurrency
+from lymphtune.searching.report import Report
 from lymphtune.searching.search import prepare
 from lymphtune.searching.table import table_text
 from lymphtune.training.frozen import WEIGHTS
@@ -134,10 +136,10 @@ def test_a_trial_that_fails_fails_alone_and_by_name(
 
 def _sabotaged(error: Exception) -> type:
     class Sabotaged(search_module.Shared):
-        def train(self, number: int):  # type: ignore[no-untyped-def]
-            if number == 1:
+        def train(self, trial: Trial, start: Any = None):  # type: ignore[no-untyped-def]
+            if trial.number == 1:
                 raise error
-            return super().train(number)
+            return super().train(trial, start)
 
     return Sabotaged
 
@@ -154,9 +156,9 @@ def test_a_worker_that_is_slow_to_clean_up_loses_no_trial(
 
 def _slow_to_end() -> type:
     class Slow(search_module.Shared):
-        def train(self, number: int):  # type: ignore[no-untyped-def]
+        def train(self, trial: Trial, start: Any = None):  # type: ignore[no-untyped-def]
             try:
-                yield from super().train(number)
+                yield from super().train(trial, start)
             finally:
                 time.sleep(2.5)
 
@@ -293,12 +295,13 @@ def test_a_row_that_was_not_trained_to_its_end_has_no_figures(tiny_cohort_folder
     said_RP = np.where(plan.folds_RP >= 0, 0.3, np.nan)
     for number, epochs in ((0, 2), (1, 1)):
         for epoch in range(1, epochs + 1):
-            board.report(number, epoch, said_RP, curve, np.full_like(said_RP, np.nan))
+            board.report(number, Report(epoch, said_RP, np.full_like(said_RP, np.nan), curve))
     board.end(0)
-    board.close("interrupted")
+    board.halt = Halt("interrupted", "a signal")
+    board.close()
     whole, cut, none = table_text(board).splitlines()[3:]
     assert whole.split()[:2] == ["whole", "0.500"]
-    assert cut.split() == ["cut", "failed", "after", "1", "of", "2", "epochs", "0.800"] and len(cut) == len(whole)
+    assert cut.split() == ["cut", "running", "after", "1", "of", "2", "epochs", "0.800"] and len(cut) == len(whole)
     assert none.split() == ["none", "waiting", "after", "0", "of", "2", "epochs", "-"]
 
 
@@ -341,9 +344,23 @@ def test_the_share_trained_counts_every_rung(tiny_cohort_folder: Path) -> None:
     assert share_trained(plan) == pytest.approx((3 + 6 / 3 + 3 / 9) / 12)
 
 
-def test_a_run_of_the_same_name_is_refused(searched: Run, space: Path) -> None:
-    with pytest.raises(InputError, match="a run of that name is there already"):
-        lymphtune.search(str(space), searched.description["cohort"]["data"], runs=searched.path.parent, name="searched")
+def test_another_search_of_the_same_name_is_refused_with_the_differences(searched: Run, space: Path) -> None:
+    data = searched.description["cohort"]["data"]
+    given = {"runs": searched.path.parent, "name": "searched"} | SMALL_SEARCH
+    with pytest.raises(InputError, match=r"protocol grace 2 -> 3; protocol reduction 4 -> 3;.*take another --name"):
+        lymphtune.search("tiny", data, runs=searched.path.parent, name="searched", trials=5, epochs=4)
+    with pytest.raises(InputError, match=r"searched: is the run of another search \(space\.model\.encoder\.choose: "):
+        lymphtune.search(str(space), data, **given)
+    with pytest.raises(InputError, match=r"\(protocol seed 0 -> 1"):
+        lymphtune.search("tiny", data, **given, seed=1)
+    assert searched.description["status"] == "done"
+
+
+def test_another_cohort_is_refused_with_the_differences(searched: Run, tiny_cohort_folder: Path) -> None:
+    next((tiny_cohort_folder / "trainset").glob("*/000000.jpg")).unlink()
+    given = {"runs": searched.path.parent, "name": "searched"} | SMALL_SEARCH
+    with pytest.raises(InputError, match=r"cohort hash \w+ -> \w+; cohort n_cells 52 -> 51\)"):
+        lymphtune.search("tiny", tiny_cohort_folder, **given)
 
 
 @pytest.mark.parametrize(

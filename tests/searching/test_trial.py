@@ -9,10 +9,10 @@ import yaml
 
 from lymphtune.config import configuration
 from lymphtune.models.bag_classifier import BagClassifier
-from lymphtune.searching import trial as trial_module
 from lymphtune.searching.plan import Settings
+from lymphtune.searching.report import CURVE, Report
 from lymphtune.searching.search import prepare
-from lymphtune.searching.trial import Shared, chunk_file, read_chunk
+from lymphtune.searching.trial import Shared, chunk_file, read_chunk, train_on
 from lymphtune.training.arithmetic import Arithmetic
 
 CELL_PX = 40 * 40
@@ -51,7 +51,7 @@ def note(shared: Shared) -> Path:
 
 def said_by(number: int, shared: Shared) -> list[dict[str, Any]]:
     reports: list[dict[str, Any]] = []
-    trial_module._train(number, shared, reports.append)
+    train_on(shared.plan.trials[number], shared, reports.append)
     return reports
 
 
@@ -60,11 +60,17 @@ def test_a_trial_reports_every_epoch_and_keeps_the_weights_of_its_rungs(shared: 
     assert [report["epoch"] for report in reports] == [1, 2]
     held_out = shared.plan.folds_RP >= 0
     for report in reports:
-        assert set(report) == {"epoch", "probabilities", "gates", *trial_module.CURVE}
-        assert ((report["gates"] > 0) & (report["gates"] < 1))[held_out].all()
+        gates_RP = Report.read(report).gates_RP
+        assert set(report["curve"]) == {*CURVE}
+        assert ((gates_RP > 0) & (gates_RP < 1))[held_out].all()
     folder = shared.run_path / "trials" / shared.plan.trials[0].hash
-    assert sorted(path.name for path in folder.iterdir()) == ["weights-epoch-1", "weights-epoch-2"]
-    assert all(report["chunk_pixels"] == 0 and report["fused"] is False for report in reports)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoint",
+        "epochs.jsonl",
+        "weights-epoch-1",
+        "weights-epoch-2",
+    ]
+    assert all(report["curve"]["chunk_pixels"] == 0 and report["curve"]["fused"] is False for report in reports)
     assert read_chunk(note(shared)) is None
 
 

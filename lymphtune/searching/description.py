@@ -1,0 +1,111 @@
+"""run.yaml: what a search is, written down so that it can be gone on with, and compared with what is asked now."""
+
+import platform
+import shlex
+import sys
+from datetime import UTC, date, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lymphtune.cohort import SIMULATED, Cohort
+from lymphtune.config import digest
+from lymphtune.errors import InputError
+from lymphtune.runs import Run
+from lymphtune.searching.plan import Plan, Settings, Stage
+from lymphtune.spaces import Row, Space, Suggested
+
+PACKAGES = ("lymphtune", "torch", "torchvision", "timm", "ray", "scikit-learn", "numpy", "pandas", "pillow")
+DEFINING = ("folds", "repeats", "seed", "fold_seed", "grace", "reduction", "fused")
+MACHINE = ("cpus_per_trial", "gpus_per_trial", "keep_weights", "max_failures", "max_concurrent")
+SHOWN = 4  # differences
+
+
+def describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str, Any]:
+    """Return the description of a search that starts now."""
+    settings = plan.settings
+    source = SIMULATED if str(data) == SIMULATED else str(Path(data).resolve())
+    return {
+        "name": run.name,
+        "created": datetime.now(UTC).isoformat(),
+        "status": "running",
+        "command": shlex.join(["lymphtune", *sys.argv[1:]]) if sys.argv[0].endswith("lymphtune") else "Python",
+        "cohort": {
+            "name": cohort.name, "simulated": cohort.simulated, "data": source, "hash": cohort.hash,
+            "reference_date": str(cohort.reference_date), "n_patients": len(cohort.patients),
+            "n_labelled": len(cohort.labelled), "n_to_predict": len(cohort.to_predict),
+            "n_cells": len(cohort.pictures_CSS3),
+        },
+        "protocol": {
+            "folds": plan.n_folds, "repeats": len(plan.folds_RP), "epochs": plan.epochs,
+            "trials": plan.stages[-1].trials, "seed": settings.seed, "fold_seed": settings.seed_of_folds,
+            "grace": settings.grace, "reduction": settings.reduction, "rungs": plan.rungs(),
+            "weights": str(settings.weights.resolve()) if settings.weights else None, "fused": settings.fused,
+            "stages": [list(stage) for stage in plan.stages],
+            "configurations": digest([trial.hash for trial in plan.trials[: plan.stages[0].trials]]),
+        } | {name: getattr(settings, name) for name in MACHINE},
+        "space": {
+            "name": plan.space.name, "about": plan.space.about, "grid": plan.space.grid,
+            "configuration": plan.space.tree, "rows": [row.model_dump() for row in plan.space.rows],
+            "note": plan.space.note,
+        },
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+    }  # fmt: skip
+
+
+def stages_of(run: Run) -> tuple[Stage, ...]:
+    """Return how far the search was to go so far; raises InputError where it cannot be gone on with."""
+    protocol = run.description["protocol"]
+    if "stages" not in protocol:
+        raise InputError(f"{run.path}: written by an earlier lymphtune, which kept too little to go on; search anew")
+    return tuple(Stage(*stage) for stage in protocol["stages"])
+
+
+def settings_of(run: Run, changes: dict[str, Any]) -> Settings:
+    """Return the run's settings with the changes."""
+    described = run.description
+    protocol = described["protocol"]
+    own = {name: protocol[name] for name in (*DEFINING, *MACHINE, "weights") if protocol.get(name) is not None}
+    if "weights" in own:
+        own["weights"] = Path(own["weights"])
+    reference = date.fromisoformat(described["cohort"]["reference_date"])
+    given = own | {"reference_date": reference, "name": run.name, "runs": run.path.parent} | changes
+    return Settings(**given)
+
+
+def space_of(run: Run) -> Space:
+    """Return the space that the run was started with."""
+    given = run.description["space"]
+    rows = tuple(Row.model_validate(row) for row in given["rows"])
+    tree = given["configuration"]
+    return Space(given["name"], given["about"], given["grid"], Suggested(), tree, rows, given["note"])
+
+
+def check_same(run: Run, fresh: dict[str, Any]) -> None:
+    """Raise InputError that shows how what is asked now differs from what the run is."""
+    own = run.description
+    found = []
+    for part, names in (
+        ("cohort", ("hash", "n_patients", "n_cells", "reference_date")),
+        ("protocol", (*DEFINING, "configurations")),
+    ):
+        pairs = [(f"{part} {name}", own[part].get(name), fresh[part][name]) for name in names]
+        found += [f"{name} {was} -> {now}" for name, was, now in pairs if was != now]
+    found += _differences(own["space"]["configuration"], fresh["space"]["configuration"], "space")
+    if not found and own["protocol"]["configurations"] != fresh["protocol"]["configurations"]:
+        found = ["pretrained weights, or how configurations are drawn or named"]
+    if found:
+        more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        raise InputError(
+            f"{run.path}: is the run of another search ({'; '.join(found[:SHOWN])}{more}); "
+            "take another --name for a new run"
+        )
+
+
+def _differences(was: Any, now: Any, path: str) -> list[str]:
+    """Return where two trees differ, as `path: this -> that`."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        keys = [*was, *(key for key in now if key not in was)]
+        inside = (_differences(was.get(key), now.get(key), f"{path}.{key}") for key in keys)
+        return [found for several in inside for found in several]
+    return [] if was == now else [f"{path}: {was} -> {now}"]

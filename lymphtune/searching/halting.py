@@ -1,0 +1,92 @@
+"""What ends a search before its trials do: signals, a request from another terminal, time, and a disk that fills."""
+
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lymphtune import console
+from lymphtune.errors import InputError
+from lymphtune.runs import Run
+from lymphtune.searching.board import Board, Halt
+from lymphtune.searching.trial import CHECKPOINT
+
+STOP = "stop"  # this file in a run's folder asks its search to stop
+LOOK_EVERY_S = 1.0
+RESERVE_BYTES = 20e6  # of the disk, besides two checkpoints of each trial that runs, is left free
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Halting:
+    """Halts the board when there is reason to; asked over and over while trials run."""
+
+    def __init__(self, board: Board, time_budget_s: float | None) -> None:
+        self.board, self.path = board, board.run.path
+        self.ends = time.monotonic() + time_budget_s if time_budget_s else None
+        self.looked = 0.0
+        self.trials_run = False  # before and after, a signal interrupts at once
+
+    def halted(self) -> bool:
+        """Return whether the search is to end now, the disk and the clock looked at every second."""
+        if self.board.halt is None and time.monotonic() - self.looked > LOOK_EVERY_S:
+            self.looked = time.monotonic()
+            self.board.halt = self._reason()
+        return self.board.halt is not None
+
+    def _reason(self) -> Halt | None:
+        if (self.path / STOP).exists():
+            (self.path / STOP).unlink()
+            return Halt("stopped", "`lymphtune stop` asked for it")
+        if self.ends is not None and time.monotonic() > self.ends:
+            return Halt("out of time", "its time budget is spent")
+        return self._no_room()
+
+    def _no_room(self) -> Halt | None:
+        free, wanted = shutil.disk_usage(self.path).free, RESERVE_BYTES + 2 * self._checkpoint_bytes()
+        if free >= wanted:
+            return None
+        left = f"{console.size(free)} left, {console.size(wanted)} are kept free for what is being written"
+        return Halt("paused", f"{self.path}: the disk is almost full ({left}); make room")
+
+    def _checkpoint_bytes(self) -> int:
+        running = [r for r in self.board.records.values() if r.status == "running"]
+        files = [self.board.run.trial(record.trial.hash) / CHECKPOINT for record in running]
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    @contextmanager
+    def noticing(self) -> Iterator[None]:
+        """Let SIGINT, SIGTERM and SIGHUP end the search cleanly while trials run; a second one ends it at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def note(number: int, frame: Any) -> None:
+            if self.board.halt is not None or not self.trials_run:
+                self.board.halt = self.board.halt or Halt("interrupted", "a signal")
+                raise KeyboardInterrupt
+            self.board.halt = Halt("interrupted", "a signal")
+            console.say("Stopping: what has been trained is kept. Once more stops at once.")
+
+        before = {number: signal.signal(number, note) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def pausing(self) -> Iterator[None]:
+        """Halt the search where the block finds no room on the disk, instead of failing in the middle."""
+        try:
+            yield
+        except InputError as error:
+            self.board.halt = self.board.halt or Halt("paused", str(error))
+
+
+def ask_to_stop(run: Run) -> None:
+    """Ask the search of this run, wherever it is driven from, to stop as after Ctrl-C."""
+    Path(run.path / STOP).touch()

@@ -1,0 +1,121 @@
+"""What the folder of a run says of its trials' past; what is damaged in it is not believed, and done again.
+
+Shapes: R repeats, P patients of the cohort, E epochs of a trial.
+"""
+
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lymphtune import console
+from lymphtune.errors import InputError
+from lymphtune.files import read_yaml
+from lymphtune.runs import Run, read_table
+from lymphtune.searching.ledger import Ledger
+from lymphtune.searching.plan import Plan, Trial
+from lymphtune.searching.report import Report
+from lymphtune.searching.trial import WEIGHTS, WEIGHTS_AT, Place, hashes
+
+LEDGER = "ledger.jsonl"  # of the run: which trials failed, lost a worker, and what they were, where a searcher chose
+
+
+@dataclass
+class Found:
+    """One trial's past. row: of the leaderboard, where its fate was settled; the epochs up to then stand in `curves`,
+    `probabilities` [E][R, P] and `gates`, later ones in `reports`. over: it cannot go on."""
+
+    trial: Trial
+    row: dict[str, Any] = field(default_factory=dict)
+    curves: list[dict[str, float]] = field(default_factory=list)
+    probabilities: list[np.ndarray] = field(default_factory=list)
+    gates: list[np.ndarray] = field(default_factory=list)
+    weights: dict[str, str] = field(default_factory=dict)
+    reports: list[Report] = field(default_factory=list)
+    failure: str = ""
+    retries: int = 0
+    over: bool = True
+
+
+class Past:
+    """Reads a run's folder. forgiven: failed trials are tried as if they never had been."""
+
+    def __init__(self, run: Run, plan: Plan, forgiven: bool = False) -> None:
+        self.run, self.folds_RP, self.forgiven = run, plan.folds_RP, forgiven
+        self.failures: dict[str, str] = {}
+        self.retries: dict[str, int] = {}
+        for fact in Ledger(run.path / LEDGER).read():
+            if "failed" in fact:
+                self.failures[fact["trial"]] = fact["failed"]
+            elif "tried_again" in fact:
+                self.retries[fact["trial"]] = self.retries.get(fact["trial"], 0) + 1
+
+    def of(self, trial: Trial) -> Found:
+        """Return what is known of the trial; a folder with damage in it is removed."""
+        folder = self.run.trial(trial.hash)
+        found = Found(trial, retries=self.retries.get(trial.hash, 0))
+        try:
+            self._read_settled(found, folder)
+        except (InputError, KeyError, TypeError, ValueError) as error:
+            console.say(f"{folder}: damaged, and trained again ({error})")
+            shutil.rmtree(folder)
+            return Found(trial)
+        status = found.row.get("status")
+        failed = status == "failed" or (not found.row and trial.hash in self.failures)
+        if failed and self.forgiven:
+            shutil.rmtree(folder, ignore_errors=True)
+            return Found(trial)
+        found.over = status in ("failed", "stopped") or bool(found.row.get("reason"))
+        if status == "done" and found.row["epochs"] < trial.epochs and not found.over:
+            found.over = not (folder / WEIGHTS).is_dir()  # not among the best: it cannot go on
+            lowest = min(curve["log_loss"] for curve in found.curves)
+            found.trial = replace(trial, base=found.row["epochs"], lowest=lowest)
+        if not found.row or not found.over:
+            found.reports = _unbroken(folder, len(found.curves))
+            found.failure = self.failures.get(trial.hash, "")
+        return found
+
+    def _read_settled(self, found: Found, folder: Path) -> None:
+        """Read the folder of a trial whose fate was settled; leave `found` empty where it was not."""
+        path = folder / "config.yaml"
+        if not path.is_file():
+            return
+        given = read_yaml(path)
+        if not given.get("settled"):
+            return
+        row, weights = given["result"], given["weights"]
+        kept = hashes(folder / WEIGHTS)
+        if kept and kept != weights:
+            raise InputError(f"{folder / WEIGHTS}: not the weights that were written")
+        curves = read_table(folder / "curves.parquet")
+        oof = read_table(folder / "oof.parquet")
+        held_RP = self.folds_RP >= 0
+        epochs = row["epochs"]
+        if len(curves) != epochs or len(oof) != epochs * held_RP.sum():
+            raise InputError(f"{epochs} epochs expected")
+        found.row, found.weights = row, weights
+        found.curves = curves.to_dict("records")
+        for column, into in (("probability", found.probabilities), ("gate", found.gates)):
+            for said in oof[column].to_numpy(np.float64).reshape(epochs, int(held_RP.sum())):
+                said_RP = np.full(self.folds_RP.shape, np.nan)
+                said_RP[held_RP] = said
+                into.append(said_RP)
+
+
+def _unbroken(folder: Path, known: int) -> list[Report]:
+    """Return the reports of the trial's ledger after the known epochs, up to one whose weights are damaged."""
+    place = Place(folder)
+    reports: list[Report] = []
+    for index, fact in enumerate(place.facts):
+        if fact.get("epoch") != known + len(reports) + 1:
+            continue
+        said = Report.read(fact)
+        rung = folder / WEIGHTS_AT.format(said.epoch)
+        if said.weights and said.weights not in (hashes(rung), hashes(folder / WEIGHTS)):
+            console.say(f"{rung}: damaged, and trained again")
+            place.ledger.cut(index)  # which no longer names the checkpoint: it is of a later epoch
+            break
+        reports.append(said)
+    return reports
