@@ -1,5 +1,8 @@
 """A run on disk: where its files lie, and how a finished or unfinished one is found and read."""
 
+import json
+import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,10 +11,12 @@ import pandas as pd
 
 from lymphtune.config import Configuration, configuration
 from lymphtune.errors import InputError
-from lymphtune.files import read_yaml
+from lymphtune.files import is_held, read_yaml
 
 RUNS = Path("runs")
 DRIVER = "driver.json"  # of a run: which process drives it, and holds its lock while it does
+PROGRESS = "progress.json"  # of a run: how far it is, written every few seconds while it is driven
+SILENT_S = 60.0  # a search on another host, whose lock cannot be seen, is taken for dead after so long
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,29 @@ class Run:
         if not whole or not {"hash", "reference_date", "data"} <= set(given["cohort"]):
             raise InputError(f"{self.path / 'run.yaml'}: not the description of a run; name the folder of a run")
         return given
+
+    @property
+    def status(self) -> str:
+        """Return running, done, interrupted, stopped, out of time, paused, failed, or broken off: nobody drives it."""
+        status = str(self.description.get("status", "done"))
+        if is_held(self.path / DRIVER):
+            return "running"
+        if status != "running":
+            return status
+        here = self.driver.get("host") == socket.gethostname()
+        try:
+            silent_s = time.time() - (self.path / PROGRESS).stat().st_mtime
+        except FileNotFoundError:
+            silent_s = SILENT_S
+        return "broken off" if here or silent_s >= SILENT_S else "running"
+
+    @property
+    def driver(self) -> dict[str, Any]:
+        """Return pid, host and start of the process that drives the run, or did last; {} where that is not known."""
+        try:
+            return dict(json.loads((self.path / DRIVER).read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError):
+            return {}
 
     @property
     def leaderboard(self) -> pd.DataFrame:

@@ -67,4 +67,4 @@ def runs(arguments: argparse.Namespace) -> None:
         given = run.description
         cohort = given["cohort"]["name"] + (" (SIMULATED)" if given["cohort"]["simulated"] else "")
         created = given["created"][:16].replace("T", " ")
-        print(f"{run.name:30} {created}  {given['status']:12} {given['protocol']['trials']:4} trials  {cohort}")
+        print(f"{run.name:30} {created}  {run.status:11} {given['protocol']['trials']:4} trials  {cohort}")

@@ -1,16 +1,19 @@
-"""lymphtune search, and the same search gone on with."""
+"""lymphtune search, status and stop."""
 
 import argparse
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from lymphtune.cli.options import a_date, add_command, add_data, add_runs, seconds
 from lymphtune.errors import InputError
 
+WATCHED_EVERY_S = 2.0
 SETTINGS = (
     "trials", "epochs", "folds", "repeats", "seed", "fold_seed", "name", "runs", "cpus_per_trial", "gpus_per_trial",
     "max_concurrent", "max_failures", "keep_weights", "address", "time_budget_s", "reference_date",
-    "weights", "fused",
+    "weights", "fused", "mlflow", "wandb",
 )  # fmt: skip
 
 
@@ -48,12 +51,27 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--weights", type=Path, metavar="DIR", help="pretrained weights, <name>.safetensors each (timm's hub)"
     )
+    parser.add_argument("--mlflow", metavar="URI", help="log to MLflow, too: a folder or a server (off)")
+    parser.add_argument(
+        "--wandb", nargs="?", const="lymphtune", metavar="PROJECT", help="log to Weights & Biases, too (off)"
+    )
     parser.add_argument(
         "--fused", action=argparse.BooleanOptionalAction, default=None,
         help="fold models' steps as one (where measured faster, on GPUs only)",
     )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="say what would run at what cost; train nothing")
     parser.set_defaults(call=run)
+    parser = add_command(commands, "status", "show how far a search is", "lymphtune status mixed --watch")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of the run (the latest)")
+    parser.add_argument("--watch", action="store_true", help="show it again every few seconds until the search ends")
+    add_runs(parser)
+    parser.set_defaults(call=status)
+    parser = add_command(
+        commands, "stop", "ask a search to stop cleanly, from another terminal or machine", "lymphtune stop mixed"
+    )
+    parser.add_argument("name", metavar="NAME", help="of the run")
+    add_runs(parser)
+    parser.set_defaults(call=stop)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -85,3 +103,33 @@ def _resume(arguments: argparse.Namespace, given: dict[str, Any]) -> None:
 
     runs = given.pop("runs")
     resume(arguments.resume or None, runs, arguments.data, arguments.retry_failed, **given)
+
+
+def status(arguments: argparse.Namespace) -> None:
+    from lymphtune.runs import find_run
+    from lymphtune.searching.progress import status_text
+
+    run = find_run(arguments.name, arguments.runs)
+    shown = ""
+    while True:
+        text, running = status_text(run), run.status == "running"
+        if text != shown:
+            start = "\x1b[2J\x1b[H" if arguments.watch and sys.stdout.isatty() else ""
+            print(f"{start}{text}", flush=True)
+            shown = text
+        if not arguments.watch or not running:
+            return
+        time.sleep(WATCHED_EVERY_S)
+
+
+def stop(arguments: argparse.Namespace) -> None:
+    from lymphtune.runs import find_run
+    from lymphtune.searching.halting import ask_to_stop
+    from lymphtune.searching.progress import wait_until_stopped
+
+    run = find_run(arguments.name, arguments.runs)
+    if run.status != "running":
+        raise InputError(f"{run.path}: no search to stop, it is {run.status}")
+    ask_to_stop(run)
+    wait_until_stopped(run)
+    print(f"{run.name}: {run.status}; `lymphtune search --resume {run.name}` goes on")

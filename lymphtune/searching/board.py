@@ -51,6 +51,7 @@ class Record:
     status: str = "waiting"  # then running, ended, and settled as done, stopped or failed
     reason: str = ""
     retries: int = 0
+    latest: dict[str, float] = field(default_factory=dict)  # the last epoch heard of, as it stands in `curves`
     row: dict[str, Any] = field(default_factory=dict)  # of the leaderboard, once its fate is settled
 
     @property
@@ -87,6 +88,7 @@ class Board:
         self._ended: Counter[bool] = Counter()  # failed or not
         self._failures: Counter[str] = Counter()
         self._table_written, self._table_cost_s = 0.0, 0.0
+        self._to_do = sum(trial.epochs for trial in plan.trials)  # epochs, from here on
 
     def report(self, number: int, said: Report) -> bool:
         """Take one epoch of a trial; return whether it should go on."""
@@ -102,7 +104,8 @@ class Board:
     def _take(self, record: Record, said: Report) -> None:
         record.probabilities_ERP.append(said.probabilities_RP)
         record.gates_ERP.append(said.gates_RP)
-        record.curves.append({"epoch": said.epoch, **said.curve, **self._metrics(said.probabilities_RP)})
+        record.latest = {"epoch": said.epoch, **said.curve, **self._metrics(said.probabilities_RP)}
+        record.curves.append(record.latest)
         if said.weights:
             record.weights[said.epoch] = dict(said.weights)
 
@@ -167,6 +170,18 @@ class Board:
         table["last"] = table["status"] == "failed"
         return table.sort_values(["last", "log_loss", "number"], ignore_index=True).drop(columns="last")
 
+    def progress(self) -> tuple[float, float | None]:
+        """Return the share of the work done, stopped trials counted as done, and the seconds left, if that is known."""
+        total = sum(record.trial.epochs for number, record in self.records.items() if number >= 0)
+        left = sum(record.trial.epochs - record.epochs for record in self.records.values() if self._goes_on(record))
+        before = total - self._to_do
+        spent = time.monotonic() - self.started
+        done = total - left - before
+        return 1 - left / max(total, 1), spent / done * left if done > 0 and left else None
+
+    def _goes_on(self, record: Record) -> bool:
+        return record.trial.number >= 0 and not record.row and record.status != "ended"
+
     def restore(self, forgiven: bool = False) -> None:
         """Take up what the run's folder holds: decisions come out as if there had been no break.
 
@@ -179,6 +194,7 @@ class Board:
             if number in self.rungs.stopped_at and not record.row and record.status != "ended":
                 self._note_end(record, "")
         self._settle()
+        self._to_do = sum(r.trial.epochs - r.epochs for r in self.records.values() if self._goes_on(r))
 
     def _recall(self, record: Record, found: Found) -> None:
         record.trial, record.retries = found.trial, found.retries

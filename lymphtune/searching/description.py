@@ -17,7 +17,7 @@ from lymphtune.spaces import Row, Space, Suggested
 
 PACKAGES = ("lymphtune", "torch", "torchvision", "timm", "ray", "scikit-learn", "numpy", "pandas", "pillow")
 DEFINING = ("folds", "repeats", "seed", "fold_seed", "grace", "reduction", "fused")
-MACHINE = ("cpus_per_trial", "gpus_per_trial", "keep_weights", "max_failures", "max_concurrent")
+MACHINE = ("cpus_per_trial", "gpus_per_trial", "keep_weights", "max_failures", "max_concurrent", "mlflow", "wandb")
 SHOWN = 4  # differences
 
 

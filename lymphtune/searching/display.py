@@ -71,16 +71,9 @@ def _table(board: Board) -> Any:
 
 
 def _progress(board: Board) -> str:
-    """Return the share of the work done and the time left, stopped trials counted as done."""
-    total = sum(trial.epochs for trial in board.plan.trials)
-    done = sum(
-        record.trial.epochs if record.row or record.status == "ended" else record.epochs
-        for number, record in board.records.items()
-        if number >= 0
-    )
-    spent = time.monotonic() - board.started
-    left = f", about {console.duration(spent / done * (total - done))} left" if 0 < done < total else ""
-    return f"{100 * done // max(total, 1)} % done{left}"
+    share, left_s = board.progress()
+    left = "" if left_s is None else f", about {console.duration(left_s)} left"
+    return f"{int(100 * share)} % done{left}"
 
 
 def _ended(row: dict[str, Any], done: int, total: int) -> str:

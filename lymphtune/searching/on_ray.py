@@ -32,6 +32,7 @@ from lymphtune.searching.board import Board  # noqa: E402
 from lymphtune.searching.halting import Halting  # noqa: E402
 from lymphtune.searching.plan import Settings, local_cpus  # noqa: E402
 from lymphtune.searching.report import Report  # noqa: E402
+from lymphtune.searching.tracking import trackers  # noqa: E402
 from lymphtune.searching.trial import FAILED, NO_ROOM, SAID, Shared, run_trial  # noqa: E402
 
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures stand on the leaderboard
@@ -208,7 +209,8 @@ def run_trials(board: Board, shared: Shared, slots: int, gpus: float, halting: H
             max_concurrent_trials=slots, reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            name="trials", storage_path=scratch, callbacks=[_Callback(board, halting, show)], verbose=0,
+            name="trials", storage_path=scratch, verbose=0,
+            callbacks=[_Callback(board, halting, show), *trackers(board, halting)],
             failure_config=tune.FailureConfig(max_failures=settings.max_failures), stop=_Stopper(halting),
         ),
     )  # fmt: skip

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +44,8 @@ class Settings:
     time_budget_s: float | None = None
     reference_date: date = REFERENCE_DATE
     weights: Path | None = None  # folder of <name>.safetensors, in place of timm's hub
+    mlflow: str | None = None  # where to: a folder or server, as MLflow names it
+    wandb: str | None = None  # Weights & Biases project
     fused: bool | None = None  # fold models' steps as one; None: where that is found to be faster, on GPUs only
 
     def __post_init__(self) -> None:
@@ -57,6 +60,9 @@ class Settings:
                 raise InputError(f"{field.name}: {value}; expected {least.get(field.name, 1)} or more")
         if self.name is not None and (not self.name or self.name.startswith(".") or {"/", "\\", "\0"} & set(self.name)):
             raise InputError(f"name: {self.name!r}; expected a plain folder name")
+        for package in ("mlflow", "wandb"):
+            if getattr(self, package) and find_spec(package) is None:
+                raise InputError(f"--{package}: needs a package more: pip install 'lymphtune[{package}]'")
 
     @property
     def seed_of_folds(self) -> int:
@@ -90,13 +96,15 @@ class Trial:
     def as_config(self) -> dict[str, Any]:
         """Return it as plain values, for a worker and for what is tracked."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        if not self.base:
+            del plain["base"], plain["lowest"]
         return plain | {"cycles": list(self.cycles), "configuration": self.configuration.as_yaml()}
 
     @classmethod
     def of_config(cls, given: dict[str, Any]) -> "Trial":
         """Return the trial that `as_config` gave the plain values of."""
         chosen = configuration(given["configuration"], given["hash"])
-        own = {field.name: given[field.name] for field in fields(cls)}
+        own = {field.name: given[field.name] for field in fields(cls) if field.name in given}
         return cls(**own | {"cycles": tuple(given["cycles"]), "configuration": chosen})
 
 

@@ -26,6 +26,7 @@ from lymphtune.searching.description import check_same, describe, settings_of, s
 from lymphtune.searching.display import Display, leaderboard_text
 from lymphtune.searching.halting import STOP, Halting
 from lymphtune.searching.plan import Plan, Settings, Stage, concurrency, encoder_option, local_cpus, make_plan
+from lymphtune.searching.progress import ProgressFile
 from lymphtune.searching.report import Report
 from lymphtune.searching.table import table_text
 from lymphtune.searching.trial import WEIGHTS_AT, Shared, hashes
@@ -199,6 +200,12 @@ def _train(
     slots: list[int],
 ) -> None:  # fmt: skip
     """Train the baselines (while Ray starts) and the trials that have not ended; say in `slots` how many at once."""
+    file = ProgressFile()
+
+    def show(board: Board) -> None:
+        display(board)
+        file(board)
+
     if plan.settings.address is None:
         _compute_features(cohort, plan)
     with ThreadPoolExecutor(1) as beside:
@@ -208,7 +215,7 @@ def _train(
         with ray_cluster(plan.settings.address) as resources:
             slots[0], gpus = concurrency(plan.settings, resources.get("CPU", 1), resources.get("GPU", 0))
             baselines.result()
-            display(board)
+            show(board)
             if plan.settings.address is not None:  # other hosts cannot map this one's cache
                 cohort = replace(cohort, pictures_CSS3=np.asarray(cohort.pictures_CSS3))
             device = "cuda" if gpus else "cpu"
@@ -217,7 +224,7 @@ def _train(
             _write_description(board.run, description)
             shared = Shared(cohort, replace(plan, trials=[]), board.run.path, device, arithmetic)
             if board.waiting:
-                run_trials(board, shared, slots[0], gpus, halting, display)
+                run_trials(board, shared, slots[0], gpus, halting, show)
 
 
 def _compute_features(cohort: Cohort, plan: Plan) -> None:

@@ -1,0 +1,90 @@
+"""How far a search is: written beside its results every few seconds, and read from another terminal."""
+
+import json
+import time
+from collections import Counter
+from datetime import datetime
+from typing import Any
+
+from lymphtune import console
+from lymphtune.errors import InputError
+from lymphtune.files import write_json
+from lymphtune.runs import PROGRESS, Run
+from lymphtune.searching.board import Board
+from lymphtune.searching.display import leaderboard_text
+
+WRITTEN_EVERY_S = 5.0
+RUNNING_SHOWN = 12
+
+
+class ProgressFile:
+    """Call it with the board whenever something may have happened."""
+
+    def __init__(self) -> None:
+        self.written = -WRITTEN_EVERY_S
+
+    def __call__(self, board: Board) -> None:
+        if time.monotonic() - self.written >= WRITTEN_EVERY_S:
+            self.written = time.monotonic()
+            write_json(board.run.path / PROGRESS, _told(board))
+
+
+def _told(board: Board) -> dict[str, Any]:
+    share, left_s = board.progress()
+    return {
+        "time": datetime.now().isoformat(timespec="seconds"),
+        "share": round(share, 4),
+        "left_s": None if left_s is None else round(left_s),
+        "trials": dict(Counter(record.status for record in board.records.values())),
+        "running": [
+            {
+                "trial": record.trial.hash, "title": record.trial.configuration.title, "epoch": record.epochs,
+                "epochs": record.trial.epochs, "balanced_accuracy": round(record.curves[-1]["balanced_accuracy"], 4),
+                "log_loss": round(record.curves[-1]["log_loss"], 4),
+            }
+            for record in board.records.values() if record.status == "running"
+        ][:RUNNING_SHOWN],
+    }  # fmt: skip
+
+
+def status_text(run: Run) -> str:
+    """Return what a search is doing, or how it ended, as lines of at most 80 columns; read from its folder alone."""
+    described, status = run.description, run.status
+    lines = [f"{run.name}: {status}{_where(run) if status == 'running' else ''}"]
+    try:
+        told = json.loads((run.path / PROGRESS).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        told = None
+    if told and status in ("running", "broken off"):
+        left = "" if told["left_s"] is None else f", about {console.duration(told['left_s'])} left"
+        counts = ", ".join(f"{count} {status}" for status, count in sorted(told["trials"].items()))
+        lines += [f"{100 * told['share']:.0f} % done at {told['time'][11:]}{left}; {counts}"]
+        lines += [
+            f"   {row['trial'][:6]} {row['title'][:36]:36} epoch {row['epoch']}/{row['epochs']} "
+            f"BA {row['balanced_accuracy']:.3f} loss {row['log_loss']:.3f}"
+            for row in told["running"]
+        ]
+    try:
+        lines.append(leaderboard_text(run.leaderboard))
+    except InputError:
+        lines.append("no trial has ended yet")
+    if described["cohort"]["simulated"]:
+        lines.append("SIMULATED cohort: these numbers say nothing about people.")
+    if status not in ("running", "done"):
+        lines.append(f"`lymphtune search --resume {run.name}` goes on")
+    return "\n".join(lines)
+
+
+def _where(run: Run) -> str:
+    driver = run.driver
+    return f" (process {driver['pid']} on {driver['host']} since {driver['since']})" if driver else ""
+
+
+def wait_until_stopped(run: Run) -> None:
+    """Return when no process drives the run any longer."""
+    began = told = time.monotonic()
+    while run.status == "running":
+        time.sleep(0.2)
+        if time.monotonic() - told > 10:
+            told = time.monotonic()
+            console.say(f"waiting for its trials to end their epoch, {console.duration(told - began)} by now")

@@ -1,0 +1,79 @@
+"""Curves for other people's viewers: TensorBoard files always, MLflow and Weights & Biases where asked for."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.logger import TBXLoggerCallback
+
+from lymphtune.files import refusals_named
+from lymphtune.searching.board import Board
+from lymphtune.searching.halting import Halting
+
+TENSORBOARD = "tensorboard"  # folder of a run, one folder a trial in it
+
+
+class Tracking(tune.Callback):
+    """Passes trials and their scores on to one of Ray's logger callbacks, as plain numbers a step an epoch."""
+
+    def __init__(self, inner: Any, board: Board, halting: Halting) -> None:
+        self.inner, self.board, self.halting = inner, board, halting
+
+    def setup(self, *given: Any, **info: Any) -> None:
+        self.inner.setup(*given, **info)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        with self.halting.pausing(), refusals_named(self.board.run.path):
+            self.inner.log_trial_start(trial)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        latest = self.board.records[trial.config["number"]].latest
+        if latest:
+            numbers = {name: float(value) for name, value in latest.items()}
+            epoch = int(latest["epoch"])
+            with self.halting.pausing(), refusals_named(self.board.run.path):
+                self.inner.log_trial_result(iteration, trial, numbers | {"training_iteration": epoch})
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.inner.log_trial_end(trial, failed=False)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.inner.log_trial_end(trial, failed=True)
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        self.inner.on_experiment_end(trials, **info)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _TensorBoard(TBXLoggerCallback):
+    """Ray's TensorBoard logger, with its files in the run's folder under the trial's own name."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def log_trial_start(self, trial: Any) -> None:
+        if trial not in self._trial_writer:  # else its worker died, and it goes on
+            self._trial_writer[trial] = self._summary_writer_cls(str(self.folder / trial.config["hash"]), flush_secs=30)
+            self._trial_result[trial] = {}
+
+
+def trackers(board: Board, halting: Halting) -> list[Tracking]:
+    """Return the callbacks that the run's settings ask for."""
+    settings, name = board.plan.settings, board.run.name
+    inner: list[Any] = [_TensorBoard(board.run.path / TENSORBOARD)]
+    if settings.mlflow:
+        from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+        inner.append(MLflowLoggerCallback(settings.mlflow, experiment_name=name, tags={"run": name}))
+    if settings.wandb:
+        from ray.air.integrations.wandb import WandbLoggerCallback
+
+        how = {"dir": str(board.run.path), "mode": os.environ.get("WANDB_MODE")}  # Ray's process may be older than it
+        inner.append(WandbLoggerCallback(project=settings.wandb, group=name, **how))
+    return [Tracking(each, board, halting) for each in inner]
