@@ -62,3 +62,4 @@ clinical_models: Family[Callable[..., Any]] = Family("clinical", "lymphtune.mode
 schedules: Family[Callable[..., Any]] = Family("schedule", "lymphtune.training.schedules")
 combiners: Family[type] = Family("combiner", "lymphtune.combiners")
 calibrations: Family[type] = Family("calibration", "lymphtune.calibrations")
+stopping_rules: Family[type] = Family("scheduler", "lymphtune.searching.stopping")

@@ -15,7 +15,11 @@ from lymphtune.cohort import REFERENCE_DATE
 from lymphtune.config import Configuration, configuration, digest
 from lymphtune.errors import InputError
 from lymphtune.files import sha256
+from lymphtune.registry import stopping_rules
 from lymphtune.runs import RUNS
+from lymphtune.searching.rungs import deciding
+from lymphtune.searching.stopping import Options, Rule
+from lymphtune.searching.stopping.racing import Racing
 from lymphtune.spaces import Space
 
 BASELINES = ("logistic", "svm", "random_forest", "mlp")
@@ -39,7 +43,9 @@ class Settings:
     keep_weights: int = 20  # trials
     max_failures: int = 3  # times a trial goes on after its worker died
     grace: int = 3  # epochs before a trial can be stopped
-    reduction: int = 3  # one in so many goes on at every rung
+    scheduler: str = "asha"  # who is stopped early: asha, median or none
+    racing: bool = False  # beside it, who is very probably worse than the best on the same patients
+    reduction: int = 3  # one in so many goes on at every rung of asha
     address: str | None = None  # of a Ray cluster; None: this machine alone
     time_budget_s: float | None = None
     reference_date: date = REFERENCE_DATE
@@ -63,6 +69,8 @@ class Settings:
         for package in ("mlflow", "wandb"):
             if getattr(self, package) and find_spec(package) is None:
                 raise InputError(f"--{package}: needs a package more: pip install 'lymphtune[{package}]'")
+        if self.scheduler not in stopping_rules.words():
+            raise InputError(f"scheduler: {self.scheduler!r}; there are {', '.join(stopping_rules.words())}")
 
     @property
     def seed_of_folds(self) -> int:
@@ -142,16 +150,20 @@ class Plan:
     def networks(self) -> list[Trial]:
         return [trial for trial in self.trials if trial.configuration.kind == "network"]
 
-    def rungs(self) -> list[int]:
-        """Return the epochs at which a trial can be stopped: grace, times reduction, times reduction again.
+    def rules(self) -> list[Rule]:
+        """Return the rules by which trials are stopped, with nothing remembered.
 
         None where the space's points are the rows of a table: all of them are trained alike.
         """
-        epochs, rung = [], self.settings.grace
-        while rung < self.epochs and not self.space.rows:
-            epochs.append(rung)
-            rung *= self.settings.reduction
-        return epochs
+        if self.space.rows:
+            return []
+        options = Options(grace=self.settings.grace, reduction=self.settings.reduction)
+        scheduler: Rule = stopping_rules[self.settings.scheduler].build(options)
+        return [scheduler, Racing(options)] if self.settings.racing else [scheduler]
+
+    def rungs(self) -> list[int]:
+        """Return the epochs at which a trial can be stopped, by whichever rule."""
+        return list(deciding(self.rules(), self.epochs))
 
     def trial(self, number: int, chosen: Configuration) -> Trial:
         """Return the trial of a configuration; its cycles end where the stages that had such a number ended."""

@@ -1,13 +1,20 @@
-"""Who is stopped early: successive halving in the order of the trials' numbers, so that it always comes out the same.
+"""Who is stopped early, decided in the order of the trials' numbers, so that it always comes out the same.
 
-A trial that reaches a rung goes on if it stands in the best 1/reduction of the trials with numbers up to its own
-that reached that rung. Trials with higher numbers never matter, however fast they are: the decision is a function
-of the scores alone, not of which worker was quicker. It falls when the earlier trials have reached the rung or
-ended; until then the trial trains on, and if it is then stopped, what came after the rung is discarded.
+At its rungs a rule measures a trial by those with lower numbers that reached the rung. Trials with higher numbers never
+matter, however fast they are: the decision is a function of the scores alone, not of which worker was quicker. It
+falls when the earlier trials have reached the rung or ended; until then the trial trains on, and if it is then
+stopped, what came after the rung is discarded.
+
+Shapes: E epochs so far, R repeats, P patients of the cohort (in a standing: those that are held out).
 """
 
 import math
 from collections.abc import Sequence
+
+import numpy as np
+
+from lymphtune.searching.stopping import Rule, Standing
+from lymphtune.statistics.metrics import log_losses
 
 SMOOTHED_EPOCHS = 3  # a score is the mean over this many epochs
 
@@ -18,25 +25,47 @@ def smoothed(scores: Sequence[float]) -> float:
     return sum(last) / len(last)
 
 
-class Rungs:
-    """Scores at the rungs, and the stops that follow from them.
+def standing(
+    trial: str,
+    scores: Sequence[float],
+    probabilities_ERP: Sequence[np.ndarray],
+    labels_P: np.ndarray,
+    folds_RP: np.ndarray,
+) -> Standing:
+    """Return where a trial stands after its last epoch: score, and each held-out patient's loss, over the last epochs.
 
-    Source: the stopping rule of asynchronous successive halving, Li et al. 2020, algorithm 2
-    (arXiv:1810.05934), with the trials taken in order.
+    Probabilities are averaged over repeats first; all repeats have the same folds.
     """
+    held = folds_RP[0] >= 0
+    pooled_EP = np.stack(probabilities_ERP[-SMOOTHED_EPOCHS:])[:, :, held].mean(axis=1)
+    losses_P = log_losses(pooled_EP, labels_P[held]).mean(axis=0)
+    return Standing(smoothed(scores), trial, losses_P, labels_P[held], folds_RP[0, held])
 
-    def __init__(self, epochs: Sequence[int], n_trials: int, reduction: int) -> None:
-        self.epochs, self.n_trials, self.reduction = list(epochs), n_trials, reduction
+
+def deciding(rules: Sequence[Rule], last: int) -> dict[int, list[Rule]]:
+    """Return the epochs before the last at which anything is decided, in order, with the rules that decide there."""
+    epochs = sorted({epoch for rule in rules for epoch in rule.epochs(last)})
+    return {epoch: [rule for rule in rules if epoch in rule.epochs(last)] for epoch in epochs}
+
+
+class Rungs:
+    """Standings at the rungs, and the stops that follow from them."""
+
+    def __init__(self, rules: Sequence[Rule], last: int, n_trials: int) -> None:
+        self.rules, self.n_trials = deciding(rules, last), n_trials
+        self.epochs = list(self.rules)
         self.stopped_at: dict[int, int] = {}  # number -> epoch of the rung at which it was stopped
-        self._scores: list[dict[int, float]] = [{} for _ in self.epochs]
-        self._ranked: list[list[float]] = [[] for _ in self.epochs]  # scores of the trials decided so far
+        self.reason: dict[int, str] = {}
+        self._rung = {epoch: rung for rung, epoch in enumerate(self.epochs)}
+        self._waiting: list[dict[int, Standing]] = [{} for _ in self.epochs]  # of the trials not decided yet
         self._next = [0] * len(self.epochs)  # the first number not decided yet
         self._ended: set[int] = set()
 
-    def reach(self, number: int, epoch: int, score: float) -> None:
-        """Note a trial's smoothed score if the epoch is a rung."""
-        if epoch in self.epochs:
-            self._scores[self.epochs.index(epoch)].setdefault(number, score)
+    def reach(self, number: int, epoch: int, where: Standing) -> None:
+        """Note where a trial stands if the epoch is a rung; what it said first counts."""
+        rung = self._rung.get(epoch)
+        if rung is not None and number >= self._next[rung]:
+            self._waiting[rung].setdefault(number, where)
             self._decide()
 
     def end(self, number: int) -> None:
@@ -56,15 +85,15 @@ class Rungs:
     def _decide_one(self, rung: int, number: int) -> bool:
         """Decide one trial at one rung if that can be done now."""
         if self.stopped_at.get(number, math.inf) < self.epochs[rung]:
+            self._waiting[rung].pop(number, None)
             return True
         if rung and number >= self._next[rung - 1]:
             return False
-        score = self._scores[rung].get(number)
-        if score is None:
+        where = self._waiting[rung].pop(number, None)
+        if where is None:
             return number in self._ended
-        ranked = self._ranked[rung]
-        ranked.append(score)
-        better = sum(other < score for other in ranked)
-        if better >= math.ceil(len(ranked) / self.reduction):
-            self.stopped_at[number] = self.epochs[rung]
+        epoch = self.epochs[rung]
+        reasons = [why for rule in self.rules[epoch] if (why := rule.judge(epoch, where))]  # all of them remember it
+        if reasons:
+            self.stopped_at[number], self.reason[number] = epoch, f"{reasons[0]} at epoch {epoch}"
         return True
