@@ -22,7 +22,7 @@ from lymphtune.searching.ledger import Ledger
 from lymphtune.searching.past import LEDGER, Found, Past
 from lymphtune.searching.plan import Plan, Trial
 from lymphtune.searching.report import Report
-from lymphtune.searching.rungs import Rungs, smoothed
+from lymphtune.searching.rungs import Rungs, standing
 from lymphtune.searching.trial import CHECKPOINT, EPOCHS, WEIGHTS, WEIGHTS_AT
 from lymphtune.statistics.honest import fixed_score
 from lymphtune.statistics.metrics import METRICS, balanced_accuracy
@@ -76,7 +76,7 @@ class Board:
         self.run, self.plan = run, plan
         self.patients, self.labels_P, self.about = cohort.ids, cohort.labels, cohort.about
         self.records = {trial.number: Record(trial) for trial in plan.baselines + plan.trials}
-        self.rungs = Rungs(plan.rungs(), plan.stages[-1].trials, plan.settings.reduction)
+        self.rungs = Rungs(plan.rules(), plan.epochs, plan.stages[-1].trials)
         self.started = time.monotonic()
         self.trained_s = 0.0  # seconds inside training and evaluation, of all workers
         self.halt: Halt | None = None
@@ -110,8 +110,9 @@ class Board:
             record.weights[said.epoch] = dict(said.weights)
 
     def _reached(self, record: Record, epoch: int) -> None:
-        if not record.trial.baseline:
-            self.rungs.reach(record.trial.number, epoch, smoothed(record.log_losses[:epoch]))
+        if not record.trial.baseline and epoch in self.rungs.epochs:
+            said = (record.log_losses[:epoch], record.probabilities_ERP[:epoch], self.labels_P, self.plan.folds_RP)
+            self.rungs.reach(record.trial.number, epoch, standing(record.trial.hash[:6], *said))
 
     def end(self, number: int, failure: str = "") -> None:
         """Note that a trial says no more: it ran to its end, was stopped, or failed for the reason given."""
@@ -241,8 +242,7 @@ class Board:
         """Cut what came after a stop, give the trial its row, and write its folder."""
         stopped = self.rungs.stopped_at.get(record.trial.number)
         if stopped:
-            rank = f"not in the best 1/{self.plan.settings.reduction} at epoch {stopped}"
-            record.status, record.reason = "stopped", rank
+            record.status, record.reason = "stopped", self.rungs.reason[record.trial.number]
             record.cut(stopped)
         elif len(record.curves) == record.trial.epochs and not record.reason:
             record.status = "done"

@@ -1,8 +1,10 @@
 """The board without Ray: whose weights are kept, and what becomes of trials that never report."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import yaml
 
 from lymphtune.runs import Run
@@ -10,18 +12,19 @@ from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.plan import Settings
 from lymphtune.searching.report import Report
 from lymphtune.searching.search import prepare
+from lymphtune.searching.stopping import racing
 from lymphtune.searching.trial import WEIGHTS_AT
 
 CURVE = {"train_loss": 0.5, "learning_rate": 1e-3, "seconds": 1.0}
 
 
-def board(folder: Path, cohort: Path, trials: int, keep_weights: int = 1) -> Board:
+def board(folder: Path, cohort: Path, trials: int, keep_weights: int = 1, **more: Any) -> Board:
     """Return the board of a plan whose trials see images alone and attributes too, in turn."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "two.yaml"
     given = {"model": {"encoder": "vanilla", "fusion": {"choose": ["none", "concat"]}}, "data": {"crop_px": 40}}
     path.write_text(yaml.safe_dump({"grid": True, "configuration": given}))
-    settings = Settings(epochs=1, trials=trials, keep_weights=keep_weights)
+    settings = Settings(**({"epochs": 1, "trials": trials, "keep_weights": keep_weights} | more))
     return Board(Run(folder / "run"), *prepare(str(path), cohort, settings))
 
 
@@ -53,3 +56,19 @@ def test_a_trial_that_never_reports_is_no_secret(tiny_cohort_folder: Path, tmp_p
         table = found.leaderboard().query("not baseline")
         assert table["status"].tolist() == statuses
         assert table["reason"].tolist() == ["", "never started"][: len(statuses)]
+
+
+def test_the_leaderboard_says_which_rule_stopped_a_trial(
+    tiny_cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(racing, "FEWEST", 5)  # the cohort is tiny
+    found = board(tmp_path, tiny_cohort_folder, 7, epochs=3, grace=1, scheduler="median", racing=True)
+    best = found.records[0].trial.hash[:6]
+    for number, skill in enumerate((0.9, 0.8, 0.8, 0.8, 0.7, -0.5, 0.8)):
+        report(found, number, skill)
+    assert found.rungs.reason == {
+        4: "worse than the median at epoch 1",
+        5: "worse than the median at epoch 1",
+    } | {number: f"worse than trial {best} on the same patients (p < .001) at epoch 1" for number in (1, 2, 3, 6)}
+    table = found.leaderboard().query("status == 'stopped'").set_index("number")
+    assert table["reason"].to_dict() == found.rungs.reason
