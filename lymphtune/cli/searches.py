@@ -13,7 +13,7 @@ WATCHED_EVERY_S = 2.0
 SETTINGS = (
     "trials", "epochs", "folds", "repeats", "seed", "fold_seed", "name", "runs", "cpus_per_trial", "gpus_per_trial",
     "max_concurrent", "max_failures", "keep_weights", "address", "time_budget_s", "reference_date",
-    "weights", "fused", "mlflow", "wandb",
+    "weights", "fused", "mlflow", "wandb", "scheduler", "racing",
 )  # fmt: skip
 
 
@@ -58,6 +58,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--fused", action=argparse.BooleanOptionalAction, default=None,
         help="fold models' steps as one (where measured faster, on GPUs only)",
+    )  # fmt: skip
+    parser.add_argument("--scheduler", metavar="S", help="who is stopped: asha, median or none (asha)")
+    parser.add_argument(
+        "--racing", action=argparse.BooleanOptionalAction, default=None,
+        help="stop also who is very probably worse than the best on the same patients (no)",
     )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="say what would run at what cost; train nothing")
     parser.set_defaults(call=run)

@@ -39,7 +39,8 @@ def describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str
         "protocol": {
             "folds": plan.n_folds, "repeats": len(plan.folds_RP), "epochs": plan.epochs,
             "trials": plan.stages[-1].trials, "seed": settings.seed, "fold_seed": settings.seed_of_folds,
-            "scheduler": settings.scheduler, "racing": settings.racing, "grace": settings.grace, "reduction": settings.reduction, "rungs": plan.rungs(),
+            "scheduler": settings.scheduler, "racing": settings.racing,
+            "grace": settings.grace, "reduction": settings.reduction, "rungs": plan.rungs(),
             "weights": str(settings.weights.resolve()) if settings.weights else None, "fused": settings.fused,
             "stages": [list(stage) for stage in plan.stages],
             "configurations": digest([trial.hash for trial in plan.trials[: plan.stages[0].trials]]),

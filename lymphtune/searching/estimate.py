@@ -1,6 +1,6 @@
 """What a search would cost, from a step that is really taken: time, memory, disk."""
 
-import itertools
+import math
 import resource
 import time
 from collections.abc import Callable
@@ -13,6 +13,7 @@ import numpy as np
 from lymphtune import console
 from lymphtune.cohort import Cohort
 from lymphtune.searching.plan import Plan, Settings, Trial, concurrency, local_cpus
+from lymphtune.searching.rungs import deciding
 from lymphtune.searching.search import prepare
 
 MEASURED = 8  # encoders that are tried out; the others are taken to cost their mean
@@ -88,10 +89,15 @@ def _bill(plan: Plan, costs: list[Cost], slots: int, pictures_bytes: int, before
 
 
 def share_trained(plan: Plan) -> float:
-    """Return the share of all epochs that is left if one trial in `reduction` goes on at every rung."""
-    edges = [0, *plan.rungs(), plan.epochs]
-    stretches = enumerate(itertools.pairwise(edges))
-    return sum((high - low) / plan.settings.reduction**i for i, (low, high) in stretches) / plan.epochs
+    """Return the share of all epochs that is left if as many go on at every rung as each rule there is taken to let.
+
+    Exact for asha on trials in no order; for median and racing a guess (see their `goes_on`).
+    """
+    going, trained, since = 1.0, 0.0, 0
+    for epoch, rules in deciding(plan.rules(), plan.epochs).items():
+        trained, since = trained + going * (epoch - since), epoch
+        going *= math.prod(rule.goes_on for rule in rules)
+    return (trained + going * (plan.epochs - since)) / plan.epochs
 
 
 def measure(cohort: Cohort, plan: Plan, trial: Trial, device: Any, arithmetic: Any) -> Cost:

@@ -130,6 +130,9 @@ class TestBadInput:
     def test_no_such_folder(self, search) -> None:  # type: ignore[no-untyped-def]
         assert "nowhere: no such file or folder" in search(data="nowhere")
 
+    def test_an_unknown_scheduler(self, search) -> None:  # type: ignore[no-untyped-def]
+        assert "scheduler: 'ahsa'; there are asha, median, none" in search("--scheduler", "ahsa", "--racing")
+
     def test_a_csv_without_label(self, search) -> None:  # type: ignore[no-untyped-def]
         self.rewrite(lambda rows: [[cell for i, cell in enumerate(row) if i != 2] for row in rows])
         assert "LABEL" in search()

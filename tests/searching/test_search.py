@@ -17,14 +17,17 @@ import lymphtune
 from lymphtune.cohort import load_cohort
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.errors import InputError
+from lymphtune.registry import stopping_rules
 from lymphtune.runs import Run, find_run, read_table
 from lymphtune.searching import search as search_module
 from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.estimate import dry_run, share_trained
-from lymphtune.searching.plan import Settings, Trial, concurrency
+from lymphtune.searching.plan import Settings, Trial, concurrency, make_plan
 from lymphtune.searching.report import Report
 from lymphtune.searching.search import prepare
+from lymphtune.searching.stopping.racing import Racing
 from lymphtune.searching.table import table_text
+from lymphtune.spaces import load_space
 from lymphtune.training.frozen import WEIGHTS
 from lymphtune.training.lockstep import Diverged
 from tests.conftest import SMALL_SEARCH, write_backbone
@@ -342,6 +345,19 @@ def test_the_share_trained_counts_every_rung(tiny_cohort_folder: Path) -> None:
     _, plan = prepare("tiny", tiny_cohort_folder, Settings(epochs=12))
     assert plan.rungs() == [3, 9]
     assert share_trained(plan) == pytest.approx((3 + 6 / 3 + 3 / 9) / 12)
+    _, plan = prepare("tiny", tiny_cohort_folder, Settings(epochs=12, scheduler="none"))
+    assert plan.rungs() == [] and share_trained(plan) == 1
+    _, plan = prepare("tiny", tiny_cohort_folder, Settings(epochs=12, racing=True))
+    assert plan.rungs() == [3, 6, 9]  # a trial's weights are kept at each of them
+    passing = Racing.goes_on
+    expected = 3 + 3 * passing / 3 + 3 * passing**2 / 3 + 3 * passing**3 / 9
+    assert share_trained(plan) == pytest.approx(expected / 12)
+
+
+@pytest.mark.parametrize("scheduler", stopping_rules.words())
+def test_named_rows_are_never_stopped(scheduler: str) -> None:
+    plan = make_plan(load_space("study"), Settings(scheduler=scheduler, racing=True), np.zeros((1, 4)), {})
+    assert plan.rules() == [] and plan.rungs() == []
 
 
 def test_another_search_of_the_same_name_is_refused_with_the_differences(searched: Run, space: Path) -> None:
@@ -373,6 +389,8 @@ def test_another_cohort_is_refused_with_the_differences(searched: Run, tiny_coho
         ({"gpus_per_trial": -0.5}, "gpus_per_trial"),
         ({"name": "a/b"}, "expected a plain folder name"),
         ({"name": ".."}, "expected a plain folder name"),
+        ({"scheduler": "hyperband"}, "scheduler: 'hyperband'; there are asha, median, none"),
+        ({"scheduler": "racing"}, "scheduler: 'racing'; there are"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(wrong: dict, message: str) -> None:
