@@ -74,6 +74,9 @@ def trackers(board: Board, halting: Halting) -> list[Tracking]:
     if settings.wandb:
         from ray.air.integrations.wandb import WandbLoggerCallback
 
-        how = {"dir": str(board.run.path), "mode": os.environ.get("WANDB_MODE")}  # Ray's process may be older than it
+        how: dict[str, Any] = {
+            "dir": str(board.run.path),
+            "mode": os.environ.get("WANDB_MODE"),
+        }  # Ray's process may be older than it
         inner.append(WandbLoggerCallback(project=settings.wandb, group=name, **how))
     return [Tracking(each, board, halting) for each in inner]
