@@ -28,6 +28,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from lymphtune.errors import InputError  # noqa: E402
+from lymphtune.searching.addresses import check_answers  # noqa: E402
 from lymphtune.searching.board import Board  # noqa: E402
 from lymphtune.searching.halting import Halting  # noqa: E402
 from lymphtune.searching.plan import Settings, local_cpus  # noqa: E402
@@ -54,13 +55,17 @@ def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
                 logging_level=logging.ERROR, object_store_memory=LOCAL_STORE_BYTES, _temp_dir=scratch,
             )  # fmt: skip
         else:
+            check_answers(address)
             try:
                 ray.init(
                     address=address, log_to_driver=False, logging_level=logging.ERROR,
                     runtime_env={"env_vars": PATIENT},
                 )  # fmt: skip
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                raise InputError(f"address {address}: no Ray cluster answers there ({error})") from error
+            except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+                why = " ".join(str(error).split())[:300]
+                raise InputError(
+                    f"address {address}: no Ray cluster answers there that can be joined ({why})"
+                ) from error
         yield ray.cluster_resources()
     finally:
         ray.shutdown()
