@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from lymphtune.cli import cohorts, ensembles, lists, searches, stabilities
+from lymphtune.cli import clusters, cohorts, ensembles, lists, searches, stabilities
 from lymphtune.errors import InputError
 
 ABOUT = """Search many bag-of-cells classifiers, stop the weak ones early, average the best.
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser("lymphtune", description=ABOUT, formatter_class=argparse.RawTextHelpFormatter)
     whole.add_argument("--version", action="version", version=_version())
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (searches, ensembles, stabilities, cohorts, lists):
+    for module in (searches, ensembles, stabilities, clusters, cohorts, lists):
         module.add(commands)
     return whole
 

@@ -16,7 +16,8 @@ from lymphtune.cli import main, parser
 from lymphtune.runs import Run
 
 COMMANDS = (
-    "search", "ensemble", "predict", "export", "submit", "stability", "simulate", "pack", "spaces", "recipes", "runs"
+    "search", "ensemble", "predict", "export", "submit", "stability", "doctor", "simulate", "pack", "spaces", "recipes",
+    "runs",
 )  # fmt: skip
 CSV = "clinical_annotation.csv"
 
