@@ -64,7 +64,8 @@ def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
             except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
                 why = " ".join(str(error).split())[:300]
                 raise InputError(
-                    f"address {address}: no Ray cluster answers there that can be joined ({why})"
+                    f"address {address}: no Ray cluster answers there that can be joined ({why}); it wants the same "
+                    "Ray and the same token (RAY_AUTH_MODE, ~/.ray/auth_token)"
                 ) from error
         yield ray.cluster_resources()
     finally:
