@@ -1,26 +1,97 @@
 """What surrounds the code: the cluster file is one, the shipped YAML travels, the project speaks of itself alone."""
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from jsonschema import ValidationError
 
 from lymphtune.cli import parser
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+SCRIPTS = [ROOT / "docs" / "slurm" / "lymphtune.sbatch", ROOT / "docs" / "kubernetes" / "rayjob.yaml"]
 
 
-def test_the_cluster_file_fits_rays_own_schema() -> None:
+@pytest.fixture
+def cluster() -> dict[str, Any]:
+    given: dict[str, Any] = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    return given
+
+
+def validate(given: dict[str, Any]) -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    given = yaml.safe_load((ROOT / "cluster.yaml").read_text())
-    validate_config(prepare_config(given))
-    assert "RAY_AUTH_MODE=token" in " ".join(given["head_start_ray_commands"] + given["worker_start_ray_commands"])
+    validate_config(prepare_config(deepcopy(given)))
+
+
+def test_the_cluster_file_fits_rays_own_schema(cluster: dict[str, Any]) -> None:
+    validate(cluster)
+    with pytest.raises(ValidationError, match="idle_timeout_minute'"):
+        validate(cluster | {"idle_timeout_minute": 5})
+    worker = cluster["available_node_types"]["gpu_worker"]
+    with pytest.raises(ValidationError, match="max_worker'"):
+        validate(
+            cluster | {"available_node_types": cluster["available_node_types"] | {"w": worker | {"max_worker": 1}}}
+        )
+
+
+def test_the_cluster_file_asks_for_tokens_and_opens_nothing(cluster: dict[str, Any]) -> None:
+    commands = cluster["head_start_ray_commands"] + cluster["worker_start_ray_commands"]
+    starts = [command for command in commands if "ray start" in command]
+    assert len(starts) == 2 and all("RAY_AUTH_MODE=token ray start" in command for command in starts)
+    assert "--dashboard-host=127.0.0.1" in starts[0] and "0.0.0.0" not in " ".join(commands)
+    assert any("export" in command and "RAY_AUTH_MODE=token" in command for command in cluster["setup_commands"])
+    assert cluster["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    assert any("chmod 600 ~/.ray/auth_token" in command for command in cluster["setup_commands"])
+    assert cluster["provider"]["security_group"]["IpPermissions"] == []  # beside SSH and the group's own nodes
+
+
+def test_the_cluster_file_starts_workers_on_demand_and_ends_them(cluster: dict[str, Any]) -> None:
+    workers = [kind for name, kind in cluster["available_node_types"].items() if name != cluster["head_node_type"]]
+    assert workers and all(0 <= kind["min_workers"] <= kind["max_workers"] for kind in workers)
+    assert sum(kind["min_workers"] for kind in workers) <= cluster["max_workers"]
+    assert 0 < cluster["idle_timeout_minutes"] <= 60
+
+
+def test_the_cluster_file_installs_what_was_tested(cluster: dict[str, Any]) -> None:
+    folder = next(there for there, here in cluster["file_mounts"].items() if here == ".")
+    assert (ROOT / "constraints.txt").is_file()
+    assert any(f"-c {folder}/constraints.txt -e {folder}" in command for command in cluster["setup_commands"])
+
+
+def test_the_ray_job_is_one_of_lymphtune_with_a_token() -> None:
+    job = yaml.safe_load((ROOT / "docs" / "kubernetes" / "rayjob.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    spec = job["spec"]["rayClusterSpec"]
+    assert spec["authOptions"] == {"mode": "token", "secretName": "lymphtune-token"}
+    assert f"ray=={spec['rayVersion']}" in (ROOT / "constraints.txt").read_text().splitlines()
+    program, *words = shlex.split(job["spec"]["entrypoint"])
+    arguments = parser().parse_args(words)
+    assert program == "lymphtune" and arguments.command == "search" and arguments.address == "auto"
+    assert (ROOT / "search_spaces" / f"{arguments.space}.yaml").is_file()
+    for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+        pod = group["template"]["spec"]
+        mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+        assert mounts == {"shared": "/shared", "shm": "/dev/shm"} and set(mounts) == {v["name"] for v in pod["volumes"]}
+        assert str(arguments.runs).startswith("/shared/") and arguments.data.startswith("/shared/")
+        store = pod["volumes"][1]["emptyDir"]
+        assert store["medium"] == "Memory" and int(store["sizeLimit"].removesuffix("Gi")) >= 4
+
+
+def test_the_batch_script_is_one() -> None:
+    script = ROOT / "docs" / "slurm" / "lymphtune.sbatch"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    text = script.read_text()
+    assert text.startswith("#!/bin/bash\n") and text.index("#SBATCH") < text.index("set -euo pipefail")
+    assert text.index("RAY_AUTH_MODE=token") < text.index("ray start")
 
 
 def test_spaces_and_recipes_are_put_into_the_wheel() -> None:
@@ -31,10 +102,11 @@ def test_spaces_and_recipes_are_put_into_the_wheel() -> None:
     }
 
 
-@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*DOCS, *SCRIPTS], ids=lambda path: path.name)
 def test_commands_and_options_in_the_documentation_exist(path: Path) -> None:
+    text = path.read_text().replace("\\\n", " ")
     commands = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
-    for line in re.findall(r"lymphtune ([a-z]+(?: [^`\n]*)?)[`\n]", path.read_text()):
+    for line in re.findall(r"lymphtune ([a-z]+(?: [^`\n]*)?)[`\n]", text):
         command, *rest = line.split()
         if command in commands:
             known = {option for action in commands[command]._actions for option in action.option_strings}
