@@ -196,26 +196,26 @@ def test_the_first_report_of_a_rung_counts() -> None:
     rungs.reach(0, 1, Standing(0.5))
     assert rungs.stopped_at == {1: 1}
     rungs.reach(0, 1, Standing(9.0))
-    assert rungs.stopped_at == {1: 1}
+    assert rungs.stopped_at == {1: 1} and not any(rungs._waiting)
 
 
 class Listener(Rule):
     """Stops everybody whose score is above one half, and keeps what it was asked."""
 
-    def __init__(self) -> None:
-        self.asked: list[tuple[int, float]] = []
+    def __init__(self, reason: str) -> None:
+        self.reason, self.asked = reason, list[tuple[int, float]]()
 
     def epochs(self, last: int) -> list[int]:
         return list(range(1, last, 2))
 
     def judge(self, epoch: int, standing: Standing) -> str:
         self.asked.append((epoch, standing.score))
-        return "too high" if standing.score > 0.5 else ""
+        return self.reason if standing.score > 0.5 else ""
 
 
 def test_rules_side_by_side_are_asked_of_the_same_trials() -> None:
     """Whom one rule stops at a rung the others still see there; the reason is the first rule's, rungs are both's."""
-    one, other = Listener(), Listener()
+    one, other = Listener("too high"), Listener("high too")
     scores = [[0.3] * EPOCHS, [0.9] * EPOCHS, [0.2, 0.2, 0.7, 0.7]]
     rungs = raced(scores, [2, 2, 2, 1, 0, 1], [*rules_of("median"), one, other], last=4)
     assert rungs.epochs == [1, 2, 3] and rungs.stopped_at == {1: 1, 2: 3}
@@ -331,6 +331,7 @@ def test_rules_decide_at_their_own_epochs() -> None:
     asha, racing = stopping_rules["asha"].build(options), Racing(options)
     assert asha.epochs(28) == [3, 9, 27] and asha.epochs(27) == [3, 9] and racing.epochs(12) == [3, 6, 9]
     assert deciding([asha, racing], 10) == {3: [asha, racing], 6: [racing], 9: [asha, racing]}
+    assert stopping_rules["median"].build(options).epochs(12) == [3, 6, 9]
     assert stopping_rules["none"].build(options).epochs(100) == []
 
 
