@@ -13,7 +13,7 @@ WATCHED_EVERY_S = 2.0
 SETTINGS = (
     "trials", "epochs", "folds", "repeats", "seed", "fold_seed", "name", "runs", "cpus_per_trial", "gpus_per_trial",
     "max_concurrent", "max_failures", "keep_weights", "address", "time_budget_s", "reference_date",
-    "weights", "fused", "mlflow", "wandb", "scheduler", "racing",
+    "weights", "fused", "mlflow", "wandb", "scheduler", "racing", "searcher", "grace", "reduction",
 )  # fmt: skip
 
 
@@ -59,6 +59,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--fused", action=argparse.BooleanOptionalAction, default=None,
         help="fold models' steps as one (where measured faster, on GPUs only)",
     )  # fmt: skip
+    parser.add_argument("--searcher", metavar="S", help="what is tried: random, or tpe, which learns (random)")
+    parser.add_argument("--grace", type=int, metavar="N", help="epochs before a trial can be stopped (a third of all)")
+    parser.add_argument("--reduction", type=int, metavar="N", help="one in so many goes on at a rung of asha (3)")
     parser.add_argument("--scheduler", metavar="S", help="who is stopped: asha, median or none (asha)")
     parser.add_argument(
         "--racing", action=argparse.BooleanOptionalAction, default=None,

@@ -23,6 +23,7 @@ from lymphtune.searching.past import LEDGER, Found, Past
 from lymphtune.searching.plan import Plan, Trial
 from lymphtune.searching.report import Report
 from lymphtune.searching.rungs import Rungs, standing
+from lymphtune.searching.tpe import Tpe
 from lymphtune.searching.trial import CHECKPOINT, EPOCHS, WEIGHTS, WEIGHTS_AT
 from lymphtune.statistics.honest import fixed_score
 from lymphtune.statistics.metrics import METRICS, balanced_accuracy
@@ -75,8 +76,10 @@ class Board:
     def __init__(self, run: Run, cohort: Cohort, plan: Plan) -> None:
         self.run, self.plan = run, plan
         self.patients, self.labels_P, self.about = cohort.ids, cohort.labels, cohort.about
-        self.records = {trial.number: Record(trial) for trial in plan.baselines + plan.trials}
-        self.rungs = Rungs(plan.rules(), plan.epochs, plan.stages[-1].trials)
+        self.tpe = Tpe(plan.space, plan.settings.seed) if plan.settings.searcher == "tpe" else None
+        trials = plan.baselines if self.tpe else plan.baselines + plan.trials
+        self.records = {trial.number: Record(trial) for trial in trials}
+        self.rungs = Rungs(plan.rules(), plan.epochs, plan.count)
         self.started = time.monotonic()
         self.trained_s = 0.0  # seconds inside training and evaluation, of all workers
         self.halt: Halt | None = None
@@ -159,6 +162,21 @@ class Board:
     def settled(self) -> list[Record]:
         return [record for record in self.records.values() if record.row]
 
+    def propose(self) -> Trial | None:
+        """Return the next trial of a searcher that learns, written down before it starts; None where none is left."""
+        number = len(self.records) - len(self.plan.baselines)
+        if self.tpe is None or number >= self.plan.count:
+            return None
+        trial = self.plan.chosen(number, self.tpe.suggest(number))
+        self._ledger.append({"trial": trial.hash, "number": number, "parameters": self.tpe.parameters(number)})
+        self.records[number] = Record(trial)
+        return trial
+
+    @property
+    def left(self) -> int:
+        """Return how many trials have not ended, those included that are still to be proposed."""
+        return len(self.waiting) + self.plan.count + len(self.plan.baselines) - len(self.records)
+
     @property
     def waiting(self) -> list[Trial]:
         """Return the trials that have not ended, by number, the baselines first."""
@@ -189,6 +207,9 @@ class Board:
         forgiven: trials that failed are tried again from their start.
         """
         past = Past(self.run, self.plan, forgiven)
+        if self.tpe:
+            for number, parameters in sorted(past.parameters.items()):
+                self.records[number] = Record(self.plan.chosen(number, self.tpe.again(number, parameters)))
         for record in console.each(self.records.values(), "reading the run", len(self.records)):
             self._recall(record, past.of(record.trial))
         for number, record in self.records.items():
@@ -209,6 +230,7 @@ class Board:
             record.row, record.status, record.reason = found.row, found.row["status"], found.row["reason"]
             if not record.trial.baseline:
                 self.rungs.end(record.trial.number)
+                self._teach(record)
                 self._rank(record, (self.run.trial(record.trial.hash) / WEIGHTS).is_dir())
             self._forget(record)
         elif found.failure or len(record.curves) == record.trial.epochs:
@@ -256,8 +278,15 @@ class Board:
         self._write(record, decided)
         if decided:
             if not record.trial.baseline:
+                self._teach(record)
                 self._rank(record, weights=True)
             self._forget(record)
+
+    def _teach(self, record: Record) -> None:
+        """Tell the searcher the truth: who was stopped is not done, and who failed says nothing."""
+        if self.tpe:
+            row = record.row
+            self.tpe.tell(record.trial.number, row["log_loss"], row["status"], record.log_losses)
 
     def _forget(self, record: Record) -> None:
         """Keep in memory the row alone; the rest is on the disk."""

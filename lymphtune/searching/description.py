@@ -16,7 +16,7 @@ from lymphtune.searching.plan import Plan, Settings, Stage
 from lymphtune.spaces import Row, Space, Suggested
 
 PACKAGES = ("lymphtune", "torch", "torchvision", "timm", "ray", "scikit-learn", "numpy", "pandas", "pillow")
-DEFINING = ("folds", "repeats", "seed", "fold_seed", "scheduler", "racing", "grace", "reduction", "fused")
+DEFINING = ("folds", "repeats", "seed", "fold_seed", "scheduler", "racing", "searcher", "grace", "reduction", "fused")
 MACHINE = ("cpus_per_trial", "gpus_per_trial", "keep_weights", "max_failures", "max_concurrent", "mlflow", "wandb")
 SHOWN = 4  # differences
 
@@ -40,7 +40,7 @@ def describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str
             "folds": plan.n_folds, "repeats": len(plan.folds_RP), "epochs": plan.epochs,
             "trials": plan.stages[-1].trials, "seed": settings.seed, "fold_seed": settings.seed_of_folds,
             "scheduler": settings.scheduler, "racing": settings.racing,
-            "grace": settings.grace, "reduction": settings.reduction, "rungs": plan.rungs(),
+            "searcher": settings.searcher, "grace": plan.grace, "reduction": settings.reduction, "rungs": plan.rungs(),
             "weights": str(settings.weights.resolve()) if settings.weights else None, "fused": settings.fused,
             "stages": [list(stage) for stage in plan.stages],
             "configurations": digest([trial.hash for trial in plan.trials[: plan.stages[0].trials]]),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lymphtune.searching import probe
+from lymphtune.searching.addresses import check_answers
 from lymphtune.searching.doctor import Node
 from lymphtune.searching.on_ray import ray, ray_cluster
 
@@ -16,6 +17,7 @@ CLOCK_TIMEOUT_S = 10.0
 
 def ask_cluster(address: str, storage: str | None, timeout_s: float) -> list[Node]:
     """Return what every alive node of the cluster says, the head first; the driver is a node's own machine."""
+    check_answers(address)
     with ray_cluster(address):
         ray.cloudpickle.register_pickle_by_value(probe)
         try:

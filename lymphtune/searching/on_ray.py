@@ -28,7 +28,6 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from lymphtune.errors import InputError  # noqa: E402
-from lymphtune.searching.addresses import check_answers  # noqa: E402
 from lymphtune.searching.board import Board  # noqa: E402
 from lymphtune.searching.halting import Halting  # noqa: E402
 from lymphtune.searching.plan import Settings, local_cpus  # noqa: E402
@@ -55,7 +54,6 @@ def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
                 logging_level=logging.ERROR, object_store_memory=LOCAL_STORE_BYTES, _temp_dir=scratch,
             )  # fmt: skip
         else:
-            check_answers(address)
             try:
                 ray.init(
                     address=address, log_to_driver=False, logging_level=logging.ERROR,
@@ -81,7 +79,7 @@ class _Numbers(Searcher):
         self.board, self.waiting = board, iter(board.waiting)
 
     def suggest(self, trial_id: str) -> Any:
-        trial = next(self.waiting, None)
+        trial = next(self.waiting, None) or self.board.propose()
         if trial is None:
             return Searcher.FINISHED
         return trial.as_config() | {"heard": self.board.records[trial.number].epochs}
@@ -211,7 +209,7 @@ def run_trials(board: Board, shared: Shared, slots: int, gpus: float, halting: H
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=_Numbers(board), num_samples=len(board.waiting), scheduler=_Scheduler(board, halting),
+            search_alg=_Numbers(board), num_samples=board.left, scheduler=_Scheduler(board, halting),
             max_concurrent_trials=slots, reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(

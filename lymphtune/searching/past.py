@@ -46,9 +46,12 @@ class Past:
         self.run, self.folds_RP, self.forgiven = run, plan.folds_RP, forgiven
         self.failures: dict[str, str] = {}
         self.retries: dict[str, int] = {}
+        self.parameters: dict[int, dict[str, Any]] = {}  # of trials that a searcher chose, by number
         for fact in Ledger(run.path / LEDGER).read():
             if "failed" in fact:
                 self.failures[fact["trial"]] = fact["failed"]
+            elif "parameters" in fact:
+                self.parameters[fact["number"]] = fact["parameters"]
             elif "tried_again" in fact:
                 self.retries[fact["trial"]] = self.retries.get(fact["trial"], 0) + 1
 

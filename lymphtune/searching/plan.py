@@ -22,6 +22,8 @@ from lymphtune.searching.stopping import Options, Rule
 from lymphtune.searching.stopping.racing import Racing
 from lymphtune.spaces import Space
 
+SEARCHERS = ("random", "tpe")
+LEAST_GRACE = 3  # epochs
 BASELINES = ("logistic", "svm", "random_forest", "mlp")
 
 
@@ -42,8 +44,9 @@ class Settings:
     max_concurrent: int | None = None
     keep_weights: int = 20  # trials
     max_failures: int = 3  # times a trial goes on after its worker died
-    grace: int = 3  # epochs before a trial can be stopped
+    grace: int | None = None  # epochs before a trial can be stopped; None: a third of all, 3 at least
     scheduler: str = "asha"  # who is stopped early: asha, median or none
+    searcher: str = "random"  # what is tried: random, or tpe, which learns from the trials before
     racing: bool = False  # beside it, who is very probably worse than the best on the same patients
     reduction: int = 3  # one in so many goes on at every rung of asha
     address: str | None = None  # of a Ray cluster; None: this machine alone
@@ -56,7 +59,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         least = {
-            "grace": 1, "reduction": 2, "cpus_per_trial": 1, "keep_weights": 1, "seed": 0, "fold_seed": 0,
+            "reduction": 2, "cpus_per_trial": 1, "keep_weights": 1, "seed": 0, "fold_seed": 0,
             "gpus_per_trial": 0, "max_failures": 0,
         }  # fmt: skip
         for field in fields(self):
@@ -69,6 +72,8 @@ class Settings:
         for package in ("mlflow", "wandb"):
             if getattr(self, package) and find_spec(package) is None:
                 raise InputError(f"--{package}: needs a package more: pip install 'lymphtune[{package}]'")
+        if self.searcher not in SEARCHERS:
+            raise InputError(f"searcher: {self.searcher!r}; there are {', '.join(SEARCHERS)}")
         if self.scheduler not in stopping_rules.words():
             raise InputError(f"scheduler: {self.scheduler!r}; there are {', '.join(stopping_rules.words())}")
 
@@ -127,7 +132,8 @@ class Stage(NamedTuple):
 class Plan:
     """All trials of a search and the folds they share; folds_RP as `make_folds` returns them.
 
-    defining: the hashes of cohort and folds, part of every trial's own hash.
+    defining: the hashes of cohort and folds, part of every trial's own hash. Where the searcher learns, the trials are
+    stand-ins: configurations of the space that say what may come.
     """
 
     space: Space
@@ -143,12 +149,26 @@ class Plan:
         return self.stages[-1].epochs
 
     @property
+    def grace(self) -> int:
+        """Return the epochs before a trial can be stopped; an extended search keeps those it began with."""
+        return self.settings.grace or max(LEAST_GRACE, self.stages[0].epochs // 3)
+
+    @property
+    def count(self) -> int:
+        """Return how many trials there are to be; `trials` are those of a searcher that does not learn."""
+        return self.stages[-1].trials
+
+    @property
     def n_folds(self) -> int:
         return int(self.folds_RP.max()) + 1
 
     @property
     def networks(self) -> list[Trial]:
         return [trial for trial in self.trials if trial.configuration.kind == "network"]
+
+    def chosen(self, number: int, configuration: Configuration) -> Trial:
+        """Return the trial of a configuration that a searcher chose for that number."""
+        return self.trial(number, from_folder(configuration, self.settings.weights))
 
     def rules(self) -> list[Rule]:
         """Return the rules by which trials are stopped, with nothing remembered.
@@ -157,7 +177,7 @@ class Plan:
         """
         if self.space.rows:
             return []
-        options = Options(grace=self.settings.grace, reduction=self.settings.reduction)
+        options = Options(grace=self.grace, reduction=self.settings.reduction)
         scheduler: Rule = stopping_rules[self.settings.scheduler].build(options)
         return [scheduler, Racing(options)] if self.settings.racing else [scheduler]
 
@@ -196,7 +216,7 @@ def make_plan(
     stages = (*before, stage) if not before or stage != last else tuple(before)
     plan = Plan(space, settings, folds_RP, stages, [], [], defining)
     for number in range(stage.trials):
-        plan.trials.append(plan.trial(number, from_folder(space.sample(settings.seed, number), settings.weights)))
+        plan.trials.append(plan.chosen(number, space.sample(settings.seed, number)))
     for index, word in enumerate(BASELINES, start=1):
         plan.baselines.append(plan.trial(-index, configuration({"clinical": word}, word)))
     return plan
@@ -227,10 +247,13 @@ def from_folder(chosen: Configuration, folder: Path | None) -> Configuration:
 def concurrency(settings: Settings, cpus: float, gpus: float) -> tuple[int, float]:
     """Return how many trials run at once, and the GPUs each gets, on a cluster of so many CPUs and GPUs."""
     gpus_per_trial = settings.gpus_per_trial if settings.gpus_per_trial is not None else (1.0 if gpus else 0.0)
+    if settings.address is not None and settings.max_concurrent:
+        return settings.max_concurrent, gpus_per_trial  # the cluster may grow to it
+    grows = "" if settings.address is None else "; a cluster that is to grow wants --max-concurrent N"
     if gpus_per_trial > gpus:
-        raise InputError(f"gpus_per_trial: {gpus_per_trial:g}, but there are {gpus:g} GPUs; 0 trains on CPUs")
+        raise InputError(f"gpus_per_trial: {gpus_per_trial:g}, but there are {gpus:g} GPUs; 0 trains on CPUs{grows}")
     if settings.cpus_per_trial > cpus:
-        raise InputError(f"cpus_per_trial: {settings.cpus_per_trial}, but there are {cpus:g} CPUs")
+        raise InputError(f"cpus_per_trial: {settings.cpus_per_trial}, but there are {cpus:g} CPUs{grows}")
     slots = int(cpus // settings.cpus_per_trial)
     if gpus_per_trial:
         slots = min(slots, int(gpus / gpus_per_trial + 1e-9))

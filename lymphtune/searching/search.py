@@ -21,6 +21,7 @@ from lymphtune.errors import InputError
 from lymphtune.files import held, write_table, write_yaml
 from lymphtune.registry import encoders
 from lymphtune.runs import DRIVER, RUNS, Run, find_run
+from lymphtune.searching.addresses import check_answers
 from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.description import check_same, describe, settings_of, space_of, stages_of
 from lymphtune.searching.display import Display, leaderboard_text
@@ -76,6 +77,8 @@ def prepare(
 
     before: the stages of the run that is gone on with.
     """
+    if settings.address is not None:
+        check_answers(settings.address)
     chosen = space if isinstance(space, Space) else load_space(space)
     folds = settings.folds or chosen.suggested.folds
     cohort = load_cohort(data, settings.reference_date)
@@ -121,7 +124,7 @@ def run_plan(
         halting = Halting(board, plan.settings.time_budget_s)
         try:
             with halting.noticing():
-                if board.waiting:
+                if board.left:
                     _train(board, cohort, plan, display, description, halting, slots)
             status = board.halt.status if board.halt else "done"
         except KeyboardInterrupt:
@@ -162,7 +165,7 @@ def _tell(board: Board, cohort: Cohort, busy: float, slots: int, seconds: float)
     how = f"`lymphtune search --resume {board.run.name}{runs}` goes on"
     if board.halt.status in ("paused", "failed"):
         raise InputError(f"{board.halt.status}: {board.halt.why}; then {how}")
-    console.say(f"{len(board.waiting)} trials have not ended ({board.halt.why}): {how}")
+    console.say(f"{board.left} trials have not ended ({board.halt.why}): {how}")
     if board.halt.status == "interrupted":
         raise KeyboardInterrupt
 
@@ -223,7 +226,7 @@ def _train(
             description["arithmetic"] = arithmetic._asdict() | {"device": device}
             _write_description(board.run, description)
             shared = Shared(cohort, replace(plan, trials=[]), board.run.path, device, arithmetic)
-            if board.waiting:
+            if board.left:
                 run_trials(board, shared, slots[0], gpus, halting, show)
 
 
@@ -281,7 +284,7 @@ def _opening(run: Run, cohort: Cohort, plan: Plan) -> str:
     lines = [
         f"{cohort.name}{' (SIMULATED)' if cohort.simulated else ''}: {len(cohort.labelled)} labelled patients, "
         f"{len(cohort.to_predict)} to predict, {len(cohort.pictures_CSS3)} pictures",
-        f"{run.path}: {len(plan.trials)} trials of '{plan.space.name}', at most {plan.epochs} epochs, "
+        f"{run.path}: {plan.count} trials of '{plan.space.name}', at most {plan.epochs} epochs, "
         f"{n_folds} {'folds' if n_folds > 1 else 'hold-out'} x {n_repeats} seeds, stops at epochs {plan.rungs()}",
     ]
     if n_folds == 1:

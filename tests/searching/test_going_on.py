@@ -1,5 +1,6 @@
 """A search that was broken off, without Ray: whatever breaks it, it ends with the leaderboard of the unbroken one."""
 
+import itertools
 import random
 import shutil
 from collections.abc import Callable
@@ -67,7 +68,8 @@ class Machine:
             if not goes_on or board.halt:
                 raise Stop
 
-        for trial in reversed(board.waiting) if backwards else board.waiting:
+        waiting = reversed(board.waiting) if backwards else board.waiting
+        for trial in itertools.chain(waiting, iter(board.propose, None)):
             number = trial.number
             failure = ""
             try:
@@ -405,3 +407,38 @@ def test_a_search_in_which_most_fail_ends_early_and_says_why(
         "failed", "5 of the 6 trials that ended have failed (5: diverged: loss is nan in epoch 1)"
     )
     assert (machine.table()["status"] == "failed").sum() == 5
+
+
+# ---- a searcher that learns
+
+
+def learning(folder: Path, cohort_folder: Path, trials: int = 14) -> Machine:
+    settings = replace(SETTINGS, trials=trials, epochs=2, searcher="tpe")
+    return Machine(folder, *prepare("tiny", cohort_folder, settings))
+
+
+def test_tpe_goes_on_with_what_it_had_proposed(_tiny_cohort_files: Path, tmp_path: Path) -> None:
+    unbroken = learning(tmp_path / "unbroken", _tiny_cohort_files)
+    board = unbroken.go()
+    assert board.tpe is not None
+    table = unbroken.table().query("not baseline").set_index("number")
+    fates = {"done": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
+    told = {number: trial.state.name for number, trial in board.tpe.trials.items()}
+    assert told == {number: fates[status] for number, status in table["status"].items()}
+    assert {"COMPLETE", "PRUNED"} <= set(told.values())
+    random_draws = [trial.hash for trial in unbroken.plan.trials]
+    assert not set(table["trial"]) & set(random_draws)
+
+    broken = learning(tmp_path / "broken", _tiny_cohort_files)
+    for after in (3, 9, 4):
+        with pytest.raises(Killed):
+            broken.go(breaks_after=after)
+    broken.go()
+    assert_same(broken, unbroken)
+    first = broken.table()
+    settings = replace(SETTINGS, trials=16, epochs=2, searcher="tpe")
+    larger = Machine(broken.run.path, *prepare("tiny", _tiny_cohort_files, settings, broken.plan.stages))
+    larger.go()
+    table = larger.table()
+    pd.testing.assert_frame_equal(table[table["number"] < 14].reset_index(drop=True), first)
+    assert (table["number"] >= 14).sum() == 2

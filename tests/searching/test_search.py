@@ -342,16 +342,24 @@ def test_the_split_can_have_a_seed_of_its_own(tiny_cohort_folder: Path) -> None:
 
 
 def test_the_share_trained_counts_every_rung(tiny_cohort_folder: Path) -> None:
-    _, plan = prepare("tiny", tiny_cohort_folder, Settings(epochs=12))
+    _, plan = prepare("tiny", tiny_cohort_folder, Settings(epochs=12, grace=3))
     assert plan.rungs() == [3, 9]
     assert share_trained(plan) == pytest.approx((3 + 6 / 3 + 3 / 9) / 12)
     _, plan = prepare("tiny", tiny_cohort_folder, Settings(epochs=12, scheduler="none"))
     assert plan.rungs() == [] and share_trained(plan) == 1
-    _, plan = prepare("tiny", tiny_cohort_folder, Settings(epochs=12, racing=True))
+    _, plan = prepare("tiny", tiny_cohort_folder, Settings(epochs=12, grace=3, racing=True))
     assert plan.rungs() == [3, 6, 9]  # a trial's weights are kept at each of them
     passing = Racing.goes_on
     expected = 3 + 3 * passing / 3 + 3 * passing**2 / 3 + 3 * passing**3 / 9
     assert share_trained(plan) == pytest.approx(expected / 12)
+
+
+@pytest.mark.parametrize(("epochs", "rungs"), [(3, []), (8, [3]), (27, [9]), (30, [10]), (100, [33, 99])])
+def test_the_first_rung_is_at_a_third_of_the_epochs(tiny_cohort_folder: Path, epochs: int, rungs: list[int]) -> None:
+    _, plan = prepare("tiny", tiny_cohort_folder, Settings(epochs=epochs))
+    assert plan.rungs() == rungs
+    _, longer = prepare("tiny", tiny_cohort_folder, Settings(epochs=200), plan.stages)
+    assert longer.grace == plan.grace and longer.rungs()[: len(rungs)] == rungs
 
 
 @pytest.mark.parametrize("scheduler", stopping_rules.words())
@@ -404,8 +412,15 @@ def test_concurrency_follows_cpus_and_gpu_fractions() -> None:
     assert concurrency(Settings(gpus_per_trial=0.5), 16, 2) == (4, 0.5)
     assert concurrency(Settings(), 16, 2) == (2, 1.0)
     assert concurrency(Settings(max_concurrent=3), 16, 0) == (3, 0.0)
-    with pytest.raises(InputError, match="there are 0 GPUs"):
+    with pytest.raises(InputError, match=r"there are 0 GPUs; 0 trains on CPUs$"):
         concurrency(Settings(gpus_per_trial=1), 4, 0)
+
+
+def test_a_cluster_may_grow_to_what_is_asked_for() -> None:
+    """An autoscaler brings machines when trials ask for them; until then there may be none."""
+    assert concurrency(Settings(address="auto", max_concurrent=8, gpus_per_trial=0.5), 0, 0) == (8, 0.5)
+    with pytest.raises(InputError, match="a cluster that is to grow wants --max-concurrent N"):
+        concurrency(Settings(address="auto", gpus_per_trial=1), 4, 0)
 
 
 def test_the_latest_run_is_found(searched: Run, tmp_path: Path) -> None:
