@@ -32,6 +32,14 @@ def a_date(text: str) -> date:
         raise argparse.ArgumentTypeError(f"{text!r} is not a date; expected YYYY-MM-DD") from error
 
 
+def gpus(text: str) -> float | str:
+    """Return a number of GPUs, or the word auto."""
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of GPUs; expected 0, 0.25, 1 or auto") from error
+
+
 def seconds(text: str) -> float:
     """Return seconds of 90, 90s, 30m or 2h."""
     units = {"s": 1, "m": 60, "h": 3600}

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lymphtune.cli.options import a_date, add_command, add_data, add_runs, seconds
+from lymphtune.cli.options import a_date, add_command, add_data, add_runs, gpus, seconds
 from lymphtune.errors import InputError
 
 WATCHED_EVERY_S = 2.0
@@ -41,7 +41,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--name", metavar="NAME", help="of the run (space and time); one that is there is gone on with")
     add_runs(parser)
     parser.add_argument("--cpus-per-trial", type=int, metavar="N", help="threads a trial trains with (1)")
-    parser.add_argument("--gpus-per-trial", type=float, metavar="X", help="may be a fraction (1 where there are GPUs)")
+    parser.add_argument("--gpus-per-trial", type=gpus, metavar="X", help="a fraction, or auto: measured (1)")
     parser.add_argument("--max-concurrent", type=int, metavar="N", help="trials at once (as many as fit)")
     parser.add_argument("--max-failures", type=int, metavar="N", help="times a trial goes on after its worker died (3)")
     parser.add_argument("--keep-weights", type=int, metavar="N", help="trials whose weights are kept (20)")

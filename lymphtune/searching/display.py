@@ -28,7 +28,8 @@ class Display:
         for record in board.settled:
             if record.trial.number not in self.told:
                 self.told.add(record.trial.number)
-                console.say(_ended(record.row, len(board.settled), len(board.records)))
+                total = board.plan.count + len(board.plan.baselines)
+                console.say(_ended(record.row, len(board.settled), total))
                 self.last_line = time.monotonic()
         if time.monotonic() - self.last_line > LINES_EVERY_S:
             self.last_line = time.monotonic()

@@ -38,14 +38,14 @@ def dry_run(space: str, data: str | Path | None, settings: Settings) -> str:
 
     cohort, plan = prepare(space, data, settings)
     networks = plan.networks
-    kinds = {trial.configuration.title.split()[0]: trial for trial in networks}
+    some = kinds(plan)
     slots, gpus = concurrency(settings, local_cpus(), torch.cuda.device_count())
     device = torch.device("cuda" if gpus else "cpu")
     torch.set_num_threads(local_cpus())
     bills = [missing(chosen, cohort, device) for chosen in all_frozen([trial.configuration for trial in networks])]
     features_s, features_bytes = sum(bill[0] for bill in bills), sum(bill[1] for bill in bills)
     arithmetic = measured(device, settings.cpus_per_trial) if networks else None
-    tried = list(kinds.items())[:MEASURED]
+    tried = list(some.items())[:MEASURED]
     known = {kind: measure(cohort, plan, trial, device, arithmetic) for kind, trial in tried}
     costs = [known[kind] for kind in (trial.configuration.title.split()[0] for trial in networks) if kind in known]
     members = len(networks) * plan.n_folds * len(plan.folds_RP)
@@ -67,8 +67,13 @@ def dry_run(space: str, data: str | Path | None, settings: Settings) -> str:
             lines.append(
                 f"frozen features, once: {console.duration(features_s)}, {console.size(features_bytes)} of disk"
             )
-        lines.append(f"(two steps of {len(known)} of {len(kinds)} encoders measured)")
+        lines.append(f"(two steps of {len(known)} of {len(some)} encoders measured)")
     return "\n".join(lines)
+
+
+def kinds(plan: Plan) -> dict[str, Trial]:
+    """Return a network of each encoder, by the encoder's name."""
+    return {trial.configuration.title.split()[0]: trial for trial in plan.networks}
 
 
 def _bill(plan: Plan, costs: list[Cost], slots: int, pictures_bytes: int, before_s: float) -> list[str]:
@@ -113,7 +118,7 @@ def measure(cohort: Cohort, plan: Plan, trial: Trial, device: Any, arithmetic: A
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     bags = Bags(cohort, trial.configuration.data, device, stand_in(trial.configuration, cohort))
     per_step = trial.configuration.training.patients_per_step
-    rows = _both_classes(cohort, 2 * per_step)
+    rows = both_classes(cohort, 2 * per_step)
     member = NetworkMember(trial.configuration, bags, rows, max(trial.epochs, 2), [trial.seed, 0, 0], arithmetic)
     member.train_epoch(1)  # warms up
     losses: list[torch.Tensor] = []
@@ -130,7 +135,7 @@ def measure(cohort: Cohort, plan: Plan, trial: Trial, device: Any, arithmetic: A
     return Cost(epoch_s * trial.epochs, weights, grown + 5 * weights)  # weights, gradient, two moments, average
 
 
-def _both_classes(cohort: Cohort, count: int) -> np.ndarray:
+def both_classes(cohort: Cohort, count: int) -> np.ndarray:
     """Return rows of labelled patients, both classes among them."""
     by_class = [np.flatnonzero(cohort.labels == label)[: max(count // 2, 1)] for label in (0, 1)]
     return np.concatenate(by_class)

@@ -26,7 +26,7 @@ class Halting:
 
     def __init__(self, board: Board, time_budget_s: float | None) -> None:
         self.board, self.path = board, board.run.path
-        self.ends = time.monotonic() + time_budget_s if time_budget_s else None
+        self.ends = None if time_budget_s is None else time.monotonic() + time_budget_s
         self.looked = 0.0
         self.trials_run = False  # before and after, a signal interrupts at once
 

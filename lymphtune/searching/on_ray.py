@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,13 @@ from ray import tune  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
+from lymphtune import console  # noqa: E402
+from lymphtune.cohort import Cohort  # noqa: E402
 from lymphtune.errors import InputError  # noqa: E402
 from lymphtune.searching.board import Board  # noqa: E402
+from lymphtune.searching.fractions import measured_fraction, slim  # noqa: E402
 from lymphtune.searching.halting import Halting  # noqa: E402
-from lymphtune.searching.plan import Settings, local_cpus  # noqa: E402
+from lymphtune.searching.plan import Settings, concurrency, local_cpus  # noqa: E402
 from lymphtune.searching.report import Report  # noqa: E402
 from lymphtune.searching.tracking import trackers  # noqa: E402
 from lymphtune.searching.trial import FAILED, NO_ROOM, SAID, Shared, run_trial  # noqa: E402
@@ -196,6 +200,15 @@ def arithmetic_there(settings: Settings, device: str, gpus: float, before: dict[
         return measured(torch.device(device), settings.cpus_per_trial)
     there = ray.remote(num_cpus=settings.cpus_per_trial, num_gpus=gpus)(measured)
     return ray.get(there.remote(torch.device(device), settings.cpus_per_trial))
+
+
+def shared_gpus(board: Board, cohort: Cohort, gpus: float, arithmetic: Any) -> tuple[int, float]:
+    """Return how many trials run at once and what of a GPU each gets, from steps measured on one that is free."""
+    there = ray.remote(num_cpus=board.plan.settings.cpus_per_trial, num_gpus=1)(measured_fraction)
+    found = ray.get(there.remote(ray.put(cohort), slim(board.plan), "cuda", arithmetic))
+    console.say(f"{found:g} of a GPU a trial, measured")
+    resources = ray.cluster_resources()
+    return concurrency(replace(board.plan.settings, gpus_per_trial=found), resources.get("CPU", 1), gpus)
 
 
 def run_trials(board: Board, shared: Shared, slots: int, gpus: float, halting: Halting, show: Any) -> None:

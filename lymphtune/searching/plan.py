@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Settings:
     name: str | None = None
     runs: Path = RUNS
     cpus_per_trial: int = 1
-    gpus_per_trial: float | None = None  # None: one where the cluster has any, else none
+    gpus_per_trial: float | Literal["auto"] | None = None  # None: one where there are any; auto: measured
     max_concurrent: int | None = None
     keep_weights: int = 20  # trials
     max_failures: int = 3  # times a trial goes on after its worker died
@@ -246,7 +246,8 @@ def from_folder(chosen: Configuration, folder: Path | None) -> Configuration:
 
 def concurrency(settings: Settings, cpus: float, gpus: float) -> tuple[int, float]:
     """Return how many trials run at once, and the GPUs each gets, on a cluster of so many CPUs and GPUs."""
-    gpus_per_trial = settings.gpus_per_trial if settings.gpus_per_trial is not None else (1.0 if gpus else 0.0)
+    wanted = settings.gpus_per_trial
+    gpus_per_trial = (1.0 if gpus else 0.0) if wanted is None or wanted == "auto" else wanted
     if settings.address is not None and settings.max_concurrent:
         return settings.max_concurrent, gpus_per_trial  # the cluster may grow to it
     grows = "" if settings.address is None else "; a cluster that is to grow wants --max-concurrent N"

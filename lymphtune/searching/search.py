@@ -213,7 +213,7 @@ def _train(
         _compute_features(cohort, plan)
     with ThreadPoolExecutor(1) as beside:
         baselines = beside.submit(_train_baselines, board, cohort, plan)
-        from lymphtune.searching.on_ray import arithmetic_there, ray_cluster, run_trials
+        from lymphtune.searching.on_ray import arithmetic_there, ray_cluster, run_trials, shared_gpus
 
         with ray_cluster(plan.settings.address) as resources:
             slots[0], gpus = concurrency(plan.settings, resources.get("CPU", 1), resources.get("GPU", 0))
@@ -225,6 +225,8 @@ def _train(
             arithmetic = arithmetic_there(plan.settings, device, gpus, description.get("arithmetic"))
             description["arithmetic"] = arithmetic._asdict() | {"device": device}
             _write_description(board.run, description)
+            if gpus and plan.settings.gpus_per_trial == "auto":
+                slots[0], gpus = shared_gpus(board, cohort, resources["GPU"], arithmetic)
             shared = Shared(cohort, replace(plan, trials=[]), board.run.path, device, arithmetic)
             if board.left:
                 run_trials(board, shared, slots[0], gpus, halting, show)
