@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from lymphtune.cli import clusters, cohorts, ensembles, lists, searches, stabilities
+from lymphtune.cli.options import at_hand
 from lymphtune.errors import InputError
 
 ABOUT = """Search many bag-of-cells classifiers, stop the weak ones early, average the best.
@@ -18,7 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a bug keeps its traceback."""
     arguments = parser().parse_args(argv)
     try:
-        arguments.call(arguments)
+        with at_hand(arguments):
+            arguments.call(arguments)
     except InputError as error:
         print(f"lymphtune: {error}", file=sys.stderr)
         return 2

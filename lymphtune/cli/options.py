@@ -1,8 +1,14 @@
 """Options that several commands share, and what their values may be."""
 
 import argparse
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+
+from lymphtune.errors import InputError
+from lymphtune.mirror import Mirror, is_uri
 
 DATA = "folder in the study's layout, packed .parquet file, or the word simulated (default: ./data, else simulated)"
 
@@ -21,7 +27,44 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of all runs (./runs)")
+    parser.add_argument(
+        "--runs",
+        type=_runs,
+        default=Path("runs"),
+        metavar="DIR",
+        help="folder of all runs, or a URI: s3://... (./runs)",
+    )
+    parser.set_defaults(storage=None)
+
+
+def _runs(text: str) -> Path | str:
+    return text if is_uri(text) else Path(text)
+
+
+@contextmanager
+def at_hand(arguments: argparse.Namespace) -> Iterator[None]:
+    """Have the run that the arguments mean in a folder here where `--runs` is a URI; bring back what is new in it."""
+    uri = getattr(arguments, "runs", None)
+    if not isinstance(uri, str):
+        yield
+        return
+    if getattr(arguments, "watch", False):
+        raise InputError("--watch: wants a folder that is seen from here; leave it out, and ask again")
+    from lymphtune.cohort.pictures import cache_dir
+    from lymphtune.runs import find_run
+
+    arguments.storage, arguments.runs = uri, cache_dir() / "runs" / hashlib.sha256(uri.encode()).hexdigest()[:16]
+    mirror = Mirror(uri, arguments.runs)
+    mirror.pull(only="run.yaml")
+    named = next((given for name in ("run", "resume", "name") if (given := getattr(arguments, name, None))), None)
+    anew = arguments.command == "runs" or (arguments.command == "search" and arguments.resume is None)
+    if named is None and not anew:
+        named = find_run(None, arguments.runs).name
+    if named and arguments.command != "search":  # which brings and takes its own
+        mirror.pull(str(named))
+    yield
+    if named and arguments.command != "search":
+        mirror.push(str(named))
 
 
 def a_date(text: str) -> date:

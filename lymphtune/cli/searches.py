@@ -11,8 +11,8 @@ from lymphtune.errors import InputError
 
 WATCHED_EVERY_S = 2.0
 SETTINGS = (
-    "trials", "epochs", "folds", "repeats", "seed", "fold_seed", "name", "runs", "cpus_per_trial", "gpus_per_trial",
-    "max_concurrent", "max_failures", "keep_weights", "address", "time_budget_s", "reference_date",
+    "trials", "epochs", "folds", "repeats", "seed", "fold_seed", "name", "runs", "storage", "cpus_per_trial",
+    "gpus_per_trial", "max_concurrent", "max_failures", "keep_weights", "address", "time_budget_s", "reference_date",
     "weights", "fused", "mlflow", "wandb", "scheduler", "racing", "searcher", "grace", "reduction",
 )  # fmt: skip
 

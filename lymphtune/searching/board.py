@@ -17,6 +17,7 @@ import pandas as pd
 from lymphtune import console
 from lymphtune.cohort import Cohort
 from lymphtune.files import write_table, write_yaml
+from lymphtune.mirror import Mirror
 from lymphtune.runs import Run
 from lymphtune.searching.ledger import Ledger
 from lymphtune.searching.past import LEDGER, Found, Past
@@ -88,6 +89,9 @@ class Board:
         self._best: dict[str, list[tuple[float, int]]] = {}  # the first BEST_OF_EACH of them, by what they see
         self._kept: set[int] = set()  # those of them whose weights are on the disk
         self._ledger = Ledger(run.path / LEDGER)
+        self.mirror: Mirror | None = None
+        if plan.settings.storage:
+            self.mirror = Mirror(f"{plan.settings.storage}/{run.name}", run.path)
         self._ended: Counter[bool] = Counter()  # failed or not
         self._failures: Counter[str] = Counter()
         self._table_written, self._table_cost_s = 0.0, 0.0
@@ -123,6 +127,7 @@ class Board:
         if record.row or record.status == "ended":
             if record.row:
                 self._sweep(record)  # its worker has trained on until it was told
+                self._push(record.trial.hash)
             return
         self._note_end(record, failure)
         if failure:
@@ -157,6 +162,7 @@ class Board:
         for number, record in self.records.items():
             if record.row and number not in self._undecided:
                 self._sweep(record)
+                self._push(record.trial.hash)
 
     @property
     def settled(self) -> list[Record]:
@@ -321,6 +327,8 @@ class Board:
     def _write(self, record: Record, decided: bool) -> None:
         """Write the trial's folder; config.yaml comes last and makes it count, what a restart needs goes after that."""
         folder, epochs = self.run.trial(record.trial.hash), len(record.curves)
+        if self.mirror:
+            self.mirror.pull(f"trials/{record.trial.hash}")
         write_table(folder / "curves.parquet", pd.DataFrame(record.curves), self.about)
         write_table(folder / "oof.parquet", self._oof(record), self.about)
         if record.status != "failed":
@@ -333,6 +341,11 @@ class Board:
         write_yaml(folder / "config.yaml", given | self.about | {"configuration": record.trial.configuration.as_yaml()})
         if decided:
             self._sweep(record)
+        self._push(record.trial.hash)
+
+    def _push(self, trial: str) -> None:
+        if self.mirror:
+            self.mirror.push(f"trials/{trial}")
 
     def _sweep(self, record: Record) -> None:
         """Remove what only a trial that may go on needs; a worker that was told to stop late leaves some, too."""
@@ -371,6 +384,7 @@ class Board:
         kept = {n for _, n in self._ranked[: self.plan.settings.keep_weights]} | self._best_of_each(record)
         for fallen in (self._kept | ({number} if weights else set())) - kept:
             shutil.rmtree(self.run.trial(self.records[fallen].trial.hash) / WEIGHTS, ignore_errors=True)
+            self._push(self.records[fallen].trial.hash)
         self._kept = kept
 
     def _best_of_each(self, record: Record) -> set[int]:

@@ -38,12 +38,17 @@ class Halting:
         return self.board.halt is not None
 
     def _reason(self) -> Halt | None:
-        if (self.path / STOP).exists():
-            (self.path / STOP).unlink()
+        if self._asked():
             return Halt("stopped", "`lymphtune stop` asked for it")
         if self.ends is not None and time.monotonic() > self.ends:
             return Halt("out of time", "its time budget is spent")
         return self._no_room()
+
+    def _asked(self) -> bool:
+        there = (self.path / STOP).exists()
+        (self.path / STOP).unlink(missing_ok=True)
+        mirror = self.board.mirror
+        return there or (mirror is not None and mirror.take(STOP))
 
     def _no_room(self) -> Halt | None:
         free, wanted = shutil.disk_usage(self.path).free, RESERVE_BYTES + 2 * self._checkpoint_bytes()

@@ -39,6 +39,7 @@ class Settings:
     fold_seed: int | None = None  # of the split; None: `seed`
     name: str | None = None
     runs: Path = RUNS
+    storage: str | None = None  # URI whose folder <name> the run's folder is a copy of; None: `runs` is all there is
     cpus_per_trial: int = 1
     gpus_per_trial: float | Literal["auto"] | None = None  # None: one where there are any; auto: measured
     max_concurrent: int | None = None

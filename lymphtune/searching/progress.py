@@ -27,6 +27,8 @@ class ProgressFile:
         if time.monotonic() - self.written >= WRITTEN_EVERY_S:
             self.written = time.monotonic()
             write_json(board.run.path / PROGRESS, _told(board))
+            if board.mirror:
+                board.mirror.push(deep=False)
 
 
 def _told(board: Board) -> dict[str, Any]:

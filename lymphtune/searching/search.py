@@ -117,6 +117,8 @@ def run_plan(
     with _only_driver(run):
         board = Board(run, cohort, plan)
         if earlier:
+            if board.mirror:
+                board.mirror.pull()
             board.restore(forgiven)
         status, seconds = "failed", 0.0
         description = _begin(run, cohort, plan, data)
@@ -139,6 +141,8 @@ def run_plan(
             ending = {"status": status, "seconds": round(seconds, 1), "busy": round(busy, 3)}
             with suppress(InputError):  # where the disk is full, run.yaml stays as it was
                 _write_description(run, description | ending)
+                if board.mirror:
+                    board.mirror.push(deep=False)
         _tell(board, cohort, busy, slots[0], seconds)
     return run
 
@@ -158,10 +162,12 @@ def _tell(board: Board, cohort: Cohort, busy: float, slots: int, seconds: float)
         print(leaderboard_text(board.leaderboard()))
         if board.plan.space.rows:
             print(table_text(board))
-    console.say(_closing(board.run, cohort, busy, slots, seconds))
+    place = board.mirror.uri if board.mirror else board.run.path
+    console.say(_closing(place, cohort, busy, slots, seconds))
     if board.halt is None:
         return
-    runs = "" if board.run.path.parent == RUNS.resolve() else f" --runs {board.run.path.parent}"
+    place = board.plan.settings.storage or board.run.path.parent
+    runs = "" if place == RUNS.resolve() else f" --runs {place}"
     how = f"`lymphtune search --resume {board.run.name}{runs}` goes on"
     if board.halt.status in ("paused", "failed"):
         raise InputError(f"{board.halt.status}: {board.halt.why}; then {how}")
@@ -227,7 +233,8 @@ def _train(
             _write_description(board.run, description)
             if gpus and plan.settings.gpus_per_trial == "auto":
                 slots[0], gpus = shared_gpus(board, cohort, resources["GPU"], arithmetic)
-            shared = Shared(cohort, replace(plan, trials=[]), board.run.path, device, arithmetic)
+            storage = board.mirror.uri if board.mirror else None
+            shared = Shared(cohort, replace(plan, trials=[]), board.run.path, device, arithmetic, storage)
             if board.left:
                 run_trials(board, shared, slots[0], gpus, halting, show)
 
@@ -297,10 +304,10 @@ def _opening(run: Run, cohort: Cohort, plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _closing(run: Run, cohort: Cohort, busy: float, slots: int, seconds: float) -> str:
+def _closing(place: Any, cohort: Cohort, busy: float, slots: int, seconds: float) -> str:
     banner = "SIMULATED cohort: these numbers say nothing about people.\n" if cohort.simulated else ""
     return (
         f"Out-of-fold numbers, and the best row was chosen by them: it is flattered. `lymphtune ensemble` says by "
         f"how much.\n{banner}busy: {100 * busy:.0f} % of {slots} worker{'s' if slots > 1 else ''} over "
-        f"{console.duration(seconds)} was training and evaluation\n{run.path}"
+        f"{console.duration(seconds)} was training and evaluation\n{place}"
     )

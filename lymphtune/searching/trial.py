@@ -5,16 +5,20 @@ names; `weights-epoch-N` of every epoch that may turn out to be its last. A repo
 """
 
 import os
+import tempfile
 import time
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lymphtune import console
 from lymphtune.cohort import Cohort
 from lymphtune.config import Configuration, digest
-from lymphtune.files import NoRoom, refusals_named, sha256, write_text
+from lymphtune.errors import InputError
+from lymphtune.files import refusals_named, sha256, write_text
+from lymphtune.mirror import Mirror
 from lymphtune.searching.ledger import Ledger
 from lymphtune.searching.plan import Trial
 from lymphtune.searching.report import Report
@@ -40,6 +44,18 @@ class Shared:
     run_path: Path
     device: str
     arithmetic: Any  # training.arithmetic.Arithmetic
+    storage: str | None = None  # URI of the run, where its folder is not one that every worker sees
+
+    @contextmanager
+    def at_hand(self, trial: Trial) -> Iterator[tuple["Shared", Callable[[], None]]]:
+        """Yield what works on a folder of this machine's own, and what brings the trial's part of it to the storage."""
+        if self.storage is None:
+            yield self, lambda: None
+            return
+        with tempfile.TemporaryDirectory(prefix="lymphtune-trial-") as folder:
+            mirror, name = Mirror(self.storage, Path(folder)), f"trials/{trial.hash}"
+            mirror.pull(name)
+            yield replace(self, run_path=Path(folder)), lambda: mirror.push(name)
 
     def train(self, trial: Trial, start: Any = None) -> Any:
         """Return the generator of epoch results of one trial, from a training.lockstep.Start on where there is one."""
@@ -62,17 +78,21 @@ def run_trial(config: dict[str, Any], shared: Shared) -> None:
     torch.set_num_threads(shared.plan.settings.cpus_per_trial)
     try:
         # in a list, or Tune would flatten it
-        train_on(Trial.of_config(config), shared, lambda fact: tune.report({SAID: [fact]}), config["heard"])
+        trial = Trial.of_config(config)
+        with shared.at_hand(trial) as (here, push):
+            train_on(trial, here, lambda fact: tune.report({SAID: [fact]}), config["heard"], push)
     except Diverged as error:
         tune.report({FAILED: f"diverged: {error}"})
     except (MemoryError, torch.OutOfMemoryError) as error:
         tune.report({FAILED: f"out of memory: {error or 'on this machine'}"})
-    except NoRoom as error:
+    except InputError as error:  # all that was handed in has been read: a disk or a storage that takes no more
         tune.report({NO_ROOM: str(error)})
 
 
-def train_on(trial: Trial, shared: Shared, report: Any, heard: int = 0) -> None:
-    """Train a trial from where its folder says it was left; report every epoch beyond the `heard` ones."""
+def train_on(
+    trial: Trial, shared: Shared, report: Any, heard: int = 0, push: Callable[[], None] = lambda: None
+) -> None:
+    """Train a trial from where its folder says it was left; `push` it and report every epoch not yet `heard`."""
     from lymphtune.training.lockstep import CheckpointError
 
     place = Place(shared.run_path / "trials" / trial.hash)
@@ -87,6 +107,7 @@ def train_on(trial: Trial, shared: Shared, report: Any, heard: int = 0) -> None:
                 for result in results:
                     _note_chunk(chunk_file(shared.run_path, trial.configuration), result.chunk_pixels)
                     fact = place.keep(result, result.epoch in keep)
+                    push()
                     if result.epoch > heard:
                         report(fact)
             return

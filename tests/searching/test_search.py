@@ -17,6 +17,7 @@ import lymphtune
 from lymphtune.cohort import load_cohort
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.errors import InputError
+from lymphtune.mirror import Mirror
 from lymphtune.registry import stopping_rules
 from lymphtune.runs import Run, find_run, read_table
 from lymphtune.searching import search as search_module
@@ -24,9 +25,10 @@ from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.estimate import dry_run, share_trained
 from lymphtune.searching.plan import Settings, Trial, concurrency, make_plan
 from lymphtune.searching.report import Report
-from lymphtune.searching.search import prepare
+from lymphtune.searching.search import prepare, resume
 from lymphtune.searching.stopping.racing import Racing
 from lymphtune.searching.table import table_text
+from lymphtune.searching.trial import CHECKPOINT, EPOCHS
 from lymphtune.spaces import load_space
 from lymphtune.training.frozen import WEIGHTS
 from lymphtune.training.lockstep import Diverged
@@ -155,6 +157,24 @@ def test_a_worker_that_is_slow_to_clean_up_loses_no_trial(
     run = lymphtune.search("tiny", tiny_cohort_folder, runs=tmp_path / "runs", max_concurrent=1, **SMALL_SEARCH)
     statuses = run.leaderboard.query("kind == 'network'")["status"]
     assert len(statuses) == 5 and set(statuses) == {"done", "stopped"}
+
+
+def test_a_run_may_live_where_no_worker_sees_the_driver_s_folder(
+    searched: Run, tiny_cohort_folder: Path, tmp_path: Path, ray_session: None
+) -> None:
+    """On any filesystem of pyarrow's: workers and driver bring their parts there, and another machine goes on with it."""
+    there = {"storage": f"file://{tmp_path}/bucket"}
+    lymphtune.search("tiny", tiny_cohort_folder, runs=tmp_path / "one", name="far", **there, **SMALL_SEARCH)
+    table = read_table(tmp_path / "bucket" / "far" / "leaderboard.parquet")
+    pd.testing.assert_frame_equal(table.drop(columns="seconds"), searched.leaderboard.drop(columns="seconds"))
+    names = {str(path.relative_to(searched.path)) for path in searched.path.glob("trials/*/**/*") if path.is_file()}
+    held = {str(p.relative_to(tmp_path / "bucket" / "far")) for p in (tmp_path / "bucket" / "far").rglob("*")}
+    assert names <= held and not any(name.endswith((EPOCHS, CHECKPOINT)) for name in held)
+    other = tmp_path / "other" / "far"
+    Mirror(f"file://{tmp_path}/bucket/far", other).pull(only="run.yaml")
+    run = resume("far", other.parent, trials=6, **there)
+    assert len(run.leaderboard.query("kind == 'network'")) == 6
+    assert len(read_table(tmp_path / "bucket" / "far" / "leaderboard.parquet")) == 10
 
 
 def _slow_to_end() -> type:
