@@ -45,7 +45,7 @@ def _runs(text: str) -> Path | str:
 def at_hand(arguments: argparse.Namespace) -> Iterator[None]:
     """Have the run that the arguments mean in a folder here where `--runs` is a URI; bring back what is new in it."""
     uri = getattr(arguments, "runs", None)
-    if not isinstance(uri, str):
+    if not isinstance(uri, str) or "storage" not in arguments:
         yield
         return
     if getattr(arguments, "watch", False):

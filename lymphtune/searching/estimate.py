@@ -2,6 +2,7 @@
 
 import math
 import resource
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from lymphtune.searching.rungs import deciding
 from lymphtune.searching.search import prepare
 
 MEASURED = 8  # encoders that are tried out; the others are taken to cost their mean
+CHECKPOINT_WEIGHTS = 8  # times the weights: they, their average and two moments, in the last one and the next
 START_S = 12.0  # Ray and the first workers
 
 
@@ -84,12 +86,16 @@ def _bill(plan: Plan, costs: list[Cost], slots: int, pictures_bytes: int, before
     weights = float(np.mean([cost.weights_bytes for cost in costs]))
     memory = max(cost.memory_bytes for cost in costs) * slots
     kept = min(plan.settings.keep_weights, n_networks) + slots * (len(plan.rungs()) + 1)
+    checkpoints = CHECKPOINT_WEIGHTS * weights * slots
+    folders = [plan.settings.runs.resolve(), *plan.settings.runs.resolve().parents]
+    free = shutil.disk_usage(next(folder for folder in folders if folder.exists())).free
     return [
         f"time: {console.duration(before_s + seconds * share_trained(plan))} with early stopping, "
         f"at most {console.duration(before_s + seconds)}",
         f"memory: about {console.size(memory)} for {slots} trials, pictures mapped once: "
         f"{console.size(pictures_bytes)}",
-        f"disk: about {console.size(weights * kept)} of weights; pictures cached: {console.size(pictures_bytes)}",
+        f"disk: about {console.size(weights * kept)} of weights, {console.size(checkpoints)} of checkpoints while it "
+        f"runs ({console.size(free)} are free); pictures cached: {console.size(pictures_bytes)}",
     ]
 
 

@@ -126,7 +126,7 @@ def run_plan(
         halting = Halting(board, plan.settings.time_budget_s)
         try:
             with halting.noticing():
-                if board.left:
+                if board.left and not halting.halted():
                     _train(board, cohort, plan, display, description, halting, slots)
             status = board.halt.status if board.halt else "done"
         except KeyboardInterrupt:

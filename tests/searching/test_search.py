@@ -162,7 +162,7 @@ def test_a_worker_that_is_slow_to_clean_up_loses_no_trial(
 def test_a_run_may_live_where_no_worker_sees_the_driver_s_folder(
     searched: Run, tiny_cohort_folder: Path, tmp_path: Path, ray_session: None
 ) -> None:
-    """On any filesystem of pyarrow's: workers and driver bring their parts there, and another machine goes on with it."""
+    """On any filesystem of pyarrow's: workers and driver bring their parts there; another machine goes on."""
     there = {"storage": f"file://{tmp_path}/bucket"}
     lymphtune.search("tiny", tiny_cohort_folder, runs=tmp_path / "one", name="far", **there, **SMALL_SEARCH)
     table = read_table(tmp_path / "bucket" / "far" / "leaderboard.parquet")
