@@ -25,6 +25,7 @@ os.environ |= {name: value for name, value in (QUIET | PATIENT).items() if name 
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
+from ray._private import ray_constants  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
@@ -52,7 +53,8 @@ def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
     scratch = tempfile.mkdtemp(prefix="lt-")
     try:
         if address is None:
-            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read by Ray's own processes as they start,
+            ray_constants.ENABLE_RAY_CLUSTER = False  # and by this one when Ray was imported
             ray.init(
                 address="local", num_cpus=local_cpus(), include_dashboard=False, log_to_driver=False,
                 logging_level=logging.ERROR, object_store_memory=LOCAL_STORE_BYTES, _temp_dir=scratch,
@@ -172,6 +174,8 @@ def _last_line(error_file: str | None) -> str:
     text = Path(error_file).read_text(encoding="utf-8", errors="replace") if error_file else ""
     if "OutOfMemoryError" in text or "ray.exceptions.OutOfMemory" in text:
         return "out of memory: the machine killed its worker"
+    if "ActorDiedError" in text or "ActorUnavailableError" in text:
+        return "its worker died"
     lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1].strip()[:300] if lines else "its worker died"
 
