@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from lymphtune import console
 from lymphtune.config import Configuration, configuration
 from lymphtune.errors import InputError
 from lymphtune.files import is_held, read_yaml
@@ -109,6 +110,11 @@ def find_run(name: str | None, runs: Path = RUNS) -> Run:
 
 
 def all_runs(runs: Path = RUNS) -> list[Run]:
-    """Return the runs of a folder, the latest last."""
-    found = [Run(path.parent) for path in runs.glob("*/run.yaml")]
-    return sorted(found, key=lambda run: (str(run.description["created"]), run.name))
+    """Return the runs of a folder, the latest last; what is damaged is named and left out."""
+    created = {}
+    for path in runs.glob("*/run.yaml"):
+        try:
+            created[path.parent] = str(Run(path.parent).description["created"])
+        except InputError as error:
+            console.say(str(error))
+    return [Run(path) for path in sorted(created, key=lambda path: (created[path], path.name))]

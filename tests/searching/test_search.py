@@ -19,7 +19,7 @@ from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.errors import InputError
 from lymphtune.mirror import Mirror
 from lymphtune.registry import stopping_rules
-from lymphtune.runs import Run, find_run, read_table
+from lymphtune.runs import Run, all_runs, find_run, read_table
 from lymphtune.searching import search as search_module
 from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.estimate import dry_run, share_trained
@@ -449,3 +449,11 @@ def test_the_latest_run_is_found(searched: Run, tmp_path: Path) -> None:
         find_run(None, tmp_path)
     with pytest.raises(InputError, match="no such run; there are: searched"):
         find_run("other", searched.path.parent)
+
+
+def test_one_damaged_run_hides_no_other(searched: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(searched.path, tmp_path / "good")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "run.yaml").write_text("created: [")
+    assert [run.name for run in all_runs(tmp_path)] == ["good"] and find_run(None, tmp_path).name == "good"
+    assert "bad/run.yaml, line" in capsys.readouterr().err
