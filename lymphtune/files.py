@@ -18,6 +18,7 @@ from lymphtune.errors import InputError
 
 MOST_NODES = 100_000  # of one YAML file, aliases unfolded
 DEEPEST = 60  # mappings and lists inside each other
+SCRATCH = re.compile(r"\..+\.[0-9a-f]{8}(\.old)?")  # of what is being written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +60,15 @@ def whole(path: Path) -> Iterator[Path]:
             os.replace(scratch, path)
         finally:
             scratch.unlink(missing_ok=True)  # which a file in a folder's place refuses as well
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what `whole` and `whole_folder` have left in and below the folder where their process was killed."""
+    for scratch in [path for path in folder.rglob(".*") if SCRATCH.fullmatch(path.name)]:
+        if scratch.is_dir():
+            shutil.rmtree(scratch)
+        else:
+            scratch.unlink(missing_ok=True)
 
 
 @contextmanager

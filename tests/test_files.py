@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lymphtune.errors import InputError
-from lymphtune.files import whole, whole_folder
+from lymphtune.files import remove_unfinished, whole, whole_folder
 
 
 @pytest.mark.parametrize("write", [whole, whole_folder])
@@ -23,3 +23,16 @@ def test_a_file_in_the_place_of_the_folder_is_named(write: Callable, tmp_path: P
     (tmp_path / "way").write_text("a file")
     with pytest.raises(InputError, match=r"way/out: cannot be written"), write(tmp_path / "way" / "out"):
         raise AssertionError("never begun")
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    kept = [tmp_path / name for name in ("deep/board.parquet", ".hidden", ".profile.yaml", "deep/.a.0badc0de.csv")]
+    left = [
+        tmp_path / name for name in (".board.parquet.0badc0de", "deep/.weights.0badc0de/a", "deep/.w.0badc0de.old/a")
+    ]
+    for path in kept + left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    remove_unfinished(tmp_path)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+    assert sorted(tmp_path.rglob("*.0badc0de*")) == [tmp_path / "deep/.a.0badc0de.csv"]

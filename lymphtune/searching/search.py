@@ -18,7 +18,7 @@ from lymphtune.cohort import Cohort, check_trainable, default_data, load_cohort
 from lymphtune.cohort.folds import check_roles, folds_hash, folds_table, make_folds, roles_table
 from lymphtune.config import Part
 from lymphtune.errors import InputError
-from lymphtune.files import held, write_table, write_yaml
+from lymphtune.files import held, remove_unfinished, write_table, write_yaml
 from lymphtune.registry import encoders
 from lymphtune.runs import DRIVER, RUNS, Run, find_run
 from lymphtune.searching.addresses import check_answers
@@ -119,6 +119,7 @@ def run_plan(
         if earlier:
             if board.mirror:
                 board.mirror.pull()
+            remove_unfinished(run.path)
             board.restore(forgiven)
         status, seconds = "failed", 0.0
         description = _begin(run, cohort, plan, data)
