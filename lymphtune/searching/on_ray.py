@@ -172,7 +172,7 @@ class _Stopper(tune.Stopper):
 
 def _last_line(error_file: str | None) -> str:
     text = Path(error_file).read_text(encoding="utf-8", errors="replace") if error_file else ""
-    if "OutOfMemoryError" in text or "ray.exceptions.OutOfMemory" in text:
+    if "OutOfMemoryError" in text or "out of memory issue" in text:
         return "out of memory: the machine killed its worker"
     if "ActorDiedError" in text or "ActorUnavailableError" in text:
         return "its worker died"
