@@ -3,10 +3,13 @@
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +54,12 @@ def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
         yield ray.cluster_resources()
         return
     scratch = tempfile.mkdtemp(prefix="lt-")
+    handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own there, which would end the search without a word
     try:
         if address is None:
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read by Ray's own processes as they start,
             ray_constants.ENABLE_RAY_CLUSTER = False  # and by this one when Ray was imported
+            _keep_signals_from_ray()
             ray.init(
                 address="local", num_cpus=local_cpus(), include_dashboard=False, log_to_driver=False,
                 logging_level=logging.ERROR, object_store_memory=LOCAL_STORE_BYTES, _temp_dir=scratch,
@@ -71,10 +76,24 @@ def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
                     f"address {address}: no Ray cluster answers there that can be joined ({why}); it wants the same "
                     "Ray and the same token (RAY_AUTH_MODE, ~/.ray/auth_token)"
                 ) from error
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
         yield ray.cluster_resources()
+    except SystemExit as error:  # what Ray's handler does
+        raise KeyboardInterrupt from error
     finally:
         ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _keep_signals_from_ray() -> None:
+    """Start Ray's processes in groups of their own: what a terminal or a batch system sends to the driver's whole group
+    would end them first, and they would take the driver along before it has closed the run."""
+    from ray._private import services, utils
+
+    start = vars(services)["ConsolePopen"]
+    if utils.detect_fate_sharing_support() and not isinstance(start, partial):
+        vars(services)["ConsolePopen"] = partial(start, process_group=0)
 
 
 class _Numbers(Searcher):
