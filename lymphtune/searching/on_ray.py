@@ -35,7 +35,7 @@ from ray.tune.search import Searcher  # noqa: E402
 from lymphtune import console  # noqa: E402
 from lymphtune.cohort import Cohort  # noqa: E402
 from lymphtune.errors import InputError  # noqa: E402
-from lymphtune.searching.board import Board  # noqa: E402
+from lymphtune.searching.board import Board, Halt  # noqa: E402
 from lymphtune.searching.fractions import measured_fraction, slim  # noqa: E402
 from lymphtune.searching.halting import Halting  # noqa: E402
 from lymphtune.searching.plan import Settings, concurrency, local_cpus  # noqa: E402
@@ -44,6 +44,7 @@ from lymphtune.searching.tracking import trackers  # noqa: E402
 from lymphtune.searching.trial import FAILED, NO_ROOM, SAID, Shared, run_trial  # noqa: E402
 
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures stand on the leaderboard
+VITAL = {"gcs_server", "raylet"}  # of the processes of a local Ray
 LOCAL_STORE_BYTES = 150_000_000  # pictures of a local search are mapped from the cache, not stored
 
 
@@ -94,6 +95,17 @@ def _keep_signals_from_ray() -> None:
     start = vars(services)["ConsolePopen"]
     if utils.detect_fate_sharing_support() and not isinstance(start, partial):
         vars(services)["ConsolePopen"] = partial(start, process_group=0)
+
+
+class _RayDied(BaseException):
+    """A process that Ray cannot do without has ended; no Exception, or Tune would try to clean up with its help."""
+
+
+def _check_ray_lives() -> None:
+    """Raise _RayDied where a local Ray has lost a vital process: it would end this one, too, within a minute."""
+    node = ray._private.worker._global_node
+    if node and (dead := {str(kind) for kind, _ in node.dead_processes()} & VITAL):
+        raise _RayDied(" and ".join(sorted(dead)))
 
 
 class _Numbers(Searcher):
@@ -162,10 +174,12 @@ class _Callback(tune.Callback):
             self.board.end(trial.config["number"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        _check_ray_lives()  # else its workers' ends would count as failures
         with self.halting.pausing():
             self.board.end(trial.config["number"], _last_line(trial.error_file))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        _check_ray_lives()
         with self.halting.pausing():
             self.board.tried_again(trial.config["number"], _last_line(trial.error_file))
 
@@ -183,6 +197,7 @@ class _Stopper(tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
+        _check_ray_lives()
         return self.halting.halted()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -257,6 +272,9 @@ def run_trials(board: Board, shared: Shared, slots: int, gpus: float, halting: H
     halting.trials_run = True
     try:
         tuner.fit()
+    except _RayDied as died:
+        why = f"Ray's own {died} died (killed, or for want of memory); see what did it"
+        board.halt = board.halt or Halt("failed", why)
     finally:
         halting.trials_run = False
         shutil.rmtree(scratch, ignore_errors=True)
