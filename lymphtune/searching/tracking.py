@@ -1,17 +1,20 @@
 """Curves for other people's viewers: TensorBoard files always, MLflow and Weights & Biases where asked for."""
 
 import os
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 from ray.tune.logger import TBXLoggerCallback
+from tensorboardX.record_writer import register_writer_factory
 
 from lymphtune.files import refusals_named
 from lymphtune.searching.board import Board
 from lymphtune.searching.halting import Halting
 
 TENSORBOARD = "tensorboard"  # folder of a run, one folder a trial in it
+CURVES = "lymphtune:"  # before a path, for tensorboardX: to be opened by us
 
 
 class Tracking(tune.Callback):
@@ -50,6 +53,40 @@ class Tracking(tune.Callback):
         return {}
 
 
+class _Curves:
+    """A file of TensorBoard's on a disk that may fill: it ends with the last flush that found room, without a word.
+
+    tensorboardX writes from a thread and as the process exits, where an error would be a traceback and nothing more.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.file = FileIO(path, "wb")
+        self.pending, self.full = b"", False
+
+    def write(self, data: bytes) -> None:
+        self.pending += data
+
+    def flush(self) -> None:
+        data, self.pending = self.pending, b""
+        if not self.full:
+            try:
+                self.full = self.file.write(data) < len(data)
+            except OSError:
+                self.full = True
+
+    def close(self) -> None:
+        self.flush()
+        self.file.close()
+
+
+class _CurvesFactory:
+    def open(self, path: str) -> _Curves:
+        return _Curves(path.removeprefix(CURVES))
+
+    def directory_check(self, path: str) -> None:
+        Path(path.removeprefix(CURVES)).mkdir(parents=True, exist_ok=True)
+
+
 class _TensorBoard(TBXLoggerCallback):
     """Ray's TensorBoard logger, with its files in the run's folder under the trial's own name."""
 
@@ -59,7 +96,9 @@ class _TensorBoard(TBXLoggerCallback):
 
     def log_trial_start(self, trial: Any) -> None:
         if trial not in self._trial_writer:  # else its worker died, and it goes on
-            self._trial_writer[trial] = self._summary_writer_cls(str(self.folder / trial.config["hash"]), flush_secs=30)
+            register_writer_factory(CURVES.rstrip(":"), _CurvesFactory())
+            folder = f"{CURVES}{self.folder / trial.config['hash']}"
+            self._trial_writer[trial] = self._summary_writer_cls(folder, flush_secs=30)
             self._trial_result[trial] = {}
 
 
