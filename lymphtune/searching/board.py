@@ -83,6 +83,7 @@ class Board:
         self.rungs = Rungs(plan.rules(), plan.epochs, plan.count)
         self.started = time.monotonic()
         self.trained_s = 0.0  # seconds inside training and evaluation, of all workers
+        self.slots = 1  # trials at once
         self.halt: Halt | None = None
         self._undecided: set[int] = set()  # ended, but other trials' reports may still stop them
         self._ranked: list[tuple[float, int]] = []  # settled networks that have not failed: log loss, number

@@ -249,8 +249,8 @@ def shared_gpus(board: Board, cohort: Cohort, gpus: float, arithmetic: Any) -> t
     return concurrency(replace(board.plan.settings, gpus_per_trial=found), resources.get("CPU", 1), gpus)
 
 
-def run_trials(board: Board, shared: Shared, slots: int, gpus: float, halting: Halting, show: Any) -> None:
-    """Train all trials that wait, `slots` at a time, until they have ended or the search is halted."""
+def run_trials(board: Board, shared: Shared, gpus: float, halting: Halting, show: Any) -> None:
+    """Train all trials that wait, `board.slots` at a time, until they have ended or the search is halted."""
     survive_out_of_memory()
     settings = shared.plan.settings
     scratch = tempfile.mkdtemp(prefix="lymphtune-tune-")
@@ -261,7 +261,7 @@ def run_trials(board: Board, shared: Shared, slots: int, gpus: float, halting: H
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=_Numbers(board), num_samples=board.left, scheduler=_Scheduler(board, halting),
-            max_concurrent_trials=slots, reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
+            max_concurrent_trials=board.slots, reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
             name="trials", storage_path=scratch, verbose=0,

@@ -121,14 +121,13 @@ def run_plan(
                 board.mirror.pull()
             remove_unfinished(run.path)
             board.restore(forgiven)
-        status, seconds = "failed", 0.0
+        status, display = "failed", Display()
         description = _begin(run, cohort, plan, data)
-        slots, display = [1], Display()
         halting = Halting(board, plan.settings.time_budget_s)
         try:
             with halting.noticing():
                 if board.left and not halting.halted():
-                    _train(board, cohort, plan, display, description, halting, slots)
+                    _train(board, cohort, plan, display, description, halting)
             status = board.halt.status if board.halt else "done"
         except KeyboardInterrupt:
             board.halt = Halt("interrupted", "a signal")
@@ -138,14 +137,20 @@ def run_plan(
                 board.halt = board.halt or Halt("failed", "an error")
             _close(board, display)
             seconds = time.monotonic() - started
-            busy = board.trained_s / (seconds * slots[0])
-            ending = {"status": status, "seconds": round(seconds, 1), "busy": round(busy, 3)}
+            busy = board.trained_s / (seconds * board.slots)
             with suppress(InputError):  # where the disk is full, run.yaml stays as it was
-                _write_description(run, description | ending)
+                _write_description(run, description | _ending(description, status, seconds, busy))
                 if board.mirror:
                     board.mirror.push(deep=False)
-        _tell(board, cohort, busy, slots[0], seconds)
+        _tell(board, cohort, busy, seconds)
     return run
+
+
+def _ending(description: dict[str, Any], status: str, seconds: float, busy: float) -> dict[str, Any]:
+    """Return how a search ended, with the time that it took before it was gone on with."""
+    before_s, total_s = description.get("seconds", 0.0), description.get("seconds", 0.0) + seconds
+    busy = (description.get("busy", 0.0) * before_s + busy * seconds) / total_s
+    return {"status": status, "seconds": round(total_s, 1), "busy": round(busy, 3)}
 
 
 def _close(board: Board, display: Display) -> None:
@@ -157,14 +162,14 @@ def _close(board: Board, display: Display) -> None:
     display.close()
 
 
-def _tell(board: Board, cohort: Cohort, busy: float, slots: int, seconds: float) -> None:
+def _tell(board: Board, cohort: Cohort, busy: float, seconds: float) -> None:
     """Print what has come of it, and how to go on where it is not over."""
     if board.settled:
         print(leaderboard_text(board.leaderboard()))
         if board.plan.space.rows:
             print(table_text(board))
     place = board.mirror.uri if board.mirror else board.run.path
-    console.say(_closing(place, cohort, busy, slots, seconds))
+    console.say(_closing(place, cohort, busy, board.slots, seconds))
     if board.halt is None:
         return
     place = board.plan.settings.storage or board.run.path.parent
@@ -192,8 +197,7 @@ def _begin(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str, 
     if (run.path / "run.yaml").is_file():
         before = run.description
         description["created"] = before["created"]
-        if "arithmetic" in before:
-            description["arithmetic"] = before["arithmetic"]
+        description |= {name: before[name] for name in ("arithmetic", "seconds", "busy") if name in before}
         if before["versions"] != description["versions"]:
             console.say(
                 "The installed versions are not those that the run was started with: numbers may differ a little."
@@ -206,10 +210,9 @@ def _begin(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str, 
 
 
 def _train(
-    board: Board, cohort: Cohort, plan: Plan, display: Display, description: dict[str, Any], halting: Halting,
-    slots: list[int],
-) -> None:  # fmt: skip
-    """Train the baselines (while Ray starts) and the trials that have not ended; say in `slots` how many at once."""
+    board: Board, cohort: Cohort, plan: Plan, display: Display, description: dict[str, Any], halting: Halting
+) -> None:
+    """Train the baselines (while Ray starts) and the trials that have not ended."""
     file = ProgressFile()
 
     def show(board: Board) -> None:
@@ -223,7 +226,7 @@ def _train(
         from lymphtune.searching.on_ray import arithmetic_there, ray_cluster, run_trials, shared_gpus
 
         with ray_cluster(plan.settings.address) as resources:
-            slots[0], gpus = concurrency(plan.settings, resources.get("CPU", 1), resources.get("GPU", 0))
+            board.slots, gpus = concurrency(plan.settings, resources.get("CPU", 1), resources.get("GPU", 0))
             baselines.result()
             show(board)
             if plan.settings.address is not None:  # other hosts cannot map this one's cache
@@ -233,11 +236,11 @@ def _train(
             description["arithmetic"] = arithmetic._asdict() | {"device": device}
             _write_description(board.run, description)
             if gpus and plan.settings.gpus_per_trial == "auto":
-                slots[0], gpus = shared_gpus(board, cohort, resources["GPU"], arithmetic)
+                board.slots, gpus = shared_gpus(board, cohort, resources["GPU"], arithmetic)
             storage = board.mirror.uri if board.mirror else None
             shared = Shared(cohort, replace(plan, trials=[]), board.run.path, device, arithmetic, storage)
             if board.left:
-                run_trials(board, shared, slots[0], gpus, halting, show)
+                run_trials(board, shared, gpus, halting, show)
 
 
 def _compute_features(cohort: Cohort, plan: Plan) -> None:
