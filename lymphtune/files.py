@@ -152,7 +152,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_yaml(path: Path, value: Any) -> None:
-    write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=110))
+    write_text(path, yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -214,9 +214,14 @@ def _children(node: yaml.Node) -> list[yaml.Node]:
     return node.value if isinstance(node, yaml.SequenceNode) else []
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes the words that `_Loader` would read as numbers: a hash of digits with one e among them is such a word."""
+
+
+for _reads_or_writes in (_Loader, _Dumper):
+    _reads_or_writes.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+    )
 
 
 def write_table(path: Path, table: "pd.DataFrame", about: Mapping[str, Any]) -> None:

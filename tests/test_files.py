@@ -1,4 +1,4 @@
-"""Files and folders are written whole or not at all, and a full disk is one line."""
+"""Files and folders are written whole or not at all, a full disk is one line, and YAML keeps its words."""
 
 import errno
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lymphtune.errors import InputError
-from lymphtune.files import remove_unfinished, whole, whole_folder
+from lymphtune.files import read_yaml, remove_unfinished, whole, whole_folder, write_yaml
 
 
 @pytest.mark.parametrize("write", [whole, whole_folder])
@@ -36,3 +36,10 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) ->
     remove_unfinished(tmp_path)
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
     assert sorted(tmp_path.rglob("*.0badc0de*")) == [tmp_path / "deep/.a.0badc0de.csv"]
+
+
+@pytest.mark.parametrize("value", ["069e766498698513", "1e5", ".5e3", "12", "0x1f", "no", 1e-05, 1e22, 0.5, 12, True])
+def test_yaml_is_read_as_it_was_written(value: object, tmp_path: Path) -> None:
+    """A hash of digits with one e among them, one in a thousand, is no number."""
+    write_yaml(tmp_path / "one.yaml", {"trial": value})
+    assert read_yaml(tmp_path / "one.yaml") == {"trial": value}
