@@ -81,11 +81,13 @@ class Board:
         trials = plan.baselines if self.tpe else plan.baselines + plan.trials
         self.records = {trial.number: Record(trial) for trial in trials}
         self.rungs = Rungs(plan.rules(), plan.epochs, plan.count)
+        self.settled: list[Record] = []  # those that have their row, in the order in which they got it
         self.started = time.monotonic()
         self.trained_s = 0.0  # seconds inside training and evaluation, of all workers
         self.slots = 1  # trials at once
         self.halt: Halt | None = None
         self._undecided: set[int] = set()  # ended, but other trials' reports may still stop them
+        self._decided: set[int] = set()  # of those, the ones that none can any more: to be written down
         self._ranked: list[tuple[float, int]] = []  # settled networks that have not failed: log loss, number
         self._best: dict[str, list[tuple[float, int]]] = {}  # the first BEST_OF_EACH of them, by what they see
         self._kept: set[int] = set()  # those of them whose weights are on the disk
@@ -166,8 +168,10 @@ class Board:
                 self._push(record.trial.hash)
 
     @property
-    def settled(self) -> list[Record]:
-        return [record for record in self.records.values() if record.row]
+    def best(self) -> dict[str, Any] | None:
+        """Return the row that stands first on the leaderboard, None where nobody has ended without failing."""
+        rows = [record.row for record in self.settled if record.status != "failed"]
+        return min(rows, key=lambda row: (row["log_loss"], row["number"]), default=None)
 
     def propose(self) -> Trial | None:
         """Return the next trial of a searcher that learns, written down before it starts; None where none is left."""
@@ -234,7 +238,8 @@ class Board:
         for epoch in range(1, len(record.curves) + 1):
             self._reached(record, epoch)
         if found.row and (found.over or found.trial.epochs == found.row["epochs"]):
-            record.row, record.status, record.reason = found.row, found.row["status"], found.row["reason"]
+            record.status, record.reason = found.row["status"], found.row["reason"]
+            self._give_row(record, found.row)
             if not record.trial.baseline:
                 self.rungs.end(record.trial.number)
                 self._teach(record)
@@ -246,17 +251,22 @@ class Board:
             record.status = "running"
 
     def _note_end(self, record: Record, failure: str) -> None:
+        number = record.trial.number
         record.status, record.reason = "ended", failure
-        self._undecided.add(record.trial.number)
+        self._undecided.add(number)
         if not record.trial.baseline:
-            self.rungs.end(record.trial.number)
+            self.rungs.end(number)
+        if record.trial.baseline or self.rungs.decided(number):
+            self._decided.add(number)
 
     def _settle(self, final: bool = False) -> None:
         """Write down the trials that have ended and whose fate no other can change; `final`: all that have ended."""
-        decided = {number for number in self._undecided if number < 0 or self.rungs.decided(number)}
+        self._decided |= self._undecided & self.rungs.newly_decided()
+        decided = self._decided
         for number in sorted(self._undecided if final else decided):
             self._finish(self.records[number], number in decided)
         self._undecided -= decided
+        self._decided = set()  # not before: where the disk was full, they are tried again
         if decided and time.monotonic() - self._table_written > self._table_cost_s / TABLE_SHARE:
             self._write_table()
 
@@ -281,7 +291,7 @@ class Board:
             record.cut(record.trial.base)
         else:
             record.status, record.reason = "failed", record.reason or "ended early"
-        record.row = self._row(record)
+        self._give_row(record, self._row(record))
         self._write(record, decided)
         if decided:
             if not record.trial.baseline:
@@ -294,6 +304,11 @@ class Board:
         if self.tpe:
             row = record.row
             self.tpe.tell(record.trial.number, row["log_loss"], row["status"], record.log_losses)
+
+    def _give_row(self, record: Record, row: dict[str, Any]) -> None:
+        if not record.row:
+            self.settled.append(record)
+        record.row = row
 
     def _forget(self, record: Record) -> None:
         """Keep in memory the row alone; the rest is on the disk."""

@@ -10,27 +10,27 @@ from lymphtune import console
 from lymphtune.searching.board import Board
 
 LINES_EVERY_S = 30.0
+DRAWN_EVERY_S = 0.5
 SHOWN = 10  # rows of the closing leaderboard
+RUNNING_SHOWN = 20  # rows of the live table
 
 
 class Display:
     """Call it with the board whenever something may have happened."""
 
-    def __init__(self) -> None:
-        self.told: set[int] = set()
-        self.last_line = time.monotonic()
+    def __init__(self, told: int = 0) -> None:
+        self.told = told  # of the settled trials
+        self.last_line, self.drawn = time.monotonic(), -DRAWN_EVERY_S
         self.live: Any = None
 
     def __call__(self, board: Board) -> None:
         if sys.stderr.isatty():
             self._draw(board)
             return
-        for record in board.settled:
-            if record.trial.number not in self.told:
-                self.told.add(record.trial.number)
-                total = board.plan.count + len(board.plan.baselines)
-                console.say(_ended(record.row, len(board.settled), total))
-                self.last_line = time.monotonic()
+        for record in board.settled[self.told :]:
+            self.told += 1
+            console.say(_ended(record.row, self.told, board.plan.count + len(board.plan.baselines)))
+            self.last_line = time.monotonic()
         if time.monotonic() - self.last_line > LINES_EVERY_S:
             self.last_line = time.monotonic()
             running = [r for r in board.records.values() if r.status == "running"]
@@ -43,6 +43,9 @@ class Display:
             self.live = None
 
     def _draw(self, board: Board) -> None:
+        if time.monotonic() - self.drawn < DRAWN_EVERY_S:
+            return
+        self.drawn = time.monotonic()
         from rich.console import Console
         from rich.live import Live
 
@@ -58,16 +61,16 @@ def _table(board: Board) -> Any:
     table = Table(title=f"{board.run.name}: {_progress(board)}", title_justify="left", expand=False)
     for column in ("trial", "model", "epoch", "BA", "log loss"):
         table.add_column(column, no_wrap=True, overflow="ellipsis")
-    for record in board.records.values():
-        if record.status == "running":
-            last = record.curves[-1]
-            epoch = f"{len(record.curves)}/{record.trial.epochs}"
-            scores = (f"{last['balanced_accuracy']:.3f}", f"{last['log_loss']:.3f}")
-            table.add_row(record.trial.hash[:6], record.trial.configuration.title, epoch, *scores)
-    best = board.leaderboard().iloc[0] if board.settled else None
-    if best is not None:
-        bounds = f"{best.balanced_accuracy:.3f} ({best.balanced_accuracy_low:.2f}-{best.balanced_accuracy_high:.2f})"
-        table.caption = f"best so far: {best.trial[:6]} {best.title}, BA {bounds}"
+    running = [record for record in board.records.values() if record.status == "running"]
+    for record in running[:RUNNING_SHOWN]:
+        last = record.curves[-1]
+        epoch = f"{len(record.curves)}/{record.trial.epochs}"
+        scores = (f"{last['balanced_accuracy']:.3f}", f"{last['log_loss']:.3f}")
+        table.add_row(record.trial.hash[:6], record.trial.configuration.title, epoch, *scores)
+    if len(running) > RUNNING_SHOWN:
+        table.add_row("...", f"and {len(running) - RUNNING_SHOWN} more")
+    if best := board.best:
+        table.caption = f"best so far: {best['trial'][:6]} {best['title']}, BA {_bounded(best)}"
     return table
 
 
@@ -81,12 +84,12 @@ def _ended(row: dict[str, Any], done: int, total: int) -> str:
     start = f"[{done:3}/{total}] {row['trial'][:6]} {row['title']}: {row['status']} after {row['epochs']} epochs"
     if pd.isna(row["balanced_accuracy"]):
         return f"{start} ({row['reason']})"
-    bounds = f"({row['balanced_accuracy_low']:.2f}-{row['balanced_accuracy_high']:.2f})"
     failed = f" ({row['reason']})" if row["status"] == "failed" else ""
-    return (
-        f"{start}{failed}, BA {row['balanced_accuracy']:.3f} {bounds}, "
-        f"log loss {row['log_loss']:.3f}, {console.duration(row['seconds'])}"
-    )
+    return f"{start}{failed}, BA {_bounded(row)}, log loss {row['log_loss']:.3f}, {console.duration(row['seconds'])}"
+
+
+def _bounded(row: dict[str, Any]) -> str:
+    return f"{row['balanced_accuracy']:.3f} ({row['balanced_accuracy_low']:.2f}-{row['balanced_accuracy_high']:.2f})"
 
 
 def leaderboard_text(table: pd.DataFrame) -> str:

@@ -60,6 +60,7 @@ class Rungs:
         self._waiting: list[dict[int, Standing]] = [{} for _ in self.epochs]  # of the trials not decided yet
         self._next = [0] * len(self.epochs)  # the first number not decided yet
         self._ended: set[int] = set()
+        self._fresh: set[int] = set()  # decided since `newly_decided` was asked last
 
     def reach(self, number: int, epoch: int, where: Standing) -> None:
         """Note where a trial stands if the epoch is a rung; what it said first counts."""
@@ -77,10 +78,17 @@ class Rungs:
         """Return whether no later report of any trial can change this trial's fate."""
         return number in self.stopped_at or all(number < following for following in self._next)
 
+    def newly_decided(self) -> set[int]:
+        """Return the trials of which `decided` has become true since this was asked last, ended or not."""
+        fresh, self._fresh = self._fresh, set()
+        return fresh
+
     def _decide(self) -> None:
+        before = min(self._next, default=0)
         for rung in range(len(self.epochs)):
             while self._next[rung] < self.n_trials and self._decide_one(rung, self._next[rung]):
                 self._next[rung] += 1
+        self._fresh.update(range(before, min(self._next, default=0)))
 
     def _decide_one(self, rung: int, number: int) -> bool:
         """Decide one trial at one rung if that can be done now."""
@@ -96,4 +104,5 @@ class Rungs:
         reasons = [why for rule in self.rules[epoch] if (why := rule.judge(epoch, where))]  # all of them remember it
         if reasons:
             self.stopped_at[number], self.reason[number] = epoch, f"{reasons[0]} at epoch {epoch}"
+            self._fresh.add(number)
         return True

@@ -121,7 +121,7 @@ def run_plan(
                 board.mirror.pull()
             remove_unfinished(run.path)
             board.restore(forgiven)
-        status, display = "failed", Display()
+        status, display = "failed", Display(len(board.settled))
         description = _begin(run, cohort, plan, data)
         halting = Halting(board, plan.settings.time_budget_s)
         try:

@@ -28,13 +28,15 @@ def board(folder: Path, cohort: Path, trials: int, keep_weights: int = 1, **more
     return Board(Run(folder / "run"), *prepare(str(path), cohort, settings))
 
 
-def report(on: Board, number: int, skill: float) -> None:
-    """Let a trial end after one epoch with probabilities of so much skill."""
+def report(on: Board, number: int, skill: float, epochs: int = 1, ends: bool = True) -> None:
+    """Let a trial say so many epochs, with probabilities of so much skill, and end."""
     trial = on.records[number].trial
-    (on.run.trial(trial.hash) / WEIGHTS_AT.format(1)).mkdir(parents=True)
     said_RP = np.where(on.plan.folds_RP >= 0, 0.5 + skill * (on.labels_P - 0.5), np.nan)
-    on.report(number, Report(1, said_RP, np.full_like(said_RP, np.nan), CURVE))
-    on.end(number)
+    for epoch in range(1, epochs + 1):
+        (on.run.trial(trial.hash) / WEIGHTS_AT.format(epoch)).mkdir(parents=True)
+        on.report(number, Report(epoch, said_RP, np.full_like(said_RP, np.nan), CURVE))
+    if ends:
+        on.end(number)
 
 
 def test_the_best_of_each_kind_keep_their_weights(tiny_cohort_folder: Path, tmp_path: Path) -> None:

@@ -154,6 +154,7 @@ def test_what_is_decided_stays(scores: Scores, turns: list[int], words: str) -> 
     rungs = Rungs(rules_of(words), EPOCHS, len(scores))
     said = [0] * len(scores)
     fates: dict[int, int | None] = {}
+    known = {number for number in range(len(scores)) if rungs.decided(number)}  # all of them where there is no rung
     for trial in [turn % len(scores) for turn in turns]:
         if said[trial] < len(scores[trial]):
             said[trial] += 1
@@ -163,6 +164,8 @@ def test_what_is_decided_stays(scores: Scores, turns: list[int], words: str) -> 
         for number, fate in fates.items():
             assert rungs.decided(number) and rungs.stopped_at.get(number) == fate
         fates |= {n: rungs.stopped_at.get(n) for n in range(len(scores)) if rungs.decided(n)}
+        known |= rungs.newly_decided()
+        assert known == set(fates)
 
 
 def test_a_stopped_trial_does_not_count_at_later_rungs() -> None:
