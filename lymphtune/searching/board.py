@@ -202,12 +202,15 @@ class Board:
 
     def progress(self) -> tuple[float, float | None]:
         """Return the share of the work done, stopped trials counted as done, and the seconds left, if that is known."""
-        total = sum(record.trial.epochs for number, record in self.records.items() if number >= 0)
-        left = sum(record.trial.epochs - record.epochs for record in self.records.values() if self._goes_on(record))
-        before = total - self._to_do
-        spent = time.monotonic() - self.started
-        done = total - left - before
+        total = sum(trial.epochs for trial in self.plan.trials)
+        left = self._epochs_left()
+        done, spent = self._to_do - left, time.monotonic() - self.started
         return 1 - left / max(total, 1), spent / done * left if done > 0 and left else None
+
+    def _epochs_left(self) -> int:
+        """Return the epochs of all trials that have not ended, those included that are still to be proposed."""
+        unknown = self.plan.epochs * (self.left - len(self.waiting))
+        return unknown + sum(r.trial.epochs - r.epochs for r in self.records.values() if self._goes_on(r))
 
     def _goes_on(self, record: Record) -> bool:
         return record.trial.number >= 0 and not record.row and record.status != "ended"
@@ -227,7 +230,7 @@ class Board:
             if number in self.rungs.stopped_at and not record.row and record.status != "ended":
                 self._note_end(record, "")
         self._settle()
-        self._to_do = sum(r.trial.epochs - r.epochs for r in self.records.values() if self._goes_on(r))
+        self._to_do = self._epochs_left()
 
     def _recall(self, record: Record, found: Found) -> None:
         record.trial, record.retries = found.trial, found.retries
