@@ -28,7 +28,7 @@ class Halting:
         self.board, self.path = board, board.run.path
         self.ends = None if time_budget_s is None else time.monotonic() + time_budget_s
         self.looked = 0.0
-        self.trials_run = False  # before and after, a signal interrupts at once
+        self.trials_run = False  # else a signal interrupts at once, unless the search is being halted
 
     def halted(self) -> bool:
         """Return whether the search is to end now, the disk and the clock looked at every second."""
@@ -70,10 +70,12 @@ class Halting:
             return
 
         def note(number: int, frame: Any) -> None:
-            if self.board.halt is not None or not self.trials_run:
-                self.board.halt = self.board.halt or Halt("interrupted", "a signal")
+            again = self.board.halt is not None
+            if again and not self.trials_run:
+                return  # it is ending, and would leave Ray's processes and folder behind
+            self.board.halt = self.board.halt or Halt("interrupted", "a signal")
+            if again or not self.trials_run:
                 raise KeyboardInterrupt
-            self.board.halt = Halt("interrupted", "a signal")
             console.say("Stopping: what has been trained is kept. Once more stops at once.")
 
         before = {number: signal.signal(number, note) for number in SIGNALS}
