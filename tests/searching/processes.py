@@ -134,6 +134,8 @@ class Search:
         self.process.kill()
         assert self.process.wait() == -signal.SIGKILL
         self.assert_gone(but=AGENTS)
+        for agent in self.processes():
+            _kill(agent)
         return self
 
     def processes(self) -> dict[int, str]:
