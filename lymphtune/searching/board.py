@@ -7,7 +7,6 @@ import shutil
 import time
 from bisect import insort
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +21,12 @@ from lymphtune.runs import Run
 from lymphtune.searching.ledger import Ledger
 from lymphtune.searching.past import LEDGER, Found, Past
 from lymphtune.searching.plan import Plan, Trial
+from lymphtune.searching.record import Record, oof_of, pooled, row_of
 from lymphtune.searching.report import Report
 from lymphtune.searching.rungs import Rungs, standing
 from lymphtune.searching.tpe import Tpe
 from lymphtune.searching.trial import CHECKPOINT, EPOCHS, WEIGHTS, WEIGHTS_AT
-from lymphtune.statistics.honest import fixed_score
-from lymphtune.statistics.metrics import METRICS, balanced_accuracy
+from lymphtune.statistics.metrics import METRICS
 
 BEST_OF_EACH = 1  # trials of each kind that keep their weights whatever their rank: a blend takes them
 MOSTLY_FAILED = 5  # failures, if they are more than half of all that ended, end the search
@@ -39,36 +38,6 @@ class Halt(NamedTuple):
 
     status: str
     why: str
-
-
-@dataclass
-class Record:
-    """What one trial has said so far, and how it ended; once it is settled, its row says it all."""
-
-    trial: Trial
-    probabilities_ERP: list[np.ndarray] = field(default_factory=list)
-    gates_ERP: list[np.ndarray] = field(default_factory=list)
-    curves: list[dict[str, float]] = field(default_factory=list)
-    weights: dict[int, dict[str, str]] = field(default_factory=dict)  # of an epoch: SHA-256 by file
-    status: str = "waiting"  # then running, ended, and settled as done, stopped or failed
-    reason: str = ""
-    retries: int = 0
-    latest: dict[str, float] = field(default_factory=dict)  # the last epoch heard of, as it stands in `curves`
-    row: dict[str, Any] = field(default_factory=dict)  # of the leaderboard, once its fate is settled
-
-    @property
-    def log_losses(self) -> list[float]:
-        return [curve["log_loss"] for curve in self.curves]
-
-    @property
-    def epochs(self) -> int:
-        """Return how many epochs it has trained."""
-        return self.row["epochs"] if self.row else len(self.curves)
-
-    def cut(self, epochs: int) -> None:
-        """Forget what came after so many epochs."""
-        for said in (self.curves, self.probabilities_ERP, self.gates_ERP):
-            del said[epochs:]
 
 
 class Board:
@@ -294,7 +263,7 @@ class Board:
             record.cut(record.trial.base)
         else:
             record.status, record.reason = "failed", record.reason or "ended early"
-        self._give_row(record, self._row(record))
+        self._give_row(record, row_of(record, self.labels_P))
         self._write(record, decided)
         if decided:
             if not record.trial.baseline:
@@ -319,37 +288,17 @@ class Board:
             said.clear()
 
     def _metrics(self, probabilities_RP: np.ndarray) -> dict[str, float]:
-        probability_P, labels_P = _pooled(probabilities_RP, self.labels_P)
+        probability_P, labels_P = pooled(probabilities_RP, self.labels_P)
         return {name: float(metric(probability_P, labels_P)) for name, metric in METRICS.items()}
-
-    def _row(self, record: Record) -> dict[str, Any]:
-        trial, curves = record.trial, record.curves
-        epoch = len(curves)
-        if curves and trial.configuration.picks_epoch:
-            epoch = int(np.argmin(record.log_losses)) + 1
-        row: dict[str, Any] = {
-            "trial": trial.hash, "kind": trial.configuration.kind, "status": record.status, "reason": record.reason,
-            "epochs": len(curves), "title": trial.configuration.title, "number": trial.number,
-            "baseline": trial.baseline, "epoch": epoch, "best_epoch_picked": trial.configuration.picks_epoch,
-            "sees": trial.configuration.sees, "architecture": trial.configuration.architecture,
-        }  # fmt: skip
-        blank = dict.fromkeys([*METRICS, "balanced_accuracy_low", "balanced_accuracy_high", "repeats_sd"], float("nan"))
-        row |= blank | {"seconds": float(sum(curve["seconds"] for curve in curves))}
-        if curves:
-            probability_P, labels_P = _pooled(record.probabilities_ERP[epoch - 1], self.labels_P)
-            bounds = fixed_score(probability_P, labels_P, "balanced_accuracy")
-            row |= {name: float(curves[epoch - 1][name]) for name in METRICS}
-            row |= {"balanced_accuracy_low": float(bounds.low), "balanced_accuracy_high": float(bounds.high)}
-            row["repeats_sd"] = _repeats_sd(record.probabilities_ERP[epoch - 1], self.labels_P)
-        return row
 
     def _write(self, record: Record, decided: bool) -> None:
         """Write the trial's folder; config.yaml comes last and makes it count, what a restart needs goes after that."""
         folder, epochs = self.run.trial(record.trial.hash), len(record.curves)
         if self.mirror:
             self.mirror.pull(f"trials/{record.trial.hash}")
+        oof = oof_of(record, self.plan.folds_RP, self.patients, self.labels_P)
         write_table(folder / "curves.parquet", pd.DataFrame(record.curves), self.about)
-        write_table(folder / "oof.parquet", self._oof(record), self.about)
+        write_table(folder / "oof.parquet", oof, self.about)
         if record.status != "failed":
             _place_weights(folder, folder / WEIGHTS_AT.format(epochs), move=decided)
         given = {
@@ -375,24 +324,6 @@ class Board:
             shutil.rmtree(weights)
         if record.status == "failed":
             shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
-
-    def _oof(self, record: Record) -> pd.DataFrame:
-        folds_RP = self.plan.folds_RP
-        held_R, held_P = np.nonzero(folds_RP >= 0)
-        tables = []
-        for epoch, probabilities_RP in enumerate(record.probabilities_ERP, start=1):
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "trial": record.trial.hash, "repeat": held_R, "fold": folds_RP[held_R, held_P],
-                        "epoch": epoch, "patient": np.array(self.patients)[held_P],
-                        "label": self.labels_P[held_P], "probability": probabilities_RP[held_R, held_P],
-                        "gate": record.gates_ERP[epoch - 1][held_R, held_P],
-                    }
-                )
-            )  # fmt: skip
-        columns = ["trial", "repeat", "fold", "epoch", "patient", "label", "probability", "gate"]
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
     def _rank(self, record: Record, weights: bool) -> None:
         """Place a settled network, and delete weights that are no longer among the run's best; none ever comes back."""
@@ -424,17 +355,3 @@ def _place_weights(folder: Path, source: Path, move: bool) -> None:
         source.rename(folder / WEIGHTS)
     else:
         shutil.copytree(source, folder / WEIGHTS)
-
-
-def _pooled(probabilities_RP: np.ndarray, labels_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean probability over repeats, and label, of the patients ever held out."""
-    judged = ~np.isnan(probabilities_RP).all(axis=0)
-    return np.nanmean(probabilities_RP[:, judged], axis=0), labels_P[judged]
-
-
-def _repeats_sd(probabilities_RP: np.ndarray, labels_P: np.ndarray) -> float:
-    """Return the standard deviation between repeats of the balanced accuracy; NaN for one repeat."""
-    if len(probabilities_RP) < 2:
-        return float("nan")
-    scores = [float(balanced_accuracy(*_pooled(row_P[None], labels_P))) for row_P in probabilities_RP]
-    return float(np.std(scores, ddof=1))

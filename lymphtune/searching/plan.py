@@ -17,9 +17,9 @@ from lymphtune.errors import InputError
 from lymphtune.files import sha256
 from lymphtune.registry import stopping_rules
 from lymphtune.runs import RUNS
+from lymphtune.searching.racing import Racing
 from lymphtune.searching.rungs import deciding
 from lymphtune.searching.stopping import Options, Rule
-from lymphtune.searching.stopping.racing import Racing
 from lymphtune.spaces import Space
 
 SEARCHERS = ("random", "tpe")

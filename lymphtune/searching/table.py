@@ -8,7 +8,8 @@ import textwrap
 import numpy as np
 
 from lymphtune.runs import read_table
-from lymphtune.searching.board import Board, Record
+from lymphtune.searching.board import Board
+from lymphtune.searching.record import Record
 from lymphtune.statistics.bootstrap import RESAMPLES, resample, spread
 from lymphtune.statistics.metrics import METRICS, balanced_accuracy
 

@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from lymphtune.runs import Run
+from lymphtune.searching import racing
 from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.plan import Settings
 from lymphtune.searching.report import Report
 from lymphtune.searching.search import prepare
-from lymphtune.searching.stopping import racing
 from lymphtune.searching.trial import WEIGHTS_AT
 
 CURVE = {"train_loss": 0.5, "learning_rate": 1e-3, "seconds": 1.0}

@@ -14,8 +14,7 @@ from lymphtune.searching.past import LEDGER
 from lymphtune.searching.trial import CHECKPOINT, EPOCHS
 from tests.searching.processes import Search, assert_same
 
-slow = pytest.mark.slow
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
 
 # ---- kill -9
@@ -27,7 +26,6 @@ def test_killed_it_goes_on_to_the_same(search: Search, undisturbed: Search) -> N
     assert_same(search.finish(), undisturbed)
 
 
-@slow
 @pytest.mark.timeout(1800)
 def test_killed_ten_times_it_goes_on_to_the_same(search: Search, undisturbed: Search) -> None:
     draw = random.Random(0)
@@ -51,7 +49,6 @@ def test_a_trial_whose_worker_dies_goes_on(search: Search, undisturbed: Search) 
     assert_same(search, undisturbed)
 
 
-@slow
 def test_a_trial_whose_worker_may_not_die_fails_alone(search: Search, undisturbed: Search) -> None:
     search.start("--max-failures", 0, "--max-concurrent", 1).until_trained(1)
     for worker in search.named("ray::ImplicitFunc"):
@@ -73,7 +70,6 @@ def test_a_trial_whose_worker_may_not_die_fails_alone(search: Search, undisturbe
     assert not (search.run.leaderboard["status"] == "failed").any()
 
 
-@slow
 @pytest.mark.parametrize("which", ["raylet/raylet", "gcs/gcs_server"])
 def test_ray_dies_and_the_search_says_so(search: Search, undisturbed: Search, which: str) -> None:
     (process,) = search.start().until_trained(10).named(which)
@@ -102,13 +98,11 @@ def interrupted(search: Search, *signals: signal.Signals, group: bool = False) -
     assert [path.name for path in search.scratch.iterdir() if path.name.startswith("l")] == []  # of Ray, of Tune
 
 
-@slow
 def test_interrupted_it_goes_on_to_the_same(search: Search, undisturbed: Search) -> None:
     interrupted(search.start().until_trained(15), signal.SIGINT)
     assert_same(search.finish(), undisturbed)
 
 
-@slow
 @pytest.mark.parametrize(
     ("number", "group"),
     [(signal.SIGTERM, False), (signal.SIGINT, True), (signal.SIGTERM, True), (signal.SIGHUP, True)],
@@ -119,13 +113,11 @@ def test_a_signal_ends_it_cleanly(search: Search, undisturbed: Search, number: s
     assert_same(search.finish(), undisturbed)
 
 
-@slow
 def test_a_second_signal_ends_it_at_once(search: Search, undisturbed: Search) -> None:
     interrupted(search.start().until_trained(15), signal.SIGINT, signal.SIGINT, group=True)
     assert_same(search.finish(), undisturbed)
 
 
-@slow
 def test_a_signal_while_ray_starts(search: Search, undisturbed: Search) -> None:
     search.start().until(lambda: search.named("gcs/gcs_server"))
     interrupted(search, signal.SIGINT, group=True)
@@ -134,7 +126,6 @@ def test_a_signal_while_ray_starts(search: Search, undisturbed: Search) -> None:
     assert_same(search.finish(), undisturbed)
 
 
-@slow
 def test_a_signal_while_a_run_is_taken_up(search: Search, undisturbed: Search) -> None:
     search.start().until_trained(15).kill()
     before = search.run.driver["pid"]
@@ -146,7 +137,6 @@ def test_a_signal_while_a_run_is_taken_up(search: Search, undisturbed: Search) -
 # ---- other words from outside
 
 
-@slow
 def test_one_search_has_one_driver_and_heeds_other_processes(search: Search) -> None:
     search.start("--epochs", 4000, "--scheduler", "none").until_trained(5)
 
@@ -170,7 +160,6 @@ def test_one_search_has_one_driver_and_heeds_other_processes(search: Search) -> 
     assert refused.returncode == 2 and "no search to stop, it is broken off" in refused.stderr
 
 
-@slow
 def test_a_time_budget_ends_it(search: Search) -> None:
     ended = search.start("--epochs", 4000, "--scheduler", "none", "--time-budget", "8s").end()
     assert ended.code == 0 and "its time budget is spent" in ended.err
@@ -181,7 +170,6 @@ def test_a_time_budget_ends_it(search: Search) -> None:
 # ---- damage
 
 
-@slow
 def test_all_that_a_crash_may_damage_is_done_again(search: Search, undisturbed: Search) -> None:
     search.start().until_trained(40).kill()
     ledger = search.run.path / LEDGER

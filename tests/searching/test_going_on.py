@@ -144,7 +144,7 @@ def test_nothing_that_has_ended_is_repeated(unbroken: Machine, planned: tuple[Co
     assert 2 <= len(kept) <= 4  # the best two, and the best of each kind
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))])
 def test_killed_again_and_again_it_ends_the_same(machine: Machine, unbroken: Machine, seed: int) -> None:
     draw = random.Random(seed)
     kills = 0
@@ -161,7 +161,7 @@ def test_killed_again_and_again_it_ends_the_same(machine: Machine, unbroken: Mac
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-@pytest.mark.parametrize("after", [1, 5, 9])
+@pytest.mark.parametrize("after", [5, pytest.param(1, marks=pytest.mark.slow), pytest.param(9, marks=pytest.mark.slow)])
 def test_interrupted_it_goes_on_to_the_same(machine: Machine, unbroken: Machine, after: int, backwards: bool) -> None:
     board = machine.go(halts_after=after, backwards=backwards)
     assert board.waiting and (machine.run.path / "leaderboard.parquet").is_file()
@@ -223,7 +223,7 @@ def truncate_run_ledger(machine: Machine) -> None:
         lose_leaderboard, truncate_run_ledger,
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("after", [7, 11])
+@pytest.mark.parametrize("after", [11, pytest.param(7, marks=pytest.mark.slow)])
 def test_what_is_damaged_is_done_again(
     machine: Machine, unbroken: Machine, harm: Callable[[Machine], None], after: int
 ) -> None:
@@ -313,7 +313,7 @@ def test_more_epochs_go_on_with_those_that_are_left(finished: Machine, folder: P
     pd.testing.assert_frame_equal(longer.table(), again)
 
 
-@pytest.mark.parametrize("after", [0, 1, 3])
+@pytest.mark.parametrize("after", [1, pytest.param(0, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_an_extension_that_is_killed_goes_on_to_the_same(
     finished: Machine, folder: Path, tmp_path: Path, after: int
 ) -> None:
@@ -417,6 +417,7 @@ def learning(folder: Path, cohort_folder: Path, trials: int = 14) -> Machine:
     return Machine(folder, *prepare("tiny", cohort_folder, settings))
 
 
+@pytest.mark.slow
 def test_tpe_goes_on_with_what_it_had_proposed(_tiny_cohort_files: Path, tmp_path: Path) -> None:
     unbroken = learning(tmp_path / "unbroken", _tiny_cohort_files)
     board = unbroken.go()

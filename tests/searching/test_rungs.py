@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lymphtune.registry import stopping_rules
+from lymphtune.searching.racing import LEVEL as RACING_LEVEL
+from lymphtune.searching.racing import Racing, p_worse, worst_fold
 from lymphtune.searching.rungs import Rungs, deciding, smoothed, standing
 from lymphtune.searching.stopping import Options, Rule, Standing
-from lymphtune.searching.stopping.racing import LEVEL as RACING_LEVEL
-from lymphtune.searching.stopping.racing import Racing, p_worse, worst_fold
 from lymphtune.statistics.metrics import balanced_log_loss
 
 EPOCHS = 9  # of a trial that is not stopped, the last not a rung

@@ -24,9 +24,9 @@ from lymphtune.searching import search as search_module
 from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.estimate import dry_run, share_trained
 from lymphtune.searching.plan import Settings, Trial, concurrency, make_plan
+from lymphtune.searching.racing import Racing
 from lymphtune.searching.report import Report
 from lymphtune.searching.search import prepare, resume
-from lymphtune.searching.stopping.racing import Racing
 from lymphtune.searching.table import table_text
 from lymphtune.searching.trial import CHECKPOINT, EPOCHS
 from lymphtune.spaces import load_space

@@ -6,6 +6,8 @@ from lymphtune.searching.stopping import Options, Rule, Standing
 
 @stopping_rules.register("none", Options)
 class Nobody(Rule):
+    """Stops no trial; it has no source."""
+
     def __init__(self, options: Options) -> None:
         pass
 
