@@ -32,6 +32,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/many_trials.py
 	$(BIN)/python benchmarks/predict_memory.py
+	$(BIN)/python benchmarks/search.py busy
+	$(BIN)/python benchmarks/search.py scale
+	$(BIN)/python benchmarks/search.py tune
 	$(BIN)/python benchmarks/honest.py --repetitions 50 --processes 2
 
 clean:

@@ -88,7 +88,7 @@ def check_same(run: Run, fresh: dict[str, Any]) -> None:
     found = []
     for part, names in (
         ("cohort", ("hash", "n_patients", "n_cells", "reference_date")),
-        ("protocol", (*DEFINING, "configurations")),
+        ("protocol", DEFINING),
     ):
         pairs = [(f"{part} {name}", own[part].get(name), fresh[part][name]) for name in names]
         found += [f"{name} {was} -> {now}" for name, was, now in pairs if was != now]

@@ -159,6 +159,7 @@ def test_a_worker_that_is_slow_to_clean_up_loses_no_trial(
     assert len(statuses) == 5 and set(statuses) == {"done", "stopped"}
 
 
+@pytest.mark.slow
 def test_a_run_may_live_where_no_worker_sees_the_driver_s_folder(
     searched: Run, tiny_cohort_folder: Path, tmp_path: Path, ray_session: None
 ) -> None:

@@ -40,7 +40,7 @@ def same_weights(first: Path, second: Path) -> bool:
 
 
 @pytest.mark.parametrize("schedule", registry.schedules.words())
-@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimiser", ["adamw", pytest.param("sgd", marks=pytest.mark.slow)])
 def test_from_any_epoch_it_comes_out_the_same(
     tiny_cohort: Cohort, tmp_path: Path, schedule: str, optimiser: str
 ) -> None:
