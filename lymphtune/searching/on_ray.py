@@ -6,6 +6,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -44,6 +45,8 @@ from lymphtune.searching.tracking import trackers  # noqa: E402
 from lymphtune.searching.trial import FAILED, NO_ROOM, SAID, Shared, run_trial  # noqa: E402
 
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures stand on the leaderboard
+ENDED_WITHIN_S = 10.0  # those of a local Ray, once they were told to; much sooner unless it was still starting
+WORKER_DIED = ("worker process has died", "actor died unexpectedly", "node has died")  # as Ray words it
 VITAL = {"gcs_server", "raylet"}  # of the processes of a local Ray
 LOCAL_STORE_BYTES = 150_000_000  # pictures of a local search are mapped from the cache, not stored
 
@@ -84,7 +87,15 @@ def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
         raise KeyboardInterrupt from error
     finally:
         ray.shutdown()
+        _remove(scratch)
+
+
+def _remove(scratch: str) -> None:
+    """Remove the folder, which Ray's processes may write in until they have ended."""
+    deadline = time.monotonic() + ENDED_WITHIN_S
+    while Path(scratch).exists() and time.monotonic() < deadline:
         shutil.rmtree(scratch, ignore_errors=True)
+        time.sleep(0.05)
 
 
 def _keep_signals_from_ray() -> None:
@@ -208,7 +219,7 @@ def _last_line(error_file: str | None) -> str:
     text = Path(error_file).read_text(encoding="utf-8", errors="replace") if error_file else ""
     if "OutOfMemoryError" in text or "out of memory issue" in text:
         return "out of memory: the machine killed its worker"
-    if "ActorDiedError" in text or "ActorUnavailableError" in text:
+    if any(words in text for words in WORKER_DIED):  # a page of guesses follows
         return "its worker died"
     lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1].strip()[:300] if lines else "its worker died"

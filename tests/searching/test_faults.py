@@ -130,7 +130,10 @@ def test_a_signal_while_a_run_is_taken_up(search: Search, undisturbed: Search) -
     search.start().until_trained(15).kill()
     before = search.run.driver["pid"]
     search.resume().until(lambda: search.run.driver.get("pid", before) != before)
-    interrupted(search, signal.SIGINT)
+    search.process.send_signal(signal.SIGINT)
+    ended = search.end()
+    assert ended.code == 130 and ended.only_line() == "lymphtune: interrupted"
+    assert search.run.status in ("interrupted", "broken off")  # nothing has been begun yet
     assert_same(search.finish(), undisturbed)
 
 
