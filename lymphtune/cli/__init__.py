@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from lymphtune.cli import clusters, cohorts, ensembles, lists, searches, stabilities
+from lymphtune.cli import clusters, cohorts, ensembles, lists, reports, searches, stabilities
 from lymphtune.cli.options import at_hand
 from lymphtune.errors import InputError
 
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser("lymphtune", description=ABOUT, formatter_class=argparse.RawTextHelpFormatter)
     whole.add_argument("--version", action="version", version=_version())
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (searches, ensembles, stabilities, clusters, cohorts, lists):
+    for module in (searches, ensembles, reports, stabilities, clusters, cohorts, lists):
         module.add(commands)
     return whole
 

@@ -19,8 +19,9 @@ from lymphtune.cohort import Cohort
 from lymphtune.cohort.folds import hashed
 from lymphtune.config import Configuration, configuration, parse_part
 from lymphtune.ensembling.external import check_scorable, external_scores
-from lymphtune.ensembling.procedure import Fitted
+from lymphtune.ensembling.procedure import Fitted, Procedure
 from lymphtune.ensembling.recipe import parse_recipe
+from lymphtune.ensembling.threshold import parse_threshold
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, sha256
 from lymphtune.registry import calibrations
@@ -94,6 +95,15 @@ class Ensemble:
         """Return which packages have another version than those it was saved with: last digits may differ."""
         saved = self.description["versions"]
         return [f"{name} {version(name)} (saved with {saved[name]})" for name in saved if version(name) != saved[name]]
+
+    @property
+    def procedure(self) -> Procedure:
+        """Return what was done to make it, before anything was learnt."""
+        given, where = self.description, str(self.path / "ensemble.yaml")
+        recipe, calibration = parse_recipe(given["recipe"], str(given["name"]), where), given["calibration"]
+        part = None if calibration is None else parse_part(calibrations, calibration, where)
+        threshold, share = parse_threshold(str(given["threshold"]["rule"])), float(given["refer"]["share"])
+        return Procedure(recipe, part, threshold, share, self.error_rate)
 
     def predict_proba(self, cohort: Cohort) -> np.ndarray:
         """Return the probability of tumoral [P] of every patient of a cohort, as all fold models see it.

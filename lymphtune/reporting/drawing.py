@@ -1,0 +1,73 @@
+"""How figures look and are kept: one style for page and paper, SVG and PNG files, SVG inside the page."""
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from lymphtune.files import whole
+from lymphtune.reporting.parts import Drawing
+
+DPI = 300
+WIDTH = 6.7  # inches: the width of a page's text
+INK, LINE, PALE = "#22262b", "#c5cad0", "#eceef1"  # text and axes; grids; fills: the page puts its own in their place
+# Okabe and Ito's colours, told apart by colour-blind eyes, readable on light and dark
+ENSEMBLE, SINGLE, BASELINE = "#0072b2", "#009e73", "#d55e00"
+COLOURS = (ENSEMBLE, BASELINE, SINGLE, "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c")
+STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))  # beside the colours: for print
+STYLE: Any = {
+    "font.size": 9, "font.family": "sans-serif", "axes.titlesize": 9, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
+    "xtick.color": INK, "ytick.color": INK, "grid.color": LINE, "grid.linewidth": 0.6, "legend.frameon": False,
+    "legend.fontsize": 8, "text.parse_math": False, "svg.fonttype": "none", "hatch.linewidth": 0.6,
+}  # fmt: skip
+IN_PAGE = {INK: "currentColor", LINE: "var(--line)", PALE: "var(--pale)"}
+NAMELESS = re.compile(r' id="(?:figure|axes|patch|text|line2d|legend|matplotlib\.axis|xtick|ytick)_\d+"')
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in the report's style inside the block."""
+    with mpl.rc_context(STYLE):
+        yield
+
+
+def canvas(height: float, width: float = WIDTH) -> Figure:
+    """Return an empty figure (inches), without any state of pyplot's."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def svg_of(drawing: Drawing) -> str:
+    """Return the figure as SVG; the same figure gives the same text."""
+    with mpl.rc_context(STYLE | {"svg.hashsalt": drawing.name}):  # ids of one figure are no other's
+        out = io.StringIO()
+        about = {"Title": drawing.title, "Description": drawing.alt, "Date": None, "Creator": "lymphtune"}
+        drawing.figure.savefig(out, format="svg", transparent=True, metadata=about)
+    return out.getvalue()
+
+
+def in_page(svg: str, alt_id: str) -> str:
+    """Return the SVG as it stands inside a page: the page's own ink, as wide as there is room, named by `alt_id`."""
+    body = svg[svg.index("<svg ") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r"<title>.*?</title>", "", body, flags=re.DOTALL)
+    body = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", body, count=1)
+    body = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", body, count=1)
+    body = body.replace("<svg ", f'<svg role="img" aria-describedby="{alt_id}" ', 1)
+    for colour, own in IN_PAGE.items():
+        body = body.replace(colour, own)
+    return NAMELESS.sub("", body)
+
+
+def save_drawing(folder: Path, drawing: Drawing, svg: str) -> None:
+    """Write the figure as .svg and, for print, as .png of 300 dots an inch, on white."""
+    with whole(folder / f"{drawing.name}.svg") as scratch:
+        scratch.write_text(svg, encoding="utf-8")
+    with mpl.rc_context(STYLE), whole(folder / f"{drawing.name}.png") as scratch:
+        about = {"Title": drawing.title, "Software": "lymphtune"}
+        drawing.figure.savefig(scratch, format="png", dpi=DPI, facecolor="white", metadata=about)

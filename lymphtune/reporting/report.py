@@ -1,0 +1,49 @@
+"""lymphtune report: from a run's folder to report.html, with its figures and tables beside it."""
+
+import importlib
+from pathlib import Path
+
+from lymphtune import console
+from lymphtune.files import whole_folder, write_text
+from lymphtune.reporting.drawing import save_drawing, styled, svg_of
+from lymphtune.reporting.facts import Facts, gather
+from lymphtune.reporting.page import page
+from lymphtune.reporting.parts import Drawing, Section, Table
+from lymphtune.reporting.sections import SECTIONS
+from lymphtune.reporting.sections.verdict import banners
+from lymphtune.reporting.tables import save_table
+from lymphtune.runs import Run
+
+REPORT, FIGURES = "report.html", "figures"
+
+
+def write_report(run: Run, data: str | Path | None = None, ensemble: str | None = None, pictures: bool = True) -> Path:
+    """Return the path of the run's report.html, written anew with figures/ beside it.
+
+    data: the run's cohort where it has moved; ensemble: the saved one to judge, the newest unless named; pictures:
+    whether patients' cells may be in it. Raises InputError on anything a person can mend.
+    """
+    facts = gather(run, data, ensemble, pictures)
+    with console.bar("reporting", len(SECTIONS) + 1) as bar:
+        with styled():
+            sections = []
+            for name in SECTIONS:
+                sections.append(importlib.import_module(f"lymphtune.reporting.sections.{name}").section(facts))
+                bar.advance()
+        write_sections(facts, [section for section in sections if section is not None])
+        bar.advance()
+    return run.path / REPORT
+
+
+def write_sections(facts: Facts, sections: list[Section]) -> None:
+    """Write figures/ and report.html of these sections."""
+    parts = [part for section in sections for part in section.parts]
+    svgs = {part.name: svg_of(part) for part in parts if isinstance(part, Drawing)}
+    with whole_folder(facts.run.path / FIGURES) as scratch:
+        for part in parts:
+            if isinstance(part, Drawing):
+                save_drawing(scratch, part, svgs[part.name])
+            elif isinstance(part, Table):
+                save_table(scratch, part)
+    title = f"{facts.run.name}: {facts.cohort.name}" + (" (SIMULATED)" if facts.simulated else "")
+    write_text(facts.run.path / REPORT, page(title, banners(facts), sections, svgs, facts.live))

@@ -1,0 +1,133 @@
+"""Every trial with its interval, its chance of being the best, and its fate; a click opens what it was."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from lymphtune.errors import InputError
+from lymphtune.reporting.facts import Facts
+from lymphtune.reporting.parts import Block, Note, Section, Table
+from lymphtune.reporting.words import percent, short
+from lymphtune.runs import Run, read_table
+
+COLUMNS = {
+    "#": True, "Trial": False, "Model": False, "BA (95 %)": True, "AUC": True, "Log loss": True, "P(best)": True,
+    "Epochs": True, "Seconds": True, "Fate": False,
+}  # fmt: skip
+CURVES = ("train_loss", "log_loss", "balanced_accuracy", "auc")
+DIGITS = 4
+
+
+class Cell(NamedTuple):
+    """What is shown, what it is sorted by, and whether it is a number, or opens the trial."""
+
+    text: str
+    value: Any
+    number: bool = False
+    opens: bool = False
+
+
+def section(facts: Facts) -> Section:
+    """Return the leaderboard."""
+    table = _table(facts)
+    counts = facts.board[~facts.board["baseline"]]["status"].value_counts()
+    fates = ", ".join(f"{n} {status}" for status, n in counts.items())
+    lead = (
+        f"{len(facts.board)} trials, {int(facts.board['baseline'].sum())} of them clinical baselines; of the others "
+        f"{fates or 'none has ended'}. {int(table['tied'].sum())} cannot be told from the best one."
+    )
+    block = Block(
+        "leaderboard.html",
+        {
+            "columns": {name: {"number": number} for name, number in COLUMNS.items()}, "rows": _rows(table),
+            "statuses": sorted(table["status"].unique()), "kinds": sorted(table["sees"].unique()),
+            "caption": "Out-of-fold scores of each trial; shaded trials cannot be told from the best. "
+            "Open one by its name.",
+        },
+        {"trials": {str(trial): _opened(facts.run, str(trial)) for trial in table["trial"]}},
+    )  # fmt: skip
+    notes = [Note("The order was chosen on these very patients: the first rows are flattered. The verdict is not.")]
+    if table["best_epoch_picked"].any():
+        notes.append(
+            Note("* judged at the epoch that scored best on these same patients: flattered by that choice too", True)
+        )
+    return Section("leaderboard", "Leaderboard", lead, [block, *notes, _exact(table)])
+
+
+def _table(facts: Facts) -> pd.DataFrame:
+    """Return the leaderboard with rank, chance of being the best and whether it is tied with the best."""
+    table = facts.board.reset_index(drop=True)
+    known = facts.candidates.table
+    p_best = dict(zip(known["trial"], facts.p_best_M, strict=True))
+    tied = set(known["trial"][facts.scores.tied_M])
+    table["rank"] = np.arange(1, len(table) + 1)
+    table["p_best"] = table["trial"].map(p_best)
+    return table.assign(tied=table["trial"].isin(tied))
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {"trial": row.trial, "status": row.status, "kind": row.sees, "tied": bool(row.tied), "cells": _cells(row)}
+        for row in table.itertuples()
+    ]
+
+
+def _cells(row: Any) -> list[Cell]:
+    judged = row.balanced_accuracy == row.balanced_accuracy
+    bounds = f"{row.balanced_accuracy:.3f} ({row.balanced_accuracy_low:.2f}-{row.balanced_accuracy_high:.2f})"
+    mark = "*" if row.best_epoch_picked else ""
+    fate = f"{row.status}: {row.reason}" if row.reason else row.status
+    baseline = " (baseline)" if row.baseline else ""
+    chance = percent(row.p_best) if row.p_best == row.p_best else ""
+    return [
+        Cell(str(row.rank), row.rank, True),
+        Cell(row.trial[:6], row.trial, opens=True),
+        Cell(row.title + baseline, row.title),
+        Cell(bounds if judged else "", _value(row.balanced_accuracy), True),
+        Cell(short(row.auc), _value(row.auc), True),
+        Cell(short(row.log_loss), _value(row.log_loss), True),
+        Cell(chance, _value(row.p_best), True),
+        Cell(f"{row.epochs}{mark}", row.epochs, True),
+        Cell(f"{row.seconds:.0f}", row.seconds, True),
+        Cell(fate, fate),
+    ]
+
+
+def _value(number: float) -> float | str:
+    """Return what a column is sorted by; "" is last."""
+    return "" if number != number else float(number)
+
+
+def _opened(run: Run, trial: str) -> dict[str, Any]:
+    """Return the configuration as it was written, and the curves; what is damaged is left out."""
+    try:
+        text = (run.trial(trial) / "config.yaml").read_text(encoding="utf-8")
+        curves = read_table(run.trial(trial) / "curves.parquet")
+    except (InputError, OSError, UnicodeDecodeError):
+        return {"configuration": "not to be read", "curves": {}}
+    there = [name for name in CURVES if name in curves]
+    return {
+        "configuration": text.partition("\nconfiguration:\n")[2],
+        "curves": {name: [_rounded(value) for value in curves[name]] for name in there},
+    }
+
+
+def _rounded(value: float) -> float | None:
+    return None if value != value else round(float(value), DIGITS)
+
+
+def _exact(table: pd.DataFrame) -> Table:
+    names = [
+        "trial", "title", "status", "balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high", "auc",
+        "log_loss", "p_best", "tied", "epochs", "seconds", "reason",
+    ]  # fmt: skip
+    best = table.head(10)
+    shown = pd.DataFrame(
+        {
+            "trial": best["trial"].str[:6], "model": best["title"], "balanced accuracy": best["balanced_accuracy"],
+            "AUC": best["auc"], "log loss": best["log_loss"], "epochs": best["epochs"],
+        }
+    )  # fmt: skip
+    caption = "The first ten by log loss; leaderboard.csv has all of them with their intervals."
+    return Table("leaderboard-table-10", "The first ten", caption, table[names], shown)

@@ -1,0 +1,89 @@
+"""How do I write this up: a paragraph of methods, what it was made by, and the commands that make it again."""
+
+import shlex
+
+import pandas as pd
+
+from lymphtune.ensembling.score import BASELINE, ENSEMBLE
+from lymphtune.reporting.facts import Facts
+from lymphtune.reporting.parts import Note, Section, Table
+from lymphtune.reporting.words import bounded, percent, signed
+
+
+def section(facts: Facts) -> Section:
+    """Return methods, provenance and commands."""
+    table = pd.DataFrame(_provenance(facts).items(), columns=["what", "value"])
+    return Section(
+        "writing", "Write it up",
+        "Figures and tables lie in figures/ as SVG, 300-dpi PNG, csv and LaTeX; the paragraph below may be taken over.",
+        [
+            Note(methods(facts)),
+            Table("provenance", "Provenance", "Of this run, as its run.yaml has it.", table),
+            Note("\n".join(commands(facts)), code=True),
+        ],
+    )  # fmt: skip
+
+
+def methods(facts: Facts) -> str:
+    """Return a paragraph of methods and results in plain sentences."""
+    cohort, protocol, space = facts.description["cohort"], facts.description["protocol"], facts.description["space"]
+    honest, gain = facts.scores.entries[ENSEMBLE].honest, facts.scores.over_baseline["balanced_accuracy"]
+    baseline = facts.scores.entries[BASELINE].honest["balanced_accuracy"]
+    folds = "one stratified hold-out" if facts.n_folds == 1 else f"{facts.n_folds} stratified patient folds"
+    tumoral = int(facts.labels_P.sum())
+    simulated = "SIMULATED: these numbers say nothing about people. " if facts.simulated else ""
+    calibration = facts.procedure.calibration.word if facts.procedure.calibration else "none"
+    reactive, n = len(facts.labels_P) - tumoral, len(facts.rows)
+    sentences = [
+        f"{simulated}We judged {len(facts.labels_P)} labelled patients ({reactive} reactive, {tumoral} tumoral; "
+        f"{cohort['n_cells']} cell pictures of all {cohort['n_patients']} patients).",
+        f"{protocol['trials']} configurations of the space '{space['name']}' were trained for at most "
+        f"{protocol['epochs']} epochs on {folds} with {protocol['repeats']} seed(s) each (seed "
+        f"{protocol['seed']}; early stopping: {protocol['scheduler']}).",
+        f"The recipe '{facts.procedure.recipe.name}' joined {n} trial{'s' if n > 1 else ''}, each patient judged only "
+        f"by models that never saw that patient (threshold {facts.procedure.threshold.text}, calibration {calibration}).",
+        "Scores of the whole procedure, the choice of trials included, come from 1,000 bootstrap resamples of the "
+        "patients, scored on those left out (Tsamardinos et al. 2018).",
+        f"Balanced accuracy was {bounded(honest['balanced_accuracy'])}, AUC {bounded(honest['auc'])}; the best of the "
+        f"clinical baselines (age and lymphocyte count alone) had {bounded(baseline)}.",
+        f"The paired difference was {signed(gain.difference.value)} ({signed(gain.difference.low, 2)} to "
+        f"{signed(gain.difference.high, 2)}), above zero with a probability of {percent(gain.better)}. Intervals "
+        "are 95 %.",
+    ]
+    return " ".join(sentences)
+
+
+def commands(facts: Facts) -> list[str]:
+    """Return what makes the run and the ensemble again."""
+    search = str(facts.description.get("command", "Python"))
+    if not search.startswith("lymphtune "):
+        protocol = facts.description["protocol"]
+        words = ["search", "--space", facts.description["space"]["name"], "--data", facts.description["cohort"]["data"]]
+        for name in ("trials", "epochs", "folds", "repeats", "seed"):
+            words += [f"--{name}", protocol[name]]
+        search = shlex.join(["lymphtune", *map(str, words)])
+    procedure, name = facts.procedure, shlex.quote(facts.run.name)
+    ensemble = f"lymphtune ensemble --recipe {procedure.recipe.name} --run {name}"
+    if not procedure.recipe.choice.each_kind:
+        ensemble += f" --top {len(facts.rows)} --from {procedure.recipe.choice.source}"
+    if procedure.threshold.is_chosen:
+        ensemble += f" --threshold {procedure.threshold.text}"
+    if procedure.calibration:
+        ensemble += f" --calibration {procedure.calibration.word}"
+    return [search, ensemble, f"lymphtune report --run {name}"]
+
+
+def _provenance(facts: Facts) -> dict[str, str]:
+    given, protocol = facts.description, facts.description["protocol"]
+    rows = {
+        "run": facts.run.name, "created": given["created"][:19].replace("T", " "), "status": facts.run.status,
+        "cohort": f"{given['cohort']['name']} (hash {given['cohort']['hash']})",
+        "ages counted to": given["cohort"]["reference_date"],
+        "space": f"{given['space']['name']} (configurations {protocol.get('configurations', 'of an earlier version')})",
+        "seeds": f"search {protocol['seed']}, folds {protocol.get('fold_seed', protocol['seed'])}",
+    }  # fmt: skip
+    if arithmetic := given.get("arithmetic"):
+        rows["arithmetic"] = ", ".join(f"{name} {value}" for name, value in arithmetic.items())
+    if facts.bundle is not None:
+        rows["ensemble"] = f"{facts.bundle.path.name} ({len(facts.rows)} trials)"
+    return rows | {f"version of {name}": str(value) for name, value in given.get("versions", {}).items()}

@@ -1,0 +1,39 @@
+"""Tables as files for other programs: csv and LaTeX."""
+
+from pathlib import Path
+
+import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+from lymphtune.files import whole, write_text
+from lymphtune.reporting.parts import Table
+
+
+def save_table(folder: Path, table: Table) -> None:
+    """Write the table as .csv, every digit, and as .tex, as it is shown (for booktabs)."""
+    with whole(folder / f"{table.name}.csv") as scratch:
+        table.frame.to_csv(scratch, index=False, float_format="%.6g", lineterminator="\n")
+    shown = as_shown(table)
+    columns = "".join("r" if number else "l" for number in numeric(table).values())
+    latex = shown.to_latex(
+        index=False, escape=True, column_format=columns, caption=table.title, label=f"tab:{table.name}"
+    )
+    write_text(folder / f"{table.name}.tex", latex)
+
+
+def as_shown(table: Table) -> pd.DataFrame:
+    """Return the table as text, cell by cell."""
+    given = table.frame if table.shown is None else table.shown
+    return pd.DataFrame({name: [_cell(value) for value in given[name]] for name in given.columns})
+
+
+def numeric(table: Table) -> dict[str, bool]:
+    """Return for each column shown whether it holds numbers."""
+    given = table.frame if table.shown is None else table.shown
+    return {str(name): is_numeric_dtype(given[name]) and not is_bool_dtype(given[name]) for name in given.columns}
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.3f}"
+    return str(value)
