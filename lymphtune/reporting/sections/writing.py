@@ -41,7 +41,8 @@ def methods(facts: Facts) -> str:
         f"{protocol['epochs']} epochs on {folds} with {protocol['repeats']} seed(s) each (seed "
         f"{protocol['seed']}; early stopping: {protocol['scheduler']}).",
         f"The recipe '{facts.procedure.recipe.name}' joined {n} trial{'s' if n > 1 else ''}, each patient judged only "
-        f"by models that never saw that patient (threshold {facts.procedure.threshold.text}, calibration {calibration}).",
+        f"by models that never saw that patient (threshold {facts.procedure.threshold.text}, calibration "
+        f"{calibration}).",
         "Scores of the whole procedure, the choice of trials included, come from 1,000 bootstrap resamples of the "
         "patients, scored on those left out (Tsamardinos et al. 2018).",
         f"Balanced accuracy was {bounded(honest['balanced_accuracy'])}, AUC {bounded(honest['auc'])}; the best of the "
