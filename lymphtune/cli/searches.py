@@ -13,7 +13,7 @@ WATCHED_EVERY_S = 2.0
 SETTINGS = (
     "trials", "epochs", "folds", "repeats", "seed", "fold_seed", "name", "runs", "storage", "cpus_per_trial",
     "gpus_per_trial", "max_concurrent", "max_failures", "keep_weights", "address", "time_budget_s", "reference_date",
-    "weights", "fused", "mlflow", "wandb", "scheduler", "racing", "searcher", "grace", "reduction",
+    "weights", "fused", "mlflow", "wandb", "report", "scheduler", "racing", "searcher", "grace", "reduction",
 )  # fmt: skip
 
 
@@ -51,6 +51,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--weights", type=Path, metavar="DIR", help="pretrained weights, <name>.safetensors each (timm's hub)"
     )
+    parser.add_argument(
+        "--report", action=argparse.BooleanOptionalAction, default=None,
+        help="write report.html anew every minute, and at the end (no)",
+    )  # fmt: skip
     parser.add_argument("--mlflow", metavar="URI", help="log to MLflow, too: a folder or a server (off)")
     parser.add_argument(
         "--wandb", nargs="?", const="lymphtune", metavar="PROJECT", help="log to Weights & Biases, too (off)"

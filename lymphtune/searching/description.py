@@ -17,7 +17,16 @@ from lymphtune.spaces import Row, Space, Suggested
 
 PACKAGES = ("lymphtune", "torch", "torchvision", "timm", "ray", "scikit-learn", "numpy", "pandas", "pillow")
 DEFINING = ("folds", "repeats", "seed", "fold_seed", "scheduler", "racing", "searcher", "grace", "reduction", "fused")
-MACHINE = ("cpus_per_trial", "gpus_per_trial", "keep_weights", "max_failures", "max_concurrent", "mlflow", "wandb")
+MACHINE = (
+    "cpus_per_trial",
+    "gpus_per_trial",
+    "keep_weights",
+    "max_failures",
+    "max_concurrent",
+    "mlflow",
+    "wandb",
+    "report",
+)
 SHOWN = 4  # differences
 
 

@@ -56,6 +56,7 @@ class Settings:
     weights: Path | None = None  # folder of <name>.safetensors, in place of timm's hub
     mlflow: str | None = None  # where to: a folder or server, as MLflow names it
     wandb: str | None = None  # Weights & Biases project
+    report: bool = False  # written anew every minute
     fused: bool | None = None  # fold models' steps as one; None: where that is found to be faster, on GPUs only
 
     def __post_init__(self) -> None:

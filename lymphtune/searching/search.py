@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -26,6 +26,7 @@ from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.description import check_same, describe, settings_of, space_of, stages_of
 from lymphtune.searching.display import Display, leaderboard_text
 from lymphtune.searching.halting import STOP, Halting
+from lymphtune.searching.live_report import live_report
 from lymphtune.searching.plan import Plan, Settings, Stage, concurrency, encoder_option, local_cpus, make_plan
 from lymphtune.searching.progress import ProgressFile
 from lymphtune.searching.report import Report
@@ -114,7 +115,7 @@ def run_plan(
     Raises KeyboardInterrupt where a signal ended it, InputError where a disk or failing trials did.
     """
     run = earlier or _new_run(plan.settings, plan.space.name)
-    with _only_driver(run):
+    with live_report(run, data, plan.settings.report) as live, _only_driver(run):
         board = Board(run, cohort, plan)
         if earlier:
             if board.mirror:
@@ -127,7 +128,9 @@ def run_plan(
         try:
             with halting.noticing():
                 if board.left and not halting.halted():
-                    _train(board, cohort, plan, display, description, halting)
+                    _train(
+                        board, cohort, plan, [display, ProgressFile(), *([live] if live else [])], description, halting
+                    )
             status = board.halt.status if board.halt else "done"
         except KeyboardInterrupt:
             board.halt = Halt("interrupted", "a signal")
@@ -142,6 +145,8 @@ def run_plan(
                 _write_description(run, description | _ending(description, status, seconds, busy))
                 if board.mirror:
                     board.mirror.push(deep=False)
+            if live:
+                live.over(board)
         _tell(board, cohort, busy, seconds)
     return run
 
@@ -210,14 +215,14 @@ def _begin(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str, 
 
 
 def _train(
-    board: Board, cohort: Cohort, plan: Plan, display: Display, description: dict[str, Any], halting: Halting
-) -> None:
-    """Train the baselines (while Ray starts) and the trials that have not ended."""
-    file = ProgressFile()
+    board: Board, cohort: Cohort, plan: Plan, watching: Sequence[Callable[[Board], None]],
+    description: dict[str, Any], halting: Halting,
+) -> None:  # fmt: skip
+    """Train the baselines (while Ray starts) and the trials that have not ended; who is watching hears of it."""
 
     def show(board: Board) -> None:
-        display(board)
-        file(board)
+        for watcher in watching:
+            watcher(board)
 
     if plan.settings.address is None:
         _compute_features(cohort, plan)

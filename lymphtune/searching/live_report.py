@@ -1,0 +1,79 @@
+"""The report of a search that goes on, written anew every minute by a process beside the driver."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lymphtune import console
+from lymphtune.runs import Run
+from lymphtune.searching.board import Board
+
+EVERY_S = 60.0
+NICE = "10"  # the trials come first
+
+
+class LiveReport:
+    """Call it with the board whenever something may have happened."""
+
+    def __init__(self, run: Run, data: str | Path) -> None:
+        self.command = [sys.executable, "-P", "-m", "lymphtune", "report", "--run", str(run.path), "--data", str(data)]
+        self.process: subprocess.Popen[str] | None = None
+        self.board: Board | None = None  # of a search that is over
+        self.began = time.monotonic()
+
+    def __call__(self, board: Board) -> None:
+        if board.settled and time.monotonic() - self.began >= EVERY_S and not self._busy():
+            self.start()
+
+    def start(self) -> None:
+        """Begin a report, in a session of its own: a terminal's Ctrl-C is for the search."""
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            ["nice", "-n", NICE, *self.command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    def over(self, board: Board) -> None:
+        """Note that the search has ended, and that a last report is due."""
+        self.board = board
+
+    def finish(self) -> None:
+        """Write the last report, if any trial has ended, or say why there is none."""
+        self.end()
+        if self.board is None or not self.board.settled:
+            return
+        console.say("writing the report ...")
+        self.start()
+        assert self.process is not None
+        _, said = self.process.communicate()
+        if self.process.returncode:
+            console.say(f"no report: {said.strip().splitlines()[-1] if said.strip() else 'its process was killed'}")
+        elif self.board.mirror:
+            self.board.mirror.push("figures")
+            self.board.mirror.push(deep=False)
+
+    def end(self) -> None:
+        """End the report that is being written; what it has not put in place is removed with the next one."""
+        if self._busy() and self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def _busy(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+
+@contextmanager
+def live_report(run: Run, data: str | Path, wanted: bool) -> Iterator[LiveReport | None]:
+    """Yield what writes the run's report while the block goes on, and once more after it; None where none is wanted."""
+    if not wanted:
+        yield None
+        return
+    live = LiveReport(run, data)
+    try:
+        yield live
+    finally:
+        live.finish()
