@@ -1,5 +1,6 @@
 """What a person sees while waiting: a bar on a terminal, plain lines elsewhere; always on stderr."""
 
+import os
 import sys
 import textwrap
 import time
@@ -11,6 +12,9 @@ T = TypeVar("T")
 QUIET_SECONDS = 2.0  # nothing is said of work that ends sooner
 WIDTH = 80  # columns of what is printed
 LINE_SECONDS = 10.0  # between two plain lines
+SIMULATED = "SIMULATED cohort: these numbers say nothing about people."
+COLOURS = {"heading": "\x1b[1m", "warning": "\x1b[33m"}  # bold, yellow
+PLAIN = "\x1b[0m"
 
 
 class Bar(Protocol):
@@ -56,6 +60,9 @@ class _Live:
         self.progress.advance(self.task, steps)
 
 
+SILENT = _Nothing()  # for work inside other work that has a bar
+
+
 @contextmanager
 def bar(label: str, total: int) -> Iterator[Bar]:
     """Yield something to `advance`; for any work that may last over two seconds.
@@ -63,7 +70,7 @@ def bar(label: str, total: int) -> Iterator[Bar]:
     Without a label nothing is shown: for work inside other work that has a bar.
     """
     if not label:
-        yield _Nothing()
+        yield SILENT
         return
     if not sys.stderr.isatty():
         yield _Lines(label, total)
@@ -88,9 +95,22 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def painted(text: str, colour: str) -> str:
+    """Return the text as a heading or a warning of what is printed; as it is where stdout is no terminal, or NO_COLOR
+    is set (no-color.org)."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"{COLOURS[colour]}{text}{PLAIN}"
+
+
 def wrapped(text: str) -> list[str]:
     """Return the text as lines of at most WIDTH columns."""
     return textwrap.wrap(text, WIDTH)
+
+
+def hanging(text: str) -> list[str]:
+    """Return the text as lines of at most WIDTH columns, all but the first indented; a path is left whole."""
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def duration(seconds: float) -> str:

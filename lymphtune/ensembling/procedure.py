@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import logit
 
 from lymphtune.config import Part, parse_part
+from lymphtune.console import SILENT, Bar
 from lymphtune.ensembling.candidates import Candidates, Drawn
 from lymphtune.ensembling.recipe import Recipe, load_recipe
 from lymphtune.ensembling.threshold import Threshold, parse_threshold
@@ -89,8 +90,9 @@ class Procedure:
                 f"judged {len(labels_P)}; leave it out"
             )
 
-    def repeat(self, candidates: Candidates, drawn: Drawn) -> "Repeated":
-        """Return what the procedure says after learning from each resample's drawn patients alone."""
+    def repeat(self, candidates: Candidates, drawn: Drawn, bar: Bar = SILENT) -> "Repeated":
+        """Return what the procedure says after learning from each resample's drawn patients alone; the bar goes on by
+        one a resample."""
         chosen_SN, labels_P = drawn.choose(self.recipe.choice), candidates.labels_P
         repeated = Repeated.blank(drawn.counts_SP.shape)
         for s, (rows, counts_P) in enumerate(zip(chosen_SN, drawn.counts_SP, strict=True)):
@@ -102,6 +104,7 @@ class Procedure:
             repeated.joined_SP[s], repeated.said_SP[s], repeated.threshold_S[s] = joined_P, said_P, fitted.threshold
             repeated.refers_SP[s] = fitted.refers(said_P)
             repeated.sets_2SP[:, s] = known.sets(said_P[None], self.error_rate)
+            bar.advance()
         return repeated
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from lymphtune import console
 from lymphtune.config import parse_part
+from lymphtune.console import SILENT, Bar
 from lymphtune.ensembling.candidates import Candidates, Drawn
 from lymphtune.ensembling.procedure import Procedure, Repeated
 from lymphtune.ensembling.recipe import Choice, Recipe
@@ -56,15 +57,20 @@ class Contest:
             raise InputError(f"{len(candidates.labels_P)} patients judged: {error}; judge more patients") from error
         return cls(candidates, Drawn(candidates, counts_SP), left_out)
 
-    def enter(self, procedure: Procedure) -> Entry:
-        """Return the procedure's scores."""
+    @property
+    def steps(self) -> int:
+        """Return by how much a bar goes on with each procedure."""
+        return len(self.drawn.counts_SP)
+
+    def enter(self, procedure: Procedure, bar: Bar = SILENT) -> Entry:
+        """Return the procedure's scores; it may take seconds."""
         candidates, labels_P = self.candidates, self.candidates.labels_P
         oof_MP = candidates.oof_CP[candidates.chosen(procedure.recipe.choice)]
         fitted = procedure.fit(oof_MP, labels_P)
         said_P = fitted.probability(oof_MP)
         called_P = np.where(said_P >= fitted.threshold, 1.0, 0.0)
         naive = {m: float(f(called_P if m in BY_THRESHOLD else said_P, labels_P)) for m, f in METRICS.items()}
-        repeated = procedure.repeat(candidates, self.drawn)
+        repeated = procedure.repeat(candidates, self.drawn, bar)
         honest = {metric: self.left_out.score(repeated.judged, metric) for metric in METRICS}
         return Entry(naive, honest, repeated)
 
@@ -115,11 +121,13 @@ class Scores:
 def score(contest: Contest, procedure: Procedure) -> Scores:
     """Return the scores of a procedure, beside those of the same with one trial, or one baseline, for the ensemble."""
     choice, labels_P = procedure.recipe.choice, contest.candidates.labels_P
-    entries = {
-        ENSEMBLE: contest.enter(procedure),
-        SINGLE: contest.enter(replace(procedure, recipe=one_of(choice.source, choice.by))),
-        BASELINE: contest.enter(replace(procedure, recipe=one_of("clinical", choice.by))),
+    entered = {
+        ENSEMBLE: procedure,
+        SINGLE: replace(procedure, recipe=one_of(choice.source, choice.by)),
+        BASELINE: replace(procedure, recipe=one_of("clinical", choice.by)),
     }
+    with console.bar("scoring", len(entered) * contest.steps) as bar:
+        entries = {name: contest.enter(one, bar) for name, one in entered.items()}
     left_out, mine = contest.left_out, entries[ENSEMBLE].repeated
     over = {
         name: {
@@ -147,14 +155,17 @@ def one_of(source: str, by: str) -> Recipe:
 
 def compare(contest: Contest, procedure: Procedure, recipes: list[Recipe]) -> dict[str, Entry]:
     """Return the entries of those recipes that the run has trials for, all else as in `procedure`."""
-    entered = {}
-    for recipe in console.each(recipes, "comparing recipes", len(recipes)):
-        try:
-            contest.candidates.available(recipe.choice)
-        except InputError:  # a kind of trial that this run has not
-            continue
-        entered[recipe.name] = contest.enter(replace(procedure, recipe=recipe))
-    return entered
+    there = [recipe for recipe in recipes if _can_enter(contest, recipe)]
+    with console.bar("comparing recipes", len(there) * contest.steps) as bar:
+        return {recipe.name: contest.enter(replace(procedure, recipe=recipe), bar) for recipe in there}
+
+
+def _can_enter(contest: Contest, recipe: Recipe) -> bool:
+    try:
+        contest.candidates.available(recipe.choice)
+    except InputError:  # a kind of trial that this run has not
+        return False
+    return True
 
 
 def _reliability(left_out: LeftOut, repeated: Repeated) -> pd.DataFrame:

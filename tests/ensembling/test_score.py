@@ -102,3 +102,10 @@ def test_patients_too_few_for_an_honest_score_are_refused() -> None:
         InputError, match=r"4 patients judged: some patients are in every resample.*judge more patients"
     ):
         Contest.of(given)
+
+
+def test_waiting_is_counted_in_resamples(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("lymphtune.console.QUIET_SECONDS", 0.0)
+    contest = Contest.of(candidates(trials=6, patients=40))
+    score(contest, Procedure(load_recipe("top")))
+    assert "scoring: 1 of 3000, about " in capsys.readouterr().err
