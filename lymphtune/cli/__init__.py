@@ -1,17 +1,28 @@
-"""The command line: parse, call, print, exit code (0 done, 2 bad input, 130 interrupted)."""
+"""The command line: parse, call, print, exit code.
+
+A command's function returns what it has to say; `main` alone prints it, as text or as JSON.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
 
 from lymphtune.cli import clusters, cohorts, ensembles, lists, reports, searches, stabilities
-from lymphtune.cli.options import at_hand
-from lymphtune.errors import InputError
+from lymphtune.cli.options import Parser, at_hand
+from lymphtune.errors import InputError, Unfit
+from lymphtune.result import Told
 
 ABOUT = """Search many bag-of-cells classifiers, stop the weak ones early, average the best.
 
   lymphtune search --space mixed --data DIR    train and compare
   lymphtune ensemble --top 5                   average the best, write the submission
+"""
+EXIT_CODES = """exit codes:
+  0    done
+  1    a fault of lymphtune itself, with its traceback
+  2    something handed in does not fit: one line on stderr says what and what would do
+  130  interrupted; what was trained is kept
 """
 
 
@@ -20,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         with at_hand(arguments):
-            arguments.call(arguments)
+            _call(arguments)
     except InputError as error:
         print(f"lymphtune: {error}", file=sys.stderr)
         return 2
@@ -35,9 +46,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _call(arguments: argparse.Namespace) -> None:
+    """Run the command and print what it found, faults included; with --json stdout is for the document alone."""
+    try:
+        with redirect_stdout(sys.stderr) if arguments.json else nullcontext():
+            told = arguments.call(arguments)
+    except Unfit as unfit:
+        _print(unfit.told, arguments.json)
+        raise
+    _print(told, arguments.json)
+
+
+def _print(told: Told, json: bool) -> None:
+    """Print a result; no text where it has been shown while it was made."""
+    if json or told:
+        print(told.document if json else told, flush=True)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; nothing heavy is imported for it."""
-    whole = argparse.ArgumentParser("lymphtune", description=ABOUT, formatter_class=argparse.RawTextHelpFormatter)
+    whole = Parser(
+        "lymphtune", description=ABOUT, epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     whole.add_argument("--version", action="version", version=_version())
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (searches, ensembles, reports, stabilities, clusters, cohorts, lists):

@@ -4,6 +4,7 @@ import argparse
 
 from lymphtune.cli.options import add_command, seconds
 from lymphtune.errors import InputError
+from lymphtune.result import Told
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -18,15 +19,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(call=doctor)
 
 
-def doctor(arguments: argparse.Namespace) -> None:
+def doctor(arguments: argparse.Namespace) -> Told:
     if arguments.address is None:
         raise InputError("doctor: nothing to check; name a Ray cluster with --address auto or --address HOST:PORT")
     if not 0 < arguments.timeout <= 3600:
         raise InputError(f"--timeout: {arguments.timeout:g} s; expected more than 0 s and at most 1h")
-    from lymphtune.searching.doctor import ClusterUnfit, check_cluster
+    from lymphtune.searching.doctor import check_cluster
 
-    try:
-        print(check_cluster(arguments.address, arguments.runs, arguments.data, arguments.timeout))
-    except ClusterUnfit as unfit:
-        print(unfit.report)
-        raise
+    return check_cluster(arguments.address, arguments.runs, arguments.data, arguments.timeout)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from lymphtune.cli.options import a_date, add_command
+from lymphtune.result import Told
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -25,16 +26,16 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(call=pack)
 
 
-def simulate(arguments: argparse.Namespace) -> None:
+def simulate(arguments: argparse.Namespace) -> Told:
     from lymphtune.cohort.simulated import write_simulated
 
     write_simulated(arguments.out, arguments.patients, arguments.cells, arguments.seed)
-    print(arguments.out)
+    return Told(str(arguments.out), {"cohort": arguments.out})
 
 
-def pack(arguments: argparse.Namespace) -> None:
+def pack(arguments: argparse.Namespace) -> Told:
     from lymphtune.cohort import REFERENCE_DATE
     from lymphtune.cohort.packed import pack as write
 
     write(arguments.data, arguments.out, arguments.reference_date or REFERENCE_DATE)
-    print(arguments.out)
+    return Told(str(arguments.out), {"cohort": arguments.out})

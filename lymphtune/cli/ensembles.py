@@ -4,7 +4,9 @@ import argparse
 from pathlib import Path
 
 from lymphtune.cli.options import add_command, add_data, add_runs
-from lymphtune.errors import InputError
+from lymphtune.console import hanging
+from lymphtune.errors import Unfit
+from lymphtune.result import Told
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -51,7 +53,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(call=submit)
 
 
-def ensemble(arguments: argparse.Namespace) -> None:
+def ensemble(arguments: argparse.Namespace) -> Told:
     from lymphtune.ensembling.build import build_ensemble
     from lymphtune.ensembling.procedure import asked
 
@@ -60,29 +62,29 @@ def ensemble(arguments: argparse.Namespace) -> None:
         calibration=arguments.calibration, refer=arguments.refer, error_rate=arguments.error_rate,
     )  # fmt: skip
     built = build_ensemble(procedure, arguments.run, arguments.runs, arguments.data)
-    print(built.summary)
-    print(built.path / "submission.csv")
+    submission = built.path / "submission.csv"
+    values = {"ensemble": built.path, "submission": submission, **built.summary.values}
+    return Told(f"{built.summary}\n{submission}", values)
 
 
-def predict(arguments: argparse.Namespace) -> None:
+def predict(arguments: argparse.Namespace) -> Told:
     from lymphtune.ensembling.apply import predict_to
 
     given = (arguments.ensemble, arguments.data, arguments.out)
-    print(predict_to(*given, cells=arguments.cells, allow_seen=arguments.allow_seen))
+    return predict_to(*given, cells=arguments.cells, allow_seen=arguments.allow_seen)
 
 
-def export(arguments: argparse.Namespace) -> None:
+def export(arguments: argparse.Namespace) -> Told:
     from lymphtune.ensembling.export import export_onnx
 
-    print(export_onnx(arguments.ensemble, arguments.onnx))
+    return export_onnx(arguments.ensemble, arguments.onnx)
 
 
-def submit(arguments: argparse.Namespace) -> None:
+def submit(arguments: argparse.Namespace) -> Told:
     from lymphtune.ensembling.submission import submission_report
 
     report = submission_report(arguments.check, data=arguments.data, run=arguments.run, runs=arguments.runs)
-    for line in report.lines:
-        print(line)
+    lines = [row for line in report.lines for row in hanging(line)]
     if report.n_errors:
-        raise InputError(f"{report.summary}; correct the errors and check again")
-    print(report.summary)
+        raise Unfit(f"{report.summary}; correct the errors and check again", Told("\n".join(lines), report.values))
+    return Told("\n".join([*lines, *hanging(report.summary)]), report.values)

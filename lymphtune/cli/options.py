@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from typing import NoReturn
 
 from lymphtune.errors import InputError
 from lymphtune.mirror import Mirror, is_uri
@@ -13,12 +14,24 @@ from lymphtune.mirror import Mirror, is_uri
 DATA = "folder in the study's layout, packed .parquet file, or the word simulated (default: ./data, else simulated)"
 
 
-def add_command(commands: argparse._SubParsersAction, name: str, about: str, example: str) -> argparse.ArgumentParser:
-    """Return a command's parser, with an example under its help."""
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+def add_command(
+    commands: argparse._SubParsersAction, name: str, about: str, example: str, json: bool = True
+) -> argparse.ArgumentParser:
+    """Return a command's parser, with an example under its help; json: its result can be had as values."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=about, description=about, epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    parser.set_defaults(json=False)
+    if json:
+        parser.add_argument("--json", action="store_true", help="print one JSON document, numbers unrounded")
     return parser
 
 
@@ -56,15 +69,18 @@ def at_hand(arguments: argparse.Namespace) -> Iterator[None]:
     arguments.storage, arguments.runs = uri, cache_dir() / "runs" / hashlib.sha256(uri.encode()).hexdigest()[:16]
     mirror = Mirror(uri, arguments.runs)
     mirror.pull(only="run.yaml")
-    named = next((given for name in ("run", "resume", "name") if (given := getattr(arguments, name, None))), None)
+    given = [getattr(arguments, name, None) for name in ("run", "resume", "name")]
+    named = [str(name) for name in [*given, *getattr(arguments, "compared", [])] if name]
     anew = arguments.command == "runs" or (arguments.command == "search" and arguments.resume is None)
-    if named is None and not anew:
-        named = find_run(None, arguments.runs).name
-    if named and arguments.command != "search":  # which brings and takes its own
-        mirror.pull(str(named))
+    if not named and not anew:
+        named = [find_run(None, arguments.runs).name]
+    if arguments.command == "search":  # which brings and takes its own
+        named = []
+    for name in named:
+        mirror.pull(name)
     yield
-    if named and arguments.command != "search":
-        mirror.push(str(named))
+    for name in named:
+        mirror.push(name)
 
 
 def a_date(text: str) -> date:

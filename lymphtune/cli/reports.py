@@ -3,6 +3,7 @@
 import argparse
 
 from lymphtune.cli.options import add_command, add_runs
+from lymphtune.result import Told
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -17,9 +18,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(call=report)
 
 
-def report(arguments: argparse.Namespace) -> None:
+def report(arguments: argparse.Namespace) -> Told:
     from lymphtune.reporting.report import write_report
     from lymphtune.runs import find_run
 
     run = find_run(arguments.run, arguments.runs)
-    print(write_report(run, arguments.data, arguments.ensemble, arguments.pictures))
+    path = write_report(run, arguments.data, arguments.ensemble, arguments.pictures)
+    return Told(str(path), {"report": path})

@@ -4,10 +4,14 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lymphtune.cli.options import a_date, add_command, add_data, add_runs, gpus, seconds
 from lymphtune.errors import InputError
+from lymphtune.result import Told
+
+if TYPE_CHECKING:
+    from lymphtune.runs import Run
 
 WATCHED_EVERY_S = 2.0
 SETTINGS = (
@@ -75,7 +79,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(call=run)
     parser = add_command(commands, "status", "show how far a search is", "lymphtune status mixed --watch")
     parser.add_argument("name", nargs="?", metavar="NAME", help="of the run (the latest)")
-    parser.add_argument("--watch", action="store_true", help="show it again every few seconds until the search ends")
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="show it again every few seconds until the search ends (with --json: once it has)",
+    )
     add_runs(parser)
     parser.set_defaults(call=status)
     parser = add_command(
@@ -86,11 +94,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(call=stop)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> Told:
     given = {name: getattr(arguments, name) for name in SETTINGS if getattr(arguments, name) is not None}
     if arguments.resume is not None:
-        _resume(arguments, given)
-        return
+        return _ended(_resume(arguments, given))
     if arguments.retry_failed:
         raise InputError("--retry-failed: goes with --resume NAME")
     from lymphtune.searching.plan import Settings
@@ -99,14 +106,20 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         from lymphtune.searching.estimate import dry_run
 
-        print(dry_run(space, arguments.data, settings))
-    else:
-        from lymphtune.searching.search import search
+        return dry_run(space, arguments.data, settings)
+    from lymphtune.searching.search import search
 
-        search(space, arguments.data, settings)
+    return _ended(search(space, arguments.data, settings))
 
 
-def _resume(arguments: argparse.Namespace, given: dict[str, Any]) -> None:
+def _ended(run: "Run") -> Told:
+    """Return how a search ended; its text was shown when it did."""
+    from lymphtune.searching.progress import status_values
+
+    return Told("", status_values(run))
+
+
+def _resume(arguments: argparse.Namespace, given: dict[str, Any]) -> "Run":
     for name in ("space", "dry_run", "name"):
         if getattr(arguments, name):
             option = name.replace("_", "-")
@@ -114,27 +127,25 @@ def _resume(arguments: argparse.Namespace, given: dict[str, Any]) -> None:
     from lymphtune.searching.search import resume
 
     runs = given.pop("runs")
-    resume(arguments.resume or None, runs, arguments.data, arguments.retry_failed, **given)
+    return resume(arguments.resume or None, runs, arguments.data, arguments.retry_failed, **given)
 
 
-def status(arguments: argparse.Namespace) -> None:
+def status(arguments: argparse.Namespace) -> Told:
     from lymphtune.runs import find_run
-    from lymphtune.searching.progress import status_text
+    from lymphtune.searching.progress import status_text, status_values
 
     run = find_run(arguments.name, arguments.runs)
-    shown = ""
-    while True:
-        text, running = status_text(run), run.status == "running"
-        if text != shown:
-            start = "\x1b[2J\x1b[H" if arguments.watch and sys.stdout.isatty() else ""
+    start, shown = "\x1b[2J\x1b[H" if arguments.watch and sys.stdout.isatty() else "", ""
+    while arguments.watch and run.status == "running":
+        text = status_text(run)
+        if text != shown and not arguments.json:
             print(f"{start}{text}", flush=True)
             shown = text
-        if not arguments.watch or not running:
-            return
         time.sleep(WATCHED_EVERY_S)
+    return Told(f"{start}{status_text(run)}", status_values(run))
 
 
-def stop(arguments: argparse.Namespace) -> None:
+def stop(arguments: argparse.Namespace) -> Told:
     from lymphtune.runs import find_run
     from lymphtune.searching.halting import ask_to_stop
     from lymphtune.searching.progress import wait_until_stopped
@@ -144,4 +155,5 @@ def stop(arguments: argparse.Namespace) -> None:
         raise InputError(f"{run.path}: no search to stop, it is {run.status}")
     ask_to_stop(run)
     wait_until_stopped(run)
-    print(f"{run.name}: {run.status}; `lymphtune search --resume {run.name}` goes on")
+    text = f"{run.name}: {run.status}; `lymphtune search --resume {run.name}` goes on"
+    return Told(text, {"run": run.path, "name": run.name, "status": run.status})

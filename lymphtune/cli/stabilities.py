@@ -3,6 +3,7 @@
 import argparse
 
 from lymphtune.cli.options import add_command, add_runs
+from lymphtune.result import Told
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -38,7 +39,7 @@ def whole_numbers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r}: expected whole numbers such as 1,2,3,5,10") from error
 
 
-def stability(arguments: argparse.Namespace) -> None:
+def stability(arguments: argparse.Namespace) -> Told:
     from lymphtune.ensembling.single_runs import trials_to_retrain
     from lymphtune.ensembling.stability import check_draws, checked_sizes, default_sizes, measure_stability
     from lymphtune.runs import find_run
@@ -51,4 +52,5 @@ def stability(arguments: argparse.Namespace) -> None:
 
         trials = trials_to_retrain(run, arguments.source, sizes[-1], arguments.retrain, pool)
         run, pool = retrain(run, trials, arguments.retrain, arguments.data, arguments.address), None
-    print(measure_stability(run, sizes, source=arguments.source, pool=pool, draws=arguments.draws, seed=arguments.seed))
+    given = {"source": arguments.source, "pool": pool, "draws": arguments.draws, "seed": arguments.seed}
+    return measure_stability(run, sizes, **given)

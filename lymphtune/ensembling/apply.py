@@ -20,11 +20,12 @@ from lymphtune.ensembling.cells import cells_file
 from lymphtune.ensembling.external import check_scorable, external_scores, external_summary
 from lymphtune.errors import InputError
 from lymphtune.files import whole_folder
+from lymphtune.result import Told
 
 CellsFile = Callable[[Block, np.ndarray], None]
 
 
-def predict_to(ensemble: Path, data: str, out: Path, cells: bool = False, allow_seen: bool = False) -> str:
+def predict_to(ensemble: Path, data: str, out: Path, cells: bool = False, allow_seen: bool = False) -> Told:
     """Write predictions.parquet and submission.csv for every patient of `data`, cells.parquet too if asked.
 
     Returns lines that say so, with the scores of labelled patients that were not seen in training, if there are
@@ -49,8 +50,11 @@ def predict_to(ensemble: Path, data: str, out: Path, cells: bool = False, allow_
         if hash_then != cohort_hash:
             raise InputError(f"{data}: changed while it was read; start again")
         said = loaded.combine(votes)
-        write_predictions(scratch, loaded.table(surveyed.patients["patient"].tolist(), said, seen_P), about)
-    return f"{out}: {_said(loaded, said, seen_P)}{_external(loaded, surveyed, said, seen_P)}"
+        table = loaded.table(surveyed.patients["patient"].tolist(), said, seen_P)
+        write_predictions(scratch, table, about)
+    external = _external(loaded, surveyed, said, seen_P)
+    values = {"out": out, "threshold": loaded.threshold, "simulated": surveyed.simulated, "predictions": table}
+    return Told(f"{out}: {_said(loaded, said, seen_P)}{external}", values | {"external": external.values})
 
 
 def _look_through(loaded: Ensemble, surveyed: Surveyed, data: str, allow_seen: bool) -> tuple[np.ndarray, str]:
@@ -104,15 +108,16 @@ def _said(loaded: Ensemble, said: Prediction, seen_P: np.ndarray) -> str:
     return f"{len(seen_P)} patients, {tumoral} called tumoral" + (seen if seen_P.any() else "")
 
 
-def _external(loaded: Ensemble, surveyed: Surveyed, said: Prediction, seen_P: np.ndarray) -> str:
-    """Return the scores on labelled patients that were not seen in training, a line each; "" where there are none."""
+def _external(loaded: Ensemble, surveyed: Surveyed, said: Prediction, seen_P: np.ndarray) -> Told:
+    """Return the scores on labelled patients that were not seen in training, a line each, if there are any."""
     labels_P = surveyed.patients["label"].to_numpy()
     counted_P = (labels_P != TO_PREDICT) & ~seen_P
     if not counted_P.any():
-        return ""
+        return Told("", None)
     try:
         check_scorable(labels_P[counted_P], "no external validation")
     except InputError as error:
-        return f"\n{error}"
+        return Told(f"\n{error}", None)
     scores = external_scores(said.probability_P[counted_P], labels_P[counted_P], loaded.threshold)
-    return "\n" + external_summary(scores, labels_P[counted_P], surveyed.simulated)
+    values = {"n_patients": int(counted_P.sum()), "scores": scores}
+    return Told("\n" + external_summary(scores, labels_P[counted_P], surveyed.simulated), values)

@@ -19,10 +19,11 @@ from lymphtune.ensembling.candidates import Candidates, read_candidates
 from lymphtune.ensembling.procedure import Fitted, Procedure
 from lymphtune.ensembling.recipe import all_recipes, load_recipe
 from lymphtune.ensembling.reliability import write_reliability
-from lymphtune.ensembling.score import Contest, Entry, Scores, compare, score
-from lymphtune.ensembling.summary import better_recipes, recipes_table, summary
+from lymphtune.ensembling.score import ENSEMBLE, Contest, Entry, Scores, compare, score
+from lymphtune.ensembling.summary import better_recipes, recipes_rows, recipes_table, summary, summary_values
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, sha256, whole, whole_folder, write_table, write_text, write_yaml
+from lymphtune.result import Told
 from lymphtune.runs import RUNS, Run, find_run
 
 PACKAGES = ("lymphtune", "torch", "timm", "scikit-learn", "numpy")
@@ -77,14 +78,15 @@ def build_ensemble(
     return Ensemble.load(path, _summary(found, cohort, chosen, contest, scores, entries))
 
 
-def compare_recipes(run: str | Path | None = None, *, runs: Path = RUNS, data: str | Path | None = None) -> str:
+def compare_recipes(run: str | Path | None = None, *, runs: Path = RUNS, data: str | Path | None = None) -> Told:
     """Return a table of all shipped recipes on a run: naive, honest, interval, and the difference to `top`."""
     found = find_run(None if run is None else str(run), Path(runs))
     cohort = trained_cohort(found, data)
     contest = Contest.of(read_candidates(found, cohort))
     entries = compare(contest, Procedure(load_recipe("top")), all_recipes())
     table = recipes_table(f"{found.name}: {len(contest.candidates.labels_P)} patients judged", contest, entries)
-    return "\n".join([table, "The best of these is flattered by being picked among them.", *_warnings(found, cohort)])
+    text = "\n".join([table, "The best of these is flattered by being picked among them.", *_warnings(found, cohort)])
+    return Told(text, _about(found, cohort, contest.candidates) | {"recipes": recipes_rows(contest, entries, "top")})
 
 
 def trained_cohort(run: Run, data: str | Path | None) -> Cohort:
@@ -195,7 +197,7 @@ def write_predictions(folder: Path, table: pd.DataFrame, about: Mapping[str, str
 
 def _summary(
     run: Run, cohort: Cohort, chosen: Chosen, contest: Contest, scores: Scores, entries: dict[str, Entry]
-) -> str:
+) -> Told:
     protocol, candidates = run.description["protocol"], chosen.candidates
     allowed = candidates.table[candidates.only(chosen.procedure.recipe.choice.source)]
     opening = (
@@ -205,7 +207,15 @@ def _summary(
     members = candidates.trials(chosen.rows).assign(weight=_member_weights(chosen))
     lines = [*console.wrapped(opening), *summary(scores, chosen.procedure, members, allowed)]
     lines += better_recipes(contest, scores.entries["ensemble"], entries)
-    return "\n".join([*lines, *_warnings(run, cohort)])
+    values = _about(run, cohort, candidates) | summary_values(scores, members, allowed)
+    values["recipes"] = recipes_rows(contest, entries | {ENSEMBLE: scores.entries[ENSEMBLE]}, ENSEMBLE)
+    return Told("\n".join([*lines, *_warnings(run, cohort)]), values)
+
+
+def _about(run: Run, cohort: Cohort, candidates: Candidates) -> dict[str, Any]:
+    """Return of whom and of what the numbers are."""
+    counts = {"n_patients": len(candidates.patients), "n_to_predict": len(cohort.to_predict)}
+    return {"run": run.path, "cohort": cohort.name, "simulated": bool(cohort.simulated), **counts}
 
 
 def _warnings(run: Run, cohort: Cohort) -> list[str]:
@@ -214,7 +224,7 @@ def _warnings(run: Run, cohort: Cohort) -> list[str]:
     if run.description["protocol"]["folds"] == 1:
         lines.append("One hold-out: these few patients chose and judge; honest scores take that into account.")
     if cohort.simulated:
-        lines.append("SIMULATED cohort: these numbers say nothing about people.")
+        lines.append(console.painted(console.SIMULATED, "warning"))
     return lines
 
 

@@ -25,12 +25,14 @@ from lymphtune.ensembling.threshold import parse_threshold
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, sha256
 from lymphtune.registry import calibrations
+from lymphtune.result import Told
 from lymphtune.runs import read_table
 from lymphtune.statistics.bootstrap import Interval
 from lymphtune.statistics.conformal import CrossConformal, set_names
 
 FORMAT = 2
 LEARNT = "learnt.safetensors"  # what the combiner and the calibration have learnt
+UNTOLD = Told("", {})
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Votes(NamedTuple):
 class Ensemble:
     """Member trials with all their fold models, the fitted combiner and the threshold."""
 
-    def __init__(self, path: Path, description: dict[str, Any], summary: str = "") -> None:
+    def __init__(self, path: Path, description: dict[str, Any], summary: Told = UNTOLD) -> None:
         self.path, self.description, self.summary = path, description, summary
         self.members: list[dict[str, Any]] = description["members"]
         self.threshold = float(description["threshold"]["value"])
@@ -75,7 +77,7 @@ class Ensemble:
         self.known = CrossConformal(*(oof[name].to_numpy() for name in ("probability", "label", "fold")))
 
     @classmethod
-    def load(cls, path: str | Path, summary: str = "") -> "Ensemble":
+    def load(cls, path: str | Path, summary: Told = UNTOLD) -> "Ensemble":
         """Return a saved ensemble; raises InputError where the folder is not one, or was altered."""
         path = Path(path)
         if not (path / "ensemble.yaml").is_file():

@@ -19,6 +19,7 @@ from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.errors import InputError
 from lymphtune.files import whole
 from lymphtune.registry import combiners
+from lymphtune.result import Told
 
 if TYPE_CHECKING:
     import onnx
@@ -30,8 +31,8 @@ CHECKED = (1, 3, 17)  # cells of the bags that the file is checked on
 TOLERANCE = 1e-4  # of a probability
 
 
-def export_onnx(ensemble: Path, out: Path) -> str:
-    """Write the ensemble's mean as one .onnx file; return a line that says how far from the ensemble it is.
+def export_onnx(ensemble: Path, out: Path) -> Told:
+    """Write the ensemble's mean as one .onnx file; return how far from the ensemble it is.
 
     Inputs: cells [N, 224, 224, 3] uint8 of one patient, age_years [1] and lymphocytes_g_per_l [1] float32; outputs:
     probability [1] and members [M]. Raises InputError where it cannot be written, or says something else.
@@ -50,12 +51,14 @@ def export_onnx(ensemble: Path, out: Path) -> str:
                 f"{out}: not written; it differs by {farthest:.2g} from what {ensemble} says, {TOLERANCE:g} at most "
                 "would do: try other versions of torch and onnxscript"
             )
-        size = console.size(scratch.stat().st_size)
+        n_bytes = scratch.stat().st_size
     cells = " and ".join([", ".join(map(str, CHECKED[:-1])), str(CHECKED[-1])])
-    return (
-        f"{out}: {len(loaded.members)} trials, {size}; at most {farthest:.1g} from the ensemble's probabilities on "
-        f"random bags of {cells} cells"
+    text = (
+        f"{out}: {len(loaded.members)} trials, {console.size(n_bytes)}; at most {farthest:.1g} from the ensemble's "
+        f"probabilities on random bags of {cells} cells"
     )
+    values = {"onnx": out, "n_trials": len(loaded.members), "n_bytes": n_bytes, "farthest": farthest}
+    return Told("\n".join(console.hanging(text)), values)
 
 
 def _graph(ensemble: Ensemble) -> tuple["onnx.ModelProto", list["Member"]]:

@@ -5,6 +5,7 @@ Shapes: P labelled patients, none of them seen in training.
 
 import numpy as np
 
+from lymphtune import console
 from lymphtune.cohort.cohort import REACTIVE, TUMORAL
 from lymphtune.errors import InputError
 from lymphtune.statistics.bootstrap import Interval
@@ -33,5 +34,5 @@ def external_summary(scores: dict[str, Interval], labels_P: np.ndarray, simulate
     ]
     lines += [f"  {name.replace('_', ' '):18} {value}" for name, value in scores.items()]
     if simulated:
-        lines.append("SIMULATED cohort: these numbers say nothing about people.")
+        lines.append(console.painted(console.SIMULATED, "warning"))
     return "\n".join(lines)

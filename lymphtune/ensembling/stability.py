@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lymphtune import console
 from lymphtune.ensembling.recipe import SOURCES
 from lymphtune.ensembling.single_runs import SingleRuns, choose_trials, read_single_runs
 from lymphtune.ensembling.stability_figure import save_figure
 from lymphtune.errors import InputError
 from lymphtune.files import whole, whole_folder
+from lymphtune.result import Told
 from lymphtune.runs import Run
 from lymphtune.statistics.metrics import balanced_accuracy, balanced_log_loss
 from lymphtune.statistics.stability import SizeStability, stability
@@ -40,7 +42,7 @@ def measure_stability(
     pool: int | None = None,
     draws: int = DRAWS,
     seed: int = 0,
-) -> str:
+) -> Told:
     """Return the report of ensembles of each size drawn from the run's single runs.
 
     Writes stability/ in the run's folder: stability.csv, runs.csv and the figure. Raises InputError on anything
@@ -51,13 +53,18 @@ def measure_stability(
     if source not in SOURCES:
         raise InputError(f"--from has no {source!r}; there are {', '.join(SOURCES)}")
     runs = read_single_runs(run, choose_trials(run, source, sizes[-1], pool))
-    found = stability(runs.oof_TRP, runs.labels_P, sizes, draws, seed)
+    drawing = console.each(sizes, "drawing ensembles", len(sizes))
+    found = [stability(runs.oof_TRP, runs.labels_P, [size], draws, seed)[0] for size in drawing]
     folder = run.path / "stability"
     with whole_folder(folder) as scratch:
         _write_csv(scratch / "stability.csv", sizes_table(found), runs)
         _write_csv(scratch / "runs.csv", _runs_table(runs), runs)
         save_figure(scratch, runs, found)
-    return f"{report(runs, found)}\n{folder}"
+    values = {
+        "run": run.path, "folder": folder, "simulated": runs.simulated, "n_patients": len(runs.patients),
+        "sizes": sizes_table(found), "runs": _runs_table(runs), "conclusion": conclusion(runs, found),
+    }  # fmt: skip
+    return Told(f"{report(runs, found)}\n{folder}", values)
 
 
 def default_sizes(run: Run, source: str, pool: int | None, seeds: int | None) -> list[int]:
@@ -121,14 +128,14 @@ def report(runs: SingleRuns, found: list[SizeStability]) -> str:
     lines = [
         f"{runs.run}:",
         f"{runs.count} single runs ({n_trials} trials x {n_repeats} seeds), {n_patients} patients judged",
-        f"{'balanced accuracy of ensembles drawn':54} variance due to",
-        f"size draws mean  sd    sd new range     5-95 %     gain  {parts}",
+        console.painted(f"{'balanced accuracy of ensembles drawn':54} variance due to", "heading"),
+        console.painted(f"size draws mean  sd    sd new range     5-95 %     gain  {parts}", "heading"),
         *[_line(s, runs) for s in found],
     ]
     for note in [*_notes(runs, found), conclusion(runs, found)]:
         lines += textwrap.wrap(note, WIDTH)
     if runs.simulated:
-        lines.append("SIMULATED cohort: these numbers say nothing about people.")
+        lines.append(console.painted(console.SIMULATED, "warning"))
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from scipy.stats import binom
 
@@ -59,6 +59,11 @@ class Report:
             lines.append(f"{finding.severity}: {where}: {finding.found}; {finding.remedy}")
         more = len(self.findings) - len(lines)
         return [*lines, f"... and {more} more"] if more else lines
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Return all that was found, for programs."""
+        return vars(self) | {"n_errors": self.n_errors}
 
     @property
     def summary(self) -> str:

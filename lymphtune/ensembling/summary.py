@@ -1,10 +1,11 @@
 """What `ensemble` prints: the scores in lines of at most 80 columns."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
-from lymphtune.console import wrapped
+from lymphtune.console import painted, wrapped
 from lymphtune.ensembling.procedure import Procedure
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, Contest, Entry, Scores
 from lymphtune.statistics.bootstrap import Interval
@@ -29,6 +30,18 @@ def summary(scores: Scores, procedure: Procedure, members: pd.DataFrame, table: 
     return lines + _calibration(scores, procedure)
 
 
+def summary_values(scores: Scores, members: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
+    """Return what `summary` says, for programs."""
+    kept = None if scores.kept is None else dict(zip(("balanced_accuracy", "share"), scores.kept, strict=True))
+    return {
+        "members": members, "scores": scores.table(), "minus_best_baseline": scores.over_baseline,
+        "minus_best_single_trial": scores.over_single, "threshold_gain": scores.threshold_gain,
+        "calibration_gains": scores.calibration_gains, "reliability": scores.reliability,
+        "tied_with_best": table["trial"][scores.tied_M[table.index]].tolist(), "not_referred": kept,
+        "prediction_sets": {"hold_the_true_label": scores.covered, "hold_both": scores.both},
+    }  # fmt: skip
+
+
 def better_recipes(contest: Contest, mine: Entry, entries: dict[str, Entry]) -> list[str]:
     """Return which other recipes have a credibly higher honest balanced accuracy, the surest first."""
     gains = {name: contest.gain(entry, mine) for name, entry in entries.items()}
@@ -45,7 +58,8 @@ def better_recipes(contest: Contest, mine: Entry, entries: dict[str, Entry]) -> 
 
 def recipes_table(opening: str, contest: Contest, entries: dict[str, Entry]) -> str:
     """Return one line a recipe: naive and honest balanced accuracy, honest AUC and log loss, difference to `top`."""
-    lines = [opening, f"{'recipe':11} naive  honest (95 %)      AUC   log loss  minus top (95 %)"]
+    heading = f"{'recipe':11} naive  honest (95 %)      AUC   log loss  minus top (95 %)"
+    lines = [opening, painted(heading, "heading")]
     for name, entry in entries.items():
         honest, apart = entry.honest["balanced_accuracy"], ""
         if name != "top" and "top" in entries:
@@ -58,8 +72,17 @@ def recipes_table(opening: str, contest: Contest, entries: dict[str, Entry]) -> 
     return "\n".join(lines)
 
 
+def recipes_rows(contest: Contest, entries: dict[str, Entry], reference: str) -> list[dict[str, Any]]:
+    """Return one row a recipe, for programs: all metrics, and the difference in balanced accuracy to the reference."""
+    rows = []
+    for name, entry in entries.items():
+        gain = contest.gain(entry, entries[reference]) if name != reference and reference in entries else None
+        rows.append({"recipe": name, "naive": entry.naive, "honest": entry.honest, f"minus_{reference}": gain})
+    return rows
+
+
 def _members(members: pd.DataFrame) -> list[str]:
-    lines = [f"{'members':45} weight  naive BA  AUC"]
+    lines = [painted(f"{'members':45} weight  naive BA  AUC", "heading")]
     for row in members.itertuples():
         weight = "     -" if pd.isna(row.weight) else f"{row.weight:6.2f}"
         lines.append(f"{row.trial[:6]} {row.title[:38]:38} {weight}  {row.balanced_accuracy:.3f}     {row.auc:.3f}")
@@ -68,10 +91,8 @@ def _members(members: pd.DataFrame) -> list[str]:
 
 def _table(scores: Scores, members: pd.DataFrame) -> list[str]:
     titles = {ENSEMBLE: f"ensemble of {len(members)}", SINGLE: SINGLE, BASELINE: BASELINE}
-    lines = [
-        f"{'':18}" + "".join(f"{title:21}" for title in titles.values()).rstrip(),
-        f"{'':18}" + ("naive honest (95 %)  " * len(titles)).rstrip(),
-    ]
+    heading = "".join(f"{title:21}" for title in titles.values()), "naive honest (95 %)  " * len(titles)
+    lines = [painted(f"{'':18}{line}".rstrip(), "heading") for line in heading]
     for metric, name in NAMES.items():
         cells = "".join(f"{_cell(scores.entries[title], metric):21}" for title in titles)
         lines.append(f"{name:18}{cells}".rstrip())

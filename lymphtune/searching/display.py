@@ -94,7 +94,8 @@ def _bounded(row: dict[str, Any]) -> str:
 
 def leaderboard_text(table: pd.DataFrame) -> str:
     """Return the best trials and all baselines as lines of at most 80 columns."""
-    lines = [f"{'':2} {'trial':6} {'model':36} {'BA (95 %)':17} {'AUC':5} {'loss':5} ep"]
+    heading = f"{'':2} {'trial':6} {'model':36} {'BA (95 %)':17} {'AUC':5} {'loss':5} ep"
+    lines = [console.painted(heading, "heading")]
     rank = 0
     for row in table.itertuples():
         rank += not row.baseline and row.status != "failed"

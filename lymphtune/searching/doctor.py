@@ -9,7 +9,8 @@ from typing import Any
 from lymphtune import console
 from lymphtune.cohort import survey_cohort
 from lymphtune.cohort.cohort import PICTURE_PX
-from lymphtune.errors import InputError
+from lymphtune.errors import InputError, Unfit
+from lymphtune.result import Told
 from lymphtune.searching import probe
 
 TIMEOUT_S = 60.0
@@ -58,10 +59,10 @@ class Node:
     error_s: float = 0.0  # half the round trip: `skew_s` is no better known than this
 
 
-def check_cluster(address: str, runs: str | None = None, data: str | None = None, timeout_s: float = TIMEOUT_S) -> str:
+def check_cluster(address: str, runs: str | None = None, data: str | None = None, timeout_s: float = TIMEOUT_S) -> Told:
     """Return the table of all checks on all nodes, and what to do about each finding.
 
-    Raises ClusterUnfit, which carries that text, where there are findings; InputError where nobody answers.
+    Raises Unfit, which carries them, where there are findings; InputError where nobody answers.
     """
     storage = checked_storage(runs)
     pictures = None if data is None else pictures_bytes(data)
@@ -71,20 +72,12 @@ def check_cluster(address: str, runs: str | None = None, data: str | None = None
     here = probe.describe(str(Path.cwd()), None)
     lines = [line for node in nodes for line in check_node(node, here, pictures, storage is not None)]
     lines += check_tokens(nodes)
-    text = report(lines)
+    told = Told(report(lines), {"nodes": [node.name for node in nodes], "checks": lines})
     if found := [line for line in lines if line.state == FINDING]:
         where = len({line.node for line in found})
         count = f"{len(found)} finding{'s' if len(found) > 1 else ''} on {where} of {len(nodes)} nodes"
-        raise ClusterUnfit(f"address {address}: {count}; mend what stands under the table, then check again", text)
-    return text
-
-
-class ClusterUnfit(InputError):
-    """The cluster was checked and something does not fit; `report` is the whole text."""
-
-    def __init__(self, summary: str, report: str) -> None:
-        super().__init__(summary)
-        self.report = report
+        raise Unfit(f"address {address}: {count}; mend what stands under the table, then check again", told)
+    return told
 
 
 def checked_storage(runs: str | None) -> str | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from lymphtune import console
 from lymphtune.cohort import Cohort
+from lymphtune.result import Told
 from lymphtune.searching.plan import Plan, Settings, Trial, concurrency, local_cpus
 from lymphtune.searching.rungs import deciding
 from lymphtune.searching.search import prepare
@@ -31,7 +32,7 @@ class Cost:
     memory_bytes: int
 
 
-def dry_run(space: str, data: str | Path | None, settings: Settings) -> str:
+def dry_run(space: str, data: str | Path | None, settings: Settings) -> Told:
     """Return what the search would do and take; trains two steps of a few configurations, writes no run."""
     import torch
 
@@ -63,14 +64,28 @@ def dry_run(space: str, data: str | Path | None, settings: Settings) -> str:
     ]
     if len(plan.trials) > 5:
         lines.append(f"  ... and {len(plan.trials) - 5} more: lymphtune spaces {space} --sample N")
-    if costs:
-        lines += _bill(plan, costs, slots, cohort.pictures_CSS3.nbytes, features_s)
+    bill = Bill.of(plan, costs, slots, cohort.pictures_CSS3.nbytes, features_s) if costs else None
+    if bill is not None:
+        lines += bill.lines(slots)
         if features_s:
             lines.append(
                 f"frozen features, once: {console.duration(features_s)}, {console.size(features_bytes)} of disk"
             )
         lines.append(f"(two steps of {len(known)} of {len(some)} encoders measured)")
-    return "\n".join(lines)
+    values = {
+        "space": plan.space.name, "trials": [_told(trial) for trial in plan.trials], "n_folds": plan.n_folds,
+        "n_repeats": len(plan.folds_RP), "n_networks": members, "n_baselines": len(plan.baselines),
+        "epochs": plan.epochs, "stops_at_epochs": plan.rungs(), "cohort": cohort.name,
+        "simulated": bool(cohort.simulated), "n_labelled": len(cohort.labelled),
+        "n_to_predict": len(cohort.to_predict), "n_pictures": len(cohort.pictures_CSS3), "trials_at_once": slots,
+        "cpus_per_trial": settings.cpus_per_trial, "gpus_per_trial": gpus, "bill": bill,
+        "features": {"seconds": features_s, "n_bytes": features_bytes},
+    }  # fmt: skip
+    return Told("\n".join(lines), values)
+
+
+def _told(trial: Trial) -> dict[str, Any]:
+    return {"trial": trial.hash, "title": trial.configuration.title, "configuration": trial.configuration.as_yaml()}
 
 
 def kinds(plan: Plan) -> dict[str, Trial]:
@@ -78,25 +93,44 @@ def kinds(plan: Plan) -> dict[str, Trial]:
     return {trial.configuration.title.split()[0]: trial for trial in plan.networks}
 
 
-def _bill(plan: Plan, costs: list[Cost], slots: int, pictures_bytes: int, before_s: float) -> list[str]:
-    """Return time, memory and disk of all networks, each of which costs one of `costs`."""
-    before_s += START_S
-    n_networks = len(plan.networks)
-    seconds = float(np.mean([cost.seconds for cost in costs])) * n_networks / slots
-    weights = float(np.mean([cost.weights_bytes for cost in costs]))
-    memory = max(cost.memory_bytes for cost in costs) * slots
-    kept = min(plan.settings.keep_weights, n_networks) + slots * (len(plan.rungs()) + 1)
-    checkpoints = CHECKPOINT_WEIGHTS * weights * slots
-    folders = [plan.settings.runs.resolve(), *plan.settings.runs.resolve().parents]
-    free = shutil.disk_usage(next(folder for folder in folders if folder.exists())).free
-    return [
-        f"time: {console.duration(before_s + seconds * share_trained(plan))} with early stopping, "
-        f"at most {console.duration(before_s + seconds)}",
-        f"memory: about {console.size(memory)} for {slots} trials, pictures mapped once: "
-        f"{console.size(pictures_bytes)}",
-        f"disk: about {console.size(weights * kept)} of weights, {console.size(checkpoints)} of checkpoints while it "
-        f"runs ({console.size(free)} are free); pictures cached: {console.size(pictures_bytes)}",
-    ]
+@dataclass(frozen=True)
+class Bill:
+    """Time, memory and disk of all networks; seconds: of the whole search, with early stopping and without."""
+
+    seconds: float
+    seconds_at_most: float
+    memory_bytes: float
+    pictures_bytes: int
+    weights_bytes: float
+    checkpoints_bytes: float  # while it runs
+    free_bytes: int
+
+    @classmethod
+    def of(cls, plan: Plan, costs: list[Cost], slots: int, pictures_bytes: int, before_s: float) -> "Bill":
+        """Return the bill of a plan whose networks each cost one of `costs`."""
+        before_s += START_S
+        n_networks = len(plan.networks)
+        seconds = float(np.mean([cost.seconds for cost in costs])) * n_networks / slots
+        weights = float(np.mean([cost.weights_bytes for cost in costs]))
+        kept = min(plan.settings.keep_weights, n_networks) + slots * (len(plan.rungs()) + 1)
+        folders = [plan.settings.runs.resolve(), *plan.settings.runs.resolve().parents]
+        return cls(
+            before_s + seconds * share_trained(plan), before_s + seconds,
+            max(cost.memory_bytes for cost in costs) * slots, pictures_bytes, weights * kept,
+            CHECKPOINT_WEIGHTS * weights * slots,
+            shutil.disk_usage(next(folder for folder in folders if folder.exists())).free,
+        )  # fmt: skip
+
+    def lines(self, slots: int) -> list[str]:
+        """Return it as a person reads it."""
+        pictures = console.size(self.pictures_bytes)
+        return [
+            f"time: {console.duration(self.seconds)} with early stopping, "
+            f"at most {console.duration(self.seconds_at_most)}",
+            f"memory: about {console.size(self.memory_bytes)} for {slots} trials, pictures mapped once: {pictures}",
+            f"disk: about {console.size(self.weights_bytes)} of weights, {console.size(self.checkpoints_bytes)} of "
+            f"checkpoints while it runs ({console.size(self.free_bytes)} are free); pictures cached: {pictures}",
+        ]
 
 
 def share_trained(plan: Plan) -> float:

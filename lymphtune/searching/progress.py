@@ -49,14 +49,37 @@ def _told(board: Board) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def told_of(run: Run) -> dict[str, Any] | None:
+    """Return the last progress.json of a search, None where there is none that can be read."""
+    try:
+        return dict(json.loads((run.path / PROGRESS).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def status_values(run: Run) -> dict[str, Any]:
+    """Return how far a search is, or how it ended, for programs.
+
+    busy: share of the workers' time that was training and evaluation; seconds: of the whole search; both None, as
+    progress, where they are not known.
+    """
+    described, status = run.description, run.status
+    try:
+        leaderboard: Any = run.leaderboard
+    except InputError:  # no trial has ended yet
+        leaderboard = []
+    cohort = {"cohort": described["cohort"]["name"], "simulated": described["cohort"]["simulated"]}
+    timing = {name: described.get(name) for name in ("busy", "seconds")}
+    progress = told_of(run) if status in ("running", "broken off") else None
+    found = {"run": run.path, "name": run.name, "status": status, **cohort, **timing, "progress": progress}
+    return found | {"driver": run.driver or None, "leaderboard": leaderboard}
+
+
 def status_text(run: Run) -> str:
     """Return what a search is doing, or how it ended, as lines of at most 80 columns; read from its folder alone."""
     described, status = run.description, run.status
-    lines = [f"{run.name}: {status}{_where(run) if status == 'running' else ''}"]
-    try:
-        told = json.loads((run.path / PROGRESS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        told = None
+    lines = console.hanging(f"{run.name}: {status}{_where(run) if status == 'running' else ''}")
+    told = told_of(run)
     if told and status in ("running", "broken off"):
         left = "" if told["left_s"] is None else f", about {console.duration(told['left_s'])} left"
         counts = ", ".join(f"{count} {status}" for status, count in sorted(told["trials"].items()))
@@ -71,7 +94,7 @@ def status_text(run: Run) -> str:
     except InputError:
         lines.append("no trial has ended yet")
     if described["cohort"]["simulated"]:
-        lines.append("SIMULATED cohort: these numbers say nothing about people.")
+        lines.append(console.painted(console.SIMULATED, "warning"))
     if status not in ("running", "done"):
         lines.append(f"`lymphtune search --resume {run.name}` goes on")
     return "\n".join(lines)

@@ -7,6 +7,7 @@ import textwrap
 
 import numpy as np
 
+from lymphtune.console import painted
 from lymphtune.runs import read_table
 from lymphtune.searching.board import Board
 from lymphtune.searching.record import Record
@@ -25,7 +26,7 @@ def table_text(board: Board) -> str:
     lines = [
         f"Balanced accuracy, {way}, {judged} patients judged: mean and sd of {len(folds_RP)} seeds,",
         "95 % over patients.",
-        f"{'':24} {'mean':5} {'sd':5} {'95 %':11} rec. spec. {'AUC':5} published",
+        painted(f"{'':24} {'mean':5} {'sd':5} {'95 %':11} rec. spec. {'AUC':5} published", "heading"),
     ]
     records = [board.records[trial.number] for trial in board.plan.trials]
     for row, record in zip(board.plan.space.rows, records, strict=False):

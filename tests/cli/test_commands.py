@@ -15,10 +15,7 @@ from PIL import Image
 from lymphtune.cli import main, parser
 from lymphtune.runs import Run
 
-COMMANDS = (
-    "search", "ensemble", "predict", "export", "submit", "stability", "doctor", "simulate", "pack", "spaces", "recipes",
-    "runs",
-)  # fmt: skip
+COMMANDS = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
 CSV = "clinical_annotation.csv"
 
 
@@ -39,8 +36,27 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
     assert f"example:\n  lymphtune {command}" in capsys.readouterr().out
 
 
+def test_refusals_of_the_parser_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for given, said in (
+        (["search", "--trials", "x"], "lymphtune search: argument --trials: invalid int value: 'x'; see `lymphtune "),
+        (["submit"], "lymphtune submit: the following arguments are required: --check; see `lymphtune submit --help`"),
+        (["serch"], "lymphtune: argument COMMAND: invalid choice: 'serch'"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(given)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert ended.value.code == 2 and line.startswith(said)
+
+
+def test_exit_codes_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert [line.split()[0] for line in said.split("exit codes:")[1].splitlines() if line] == ["0", "1", "2", "130"]
+
+
 def test_help_imports_nothing_heavy() -> None:
-    heavy = "{'ray', 'torch', 'pandas', 'numpy', 'sklearn', 'rich'}"
+    heavy = "{'ray', 'torch', 'pandas', 'numpy', 'sklearn', 'rich', 'shtab'}"
     code = f"import sys, lymphtune.cli; lymphtune.cli.parser(); sys.exit(len({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -242,5 +258,5 @@ def test_an_interrupt_keeps_what_has_ended(tiny_cohort_folder: Path, tmp_path: P
 
 
 def test_every_option_is_explained() -> None:
-    for action in parser()._subparsers._group_actions[0].choices.values():  # type: ignore[union-attr]
+    for action in COMMANDS.values():
         assert all(option.help for option in action._actions), action.prog
