@@ -107,13 +107,13 @@ def gather(run: Run, data: str | Path | None, ensemble: str | None, pictures: bo
     cohort = trained_cohort(run, data)
     check_roles(cohort)
     contest = Contest.of(read_candidates(run, cohort))
-    bundle = _bundle(run, ensemble)
-    procedure = _procedure(bundle, contest.candidates)
+    bundle = saved_ensemble(run, ensemble)
+    procedure = procedure_of(bundle, contest.candidates)
     scores = score(contest, procedure)
     return Facts(run, description, board, cohort, contest, procedure, scores, bundle, pictures, live)
 
 
-def _bundle(run: Run, name: str | None) -> Ensemble | None:
+def saved_ensemble(run: Run, name: str | None) -> Ensemble | None:
     """Return the saved ensemble of that name, or the newest; None where there is none."""
     saved = sorted(run.path.glob("ensembles/[!.]*/ensemble.yaml"), key=lambda path: path.stat().st_mtime_ns)
     if name is None:
@@ -125,7 +125,7 @@ def _bundle(run: Run, name: str | None) -> Ensemble | None:
     raise InputError(f"{run.path / 'ensembles' / name}: no such ensemble; there are: {there}")
 
 
-def _procedure(bundle: Ensemble | None, candidates: Candidates) -> Procedure:
+def procedure_of(bundle: Ensemble | None, candidates: Candidates) -> Procedure:
     """Return what the ensemble was made by; without one the mean of the best trials, networks where there are any."""
     if bundle is None:
         source = "networks" if candidates.only("networks").any() else "all"
