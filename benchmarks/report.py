@@ -76,8 +76,8 @@ def _make_up(board: Board, trial: Trial, cohort: Cohort, plan: Plan, rng: np.ran
         if epoch in {*plan.rungs(), trial.epochs}:
             files = _weights(board.run, trial, cohort, plan, epoch)
         curve = {
-            "train_loss": 0.7 - 0.5 * share + 0.02 * rng.standard_normal(), "learning_rate": 1e-3, "seconds": 1.0,
-            "chunk_pixels": 0, "fused": False,
+            "train_loss": 0.7 - 0.5 * share + 0.02 * rng.standard_normal(), "train_loss_sd": 0.05 * (1 + share),
+            "learning_rate": 1e-3, "seconds": 1.0, "chunk_pixels": 0, "fused": False,
         }  # fmt: skip
         if not trial.baseline and trial.number % 20 == 19 and epoch == 2:
             board.end(trial.number, "loss is nan in epoch 2")

@@ -280,7 +280,10 @@ class Workers:
             files: dict[str, str] = {}
             if epoch in self.keep:
                 files = self.save(number, epoch)
-            curve = {"train_loss": 0.5, "learning_rate": 1e-3, "seconds": usual_s, "chunk_pixels": 0, "fused": False}
+            curve = {
+                "train_loss": 0.5, "train_loss_sd": 0.1, "learning_rate": 1e-3, "seconds": usual_s, "chunk_pixels": 0,
+                "fused": False,
+            }  # fmt: skip
 
             def tell(
                 goes_on: bool, of: tuple[float, int, int, float, float] = (now, number, epoch, usual_s, skill)
@@ -402,7 +405,7 @@ class Idle(Shared):
 
         said_RP = np.where(self.plan.folds_RP >= 0, 0.5, np.nan)
         yield EpochResult(
-            1, said_RP, np.full_like(said_RP, np.nan), 0.7, 1e-3, 0.0, lambda folder: folder.mkdir(parents=True)
+            1, said_RP, np.full_like(said_RP, np.nan), 0.7, 0.0, 1e-3, 0.0, lambda folder: folder.mkdir(parents=True)
         )
 
 

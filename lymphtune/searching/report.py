@@ -11,7 +11,7 @@ import numpy as np
 
 from lymphtune.searching.ledger import packed, unpacked
 
-CURVE = ("train_loss", "learning_rate", "seconds", "chunk_pixels", "fused")
+CURVE = ("train_loss", "train_loss_sd", "learning_rate", "seconds", "chunk_pixels", "fused")
 
 
 @dataclass(frozen=True)

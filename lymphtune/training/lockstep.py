@@ -6,7 +6,7 @@ Shapes: R repeats (seeds), K folds, P patients of the cohort.
 import gc
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -78,6 +78,7 @@ class Start:
 class EpochResult:
     """One epoch of all folds; probabilities_RP are out-of-fold, NaN for patients never held out.
 
+    train_loss, train_loss_sd: mean and standard deviation over the fold models of all repeats, 0 for one of them.
     gates_RP: share of the pictures' expert, NaN where the model has no gate. chunk_pixels: what goes through the
     encoder at once since a GPU's memory ran out, 0 where it did not. fused: the fold models' steps were one.
     """
@@ -86,6 +87,7 @@ class EpochResult:
     probabilities_RP: np.ndarray
     gates_RP: np.ndarray
     train_loss: float
+    train_loss_sd: float
     learning_rate: float
     seconds: float
     save: Callable[[Path], None]  # writes a weights file a fold model; call it before the next epoch is asked for
@@ -173,10 +175,16 @@ def _epoch(
     one = next(iter(members.values()))
     seconds = time.perf_counter() - started
     return EpochResult(
-        epoch, probabilities_RP, gates_RP, float(np.mean(losses)), one.learning_rate, seconds, kept.save,
+        epoch, probabilities_RP, gates_RP, float(np.mean(losses)), _spread(losses), one.learning_rate, seconds,
+        kept.save,
         (one.live.chunk.pixels or 0) if one.live.chunk.halved else 0, fused is not None,
         lambda path: kept.checkpoint(path, epoch),
     )  # fmt: skip
+
+
+def _spread(losses: Sequence[float]) -> float:
+    """Return the standard deviation of so many fold models' losses, 0 for one."""
+    return float(np.std(losses, ddof=1)) if len(losses) > 1 else 0.0
 
 
 class _Kept:
@@ -258,7 +266,7 @@ def _train_clinical(configuration: Configuration, cohort: Cohort, protocol: Prot
 
     seconds = time.perf_counter() - started
     loss = pooled_log_loss(probabilities_RP, labels_P)
-    return EpochResult(1, probabilities_RP, np.full_like(probabilities_RP, np.nan), loss, 0.0, seconds, save)
+    return EpochResult(1, probabilities_RP, np.full_like(probabilities_RP, np.nan), loss, 0.0, 0.0, seconds, save)
 
 
 def _training_rows(cohort: Cohort, protocol: Protocol, repeat: int, fold: int) -> np.ndarray:

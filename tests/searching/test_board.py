@@ -15,7 +15,7 @@ from lymphtune.searching.report import Report
 from lymphtune.searching.search import prepare
 from lymphtune.searching.trial import WEIGHTS_AT
 
-CURVE = {"train_loss": 0.5, "learning_rate": 1e-3, "seconds": 1.0}
+CURVE = {"train_loss": 0.5, "train_loss_sd": 0.1, "learning_rate": 1e-3, "seconds": 1.0}
 
 
 def board(folder: Path, cohort: Path, trials: int, keep_weights: int = 1, **more: Any) -> Board:

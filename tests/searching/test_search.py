@@ -315,7 +315,7 @@ def test_a_row_that_was_not_trained_to_its_end_has_no_figures(tiny_cohort_folder
     path.write_text(yaml.safe_dump({"grid": True, "rows": rows, "configuration": given}))
     cohort, plan = prepare(str(path), tiny_cohort_folder, Settings(epochs=2))
     board = Board(Run(tmp_path / "run"), cohort, plan)
-    curve = {"train_loss": 0.5, "learning_rate": 1e-3, "seconds": 1.0}
+    curve = {"train_loss": 0.5, "train_loss_sd": 0.1, "learning_rate": 1e-3, "seconds": 1.0}
     said_RP = np.where(plan.folds_RP >= 0, 0.3, np.nan)
     for number, epochs in ((0, 2), (1, 1)):
         for epoch in range(1, epochs + 1):

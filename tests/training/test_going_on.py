@@ -30,7 +30,8 @@ def assert_same(first: list[EpochResult], second: list[EpochResult]) -> None:
     assert [result.epoch for result in first] == [result.epoch for result in second]
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.probabilities_RP, other.probabilities_RP)
-        assert (one.train_loss, one.learning_rate) == (other.train_loss, other.learning_rate)
+        for name in ("train_loss", "train_loss_sd", "learning_rate"):
+            assert getattr(one, name) == getattr(other, name)
 
 
 def same_weights(first: Path, second: Path) -> bool:

@@ -163,6 +163,25 @@ def test_a_seed_gives_the_same_bits_and_another_others(tiny_cohort: Cohort) -> N
     assert (probabilities(first)[:, 0] != probabilities(first)[:, 1])[judged[:, 0]].all()  # repeats differ in seed
 
 
+def test_the_training_loss_is_told_with_its_spread_over_the_fold_models(
+    tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses: list[float] = []
+    real = network.NetworkMember.train_epoch
+
+    def told(member: network.NetworkMember, epoch: int) -> float:
+        losses.append(real(member, epoch))
+        return losses[-1]
+
+    monkeypatch.setattr(network.NetworkMember, "train_epoch", told)
+    (result,) = trained(small(), tiny_cohort, repeats=2, epochs=1)
+    assert len(losses) == 2 * FOLDS
+    assert result.train_loss == pytest.approx(np.mean(losses))
+    assert result.train_loss_sd == pytest.approx(np.std(losses, ddof=1)) and result.train_loss_sd > 0
+    (alone,) = train(small(), tiny_cohort, protocol(tiny_cohort, epochs=1, folds=1))
+    assert alone.train_loss_sd == 0
+
+
 def test_what_the_caller_does_between_epochs_changes_nothing(tiny_cohort: Cohort, tmp_path: Path) -> None:
     plain = trained(small(), tiny_cohort, epochs=3)
     saving = []
