@@ -133,6 +133,19 @@ class LeftOut:
         held_SP = self.left_out_SP
         return self._of(SCORES["balanced_accuracy"], np.where(held_SP, values_SP, 0.0), held_SP).interval()
 
+    def called(self, judged: Judged) -> np.ndarray:
+        """Return in which share of the resamples that leave a patient out it is called tumoral [P].
+
+        Nothing is averaged before it is called: the mean of what many resamples say would be a larger ensemble.
+        """
+        out_SP = self.left_out_SP
+        return ((judged.said_SP >= judged.threshold_S[:, None]) & out_SP).sum(axis=0) / out_SP.sum(axis=0)
+
+    def called_at(self, said_SP: np.ndarray, thresholds_T: np.ndarray) -> np.ndarray:
+        """Return the same [P, T] at thresholds that are alike in all resamples."""
+        each = [self.called(Judged(said_SP, np.full(len(said_SP), threshold))) for threshold in thresholds_T]
+        return np.stack(each, axis=1)
+
     def reliability(self, judged: Judged) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return for each bin of probability [BINS] how many patients it holds, what was said and what was true.
 

@@ -230,3 +230,13 @@ def test_a_fixed_score_is_the_metric_s_value() -> None:
     for metric, function in (("auc", auc), ("log_loss", balanced_log_loss)):
         assert fixed_score(said_P, LABELS_P, metric).value == pytest.approx(float(function(said_P, LABELS_P)))
     assert fixed_score(said_P, LABELS_P, "recall", threshold=0.99).value < 0.2
+
+
+def test_calls_of_patients_left_out_are_those_that_recall_and_specificity_count() -> None:
+    said = always(noisy(0.3))
+    for found in (Judged(said.said_SP, np.linspace(0.2, 0.8, len(COUNTS_SP))), Judged.plain(said.said_SP)):
+        called_P = LEFT_OUT.called(found)
+        assert called_P[LABELS_P == 1].mean() == pytest.approx(LEFT_OUT.score(found, "recall").value)
+        assert 1 - called_P[LABELS_P == 0].mean() == pytest.approx(LEFT_OUT.score(found, "specificity").value)
+    at_PT = LEFT_OUT.called_at(said.said_SP, np.array([0.0, 0.5, 2.0]))
+    np.testing.assert_array_equal(at_PT.T, [np.ones(60), called_P, np.zeros(60)])
