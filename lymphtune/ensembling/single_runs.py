@@ -90,10 +90,10 @@ def _finished(run: Run, source: str, pool: int | None) -> pd.DataFrame:
     table = table[table["status"] == "done"]
     if not len(table):
         raise InputError(f"{run.path}: no trial for --from {source} ran to its end; try another, or search more")
-    configurations = pd.Series([digest(run.configuration(str(trial)).as_yaml()) for trial in table["trial"]])
-    table = table.reset_index(drop=True)
-    twice = table["baseline"] & configurations.isin(configurations[~table["baseline"]])
-    table = table[~twice].reset_index(drop=True)
+    clinical = table[table["kind"] == "clinical"]
+    configurations = clinical["trial"].map(lambda trial: digest(run.configuration(str(trial)).as_yaml()))
+    twice = clinical["baseline"] & configurations.isin(configurations[~clinical["baseline"]])
+    table = table.drop(index=twice.index[twice]).reset_index(drop=True)
     if pool is not None and not 1 <= pool <= len(table):
         raise InputError(
             f"--pool {pool}: the run {run.name} has {len(table)} trials that ran to their end (--from {source}); "
