@@ -15,7 +15,7 @@ from lymphtune.cohort import Cohort
 from lymphtune.cohort.folds import check_roles
 from lymphtune.ensembling.build import trained_cohort
 from lymphtune.ensembling.bundle import Ensemble
-from lymphtune.ensembling.candidates import Candidates, read_candidates
+from lymphtune.ensembling.candidates import Candidates, read_candidates, read_oof, run_folds
 from lymphtune.ensembling.procedure import Fitted, Procedure, asked
 from lymphtune.ensembling.score import Contest, Scores, score
 from lymphtune.errors import InputError
@@ -56,6 +56,16 @@ class Facts:
     @property
     def labels_P(self) -> np.ndarray:
         return self.candidates.labels_P
+
+    @cached_property
+    def folds_RP(self) -> np.ndarray:
+        """Return the fold [R, P] that holds each of the cohort's patients out, -1 where none ever does."""
+        return run_folds(self.run, self.cohort.ids)
+
+    def oof(self, trial: str) -> np.ndarray:
+        """Return what a trial said in each epoch and repeat of all the cohort's patients [E, R, P], out of fold."""
+        path = self.run.trial(trial) / "oof.parquet"
+        return read_oof(path, self.cohort.ids, self.folds_RP, self.description["cohort"]["hash"])
 
     @cached_property
     def rows(self) -> np.ndarray:
