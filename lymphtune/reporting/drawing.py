@@ -48,6 +48,7 @@ def svg_of(drawing: Drawing) -> str:
         out = io.StringIO()
         about = {"Title": drawing.title, "Description": drawing.alt, "Date": None, "Creator": "lymphtune"}
         drawing.figure.savefig(out, format="svg", transparent=True, metadata=about)
+    drawing.figure.set_layout_engine("none")  # it has its places now: the next format need not look for them
     return out.getvalue()
 
 
