@@ -63,13 +63,13 @@ def _make_up(board: Board, trial: Trial, cohort: Cohort, plan: Plan, rng: np.ran
     shape, sides_P = plan.folds_RP.shape, cohort.labels - 0.5
     noise_RP = rng.standard_normal(shape[1]) + 0.5 * rng.standard_normal(shape)
     configuration = trial.configuration
-    skill = rng.normal(2.5, 0.4)
+    skill = rng.normal(2.2, 0.3)
     if configuration.training is not None and configuration.model is not None:
         skill -= 0.5 * abs(np.log10(configuration.training.learning_rate) + 3)
         skill += 0.8 * (configuration.model.fusion.word != "none")
     for epoch in range(1, trial.epochs + 1):
         share = epoch / trial.epochs if trial.epochs > 1 else 1.0
-        said_RP = expit(skill * share * 2 * sides_P + noise_RP + 0.2 * rng.standard_normal(shape))
+        said_RP = expit(skill * share * sides_P + noise_RP + 0.2 * rng.standard_normal(shape))
         said_RP[plan.folds_RP < 0] = np.nan
         gates_RP = np.where(plan.folds_RP < 0, np.nan, rng.uniform(0.2, 0.8, shape))
         files: dict[str, str] = {}
