@@ -53,11 +53,7 @@ def small_ensemble(scratch: Path) -> Path:
 
 def new_patients(folder: Path, patients: int) -> None:
     """Write a cohort with other ids than those the ensemble was trained on."""
-    lymphtune("simulate", folder, "--patients", patients, "--cells", CELLS, "--seed", 2)
-    table = folder / "clinical_annotation.csv"
-    table.write_text(table.read_text(encoding="utf-8").replace(",SIM", ",NEW"), encoding="utf-8")
-    for bag in folder.glob("*set/SIM*"):
-        bag.rename(bag.with_name(bag.name.replace("SIM", "NEW")))
+    lymphtune("simulate", folder, "--patients", patients, "--cells", CELLS, "--seed", 2, "--prefix", "NEW")
 
 
 def measure(scratch: Path, ensemble: Path, patients: int) -> int:

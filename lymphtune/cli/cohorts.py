@@ -16,6 +16,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--patients", type=int, default=120, metavar="N", help="(120)")
     parser.add_argument("--cells", type=int, default=12, metavar="M", help="a patient, about (12)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="(0)")
+    parser.add_argument("--prefix", default="SIM", metavar="P", help="of ids; another one makes other patients (SIM)")
     parser.set_defaults(call=simulate)
     parser = add_command(
         commands, "pack", "make one Parquet file of a cohort, pictures included", "lymphtune pack DIR cohort.parquet"
@@ -29,7 +30,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def simulate(arguments: argparse.Namespace) -> Told:
     from lymphtune.cohort.simulated import write_simulated
 
-    write_simulated(arguments.out, arguments.patients, arguments.cells, arguments.seed)
+    write_simulated(arguments.out, arguments.patients, arguments.cells, arguments.seed, prefix=arguments.prefix)
     return Told(str(arguments.out), {"cohort": arguments.out})
 
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from lymphtune import console
 from lymphtune.cohort import smear
 from lymphtune.cohort.blocks import Surveyed
-from lymphtune.cohort.clinical import DAYS_PER_YEAR
+from lymphtune.cohort.clinical import DAYS_PER_YEAR, id_problem
 from lymphtune.cohort.cohort import COLUMNS, PICTURE_PX, REACTIVE, REFERENCE_DATE, TO_PREDICT, TUMORAL, Cohort
 from lymphtune.cohort.pictures import Picture, cache_dir
 from lymphtune.cohort.study import MARKER
@@ -28,6 +28,7 @@ from lymphtune.errors import InputError
 from lymphtune.files import whole, whole_folder, write_json, write_text
 
 N_PATIENTS, N_CELLS, SEED = 120, 12, 0
+PREFIX = "SIM"  # of ids
 DRAWING = 1  # raise it when the same seed should give other pictures
 TRUTH = "truth_of_patients_to_predict.csv"
 
@@ -131,25 +132,33 @@ def _name(n_patients: int, n_cells: int, seed: int) -> str:
 def simulated_truth(n_patients: int = N_PATIENTS, n_cells: int = N_CELLS, seed: int = SEED) -> pd.Series:
     """Return the true label of each patient to predict, by id."""
     patients = draw_patients(n_patients, n_cells, seed)
+    return _truth(patients)
+
+
+def _truth(patients: pd.DataFrame) -> pd.Series:
     hidden = patients[patients["label"] == TO_PREDICT]
     return hidden.set_index("patient")["true_label"].rename("LABEL")
 
 
 def write_simulated(
     out: Path, n_patients: int = N_PATIENTS, n_cells: int = N_CELLS, seed: int = SEED,
-    reference_date: date = REFERENCE_DATE,
+    reference_date: date = REFERENCE_DATE, prefix: str = PREFIX,
 ) -> None:  # fmt: skip
     """Write the cohort of this seed as files in the study's layout, whole or not at all.
 
-    Raises InputError where `out` exists and is not an empty folder.
+    Ids are `prefix` and a number: two cohorts of one prefix have ids in common, and pass for the same patients.
+    Raises InputError where `out` exists and is not an empty folder, or where the prefix cannot begin an id.
     """
+    if problem := id_problem(f"{prefix}1"):
+        raise InputError(f"--prefix {prefix!r}: an id of it {problem}; expected letters such as {PREFIX}")
     patients = draw_patients(n_patients, n_cells, seed)
+    patients["patient"] = patients["patient"].str.replace(PREFIX, prefix, n=1, regex=False)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists already; name a folder that does not, or an empty one")
     with whole_folder(out) as folder:
         _write_bags(folder, patients, seed)
         _clinical_annotation(patients, seed, reference_date).to_csv(folder / "clinical_annotation.csv")
-        simulated_truth(n_patients, n_cells, seed).to_csv(folder / TRUTH, index_label="ID")
+        _truth(patients).to_csv(folder / TRUTH, index_label="ID")
         facts = {"n_patients": n_patients, "n_cells": n_cells, "seed": seed, "reference_date": reference_date}
         write_text(folder / "README.txt", README.format(truth=TRUTH, **facts))
         write_text(folder / MARKER, "Drawn by a program; no person is behind it.\n")
@@ -171,7 +180,7 @@ def draw_patients(n_patients: int, n_cells: int, seed: int) -> pd.DataFrame:
     diseases = rng.choice(list(DISEASES), p=list(DISEASES.values()), size=n_patients)
     sizes = rng.gamma(8, n_cells / 8, size=n_patients)
     return pd.DataFrame({
-        "patient": [f"SIM{number}" for number in range(1, n_patients + 1)],
+        "patient": [f"{PREFIX}{number}" for number in range(1, n_patients + 1)],
         "label": labels,
         "sex": rng.choice(["F", "M"], size=n_patients),
         "age_years": np.round(ages * DAYS_PER_YEAR) / DAYS_PER_YEAR,  # whole days: a date of birth gives it back

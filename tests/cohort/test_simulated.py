@@ -203,6 +203,18 @@ def test_dates_of_birth_follow_the_reference_date(tmp_path: Path) -> None:
     assert ages.tolist() == draw_patients(10, 1, 0)["age_years"].tolist()
 
 
+def test_another_prefix_makes_other_patients_and_nothing_else_of_them(written: Path, tmp_path: Path) -> None:
+    write_simulated(tmp_path / "new", n_patients=30, n_cells=3, seed=1, prefix="NEW")
+    one, other = read_study(written, REFERENCE_DATE), read_study(tmp_path / "new", REFERENCE_DATE)
+    assert other.ids == [patient.replace("SIM", "NEW") for patient in one.ids]
+    assert other.patients.drop(columns="patient").equals(one.patients.drop(columns="patient"))
+    assert other.picture_digests == one.picture_digests
+    truth = pd.read_csv(tmp_path / "new" / "truth_of_patients_to_predict.csv", index_col="ID")
+    assert set(truth.index) == {path.name for path in (tmp_path / "new" / "testset").iterdir()}
+    with pytest.raises(InputError, match=r"--prefix '\.\./': an id of it .*; expected letters such as SIM"):
+        write_simulated(tmp_path / "hostile", prefix="../")
+
+
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="exists already; name a folder that does not, or an empty one"):
