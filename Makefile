@@ -1,9 +1,9 @@
-# make demo: environment and the main job on the simulated cohort; make test: the suite
+# make demo: environment and the main job on the simulated cohort; make test: the suite; make docs: the site
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint docs reference images bench clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -25,6 +25,15 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+reference: $(READY)
+	$(BIN)/python docs/make_reference.py
+
+images: $(READY)
+	$(BIN)/python docs/make_images.py
+
 bench: $(READY)
 	$(BIN)/python benchmarks/reference_loop.py
 	$(BIN)/python benchmarks/shared_memory.py
@@ -38,4 +47,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/honest.py --repetitions 50 --processes 2
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache

@@ -124,16 +124,16 @@ class Training(Section):
     """How a network is trained."""
 
     optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
-    learning_rate: float = Field(1e-3, gt=0, le=10)
-    weight_decay: float = Field(1e-4, ge=0, le=1)
+    learning_rate: float = Field(1e-3, gt=0, le=10)  # the highest that the schedule reaches
+    weight_decay: float = Field(1e-4, ge=0, le=1)  # of the optimiser: pulls weights towards 0
     schedule: _word(registry.schedules) = Part("one_cycle", None)  # type: ignore[valid-type]
-    class_weight: Literal["balanced", "none"] = "balanced"
+    class_weight: Literal["balanced", "none"] = "balanced"  # balanced: both classes weigh the same in the loss
     label_smoothing: float = Field(0.0, ge=0, lt=1)  # labels become s/2 and 1 - s/2
     gradient_clip: float | None = Field(None, gt=0)  # largest norm of a step's gradient; null = any
-    patients_per_step: int = Field(4, ge=1)
+    patients_per_step: int = Field(4, ge=1)  # bags of one step of the optimiser
     moving_average: float = Field(0.98, ge=0, lt=1)  # decay a step of the averaged weights; 0 = off
     checkpoint: Literal["last", "best"] = "last"  # best = the epoch that scored best: a selection
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"  # auto: what was measured to be faster on the machine
 
     @model_validator(mode="before")
     @classmethod

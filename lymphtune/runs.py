@@ -79,6 +79,7 @@ class Run:
         return self.path / "trials" / trial
 
     def configuration(self, trial: str) -> Configuration:
+        """Return what a trial trained; raises InputError where its file is missing or holds none."""
         path = self.trial(trial) / "config.yaml"
         given = read_yaml(path)
         if not isinstance(given, dict) or "configuration" not in given:

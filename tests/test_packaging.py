@@ -1,6 +1,5 @@
 """What surrounds the code: the cluster file is one, the shipped YAML travels, the project speaks of itself alone."""
 
-import re
 import shlex
 import subprocess
 import sys
@@ -16,8 +15,6 @@ from jsonschema import ValidationError
 from lymphtune.cli import parser
 
 ROOT = Path(__file__).parent.parent
-DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-SCRIPTS = [ROOT / "docs" / "slurm" / "lymphtune.sbatch", ROOT / "docs" / "kubernetes" / "rayjob.yaml"]
 
 
 @pytest.fixture
@@ -100,23 +97,6 @@ def test_spaces_and_recipes_are_put_into_the_wheel() -> None:
         "search_spaces": "lymphtune/search_spaces",
         "ensembles": "lymphtune/ensembles",
     }
-
-
-@pytest.mark.parametrize("path", [*DOCS, *SCRIPTS], ids=lambda path: path.name)
-def test_commands_and_options_in_the_documentation_exist(path: Path) -> None:
-    text = path.read_text().replace("\\\n", " ")
-    commands = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
-    for line in re.findall(r"lymphtune ([a-z]+(?: [^`\n]*)?)[`\n]", text):
-        command, *rest = line.split()
-        if command in commands:
-            known = {option for action in commands[command]._actions for option in action.option_strings}
-            assert {word.split("=")[0] for word in rest if word.startswith("--")} <= known, line
-
-
-@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
-def test_links_between_documents_lead_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)", path.read_text()):
-        assert (path.parent / target).exists(), target
 
 
 @pytest.mark.slow

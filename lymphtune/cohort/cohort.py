@@ -75,6 +75,7 @@ class Cohort:
 
     @property
     def ids(self) -> list[str]:
+        """Return the id of every patient."""
         return self.patients["patient"].tolist()
 
     @property
@@ -84,6 +85,7 @@ class Cohort:
 
     @property
     def labels(self) -> np.ndarray:
+        """Return the label [P] of every patient: 0 reactive, 1 tumoral, -1 to be predicted."""
         return self.patients["label"].to_numpy()
 
     @property

@@ -22,7 +22,7 @@ DEAD = 1e-4  # a feature that varies less, by the one that varies most, is left 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    name: str = "resnet18"
+    name: str = "resnet18"  # of timm's; goes behind the colon
     pretrained: bool = False  # weights of timm's hub
     weights: str | None = None  # or of this file: safetensors, or a PyTorch file of plain tensors
     frozen: bool = False  # features are computed once, and cached
