@@ -198,7 +198,7 @@ def test_the_example_of_the_python_api_runs(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning_and_asks_nothing_of_the_network(tmp_path: Path) -> None:
-    run([sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", ROOT / "mkdocs.yml", "-d", tmp_path], ROOT)
+    run([sys.executable, "-m", "mkdocs", "build", "--strict", "-f", ROOT / "mkdocs.yml", "-d", tmp_path], ROOT)
     pages = list(tmp_path.rglob("*.html"))
     assert {"index.html", "tutorial.html", "CONTRIBUTING.html"} <= {page.name for page in pages}
     assert (tmp_path / "cluster.yaml").is_file() and not (tmp_path / "top_files.html").exists()
