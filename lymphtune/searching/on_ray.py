@@ -64,10 +64,7 @@ def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read by Ray's own processes as they start,
             ray_constants.ENABLE_RAY_CLUSTER = False  # and by this one when Ray was imported
             _keep_signals_from_ray()
-            ray.init(
-                address="local", num_cpus=local_cpus(), include_dashboard=False, log_to_driver=False,
-                logging_level=logging.ERROR, object_store_memory=LOCAL_STORE_BYTES, _temp_dir=scratch,
-            )  # fmt: skip
+            _start_ray(scratch)
         else:
             try:
                 ray.init(
@@ -88,6 +85,19 @@ def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
     finally:
         ray.shutdown()
         _remove(scratch)
+
+
+def _start_ray(scratch: str) -> None:
+    """Start a local Ray; raises InputError where it does not come up in Ray's half minute."""
+    try:
+        ray.init(
+            address="local", num_cpus=local_cpus(), include_dashboard=False, log_to_driver=False,
+            logging_level=logging.ERROR, object_store_memory=LOCAL_STORE_BYTES, _temp_dir=scratch,
+        )  # fmt: skip
+    except Exception as error:  # Ray raises nothing narrower
+        if "timed out during startup" not in str(error):
+            raise
+        raise InputError("Ray did not start in time, as on a machine that is too busy; try again") from error
 
 
 def _remove(scratch: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lymphtune.errors import InputError
 from lymphtune.searching import on_ray
 from lymphtune.searching.on_ray import _last_line
 
@@ -71,3 +72,12 @@ def test_a_local_ray_listens_on_loopback_only(tmp_path: Path) -> None:
     given = {"args": [sys.executable, "-c", LISTENING], "cwd": tmp_path, "env": os.environ | {"PYTHONPATH": root}}
     said = subprocess.run(**given, capture_output=True, text=True, check=True, timeout=120).stdout.split()
     assert said and {address.removeprefix("::ffff:") for address in said} == {"127.0.0.1"}
+
+
+def test_a_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def late(**options: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.setattr(on_ray.ray, "init", late)
+    with pytest.raises(InputError, match="Ray did not start in time"):
+        on_ray._start_ray(str(tmp_path))
