@@ -16,7 +16,7 @@ from lymphtune.reporting.drawing import ENSEMBLE as ENSEMBLE_COLOUR
 from lymphtune.reporting.drawing import INK, LINE, canvas
 from lymphtune.reporting.drawing import SINGLE as SINGLE_COLOUR
 from lymphtune.reporting.facts import Facts
-from lymphtune.reporting.parts import Drawing, Section, Table
+from lymphtune.reporting.parts import Drawing, Part, Section, Table
 from lymphtune.reporting.words import bounded, percent, signed
 from lymphtune.statistics.bootstrap import LEVEL, resample
 from lymphtune.statistics.decision import at_prevalence, net_benefit, treat_all
@@ -24,12 +24,13 @@ from lymphtune.statistics.decision import at_prevalence, net_benefit, treat_all
 COLOURS = {ENSEMBLE: ENSEMBLE_COLOUR, SINGLE: SINGLE_COLOUR, BASELINE: BASELINE_COLOUR}
 THRESHOLDS_T = np.linspace(0.01, 0.99, 99)  # of the decision curve
 RESAMPLES = 500  # of its band
+FEWEST = 0.5  # patients in a bin that is drawn
 CLASSES = ("reactive", "tumoral")
 
 
 def section(facts: Facts) -> Section:
     """Return naive against honest scores, calibration, probabilities, calls and net benefit."""
-    parts = [_dumbbells(facts), _reliability(facts), _histogram(facts), _confusion(facts), _decision(facts)]
+    parts: list[Part] = [_dumbbells(facts), _reliability(facts), _histogram(facts), _confusion(facts), _decision(facts)]
     return Section("selection", "Naive and honest", _lead(facts), parts)
 
 
@@ -44,7 +45,9 @@ def _lead(facts: Facts) -> str:
 
 
 def _named(facts: Facts, name: str) -> str:
-    return f"ensemble of {len(facts.rows)}" if name == ENSEMBLE else name
+    if name != ENSEMBLE:
+        return name
+    return f"ensemble of {len(facts.rows)}" if len(facts.rows) > 1 else "trial chosen"
 
 
 def _dumbbells(facts: Facts) -> Drawing:
@@ -91,9 +94,9 @@ def _reliability(facts: Facts) -> Drawing:
     panel.plot([0, 1], [0, 1], color=LINE, linewidth=1, zorder=0)
     said = []
     for stage, (colour, marker, style) in stages.items():
-        part = table[table["stage"] == stage]
+        part = table[(table["stage"] == stage) & (table["patients"] >= FEWEST)]
         label = "as said" if calibration is None else f"{stage} calibration ({calibration.word})"
-        panel.plot(part["said"], part["true"], color=colour, linestyle=style, linewidth=1.2)
+        panel.plot(part["said"], part["true"], color=colour, linestyle=style, linewidth=1)
         sizes = 4 * part["patients"]
         panel.scatter(part["said"], part["true"], sizes, color=colour, marker=marker, alpha=0.75, linewidths=0)
         panel.plot([], [], color=colour, linestyle=style, marker=marker, label=label)
@@ -101,13 +104,13 @@ def _reliability(facts: Facts) -> Drawing:
         said.append(f"{label}, probability said and share tumoral: " + ", ".join(pairs))
     panel.set(xlim=(-0.06, 1.06), ylim=(-0.06, 1.06), aspect="equal")
     panel.set(xlabel="probability said", ylabel="share tumoral, classes weighing the same")
-    panel.legend(loc="upper left")
+    panel.legend(loc="lower right")
     panel.grid(True)
     error = facts.scores.entries[ENSEMBLE].honest["calibration_error"]
     caption = (
-        "The ensemble's patients left out, by ten bins of what was said of them (area: how many patients); both "
-        "classes weigh the same. On the diagonal probabilities mean what they say. Calibration error "
-        f"{bounded(error)}; a perfectly calibrated model of 100 patients has about 0.1."
+        "Patients left out, by ten bins of what was said of them (area: how many patients; bins of fewer than half a "
+        "patient are not drawn); both classes weigh the same. On the diagonal probabilities mean what they say. "
+        f"Calibration error {bounded(error)}; a perfectly calibrated model of 100 patients has about 0.1."
     )  # fmt: skip
     return Drawing("reliability", "Calibration", caption, "; ".join(said) + ".", figure)
 
@@ -131,7 +134,7 @@ def _histogram(facts: Facts) -> Drawing:
         textcoords="offset points", va="bottom", fontsize=8,
     )  # fmt: skip
     caption = (
-        "What the ensemble says of each patient, its members out of fold; the choice of members, the combiner and a "
+        "What is said of each patient, members out of fold; the choice of members, the combiner and a "
         "tuned threshold were made on these patients, so the classes lie further apart than new ones will."
     )
     alt = f"Threshold {threshold:.3g}. " + "; ".join(said) + "."
@@ -212,10 +215,10 @@ def _decision(facts: Facts) -> Drawing:
     panel.grid(True)
     caption = (
         f"Net benefit (Vickers and Elkin 2006) at this cohort's prevalence of {percent(prevalence)} tumoral, which a "
-        "hospital may not share: true positives a patient, less false ones at the odds of the threshold probability, "
-        "at which an examination for nothing and one that is missed weigh the same. What is said holds for two classes "
-        "of the same size, and is moved to this prevalence first. Both curves are honest: patients that each of 1,000 "
-        f"resamples leaves out. Band: central 95 % of {RESAMPLES} resamples of the patients, for the ensemble."
+        "hospital may not share: true positives per patient, less false ones times the odds of the threshold "
+        "probability (0.2 says that one tumoral patient missed is as bad as four false alarms). What is said holds for "
+        "two classes of the same size, and is moved to this prevalence first. Both curves are honest: patients that "
+        f"each of 1,000 resamples leaves out. Band: central 95 % of {RESAMPLES} resamples of the patients, for the ensemble."
     )  # fmt: skip
     return Drawing("decision-curve", "Decision curve", caption, " ".join(said).rstrip(";") + ".", figure)
 

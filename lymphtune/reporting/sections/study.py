@@ -194,7 +194,10 @@ def _roc(facts: Facts, best: pd.DataFrame) -> Drawing:
     for panel, title in ((honest, "patients left out"), (single, "single trials, out of fold (flattered)")):
         panel.plot([0, 1], [0, 1], color=LINE, linewidth=1, zorder=0)
         panel.set(xlabel="1 \N{MINUS SIGN} specificity", aspect="equal", title=title)
-        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), title="AUC (95 %)", title_fontsize=8)
+        panel.set(xticks=np.linspace(0, 1, 6), yticks=np.linspace(0, 1, 6))
+        panel.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.2), title="AUC (95 %)", title_fontsize=8, alignment="left"
+        )
         panel.grid(True)
     honest.set_ylabel("recall")
     caption = (
@@ -271,7 +274,8 @@ def _over_seeds(facts: Facts, best: Any) -> dict[str, float]:
 
 
 def _table(facts: Facts, table: pd.DataFrame) -> Table:
-    marks = np.where(table["best_epoch_picked"], "*", "")
+    picked, stopped = table["best_epoch_picked"], table["to_their_end"] == 0
+    marks = picked.map({True: "*", False: ""}) + stopped.map({True: " (stopped)", False: ""})
     shown = pd.DataFrame({"model": table["model"] + marks, "trials": table["trials"]})
     for name, title in SHOWN.items():
         shown[title] = [_plus_minus(*pair) for pair in zip(table[name], table[f"sd_of_{name}"], strict=True)]
@@ -285,9 +289,12 @@ def _table(facts: Facts, table: pd.DataFrame) -> Table:
     caption = (
         f"The best trial of each by out-of-fold log loss, {seeds}, each seed judged for itself on "
         f"{len(facts.labels_P)} patients out of fold; where there are several trials the best one was chosen on these "
-        "patients, and is flattered, which the mean over all that ran to their end is not. "
+        "patients, and is flattered, which the mean over all that ran to their end is not. Trials that failed are "
+        "not counted. "
     )
-    if table["best_epoch_picked"].any():
+    if stopped.any():
+        caption += "(stopped): none ran to its end, and the scores are those of the epoch at which the best stopped. "
+    if picked.any():
         caption += "* at the epoch that scored best on these same patients: flattered. "
     return Table("architectures", "Architectures", caption + STUDY, table, shown)
 
