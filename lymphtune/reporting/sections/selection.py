@@ -218,7 +218,7 @@ def _decision(facts: Facts) -> Drawing:
         "hospital may not share: true positives per patient, less false ones times the odds of the threshold "
         "probability (0.2 says that one tumoral patient missed is as bad as four false alarms). What is said holds for "
         "two classes of the same size, and is moved to this prevalence first. Both curves are honest: patients that "
-        f"each of 1,000 resamples leaves out. Band: central 95 % of {RESAMPLES} resamples of the patients, for the ensemble."
+        f"each of 1,000 resamples leaves out. Band: central 95 % of {RESAMPLES} resamples of the patients."
     )  # fmt: skip
     return Drawing("decision-curve", "Decision curve", caption, " ".join(said).rstrip(";") + ".", figure)
 
