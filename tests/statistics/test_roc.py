@@ -45,4 +45,5 @@ def test_more_patients_make_a_narrower_band() -> None:
     few = curve(said(1.0))
     many = roc(np.tile(calls(said(1.0)), (9, 1)), np.tile(LABELS_P, 9), 400)
     np.testing.assert_allclose(many.true_positive_T, few.true_positive_T)
+    assert (few.high_G - few.low_G).mean() > 0.05
     assert (many.high_G - many.low_G).mean() == pytest.approx((few.high_G - few.low_G).mean() / 3, rel=0.2)
