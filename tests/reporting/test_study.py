@@ -85,6 +85,16 @@ def test_the_table_has_each_architecture_with_its_best_trial(facts: Facts, found
     assert not table.shown["AUC"].str.contains("±").any()
 
 
+def test_the_best_of_several_stands_for_them(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "_labels", lambda facts, table: table["kind"])
+    known, found = facts.candidates.table, study._by_architecture(facts).set_index("model")
+    for kind, trials in known.groupby("kind"):
+        ended = trials[trials["status"] == "done"]
+        assert found.loc[kind, "best_trial"] == ended["trial"].iloc[0] and len(ended) > 1
+        assert found.loc[kind, "mean_of_trials"] == pytest.approx(ended["balanced_accuracy"].mean())
+        assert (found.loc[kind, "trials"], found.loc[kind, "to_their_end"]) == (len(trials), len(ended))
+
+
 def test_seeds_are_judged_each_for_itself(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
     said_RP = np.random.default_rng(0).random((3, len(facts.labels_P)))
     monkeypatch.setattr(study, "_judged", lambda *_: said_RP)
