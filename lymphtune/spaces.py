@@ -77,10 +77,14 @@ class Space:
 
     def sample(self, seed: int, number: int) -> Configuration:
         """Return trial `number`'s configuration: a function of space, seed and number alone."""
+        return configuration(self.drawn(seed, number)[0], self.name)
+
+    def drawn(self, seed: int, number: int) -> tuple[Any, dict[str, int | float]]:
+        """Return trial `number`'s plain values, and what was drawn for them by its path; for a grid, its point's."""
         if self.grid:
-            return configuration(_point(self.tree, number % _points(self.tree)), self.name)
-        chosen, _ = draw(self.tree, _Even(np.random.default_rng([seed, number])))
-        return configuration(chosen, self.name)
+            values: dict[str, int | float] = {}
+            return _point(self.tree, number % _points(self.tree), "", values), values
+        return draw(self.tree, _Even(np.random.default_rng([seed, number])))
 
     @property
     def n_points(self) -> int | None:
@@ -125,6 +129,22 @@ def draw(tree: Any, draws: Draws) -> tuple[Any, dict[str, int | float]]:
     """
     values: dict[str, int | float] = {}
     return _draw(tree, draws, "", values), values
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value is drawn. path: as in `draw`; keys: the same without the branches taken, the place in a
+    configuration; kind: `choose` or a range's word; entries: of a list, or the two ends of a range."""
+
+    path: str
+    keys: tuple[str, ...]
+    kind: str
+    entries: tuple[Any, ...]
+
+
+def places(tree: Any) -> list[Place]:
+    """Return every place of a space's tree at which something is drawn, in the tree's order."""
+    return list(_places(tree, "", ()))
 
 
 def find_yaml(name: str, folder: str) -> Path:
@@ -218,6 +238,19 @@ def _draw(node: Any, draws: Draws, path: str, values: dict[str, int | float]) ->
     return node
 
 
+def _places(node: Any, path: str, keys: tuple[str, ...]) -> Iterator[Place]:
+    kind = _kind(node)
+    if kind:
+        where = _below(path, kind)
+        yield Place(where, keys, kind, tuple(node[kind]))
+        for index, entry in enumerate(node["choose"] if kind == "choose" else []):
+            if node["choose"].index(entry) == index:
+                yield from _places(entry, f"{where}[{index}]", keys)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from _places(value, _below(path, key), (*keys, str(key)))
+
+
 def _below(path: str, key: Any) -> str:
     return f"{path}.{key}" if path else str(key)
 
@@ -235,19 +268,21 @@ def _points(node: Any) -> int:
     return math.prod(_points(value) for value in node.values()) if isinstance(node, dict) else 1
 
 
-def _point(node: Any, number: int) -> Any:
-    """Return point `number` of a grid, counted from 0; the last key changes fastest."""
+def _point(node: Any, number: int, path: str, values: dict[str, int | float]) -> Any:
+    """Return point `number` of a grid, counted from 0; the last key changes fastest. Chosen indices go to `values`."""
     if _kind(node) == "choose":
-        for entry in node["choose"]:
+        where = _below(path, "choose")
+        for index, entry in enumerate(node["choose"]):
             if number < _points(entry):
-                return _point(entry, number)
+                values[where] = index
+                return _point(entry, number, f"{where}[{node['choose'].index(entry)}]", values)
             number -= _points(entry)
     if not isinstance(node, dict):
         return node
     point = {}
     for key, value in reversed(node.items()):
         number, digit = divmod(number, _points(value))
-        point[key] = _point(value, digit)
+        point[key] = _point(value, digit, _below(path, key), values)
     return {key: point[key] for key in node}
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lymphtune.config import Configuration, configuration
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, write_yaml
-from lymphtune.spaces import SHIPPED, Space, draw, find_yaml, load_space, shipped
+from lymphtune.spaces import SHIPPED, Space, draw, find_yaml, load_space, places, shipped
 
 
 def space(folder: Path, text: str) -> Space:
@@ -384,3 +384,19 @@ def test_any_tree_is_a_space_or_refused(tmp_path_factory: pytest.TempPathFactory
     else:
         for seed, number in itertools.product((0, 1), range(5)):
             assert isinstance(loaded.sample(seed, number), Configuration)
+
+
+@pytest.mark.parametrize("grid", [False, True])
+def test_what_was_drawn_is_at_the_tree_s_places(tmp_path: Path, grid: bool) -> None:
+    own = space(tmp_path, GRID if grid else GRID.replace("grid: true", "").replace("[40, 64, 96]", "[40, 40, 96]"))
+    known = {place.path: place for place in places(own.tree)}
+    seen = set()
+    for number in range(60):
+        plain, values = own.drawn(0, number)
+        assert configuration(plain, "") == own.sample(0, number)
+        assert set(values) <= set(known) and all(0 <= values[path] < len(known[path].entries) for path in values)
+        seen |= set(values)
+    assert seen == set(known)
+    assert known["choose[0].model.encoder.choose[1].resnet.filters.choose"].keys == (
+        "model", "encoder", "resnet", "filters",
+    )  # fmt: skip
