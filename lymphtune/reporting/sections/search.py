@@ -45,7 +45,8 @@ def _lead(searched: Searched, found: Importance | None) -> str:
     trials = f"{n} trials at epoch {searched.epoch}"
     fit = f"of what a random forest predicts of the log loss of {trials} ({_fit(found)})"
     if not clear:
-        return f"No single choice stands out from chance: none has a clear share {fit}."
+        most = f"{_name(searched, found.order[0])} has the largest share {_bounded(found, found.order[0])}"
+        return f"No choice stands out from chance, which gives up to {percent(found.chance)} {fit}; {most}."
     named = [f"{_name(searched, c)} {_bounded(found, c)}" for c in clear[:NAMED]]
     others = len(found.shares) - len(clear)
     rest = f" The other {others} cannot be told from chance." if others > 1 else ""
