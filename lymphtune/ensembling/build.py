@@ -16,6 +16,7 @@ from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.cohort.folds import check_roles, hashed
 from lymphtune.ensembling.bundle import FORMAT, LEARNT, Ensemble, learnt_arrays
 from lymphtune.ensembling.candidates import Candidates, read_candidates
+from lymphtune.ensembling.model_card import MODEL_CARD, Subject, model_card
 from lymphtune.ensembling.procedure import Fitted, Procedure
 from lymphtune.ensembling.recipe import all_recipes, load_recipe
 from lymphtune.ensembling.reliability import write_reliability
@@ -69,6 +70,7 @@ def build_ensemble(
     path = found.path / "ensembles" / procedure.recipe.name
     with whole_folder(path) as scratch:
         _write_bundle(scratch, found, chosen, scores, weights)
+        _write_card(scratch, found, cohort, chosen, contest, scores)
         _write_trained_on(scratch, cohort)
         _seal(scratch)
         saved, new = Ensemble.load(scratch), cohort.to_predict
@@ -170,6 +172,12 @@ def _describe(run: Run, chosen: Chosen, scores: Scores, members: list[dict[str, 
         "versions": {name: version(name) for name in PACKAGES},
         "members": members,
     }
+
+
+def _write_card(folder: Path, run: Run, cohort: Cohort, chosen: Chosen, contest: Contest, scores: Scores) -> None:
+    described, members = read_yaml(folder / "ensemble.yaml"), chosen.candidates.trials(chosen.rows)
+    subject = Subject(run.description, described, members, cohort, contest, chosen.procedure, scores)
+    write_text(folder / MODEL_CARD, model_card(subject))
 
 
 def _write_trained_on(folder: Path, cohort: Cohort) -> None:

@@ -4,6 +4,7 @@ import shlex
 
 import pandas as pd
 
+from lymphtune.ensembling.commands import ensemble_command, search_command
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Note, Section, Table
@@ -55,23 +56,13 @@ def methods(facts: Facts) -> str:
 
 
 def commands(facts: Facts) -> list[str]:
-    """Return what makes the run and the ensemble again."""
-    search = str(facts.description.get("command", "Python"))
-    if not search.startswith("lymphtune "):
-        protocol = facts.description["protocol"]
-        words = ["search", "--space", facts.description["space"]["name"], "--data", facts.description["cohort"]["data"]]
-        for name in ("trials", "epochs", "folds", "repeats", "seed"):
-            words += [f"--{name}", protocol[name]]
-        search = shlex.join(["lymphtune", *map(str, words)])
-    procedure, name = facts.procedure, shlex.quote(facts.run.name)
-    ensemble = f"lymphtune ensemble --recipe {procedure.recipe.name} --run {name}"
-    if not procedure.recipe.choice.each_kind:
-        ensemble += f" --top {len(facts.rows)} --from {procedure.recipe.choice.source}"
-    if procedure.threshold.is_chosen:
-        ensemble += f" --threshold {procedure.threshold.text}"
-    if procedure.calibration:
-        ensemble += f" --calibration {procedure.calibration.word}"
-    return [search, ensemble, f"lymphtune report --run {name}"]
+    """Return what makes the run, the ensemble and this report again."""
+    name = facts.run.name
+    return [
+        search_command(facts.description),
+        ensemble_command(name, facts.procedure, len(facts.rows)),
+        f"lymphtune report --run {shlex.quote(name)}",
+    ]
 
 
 def _provenance(facts: Facts) -> dict[str, str]:

@@ -1,0 +1,36 @@
+"""The commands that make a run and its ensemble again."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from lymphtune.ensembling.procedure import Procedure
+
+
+def search_command(described: Mapping[str, Any]) -> str:
+    """Return what was typed, or what does the same where the search was called from Python; described: run.yaml."""
+    typed = str(described.get("command", "Python"))
+    if typed.startswith("lymphtune "):
+        return typed
+    protocol = described["protocol"]
+    words = ["search", "--space", described["space"]["name"], "--data", described["cohort"]["data"]]
+    for name in ("trials", "epochs", "folds", "repeats", "seed"):
+        words += [f"--{name}", protocol[name]]
+    return shlex.join(["lymphtune", *map(str, words)])
+
+
+def ensemble_command(run: str, procedure: Procedure, n_members: int) -> str:
+    """Return what makes the ensemble of so many trials of the run."""
+    recipe = procedure.recipe
+    words = ["lymphtune", "ensemble", "--recipe", recipe.name, "--run", run]
+    if not recipe.choice.each_kind:
+        words += ["--top", str(n_members), "--from", recipe.choice.source]
+    if procedure.threshold.text != "0.5":
+        words += ["--threshold", procedure.threshold.text]
+    if procedure.calibration:
+        words += ["--calibration", procedure.calibration.word]
+    if procedure.refer:
+        words += ["--refer", f"{procedure.refer:g}"]
+    if procedure.error_rate != Procedure.error_rate:
+        words += ["--error-rate", f"{procedure.error_rate:g}"]
+    return shlex.join(words)

@@ -1,0 +1,192 @@
+"""The model card of an ensemble: what it is, whom it was learnt from and judged on, what it is worth, and its limits.
+
+Source: Mitchell et al. 2019 (arXiv:1810.03993). Shapes: P patients judged.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from lymphtune.cohort import Cohort
+from lymphtune.ensembling.commands import ensemble_command, search_command
+from lymphtune.ensembling.groups import LEAST_PATIENTS, SEXES, groups, judged_patients
+from lymphtune.ensembling.procedure import Procedure
+from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, Contest, Scores
+from lymphtune.ensembling.summary import NAMES
+from lymphtune.statistics.bootstrap import Interval
+from lymphtune.statistics.honest import Gain, fixed_score
+
+MODEL_CARD = "MODEL_CARD.md"
+TITLES = (ENSEMBLE, SINGLE, BASELINE)
+LOSSES = {"log_loss": 3, "brier": 3, "calibration_error": 3}  # digits of their bounds: they are small
+MEASURED = {
+    "age_years": "age in years", "lymphocytes_g_per_l": "lymphocytes in 10^9/L", "n_cells": "pictures a patient"
+}  # fmt: skip
+MARKS = {mark: "\\" + mark for mark in "\\`*_[]|~"} | {
+    "<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;", "@": "&#64;", "$": "&#36;"
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a card is about. run: run.yaml; ensemble: ensemble.yaml; members: their rows of the leaderboard."""
+
+    run: Mapping[str, Any]
+    ensemble: Mapping[str, Any]
+    members: pd.DataFrame
+    cohort: Cohort
+    contest: Contest
+    procedure: Procedure
+    scores: Scores
+
+
+def model_card(subject: Subject) -> str:
+    """Return the card as Markdown, in which no name can be markup; the same subject gives the same card."""
+    templates = Environment(
+        loader=PackageLoader("lymphtune.ensembling"), finalize=_finalized, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    templates.filters["bounded"] = bounded
+    given = _what_it_is(subject) | _selection(subject) | _worth(subject) | _provenance(subject)
+    text = templates.get_template("model_card.md").render(given)
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def escaped(text: str) -> str:
+    """Return text that Markdown shows as it is, on one line: no HTML, link, emphasis, or end of a table's cell."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in text)
+    marked = "".join(MARKS.get(letter, letter) for letter in " ".join(printable.split()))
+    return marked.replace("://", "&#58;//").replace("www.", "www&#46;")
+
+
+def bounded(interval: Interval, digits: int = 2) -> str:
+    """Return 0.914 (0.85 to 0.96)."""
+    return f"{interval.value:.3f} ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
+
+
+def _finalized(value: Any) -> str:
+    """Return what an expression of the template becomes; Markup is Markdown already."""
+    return str(value) if isinstance(value, Markup) else escaped(str(value))
+
+
+def _what_it_is(subject: Subject) -> dict[str, Any]:
+    saved, procedure = subject.ensemble, subject.procedure
+    kinds = dict(zip(subject.members["trial"], subject.members["sees"], strict=True))
+    titles = dict(zip(subject.members["trial"], subject.members["title"], strict=True))
+    members = [
+        {"trial": trial[:6], "title": titles[trial], "sees": kinds[trial], "models": len(member["weights"])}
+        for member in saved["members"]
+        for trial in [member["trial"]]
+    ]
+    rule = procedure.threshold
+    chosen = f"{rule.text}, chosen on these patients, in every resample anew" if rule.is_chosen else "fixed beforehand"
+    return {
+        "name": saved["name"], "run": saved["run"], "simulated": subject.cohort.simulated, "members": members,
+        "n_models": sum(member["models"] for member in members), "combiner": procedure.recipe.combiner.word,
+        "threshold_value": f"{saved['threshold']['value']:.3g}", "threshold_how": chosen,
+        "cohort": subject.run["cohort"], "n_judged": len(subject.contest.candidates.labels_P),
+        "attributes": list(_attributes(_judged(subject))), "space": subject.run["space"],
+    }  # fmt: skip
+
+
+def _judged(subject: Subject) -> pd.DataFrame:
+    return judged_patients(subject.contest.candidates, subject.cohort.patients)
+
+
+def _attributes(patients: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
+    """Yield what the reactive and the tumoral patients are like."""
+    reactive, tumoral = (patients[patients["label"] == label] for label in (0, 1))
+    yield "patients", str(len(reactive)), str(len(tumoral))
+    for letter, name in SEXES.items():
+        yield name, str((reactive["sex"] == letter).sum()), str((tumoral["sex"] == letter).sum())
+    for column, name in MEASURED.items():
+        yield f"{name}, median (range)", _range(reactive[column]), _range(tumoral[column])
+
+
+def _range(values: pd.Series) -> str:
+    return f"{values.median():.3g} ({values.min():.3g} to {values.max():.3g})"
+
+
+def _selection(subject: Subject) -> dict[str, Any]:
+    protocol, procedure, scores = subject.run["protocol"], subject.procedure, subject.scores
+    choice, n_folds = procedure.recipe.choice, int(protocol["folds"])
+    referred = "Nobody is referred to another examination."
+    if scores.kept is not None:
+        kept, share = scores.kept
+        referred = (
+            f"The most doubtful {100 * (1 - share):.0f} % are referred to another examination; the honest balanced "
+            f"accuracy of the others is {bounded(kept)}."
+        )
+    return {
+        "protocol": protocol, "n_folds": n_folds, "source": choice.source, "by": NAMES[choice.by],
+        "folds_text": "one stratified hold-out" if n_folds == 1 else f"{n_folds} stratified patient folds",
+        "n_allowed": int(subject.contest.candidates.only(choice.source).sum()), "n_tied": int(scores.tied_M.sum()),
+        "calibration": procedure.calibration.word if procedure.calibration else "none", "refer": referred,
+    }  # fmt: skip
+
+
+def _worth(subject: Subject) -> dict[str, Any]:
+    scores, left_out = subject.scores, subject.contest.left_out
+    mine, patients = scores.entries[ENSEMBLE], _judged(subject)
+    share_P = (patients["n_cells"] / patients["n_cells"].max()).to_numpy()
+    error = bounded(mine.honest["calibration_error"], LOSSES["calibration_error"])
+    calibrated = "Calibrated after averaging" if subject.procedure.calibration else "Not calibrated"
+    return {
+        "titles": TITLES, "least": LEAST_PATIENTS, "scores": list(_scores(scores)),
+        "differences": list(_differences(scores)), "groups": groups(left_out, mine.repeated.judged, patients),
+        "bag_size_auc": fixed_score(share_P, left_out.labels_P, "auc"),
+        "calibrated": f"{calibrated}: honest calibration error {error}, which few patients raise by themselves.",
+        "sets": f"Prediction sets at error rate {subject.procedure.error_rate:g}: {bounded(scores.covered)} of them "
+        f"hold the true label, {bounded(scores.both)} hold both. That is promised for patients of the same population "
+        "only.",
+    }  # fmt: skip
+
+
+def _scores(scores: Scores) -> Iterator[dict[str, Any]]:
+    """Yield a row a metric: naive of the ensemble, honest of all three procedures."""
+    entries = [scores.entries[title] for title in TITLES]
+    for metric, name in NAMES.items():
+        honest = [bounded(entry.honest[metric], LOSSES.get(metric, 2)) for entry in entries]
+        naive = f"{entries[0].naive[metric]:.3f}"
+        yield {"metric": name.replace("err.", "error"), "naive": naive, "honest": honest}
+
+
+def _differences(scores: Scores) -> Iterator[str]:
+    yield f"Optimism, the naive balanced accuracy less the honest one: {scores.entries[ENSEMBLE].optimism:+.3f}"
+    for title, gains in ((BASELINE, scores.over_baseline), (SINGLE, scores.over_single)):
+        for metric, gain in gains.items():
+            yield f"Ensemble less {title}, {NAMES[metric]}: {_change(gain)}"
+    if scores.over_baseline["balanced_accuracy"].difference.low <= 0:
+        yield "The ensemble is not shown to beat age and lymphocyte count alone."
+
+
+def _change(gain: Gain) -> str:
+    apart = gain.difference
+    return f"{apart.value:+.3f} ({apart.low:+.2f} to {apart.high:+.2f})"
+
+
+def _provenance(subject: Subject) -> dict[str, Any]:
+    run, saved = subject.run, subject.ensemble
+    protocol = run["protocol"]
+    rows = [
+        ("run", f"{saved['run']}, begun {str(run['created'])[:10]}"), ("cohort", f"hash {saved['cohort']['hash']}"),
+        ("folds", f"hash {saved['folds']}"), ("configurations", protocol.get("configurations", "not recorded")),
+        ("seeds", f"search {protocol['seed']}, folds {protocol.get('fold_seed', protocol['seed'])}, resamples 0"),
+        ("hashes of this folder's files", "in ensemble.yaml"),
+    ]  # fmt: skip
+    for what, versions in (("searched with", run.get("versions", {})), ("averaged with", saved["versions"])):
+        rows.append((what, ", ".join(f"{name} {value}" for name, value in versions.items()) or "not recorded"))
+    typed = [search_command(run), ensemble_command(saved["run"], subject.procedure, len(saved["members"]))]
+    return {"provenance": rows, "commands": _fenced("\n".join(typed))}
+
+
+def _fenced(text: str) -> Markup:
+    """Return text as a block of code, whatever is in it."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return Markup(f"{fence}\n{text}\n{fence}")
