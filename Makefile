@@ -1,9 +1,11 @@
-# make demo: environment and the main job on the simulated cohort; make test: the suite; make docs: the site
+# make demo: environment and the main job on the simulated cohort; make test: the suite; make test-all: slow tests too;
+# make docs: the site
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/ready
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo test test-all lint docs reference images bench clean
+.PHONY: demo test test-all browser lint docs reference images bench clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -17,8 +19,11 @@ demo: $(READY)
 test: $(READY) lint
 	$(BIN)/python -m pytest -q -m "not slow"
 
-test-all: $(READY) lint
+test-all: $(READY) lint browser
 	$(BIN)/python -m pytest -q
+
+browser:  # in which the report is tested; Debian's and Ubuntu's packages
+	command -v chromium && command -v chromedriver || $(SUDO) apt-get install -y chromium chromium-driver
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -59,7 +59,7 @@ def in_page(svg: str, alt_id: str) -> str:
     body = re.sub(r"<title>.*?</title>", "", body, flags=re.DOTALL)
     body = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", body, count=1)
     body = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", body, count=1)
-    body = body.replace("<svg ", f'<svg role="img" aria-describedby="{alt_id}" ', 1)
+    body = body.replace("<svg ", f'<svg role="img" aria-labelledby="{alt_id}" ', 1)
     for colour, own in IN_PAGE.items():
         body = body.replace(colour, own)
     return NAMELESS.sub("", body)

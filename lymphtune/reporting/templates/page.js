@@ -14,10 +14,9 @@
 
   // sorting: by what a cell stands for; empty ones last whichever way
   const value = (row, column) => row.cells[column].dataset.value;
-  const order = (one, other, sign) => {
+  const order = (one, other, sign, numbers) => {
     if (one === "" || other === "") return (one === "") - (other === "");
-    const numbers = Number(one) - Number(other);
-    return sign * (Number.isNaN(numbers) ? one.localeCompare(other) : numbers);
+    return sign * (numbers ? Number(one) - Number(other) : one.localeCompare(other));
   };
   for (const button of table.tHead.querySelectorAll("button")) {
     button.addEventListener("click", () => {
@@ -25,8 +24,8 @@
       const ascending = head.getAttribute("aria-sort") !== "ascending";
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
-      const column = Number(button.dataset.column);
-      rows.sort((one, other) => order(value(one, column), value(other, column), ascending ? 1 : -1));
+      const [column, sign, numbers] = [Number(button.dataset.column), ascending ? 1 : -1, head.classList.contains("number")];
+      rows.sort((one, other) => order(value(one, column), value(other, column), sign, numbers));
       for (const row of rows) body.append(row, ...(opened.has(row) ? [opened.get(row)] : []));
     });
   }
@@ -48,7 +47,7 @@
     }
     document.getElementById("leaderboard-count").textContent = `${shown} of ${rows.length} trials`;
   };
-  for (const input of [search, status, kind]) input.addEventListener("input", filter);
+  for (const input of [search, status, kind]) for (const event of ["input", "change"]) input.addEventListener(event, filter);
   document.getElementById("leaderboard-filters").addEventListener("submit", (event) => event.preventDefault());
 
   // a trial opened: its configuration and its curves
@@ -101,7 +100,8 @@
       }
       const trial = trials[row.dataset.trial];
       const inside = made("div", undefined, "opened");
-      const configuration = made("pre", trial.configuration);
+      const indent = new RegExp(`^${/^ */.exec(trial.configuration)[0]}`, "gm");
+      const configuration = made("pre", trial.configuration.replace(indent, ""));
       configuration.tabIndex = 0;
       inside.append(configuration, curves(trial.curves));
       const cell = made("td");
