@@ -123,7 +123,7 @@ class Ensemble:
 
         said = []
         with console.bar("predicting", sum(len(member["weights"]) for member in self.members)) as bar:
-            for path, chosen in self._fold_models():
+            for path, chosen in self.fold_models():
                 said.append(judge_with(path, chosen, cohort, rows))
                 bar.advance()
         return self.combine([self._votes(np.array(said))])
@@ -139,9 +139,9 @@ class Ensemble:
 
         rows, kept = np.arange(len(block.patients)), dict[str, np.ndarray]()
         if not cells:
-            said = [judge_with(path, chosen, block, rows, kept) for path, chosen in self._fold_models()]
+            said = [judge_with(path, chosen, block, rows, kept) for path, chosen in self.fold_models()]
             return self._votes(np.array(said)), None
-        both = [judge_cells_with(path, chosen, block, rows, kept) for path, chosen in self._fold_models()]
+        both = [judge_cells_with(path, chosen, block, rows, kept) for path, chosen in self.fold_models()]
         of_cells_F2C = np.array([of_cells for _, of_cells in both])
         of_cells_2C = np.stack([_mean_of_given(of_cells_F2C[:, kind]) for kind in (0, 1)])
         return self._votes(np.array([said for said, _ in both])), of_cells_2C
@@ -199,7 +199,7 @@ class Ensemble:
     def _trained_on(self) -> frozenset[str]:
         return frozenset((self.path / "trained_on.txt").read_text(encoding="utf-8").split())
 
-    def _fold_models(self) -> Iterator[tuple[Path, Configuration]]:
+    def fold_models(self) -> Iterator[tuple[Path, Configuration]]:
         """Yield the weights' file of every fold model, member after member, and its configuration."""
         for member in self.members:
             chosen = configuration(member["configuration"], str(self.path / "ensemble.yaml"))
@@ -211,7 +211,7 @@ class Ensemble:
         ends = np.cumsum([len(member["weights"]) for member in self.members])
         members, by_fold = [], []
         for member, said_FP in zip(self.members, np.split(said_F2P[:, 0], ends[:-1]), strict=True):
-            fold_F = np.array([_fold_of(name) for name in member["weights"]])
+            fold_F = np.array([fold_of(name) for name in member["weights"]])
             members.append(said_FP.mean(axis=0))
             by_fold.append([said_FP[fold_F == fold].mean(axis=0) for fold in np.unique(fold_F)])
         spread_P, gate_P = said_F2P[:, 0].std(axis=0), _mean_of_given(said_F2P[:, 1])
@@ -224,7 +224,7 @@ def _mean_of_given(values_FX: np.ndarray) -> np.ndarray:
     return given_FX.mean(axis=0) if len(given_FX) else np.full(values_FX.shape[1], np.nan)
 
 
-def _fold_of(name: str) -> int:
+def fold_of(name: str) -> int:
     """Return the fold that a weights file's models never saw; raises InputError where its name does not say so."""
     if found := re.search(r"-fold-(\d+)", name):
         return int(found[1])

@@ -70,6 +70,18 @@ def features_here(
     return {view: kept[name] for view, name in names.items()}
 
 
+def take_from_cache(
+    configuration: Configuration, cohort: Cohort, some: Cohort, cells_C: np.ndarray, weights: Path, kept: Kept
+) -> None:
+    """Put into `kept` what the cache has of the cohort's features, for `some`: its cells in rows `cells_C`."""
+    if not is_frozen(configuration):
+        return
+    for view in evaluation_views(configuration.data):
+        there, name = (_file(configuration, of, weights, view) for of in (cohort, some))
+        if name.name not in kept and _sound(there, len(cohort.pictures_CSS3)):
+            kept[name.name] = np.load(there, mmap_mode="r", allow_pickle=False)[cells_C]
+
+
 def _views(configuration: Configuration) -> list[int]:
     """Return the views that training and evaluation look at."""
     return sorted({*training_views(configuration.data), *evaluation_views(configuration.data)})

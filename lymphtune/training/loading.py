@@ -39,7 +39,7 @@ def judge_with(
     """
     if configuration.kind == "clinical":
         return _clinical(path, cohort, rows)
-    model, bags = _network(path, configuration, cohort, kept, on)
+    model, bags = open_network(path, configuration, cohort, kept, on)
     return judge(model, bags, rows, Arithmetic())
 
 
@@ -50,7 +50,7 @@ def judge_cells_with(
     if configuration.kind == "clinical":
         nothing_C = np.full(int(cohort.patients["n_cells"].to_numpy()[rows].sum()), np.nan)
         return _clinical(path, cohort, rows), SaidOfCells(nothing_C, nothing_C)
-    model, bags = _network(path, configuration, cohort, kept)
+    model, bags = open_network(path, configuration, cohort, kept)
     return judge_cells(model, bags, rows, Arithmetic())
 
 
@@ -59,9 +59,10 @@ def _clinical(path: Path, cohort: Cohort, rows: np.ndarray) -> Said:
     return Said(probability_P, np.full(len(rows), np.nan))
 
 
-def _network(
+def open_network(
     path: Path, configuration: Configuration, cohort: Cohort, kept: Kept | None, on: str | None = None
 ) -> tuple[BagClassifier, Bags]:
+    """Return a saved network on its device, in evaluation mode, and the cohort's bags as it looks at them."""
     device = torch.device(on or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = load_network(path, configuration).to(device)
     model.lay_out(channels_last=True)

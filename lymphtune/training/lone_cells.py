@@ -1,0 +1,53 @@
+"""What a saved network says of cells one by one: the probability of a bag that holds one cell alone.
+
+Shapes: C cells of the patients asked for, M cells, D features, A attributes.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lymphtune.cohort.cohort import Cohort
+from lymphtune.config import Configuration
+from lymphtune.models.bag_classifier import BagClassifier
+from lymphtune.training.batches import Batch
+from lymphtune.training.frozen import Kept
+from lymphtune.training.loading import open_network
+from lymphtune.training.network import SaidOfCells
+
+
+@torch.no_grad()
+def judge_lone_cells_with(
+    path: Path, configuration: Configuration, cohort: Cohort, rows: np.ndarray, kept: Kept
+) -> SaidOfCells:
+    """Return what a network says of every cell of the patients in `rows`, float64, as it lies (one view).
+
+    probability_C: of a bag of that cell alone, for any aggregator; of the pictures' expert where there are two, with
+    the patient's age and count where they stand beside each cell. weight_C: share in the whole bag, NaN on none.
+    `kept`: where frozen features are computed in memory.
+    """
+    model, bags = open_network(path, configuration, cohort, kept)
+    said = [_of_batch(model, batch) for batch in bags.evaluation(np.asarray(rows))]
+    return SaidOfCells(*np.concatenate(said, axis=1))
+
+
+def _of_batch(model: BagClassifier, batch: Batch) -> np.ndarray:
+    """Return probability and weight [2, M]."""
+    features_MD = model.encode(batch.cells)
+    counts = torch.tensor(batch.counts)
+    weight_BN = model.join(features_MD, batch.counts, batch.attributes_BA).weight_BN.cpu()
+    real_BN = torch.arange(weight_BN.shape[1]) < counts[:, None]
+    of_cell_MA = batch.attributes_BA.repeat_interleave(counts.to(batch.attributes_BA.device), dim=0)
+    alone_M = lone_logits(model, features_MD, of_cell_MA).double().sigmoid().cpu()
+    return torch.stack([alone_M, weight_BN[real_BN].double()]).numpy()
+
+
+def lone_logits(model: BagClassifier, features_MD: Tensor, attributes_MA: Tensor) -> Tensor:
+    """Return the logit [M] of a bag of each cell alone, straight from the head: no rounding has ended its gradient."""
+    caught: list[Tensor] = []
+    fusion = model.fusion
+    with fusion.head.register_forward_hook(lambda head, given, logits: caught.append(logits)):
+        model.join(features_MD, [1] * len(features_MD), attributes_MA)
+    return caught[0].flatten()
