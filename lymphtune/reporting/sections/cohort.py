@@ -1,0 +1,193 @@
+"""Who are the patients, and could a model have got by without looking at their cells?
+
+Shapes: P patients judged.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from lymphtune.cohort.cohort import TO_PREDICT
+from lymphtune.cohort.shortcuts import CELLS, shortcuts
+from lymphtune.ensembling.candidates import run_folds
+from lymphtune.reporting.drawing import BASELINE, ENSEMBLE, PALE, canvas
+from lymphtune.reporting.facts import Facts
+from lymphtune.reporting.parts import Drawing, Note, Part, Section, Table
+from lymphtune.statistics.audit import PERMUTATIONS, audit
+
+CLASSES = ("reactive", "tumoral")
+COLOURS, STYLES, HATCHES = (ENSEMBLE, BASELINE), ("-", "--"), ("", "////")
+BINS = 12
+SIGNIFICANT = 0.05
+TICKS_G_PER_L = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500)
+
+
+def section(facts: Facts) -> Section:
+    """Return the cohort: its attributes by class, its counts, and the audit for shortcuts."""
+    patients = facts.cohort.patients
+    labelled = patients[patients["label"] != TO_PREDICT]
+    found = _audited(facts)
+    n = [int((labelled["label"] == label).sum()) for label in (0, 1)]
+    lead = (
+        f"{len(labelled)} labelled patients ({n[0]} reactive, {n[1]} tumoral), {len(patients) - len(labelled)} to "
+        f"predict, {int(patients['n_cells'].sum())} cells. {_lead(found)}"
+    )
+    parts: list[Part] = [_distributions(labelled), _counts(patients), _shortcut_table(found)]
+    return Section("cohort", "The cohort", lead, [*parts, *_notes(found)])
+
+
+def _audited(facts: Facts) -> pd.DataFrame:
+    """Return the audit of the labelled patients on the run's own folds."""
+    cohort = facts.cohort
+    fold_P = run_folds(facts.run, cohort.ids)[0][cohort.labelled]
+    return audit(shortcuts(cohort, cohort.labelled), cohort.labels[cohort.labelled], fold_P)
+
+
+def _lead(found: pd.DataFrame) -> str:
+    hits = found[found["p"] < SIGNIFICANT]["attribute"].tolist()
+    if not hits:
+        return f"None of {len(found)} things that ought not to matter predicts the label alone better than chance."
+    return f"{len(hits)} of {len(found)} things that ought not to matter predict the label alone: {', '.join(hits)}."
+
+
+def _notes(found: pd.DataFrame) -> list[Note]:
+    notes = []
+    for row in found[found["p"] < SIGNIFICANT].itertuples():
+        surely = row.p_all < SIGNIFICANT
+        notes.append(
+            Note(
+                f"{str(row.attribute).capitalize()} alone predicts the label: AUC {row.auc:.3f} out of fold, where 95 "
+                f"% of permuted labels reach {row.auc_low:.2f} to {row.auc_high:.2f} (p = {row.p:.3f}; {row.p_all:.3f} "
+                f"with all {len(found)} tried). "
+                + ("A network may have learnt it in place of the disease." if surely else "It may be luck: "
+                   f"of {len(found)} tried, {SIGNIFICANT * len(found):.1f} are so by chance."),
+                warning=True,
+            )
+        )  # fmt: skip
+    notes.append(
+        Note(
+            "Brightness and sharpness are also changed by what the cells are like, and the number of cells by how many "
+            "lymphocytes there are: a high score is a reason to look, no proof of a fault. The regression finds what "
+            "rises or falls with the label, and nothing else."
+        )
+    )
+    return notes
+
+
+def _shortcut_table(found: pd.DataFrame) -> Table:
+    def with_chance(metric: str) -> list[str]:
+        bounds = zip(found[metric], found[f"{metric}_low"], found[f"{metric}_high"], strict=True)
+        return [f"{value:.3f} ({low:.2f} to {high:.2f})" for value, low, high in bounds]
+
+    shown = pd.DataFrame(
+        {
+            "attribute alone": found["attribute"], "AUC (by chance)": with_chance("auc"),
+            "balanced accuracy (by chance)": with_chance("balanced_accuracy"), "p": found["p"],
+            f"p of all {len(found)}": found["p_all"],
+        }
+    )  # fmt: skip
+    caption = (
+        "Out of fold, on the run's own folds: logistic regression on the one attribute, standardised within the fold, "
+        f"both classes weighing the same. By chance: 95 % of what {PERMUTATIONS} permutations of the labels within "
+        "the folds reach; p: the share of them with as high an AUC; the last column counts the highest of all "
+        f"attributes in each permutation. Pictures: mean of {CELLS} cells a patient, evenly spaced in the bag; "
+        "background: the palest quarter of the pixels; sharpness: variance of the Laplacian."
+    )
+    return Table("shortcuts", "Could the label be told without looking at cells?", caption, found, shown)
+
+
+def _distributions(labelled: pd.DataFrame) -> Drawing:
+    """Return small panels of age, lymphocyte count, sex and bag size by class."""
+    of = [labelled[labelled["label"] == label] for label in (0, 1)]
+    figure = canvas(4.3)
+    axes = figure.subplots(2, 2).ravel()
+    _histogram(axes[0], of, "age_years", "age (years)")
+    _histogram(axes[1], of, "lymphocytes_g_per_l", "lymphocytes (10⁹/L), logarithmic", log=True)
+    _sexes(axes[2], of)
+    _histogram(axes[3], of, "n_cells", "cells a patient")
+    for axis in axes:
+        axis.set_ylabel("% of the class")
+        axis.set_ylim(bottom=0)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+    medians = "; ".join(
+        f"{name}: median age {one['age_years'].median():.0f} years, median lymphocyte count "
+        f"{one['lymphocytes_g_per_l'].median():.1f}·10⁹/L, {_women(one)}, median {one['n_cells'].median():.0f} cells"
+        for name, one in zip(CLASSES, of, strict=True)
+    )
+    caption = "Share of each class by age, lymphocyte count, sex and number of cells; labelled patients alone."
+    return Drawing("cohort-distributions", "Reactive and tumoral patients", caption, f"{medians}.", figure)
+
+
+def _women(patients: pd.DataFrame) -> str:
+    known = patients["sex"].isin(["F", "M"])
+    return f"{int((patients['sex'] == 'F').sum())} women of {int(known.sum())} whose sex is known"
+
+
+def _histogram(axis: Any, of: list[pd.DataFrame], column: str, label: str, log: bool = False) -> None:
+    values = [one[column].to_numpy(dtype=float) for one in of]
+    every = np.concatenate(values)
+    low, high = float(every.min()), float(every.max())
+    if log:
+        edges = np.geomspace(low / 1.02, high * 1.02, BINS + 1)
+        axis.set_xscale("log")
+        axis.set_xticks([tick for tick in TICKS_G_PER_L if edges[0] <= tick <= edges[-1]])
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        width = max(1.0, np.ceil((high + 1 - low) / BINS))  # whole years, whole cells
+        edges = np.arange(np.floor(low), np.floor(high) + 1 + width, width)
+    for value, name, colour, style, hatch in zip(values, CLASSES, COLOURS, STYLES, HATCHES, strict=True):
+        weights = np.full(len(value), 100 / max(len(value), 1))
+        share, _ = np.histogram(value, edges, weights=weights)
+        axis.stairs(share, edges, color=colour, linestyle=style, linewidth=1.6, label=name)
+        axis.stairs(share, edges, fill=True, facecolor=PALE if not hatch else "none", edgecolor=colour, hatch=hatch,
+                    linewidth=0, alpha=0.35, zorder=0)  # fmt: skip
+    axis.set_xlabel(label)
+
+
+def _sexes(axis: Any, of: list[pd.DataFrame]) -> None:
+    sexes = [sex for sex in ("F", "M", "") if any((one["sex"] == sex).any() for one in of)]
+    names = {"F": "women", "M": "men", "": "unknown"}
+    for number, (one, colour, hatch) in enumerate(zip(of, COLOURS, HATCHES, strict=True)):
+        share = [100 * float((one["sex"] == sex).mean()) for sex in sexes]
+        axis.bar(np.arange(len(sexes)) + 0.38 * (number - 0.5), share, 0.34, facecolor=PALE, edgecolor=colour,
+                 linestyle=STYLES[number], hatch=hatch, linewidth=1.4)  # fmt: skip
+    axis.set_xticks(range(len(sexes)), [names[sex] for sex in sexes])
+    axis.set_xlabel("sex")
+
+
+def _counts(patients: pd.DataFrame) -> Table:
+    groups = {name: patients[patients["label"] == label] for name, label in [*zip(CLASSES, (0, 1), strict=True),
+                                                                            ("to predict", TO_PREDICT)]}  # fmt: skip
+    rows = []
+    for name, one in groups.items():
+        if not len(one):
+            continue
+        row: dict[str, Any] = {"class": name, "patients": len(one)}
+        row |= {
+            said: int((one["sex"] == sex).sum()) for said, sex in (("women", "F"), ("men", "M"), ("sex unknown", ""))
+        }
+        for said, column in (("age", "age_years"), ("lymphocytes", "lymphocytes_g_per_l"), ("cells", "n_cells")):
+            row |= {f"{said}_{q}": float(one[column].quantile(at)) for q, at in QUARTILES.items()}
+        rows.append(row | {"cells_all": int(one["n_cells"].sum())})
+    frame = pd.DataFrame(rows)
+    caption = "Median (first to third quartile) of the patients; age in years, lymphocytes in 10⁹/L."
+    return Table("cohort-counts", "How many of whom", caption, frame, _transposed(frame))
+
+
+QUARTILES = {"q1": 0.25, "median": 0.5, "q3": 0.75}
+
+
+def _transposed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the counts with a column a class, as a phone shows them best."""
+    shown = {}
+    for row in frame.to_dict("records"):
+        said = {name: str(row[name]) for name in ("patients", "women", "men", "sex unknown")}
+        for name, digits in (("age", 0), ("lymphocytes", 1), ("cells", 0)):
+            median, low, high = (f"{row[f'{name}_{q}']:.{digits}f}" for q in ("median", "q1", "q3"))
+            said[f"{name} a patient" if name == "cells" else name] = f"{median} ({low} to {high})"
+        shown[row["class"]] = said | {"cells in all": str(row["cells_all"])}
+    return pd.DataFrame(shown).rename_axis("of").reset_index()
