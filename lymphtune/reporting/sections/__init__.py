@@ -3,4 +3,4 @@
 A new one is one file and its name in SECTIONS.
 """
 
-SECTIONS = ("verdict", "leaderboard", "study", "stability", "selection", "search", "writing")
+SECTIONS = ("verdict", "leaderboard", "study", "stability", "selection", "search", "patients", "cohort", "writing")
