@@ -192,7 +192,8 @@ def _value(action: argparse.Action) -> str:
 
 def _option_row(action: argparse.Action) -> str:
     names = ", ".join(f"`{f'{name} {_value(action)}'.strip()}`" for name in action.option_strings or [""])
-    return row(names, (action.help or "") % {"default": action.default, "prog": "lymphtune"})
+    known = vars(action) | {"prog": "lymphtune", "choices": ", ".join(map(str, action.choices or ()))}
+    return row(names, (action.help or "") % known)
 
 
 # ---- the Python API
