@@ -14,7 +14,7 @@ RUNS = "ls runs 2>/dev/null"
 def add(commands: argparse._SubParsersAction) -> None:
     parser = add_command(
         commands, "completion", "print a script that completes commands, options, words and files in a shell",
-        "lymphtune completion bash > ~/.local/share/bash-completion/completions/lymphtune", json=False,
+        "lymphtune completion bash  # source <(lymphtune completion bash) takes it at once", json=False,
     )  # fmt: skip
     parser.add_argument("shell", choices=SHELLS, help="shell that the script is for: %(choices)s")
     parser.set_defaults(call=completion)
