@@ -33,6 +33,12 @@ def test_blurred_pictures_are_less_sharp(noisy_cohort: Cohort) -> None:
     assert (soft["sharpness"] < crisp["sharpness"] - 0.5).all()
 
 
+def test_an_even_slope_of_light_is_not_sharp(noisy_cohort: Cohort) -> None:
+    pictures = np.zeros_like(noisy_cohort.pictures_CSS3) + np.arange(44, dtype=np.uint8)[:, None, None] * 5
+    found = shortcuts(replace(noisy_cohort, pictures_CSS3=pictures), noisy_cohort.labelled)
+    assert found["sharpness"].abs().max() == 0
+
+
 def test_the_background_is_the_pale_part(noisy_cohort: Cohort) -> None:
     pictures = np.full_like(noisy_cohort.pictures_CSS3, 60)
     pictures[:, :22, :22] = (230, 220, 200)  # a quarter

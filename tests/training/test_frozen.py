@@ -170,6 +170,27 @@ def test_features_in_memory_are_the_same_and_computed_once_for_all_that_share_th
     assert frozen.features_here(small(), tiny_cohort, CPU, weights, kept) is None
 
 
+def test_some_cells_of_a_cohort_take_what_the_cache_has_of_it(
+    tiny_cohort: Cohort, weights: Path, computed: list[int]
+) -> None:
+    chosen, cells = frozen_model(weights), np.array([5, 0, 9])
+    weights = frozen.backbone_file(chosen)  # what a bundle holds a copy of
+    some = replace(
+        tiny_cohort, patients=tiny_cohort.patients.head(1).assign(n_cells=3),
+        pictures_CSS3=tiny_cohort.pictures_CSS3[cells], picture_digests=[tiny_cohort.picture_digests[c] for c in cells],
+    )  # fmt: skip
+    kept: dict[str, np.ndarray] = {}
+    frozen.take_from_cache(chosen, tiny_cohort, some, cells, weights, kept)
+    assert kept == {}  # nothing there yet, and nothing is computed for it
+    whole = features(chosen, tiny_cohort, CPU)
+    frozen.take_from_cache(chosen, tiny_cohort, some, cells, weights, kept)
+    found = frozen.features_here(chosen, some, CPU, weights, kept)
+    assert whole is not None and found is not None and computed == [0]
+    np.testing.assert_array_equal(found[0], whole[0][cells])
+    frozen.take_from_cache(small(), tiny_cohort, some, cells, weights, kept)
+    assert len(kept) == 1
+
+
 def test_features_to_compute_are_named_once_each(weights: Path) -> None:
     still, turned = frozen_model(weights), frozen_model(weights, {"flips": True})
     given = [still, frozen_model(weights, pca=3), turned, small()]
