@@ -28,10 +28,10 @@ SMOOTHED_PX = 5  # side of the square over which gradients are averaged
 def saliency_with(
     path: Path, configuration: Configuration, cohort: Cohort, rows_M: np.ndarray, cells_M: np.ndarray
 ) -> np.ndarray:
-    """Return how much each pixel moves the logit of a cell alone [M, S, S], 0 to 1; 0 where the network does not look.
+    """Return how much each pixel moves the logit of a cell alone [M, S, S], 0 to 1; 0 outside its crop.
 
     The cells are those with numbers `cells_M` in the bags of the patients in `rows_M`. The mean gradient over noisy
-    copies, its size summed over the colours, is averaged over squares of 5 px and clipped at its 99th percentile.
+    copies, its size summed over the colours, is averaged over squares of 5 px; 0 is its median, 1 its 99th percentile.
     The same cell gives the same answer. Source: Smilkov et al. 2017, section 2 and 3.2 (arXiv:1706.03825).
     """
     model = load_network(path, configuration).requires_grad_(False)
@@ -65,8 +65,9 @@ def _mean_gradient(model: BagClassifier, backbone: Backbone | None, cell_KK3: Te
 
 
 def _heat(gradient_KK3: Tensor) -> Tensor:
-    """Return the size of a gradient [K, K] from 0 to 1, smoothed and clipped; 0 where there is none."""
+    """Return the size of a gradient [K, K], smoothed, from 0 (its median and below) to 1 (its 99th percentile)."""
     size_1KK = gradient_KK3.abs().sum(dim=2)[None]
     smooth_KK = avg_pool2d(size_1KK, SMOOTHED_PX, stride=1, padding=SMOOTHED_PX // 2, count_include_pad=False)[0]
-    most = float(smooth_KK.quantile(CLIPPED)) or float(smooth_KK.max())
-    return (smooth_KK / most).clamp(0, 1) if most else smooth_KK
+    usual, most = float(smooth_KK.median()), float(smooth_KK.quantile(CLIPPED))
+    most = most if most > usual else float(smooth_KK.max())
+    return ((smooth_KK - usual) / (most - usual)).clamp(0, 1) if most > usual else torch.zeros_like(smooth_KK)

@@ -66,6 +66,8 @@ def test_the_same_cell_gives_the_same_whatever_stands_beside_it(
     alone = saliency_with(path, chosen, noisy_cohort, ROWS[1:], CELLS[1:])
     np.testing.assert_array_equal(both[1:], alone)
     assert alone.max() == 1 and alone.min() >= 0
+    inside = alone[0, 2:42, 2:42]
+    assert 0.4 < (inside == 0).mean() < 0.6  # half of the crop is less looked at than the rest
     assert not np.allclose(both[0], both[1])
 
 

@@ -252,14 +252,19 @@ def _where(heat_SS: np.ndarray | None) -> str:
 
 def _caption(facts: Facts, cells: HeldOutCells) -> str:
     weight = "; weight: its share of the bag, 1 being an equal share" if cells.weighs else ""
-    order = "weight times the distance of its probability from one half" if cells.weighs else "its probability"
+    order = "in the order of their probability"
+    if cells.weighs:
+        order = (
+            "on the side, and in the order, of weight times the distance of probability from one half, mean over the "
+            "models: where these disagree it may be another side than that of the mean probability"
+        )
     old = " The ensemble was made before the run was extended." if facts.stale else ""
     return (
         f"The {HARDEST} hardest patients, then the surest rightly called one of each class. Under each cell: the "
         f"probability of tumoral of a bag of that cell alone (with the patient's age and count, for members that set "
-        f"them beside each cell), mean over those fold models that never saw the patient{weight}. Cells are in the "
-        f"order of {order}. Grey and orange, beside the first cell of either row: the size of the gradient of its "
-        "logit with respect to each pixel, mean over 8 noisy copies (SmoothGrad, Smilkov et al. 2017), in one fold "
-        "model of the first member that sees pictures; it shows where a network looks, not what it sees there."
+        f"them beside each cell), mean over those fold models that never saw the patient{weight}. Cells are "
+        f"{order}. Grey and orange, beside the first cell of either row: where the gradient of its logit with respect "
+        "to the pixels is larger than at half of them, mean over 8 noisy copies (SmoothGrad, Smilkov et al. 2017), in "
+        "one fold model of the first member that sees pictures; it shows where a network looks, not what it sees there."
         f"{old}"
     )
