@@ -9,11 +9,13 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lymphtune.files import whole
 from lymphtune.reporting.parts import Drawing
 
 DPI = 300
+MARK_INCHES = 0.16  # height of the line that says that a cohort is simulated
 WIDTH = 6.7  # inches: the width of a page's text
 INK, LINE, PALE = "#22262b", "#c5cad0", "#eceef1"  # text and axes; grids; fills: the page puts its own in their place
 # Okabe and Ito's colours, told apart by colour-blind eyes, readable on light and dark
@@ -42,11 +44,26 @@ def canvas(height: float, width: float = WIDTH) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def svg_of(drawing: Drawing) -> str:
-    """Return the figure as SVG; the same figure gives the same text."""
+def mark_simulated(drawing: Drawing) -> None:
+    """Write on the figure that its cohort is simulated: figures travel without their page."""
+    engine = drawing.figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        share = MARK_INCHES / drawing.figure.get_figheight()
+        engine.set(rect=(0, share, 1, 1 - share))
+    drawing.figure.text(0.995, 0.0, "SIMULATED cohort", ha="right", va="bottom", fontsize=7, fontweight="bold")
+
+
+def svg_of(drawing: Drawing, cohort: str = "") -> str:
+    """Return the figure as SVG, the cohort in its description; the same figure gives the same text."""
     with mpl.rc_context(STYLE | {"svg.hashsalt": drawing.name}):  # ids of one figure are no other's
         out = io.StringIO()
-        about = {"Title": drawing.title, "Description": drawing.alt, "Date": None, "Creator": "lymphtune"}
+        about = {
+            "Title": drawing.title,
+            "Description": drawing.alt,
+            "Source": cohort,
+            "Date": None,
+            "Creator": "lymphtune",
+        }
         drawing.figure.savefig(out, format="svg", transparent=True, metadata=about)
     drawing.figure.set_layout_engine("none")  # it has its places now: the next format need not look for them
     return out.getvalue()
@@ -65,10 +82,10 @@ def in_page(svg: str, alt_id: str) -> str:
     return NAMELESS.sub("", body)
 
 
-def save_drawing(folder: Path, drawing: Drawing, svg: str) -> None:
+def save_drawing(folder: Path, drawing: Drawing, svg: str, cohort: str) -> None:
     """Write the figure as .svg and, for print, as .png of 300 dots an inch, on white."""
     with whole(folder / f"{drawing.name}.svg") as scratch:
         scratch.write_text(svg, encoding="utf-8")
     with mpl.rc_context(STYLE), whole(folder / f"{drawing.name}.png") as scratch:
-        about = {"Title": drawing.title, "Software": "lymphtune"}
+        about = {"Title": drawing.title, "Source": cohort, "Software": "lymphtune"}
         drawing.figure.savefig(scratch, format="png", dpi=DPI, facecolor="white", metadata=about)

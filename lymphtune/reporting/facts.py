@@ -103,6 +103,11 @@ class Facts:
         return int(self.description["protocol"]["folds"])
 
     @property
+    def cohort_title(self) -> str:
+        """Return the cohort's name, marked where it is simulated."""
+        return self.cohort.name + (" (SIMULATED)" if self.simulated else "")
+
+    @property
     def simulated(self) -> bool:
         return bool(self.cohort.simulated)
 

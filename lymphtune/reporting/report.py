@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lymphtune import console
 from lymphtune.files import whole_folder, write_text
-from lymphtune.reporting.drawing import save_drawing, styled, svg_of
+from lymphtune.reporting.drawing import mark_simulated, save_drawing, styled, svg_of
 from lymphtune.reporting.facts import Facts, gather
 from lymphtune.reporting.page import page
 from lymphtune.reporting.parts import Drawing, Section, Table
@@ -24,26 +24,27 @@ def write_report(run: Run, data: str | Path | None = None, ensemble: str | None 
     whether patients' cells may be in it. Raises InputError on anything a person can mend.
     """
     facts = gather(run, data, ensemble, pictures)
-    with console.bar("reporting", len(SECTIONS) + 1) as bar:
-        with styled():
-            sections = []
-            for name in SECTIONS:
-                sections.append(importlib.import_module(f"lymphtune.reporting.sections.{name}").section(facts))
-                bar.advance()
-        write_sections(facts, [section for section in sections if section is not None])
-        bar.advance()
+    with styled():
+        found = [
+            importlib.import_module(f"lymphtune.reporting.sections.{name}").section(facts)
+            for name in console.each(SECTIONS, "reporting", len(SECTIONS))
+        ]
+    write_sections(facts, [section for section in found if section is not None])
     return run.path / REPORT
 
 
 def write_sections(facts: Facts, sections: list[Section]) -> None:
     """Write figures/ and report.html of these sections."""
     parts = [part for section in sections for part in section.parts]
-    svgs = {part.name: svg_of(part) for part in parts if isinstance(part, Drawing)}
+    svgs: dict[str, str] = {}
     with whole_folder(facts.run.path / FIGURES) as scratch:
-        for part in parts:
+        for part in console.each(parts, "drawing", len(parts)):
             if isinstance(part, Drawing):
-                save_drawing(scratch, part, svgs[part.name])
+                if facts.simulated:
+                    mark_simulated(part)
+                svgs[part.name] = svg_of(part, facts.cohort_title)
+                save_drawing(scratch, part, svgs[part.name], facts.cohort_title)
             elif isinstance(part, Table):
-                save_table(scratch, part)
-    title = f"{facts.run.name}: {facts.cohort.name}" + (" (SIMULATED)" if facts.simulated else "")
+                save_table(scratch, part, facts.cohort_title)
+    title = f"{facts.run.name}: {facts.cohort_title}"
     write_text(facts.run.path / REPORT, page(title, banners(facts), sections, svgs, facts.live))

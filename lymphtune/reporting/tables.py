@@ -8,16 +8,21 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from lymphtune.files import whole, write_text
 from lymphtune.reporting.parts import Table
 
+LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+}  # fmt: skip
 
-def save_table(folder: Path, table: Table) -> None:
-    """Write the table as .csv, every digit, and as .tex, as it is shown (for booktabs)."""
+
+def save_table(folder: Path, table: Table, cohort: str) -> None:
+    """Write the table as .csv, every digit, and as .tex, as it is shown (for booktabs), the cohort named in both."""
     with whole(folder / f"{table.name}.csv") as scratch:
-        table.frame.to_csv(scratch, index=False, float_format="%.6g", lineterminator="\n")
+        table.frame.assign(cohort=cohort).to_csv(scratch, index=False, float_format="%.6g", lineterminator="\n")
     shown = as_shown(table)
     columns = "".join("r" if number else "l" for number in numeric(table).values())
     latex = shown.to_latex(
-        index=False, escape=True, column_format=columns, caption=table.title, label=f"tab:{table.name}"
-    )
+        index=False, escape=True, column_format=columns, label=f"tab:{table.name}",
+        caption=f"{table.title}. Cohort: {_escaped(cohort)}",
+    )  # fmt: skip
     write_text(folder / f"{table.name}.tex", latex)
 
 
@@ -31,6 +36,11 @@ def numeric(table: Table) -> dict[str, bool]:
     """Return for each column shown whether it holds numbers."""
     given = table.frame if table.shown is None else table.shown
     return {str(name): is_numeric_dtype(given[name]) and not is_bool_dtype(given[name]) for name in given.columns}
+
+
+def _escaped(text: str) -> str:
+    """Return the text as LaTeX prints it."""
+    return "".join(LATEX.get(letter, letter) for letter in text)
 
 
 def _cell(value: object) -> str:

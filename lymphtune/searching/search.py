@@ -314,7 +314,7 @@ def _opening(run: Run, cohort: Cohort, plan: Plan) -> str:
 
 
 def _closing(place: Any, cohort: Cohort, busy: float, slots: int, seconds: float) -> str:
-    banner = "SIMULATED cohort: these numbers say nothing about people.\n" if cohort.simulated else ""
+    banner = f"{console.SIMULATED}\n" if cohort.simulated else ""
     return (
         f"Out-of-fold numbers, and the best row was chosen by them: it is flattered. `lymphtune ensemble` says by "
         f"how much.\n{banner}busy: {100 * busy:.0f} % of {slots} worker{'s' if slots > 1 else ''} over "

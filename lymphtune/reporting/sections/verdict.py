@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from lymphtune import console
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE
 from lymphtune.ensembling.summary import NAMES
 from lymphtune.reporting.facts import Facts
@@ -43,7 +44,7 @@ def banners(facts: Facts) -> list[str]:
     """Return what nobody may overlook."""
     said = []
     if facts.simulated:
-        said.append("SIMULATED cohort: these numbers say nothing about people.")
+        said.append(console.SIMULATED)
     if len(facts.labels_P) < FEW:
         n = len(facts.labels_P)
         said.append(f"{n} patients judged, under {FEW}: intervals are wide, and small differences mean nothing.")
