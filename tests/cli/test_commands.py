@@ -103,6 +103,7 @@ def test_pack_is_accepted_wherever_a_folder_is(
     assert "12 labelled patients, 3 to predict" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_without_data_the_simulated_cohort_is_used_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,6 +39,7 @@ def test_every_command_with_a_result_has_it() -> None:
     assert without == ["completion"]
 
 
+@pytest.mark.slow
 def test_results_of_a_run(run: Run, told) -> None:  # type: ignore[no-untyped-def]
     board = run.leaderboard
     (row,) = told("runs")

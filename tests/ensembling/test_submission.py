@@ -172,7 +172,7 @@ def test_the_command_takes_the_cohort_of_the_run_or_another(
 ) -> None:
     ours = str(ensemble.path / "submission.csv")
     assert main(["submit", "--check", ours, "--runs", str(run.path.parent)]) == 0
-    assert "submission.csv: 3 patients, no errors, " in capsys.readouterr().out.splitlines()[-1]
+    assert "submission.csv: 3 patients, no errors, " in " ".join(capsys.readouterr().out.split())
     data = run.description["cohort"]["data"]
     assert main(["submit", "--check", ours, "--data", data]) == 0
     assert main(["submit", "--check", ours, "--run", run.name, "--runs", str(run.path.parent), "--data", data]) == 0
@@ -180,7 +180,7 @@ def test_the_command_takes_the_cohort_of_the_run_or_another(
     (tmp_path / "mine.csv").write_text("ID,Predicted\nP6,0\nP11,1\n")
     assert main(["submit", "--check", str(tmp_path / "mine.csv"), "--data", data]) == 2
     said, mine = capsys.readouterr(), tmp_path / "mine.csv"
-    assert said.out == f"error: {mine}: 1 patient missing: 'P15'; add a row for each\n"
+    assert " ".join(said.out.split()) == f"error: {mine}: 1 patient missing: 'P15'; add a row for each"
     assert said.err == f"lymphtune: {mine}: 2 patients, 1 error, no warnings; correct the errors and check again\n"
     assert main(["submit", "--check", ours, "--run", "nothing", "--runs", str(run.path.parent)]) == 2
     assert "nothing: no such run" in capsys.readouterr().err

@@ -74,6 +74,7 @@ def test_figures_and_tables_lie_beside_the_page(text: str, run: Run) -> None:
     assert kept["trial"].tolist() == run.leaderboard["trial"].tolist()
 
 
+@pytest.mark.slow
 def test_a_run_gives_the_same_page_twice(text: str, run: Run) -> None:
     assert undated(write_report(run).read_text(encoding="utf-8")) == undated(text)
 
@@ -91,6 +92,7 @@ def test_some_trial_is_the_best_in_every_resample(run: Run) -> None:
     assert facts.p_best_M.sum() == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_names_of_folders_are_no_markup(hostile_run: tuple[Run, Path]) -> None:
     run, data = hostile_run
     page = Page(write_report(run, data).read_text(encoding="utf-8"))

@@ -160,7 +160,7 @@ def test_killed_again_and_again_it_ends_the_same(machine: Machine, unbroken: Mac
     assert machine.epochs_trained <= unbroken.epochs_trained + 3 * kills + 8
 
 
-@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("backwards", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("after", [5, pytest.param(1, marks=pytest.mark.slow), pytest.param(9, marks=pytest.mark.slow)])
 def test_interrupted_it_goes_on_to_the_same(machine: Machine, unbroken: Machine, after: int, backwards: bool) -> None:
     board = machine.go(halts_after=after, backwards=backwards)
@@ -219,9 +219,10 @@ def truncate_run_ledger(machine: Machine) -> None:
 @pytest.mark.parametrize(
     "harm",
     [
-        damage_checkpoint, damage_ledger, damage_rung, damage_oof,
+        damage_checkpoint, damage_oof,
         *(pytest.param(harm, marks=pytest.mark.slow) for harm in (
-            lose_ledger, damage_kept_weights, damage_config, lose_leaderboard, truncate_run_ledger
+            damage_ledger, damage_rung, lose_ledger, damage_kept_weights, damage_config, lose_leaderboard,
+            truncate_run_ledger,
         )),
     ],
 )  # fmt: skip

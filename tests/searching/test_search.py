@@ -149,6 +149,7 @@ def _sabotaged(error: Exception) -> type:
     return Sabotaged
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_slow_to_clean_up_loses_no_trial(
     tiny_cohort_folder: Path, tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +205,7 @@ def test_a_clinical_space_needs_no_network(tiny_cohort_folder: Path, tmp_path: P
     assert (~run.leaderboard["baseline"]).sum() == 3
 
 
+@pytest.mark.slow
 def test_one_hold_out_says_what_it_is_worth(
     space: Path, tiny_cohort_folder: Path, tmp_path: Path, ray_session: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,6 +234,7 @@ def frozen_space(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_from_a_folder_goes_all_the_way_into_a_bundle(
     frozen_space: Path, backbone_weights: Path, tiny_cohort_folder: Path, tmp_path: Path, ray_session: None,
     monkeypatch: pytest.MonkeyPatch,
@@ -290,6 +293,7 @@ def test_another_file_of_weights_is_another_trial(
     assert not set(hashes()) & set(first)
 
 
+@pytest.mark.slow
 def test_a_grid_with_named_rows_ends_in_a_table(
     tiny_cohort_folder: Path, tmp_path: Path, ray_session: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -159,6 +159,7 @@ for number in range(16):
 """
 
 
+@pytest.mark.slow
 def test_another_process_suggests_the_same_and_nothing_else_is_said(tmp_path: Path) -> None:
     space(tmp_path, BRANCHES)
     said = [

@@ -99,6 +99,7 @@ def test_a_graph_says_what_the_networks_say(encoder: str, cohort: Cohort, tmp_pa
     np.testing.assert_allclose(probability_P, weight_M @ expected_MP, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_views_folds_and_a_deeper_head_are_in_the_graph(cohort: Cohort, tmp_path: Path) -> None:
     head, turned = {"mlp": {"hidden": [8, 4], "dropout": 0.5}}, {"tta": True, "crop_px": CROP_PX}
     chosen = network("vanilla", "attention", "gated", head)
@@ -109,6 +110,7 @@ def test_views_folds_and_a_deeper_head_are_in_the_graph(cohort: Cohort, tmp_path
     assert (np.abs(said_MP[0] - said_MP[1]) > 1e-4).all()
 
 
+@pytest.mark.slow
 def test_frozen_trials_look_through_one_backbone(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +204,7 @@ def test_more_weights_than_a_file_holds_are_refused(little: Deployed, monkeypatc
         as_onnx(little, PICTURE_PX)
 
 
+@pytest.mark.slow
 def test_a_network_that_onnx_cannot_hold_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "try.py").write_text(
         """
