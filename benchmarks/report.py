@@ -61,7 +61,8 @@ def made_up_run(folder: Path, trials: int, patients: int, epochs: int, repeats: 
 def _make_up(board: Board, trial: Trial, cohort: Cohort, plan: Plan, rng: np.random.Generator) -> None:
     """Report epoch after epoch of a trial until it is stopped or at its end; every twentieth fails."""
     shape, sides_P = plan.folds_RP.shape, cohort.labels - 0.5
-    noise_RP = rng.standard_normal(shape[1]) + 0.5 * rng.standard_normal(shape)
+    hard_P = np.random.default_rng(1).standard_normal(shape[1])  # a patient is hard for all trials
+    noise_RP = hard_P + 0.5 * rng.standard_normal(shape[1]) + 0.3 * rng.standard_normal(shape)
     configuration = trial.configuration
     skill = rng.normal(2.2, 0.3)
     if configuration.training is not None and configuration.model is not None:
