@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -57,7 +57,7 @@ def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
     if ray.is_initialized():  # the caller's own cluster: used, and left running
         yield ray.cluster_resources()
         return
-    scratch = tempfile.mkdtemp(prefix="lt-")
+    scratch, groups = tempfile.mkdtemp(prefix="lt-"), list[int]()
     handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own there, which would end the search without a word
     try:
         if address is None:
@@ -65,6 +65,7 @@ def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
             ray_constants.ENABLE_RAY_CLUSTER = False  # and by this one when Ray was imported
             _keep_signals_from_ray()
             _start_ray(scratch)
+            groups = _own_groups()
         else:
             try:
                 ray.init(
@@ -83,7 +84,10 @@ def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
     except SystemExit as error:  # what Ray's handler does
         raise KeyboardInterrupt from error
     finally:
+        if _dead_of_ray():  # its shutdown may then end this process before it comes to anything else
+            _kill(groups)
         ray.shutdown()
+        _kill(groups)  # else agents look for a server that crashed for a minute
         _remove(scratch)
 
 
@@ -98,6 +102,19 @@ def _start_ray(scratch: str) -> None:
         if "timed out during startup" not in str(error):
             raise
         raise InputError("Ray did not start in time, as on a machine that is too busy; try again") from error
+
+
+def _own_groups() -> list[int]:
+    """Return the process groups that Ray's own processes lead; their helpers are in them."""
+    node: Any = ray._private.worker._global_node
+    leaders = [started.process.pid for kind in node.all_processes.values() for started in kind]
+    return [leader for leader in leaders if os.getpgid(leader) == leader]
+
+
+def _kill(groups: list[int]) -> None:
+    for group in groups:
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
 
 def _remove(scratch: str) -> None:
@@ -122,10 +139,15 @@ class _RayDied(BaseException):
     """A process that Ray cannot do without has ended; no Exception, or Tune would try to clean up with its help."""
 
 
+def _dead_of_ray() -> set[str]:
+    """Return which vital processes of a local Ray have ended."""
+    node = ray._private.worker._global_node
+    return {str(kind) for kind, _ in node.dead_processes()} & VITAL if node else set()
+
+
 def _check_ray_lives() -> None:
     """Raise _RayDied where a local Ray has lost a vital process: it would end this one, too, within a minute."""
-    node = ray._private.worker._global_node
-    if node and (dead := {str(kind) for kind, _ in node.dead_processes()} & VITAL):
+    if dead := _dead_of_ray():
         raise _RayDied(" and ".join(sorted(dead)))
 
 
