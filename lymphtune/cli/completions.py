@@ -57,9 +57,10 @@ def _words() -> dict[str, list[str]]:
     from lymphtune.ensembling.procedure import NONE
     from lymphtune.ensembling.recipe import SHIPPED as RECIPES
     from lymphtune.registry import calibrations, stopping_rules
+    from lymphtune.searching.plan import SEARCHERS
     from lymphtune.spaces import SHIPPED, shipped
 
     return {
         "space": shipped(SHIPPED), "recipe": shipped(RECIPES), "scheduler": stopping_rules.words(),
-        "calibration": [NONE, *calibrations.words()], "searcher": ["random", "tpe"],
+        "calibration": [NONE, *calibrations.words()], "searcher": list(SEARCHERS),
     }  # fmt: skip

@@ -74,6 +74,11 @@ class Cohort:
         return [self.picture_digests[low:high] for low, high in pairwise(self.starts)]
 
     @property
+    def title(self) -> str:
+        """Return its name, marked where it is simulated."""
+        return self.name + (" (SIMULATED)" if self.simulated else "")
+
+    @property
     def ids(self) -> list[str]:
         """Return the id of every patient."""
         return self.patients["patient"].tolist()
@@ -108,6 +113,11 @@ class Cohort:
 
 def said_of(name: str, cohort_hash: str, simulated: bool) -> dict[str, str]:
     return {"cohort": name, "cohort_hash": cohort_hash, "simulated": str(simulated).lower()}
+
+
+def evenly_spaced(count: int, most: int) -> np.ndarray:
+    """Return the numbers of so many cells of a bag of `count`, from its first to its last; all where it has fewer."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
 
 
 class CohortHash:

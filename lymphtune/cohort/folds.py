@@ -113,6 +113,11 @@ def _holdout(labels: np.ndarray, n_patients: int, seed: int) -> np.ndarray:
     return np.concatenate([reactive[:n_reactive], tumoral[: n_patients - n_reactive]])
 
 
+def folds_text(n_folds: int) -> str:
+    """Return how patients are split, in words."""
+    return "one stratified hold-out" if n_folds == 1 else f"{n_folds} stratified patient folds"
+
+
 def folds_table(cohort: Cohort, folds_RP: np.ndarray) -> pd.DataFrame:
     """Return one row for each repeat and patient, columns patient, repeat, fold (-1: never held out)."""
     n_repeats, n_patients = folds_RP.shape

@@ -6,7 +6,7 @@ Shapes: P patients, C cells looked at, S side of a picture.
 import numpy as np
 import pandas as pd
 
-from lymphtune.cohort.cohort import Cohort
+from lymphtune.cohort.cohort import Cohort, evenly_spaced
 
 CELLS = 4  # of a patient, evenly spaced in the bag
 PALE = 0.25  # share of a picture's pixels, the brightest, that is taken for background
@@ -31,8 +31,7 @@ def shortcuts(cohort: Cohort, rows: np.ndarray) -> pd.DataFrame:
 
 
 def _some(bag_NSS3: np.ndarray) -> np.ndarray:
-    chosen = np.linspace(0, len(bag_NSS3) - 1, min(CELLS, len(bag_NSS3))).round().astype(int)
-    return bag_NSS3[chosen]
+    return bag_NSS3[evenly_spaced(len(bag_NSS3), CELLS)]
 
 
 def _of_pictures(pictures_CSS3: np.ndarray) -> np.ndarray:

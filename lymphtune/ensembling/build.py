@@ -69,8 +69,10 @@ def build_ensemble(
     entries = compare(contest, procedure, [other for other in all_recipes() if other.name != procedure.recipe.name])
     path = found.path / "ensembles" / procedure.recipe.name
     with whole_folder(path) as scratch:
-        _write_bundle(scratch, found, chosen, scores, weights)
-        _write_card(scratch, found, cohort, chosen, contest, scores)
+        described = _write_bundle(scratch, found, chosen, scores, weights)
+        members = candidates.trials(rows)
+        subject = Subject(found.description, described, members, cohort, contest, procedure, scores)
+        write_text(scratch / MODEL_CARD, model_card(subject))
         _write_trained_on(scratch, cohort)
         _seal(scratch)
         saved, new = Ensemble.load(scratch), cohort.to_predict
@@ -125,8 +127,10 @@ def _weights(run: Run, trials: list[str]) -> dict[str, list[Path]]:
     return found
 
 
-def _write_bundle(folder: Path, run: Run, chosen: Chosen, scores: Scores, weights: dict[str, list[Path]]) -> None:
-    """Write weights, what was learnt, the out-of-fold table, the scores and ensemble.yaml."""
+def _write_bundle(
+    folder: Path, run: Run, chosen: Chosen, scores: Scores, weights: dict[str, list[Path]]
+) -> dict[str, Any]:
+    """Write weights, what was learnt, the out-of-fold table, the scores and ensemble.yaml, which is returned."""
     from safetensors.numpy import save_file
 
     members = []
@@ -142,7 +146,9 @@ def _write_bundle(folder: Path, run: Run, chosen: Chosen, scores: Scores, weight
     write_table(folder / "scores.parquet", scores.table(), about)
     if chosen.procedure.calibration is not None:
         write_reliability(folder, scores.reliability, about["simulated"])
-    write_yaml(folder / "ensemble.yaml", _describe(run, chosen, scores, members))
+    described = _describe(run, chosen, scores, members)
+    write_yaml(folder / "ensemble.yaml", described)
+    return described
 
 
 def _oof(chosen: Chosen) -> pd.DataFrame:
@@ -172,12 +178,6 @@ def _describe(run: Run, chosen: Chosen, scores: Scores, members: list[dict[str, 
         "versions": {name: version(name) for name in PACKAGES},
         "members": members,
     }
-
-
-def _write_card(folder: Path, run: Run, cohort: Cohort, chosen: Chosen, contest: Contest, scores: Scores) -> None:
-    described, members = read_yaml(folder / "ensemble.yaml"), chosen.candidates.trials(chosen.rows)
-    subject = Subject(run.description, described, members, cohort, contest, chosen.procedure, scores)
-    write_text(folder / MODEL_CARD, model_card(subject))
 
 
 def _write_trained_on(folder: Path, cohort: Cohort) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lymphtune.cohort import Cohort
+from lymphtune.cohort.cohort import evenly_spaced
 from lymphtune.config import Configuration
 from lymphtune.ensembling.bundle import Ensemble, fold_of
 from lymphtune.ensembling.candidates import Candidates
@@ -113,7 +114,7 @@ def _looked_at(cohort: Cohort, rows_P: np.ndarray, most: int) -> tuple[Cohort, n
     """Return these patients with so many cells at most, the cells' rows in the cohort, and their numbers in the bag."""
     starts = cohort.starts
     counts = cohort.patients["n_cells"].to_numpy()[rows_P]
-    numbers = [np.linspace(0, count - 1, min(count, most)).round().astype(int) for count in counts]
+    numbers = [evenly_spaced(count, most) for count in counts]
     cells_C = np.concatenate([starts[row] + number for row, number in zip(rows_P, numbers, strict=True)])
     patients = cohort.patients.iloc[rows_P].assign(n_cells=[len(number) for number in numbers]).reset_index(drop=True)
     digests = [cohort.picture_digests[cell] for cell in cells_C]

@@ -6,6 +6,7 @@ Source: Mitchell et al. 2019 (arXiv:1810.03993). Shapes: P patients judged.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -13,13 +14,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lymphtune.cohort import Cohort
+from lymphtune.cohort.folds import folds_text
 from lymphtune.ensembling.commands import ensemble_command, search_command
 from lymphtune.ensembling.groups import LEAST_PATIENTS, SEXES, groups, judged_patients
 from lymphtune.ensembling.procedure import Procedure
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, Contest, Scores
 from lymphtune.ensembling.summary import NAMES
-from lymphtune.statistics.bootstrap import Interval
-from lymphtune.statistics.honest import Gain, fixed_score
+from lymphtune.statistics.honest import fixed_score
+from lymphtune.statistics.words import bounded, changed
 
 MODEL_CARD = "MODEL_CARD.md"
 TITLES = (ENSEMBLE, SINGLE, BASELINE)
@@ -44,6 +46,11 @@ class Subject:
     procedure: Procedure
     scores: Scores
 
+    @cached_property
+    def patients(self) -> pd.DataFrame:
+        """Return the cohort's rows of the patients judged."""
+        return judged_patients(self.contest.candidates, self.cohort.patients)
+
 
 def model_card(subject: Subject) -> str:
     """Return the card as Markdown, in which no name can be markup; the same subject gives the same card."""
@@ -62,11 +69,6 @@ def escaped(text: str) -> str:
     printable = "".join(letter if letter.isprintable() else " " for letter in text)
     marked = "".join(MARKS.get(letter, letter) for letter in " ".join(printable.split()))
     return marked.replace("://", "&#58;//").replace("www.", "www&#46;")
-
-
-def bounded(interval: Interval, digits: int = 2) -> str:
-    """Return 0.914 (0.85 to 0.96)."""
-    return f"{interval.value:.3f} ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
 
 
 def _finalized(value: Any) -> str:
@@ -90,12 +92,8 @@ def _what_it_is(subject: Subject) -> dict[str, Any]:
         "n_models": sum(member["models"] for member in members), "combiner": procedure.recipe.combiner.word,
         "threshold_value": f"{saved['threshold']['value']:.3g}", "threshold_how": chosen,
         "cohort": subject.run["cohort"], "n_judged": len(subject.contest.candidates.labels_P),
-        "attributes": list(_attributes(_judged(subject))), "space": subject.run["space"],
+        "attributes": list(_attributes(subject.patients)), "space": subject.run["space"],
     }  # fmt: skip
-
-
-def _judged(subject: Subject) -> pd.DataFrame:
-    return judged_patients(subject.contest.candidates, subject.cohort.patients)
 
 
 def _attributes(patients: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
@@ -124,7 +122,7 @@ def _selection(subject: Subject) -> dict[str, Any]:
         )
     return {
         "protocol": protocol, "n_folds": n_folds, "source": choice.source, "by": NAMES[choice.by],
-        "folds_text": "one stratified hold-out" if n_folds == 1 else f"{n_folds} stratified patient folds",
+        "folds_text": folds_text(n_folds),
         "n_allowed": int(subject.contest.candidates.only(choice.source).sum()), "n_tied": int(scores.tied_M.sum()),
         "calibration": procedure.calibration.word if procedure.calibration else "none", "refer": referred,
     }  # fmt: skip
@@ -132,7 +130,7 @@ def _selection(subject: Subject) -> dict[str, Any]:
 
 def _worth(subject: Subject) -> dict[str, Any]:
     scores, left_out = subject.scores, subject.contest.left_out
-    mine, patients = scores.entries[ENSEMBLE], _judged(subject)
+    mine, patients = scores.entries[ENSEMBLE], subject.patients
     share_P = (patients["n_cells"] / patients["n_cells"].max()).to_numpy()
     error = bounded(mine.honest["calibration_error"], LOSSES["calibration_error"])
     calibrated = "Calibrated after averaging" if subject.procedure.calibration else "Not calibrated"
@@ -160,14 +158,9 @@ def _differences(scores: Scores) -> Iterator[str]:
     yield f"Optimism, the naive balanced accuracy less the honest one: {scores.entries[ENSEMBLE].optimism:+.3f}"
     for title, gains in ((BASELINE, scores.over_baseline), (SINGLE, scores.over_single)):
         for metric, gain in gains.items():
-            yield f"Ensemble less {title}, {NAMES[metric]}: {_change(gain)}"
+            yield f"Ensemble less {title}, {NAMES[metric]}: {changed(gain.difference)}"
     if scores.over_baseline["balanced_accuracy"].difference.low <= 0:
         yield "The ensemble is not shown to beat age and lymphocyte count alone."
-
-
-def _change(gain: Gain) -> str:
-    apart = gain.difference
-    return f"{apart.value:+.3f} ({apart.low:+.2f} to {apart.high:+.2f})"
 
 
 def _provenance(subject: Subject) -> dict[str, Any]:

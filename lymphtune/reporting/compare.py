@@ -19,10 +19,10 @@ from lymphtune.ensembling.score import Contest, Entry
 from lymphtune.ensembling.summary import NAMES
 from lymphtune.errors import InputError
 from lymphtune.reporting.facts import procedure_of, saved_ensemble
-from lymphtune.reporting.words import bounded, percent
 from lymphtune.result import Told
 from lymphtune.runs import Run, find_run
 from lymphtune.statistics.honest import Gain
+from lymphtune.statistics.words import bounded, changed, percent
 
 METRICS = ("balanced_accuracy", "auc", "log_loss")
 SHOWN = 22  # columns of a run's name
@@ -157,18 +157,14 @@ def _tables(sides: Sequence[Side]) -> list[str]:
         for number, side in enumerate(sides, start=1):
             start = f"{number:2} {_short(side.run.name):{SHOWN}} {bounded(side.entry.honest[metric]):20}"
             gain = None if side is sides[0] else side.minus(sides[0], metric)
-            lines.append(start.rstrip() if gain is None else f"{start} {_change(gain):23} {percent(gain.better):>6}")
+            apart = "" if gain is None else f"{changed(gain.difference):23} {percent(gain.better):>6}"
+            lines.append(f"{start} {apart}".rstrip())
     return [*lines, ""]
 
 
 def _short(name: str) -> str:
     """Return a run's name in at most SHOWN columns; it is its end, a time of day, that tells runs apart."""
     return name if len(name) <= SHOWN else f"{name[:8]}...{name[-(SHOWN - 11) :]}"
-
-
-def _change(gain: Gain) -> str:
-    found = gain.difference
-    return f"{found.value:+.3f} ({found.low:+.2f} to {found.high:+.2f})"
 
 
 def _notes(sides: Sequence[Side], simulated: bool) -> list[str]:

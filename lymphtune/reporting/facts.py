@@ -19,7 +19,7 @@ from lymphtune.ensembling.candidates import Candidates, read_candidates, read_oo
 from lymphtune.ensembling.procedure import Fitted, Procedure, asked
 from lymphtune.ensembling.score import Contest, Scores, score
 from lymphtune.errors import InputError
-from lymphtune.runs import Run
+from lymphtune.runs import Run, read_table
 
 TOP = 5  # trials of the ensemble that is judged where none was made
 
@@ -64,8 +64,28 @@ class Facts:
 
     def oof(self, trial: str) -> np.ndarray:
         """Return what a trial said in each epoch and repeat of all the cohort's patients [E, R, P], out of fold."""
-        path = self.run.trial(trial) / "oof.parquet"
-        return read_oof(path, self.cohort.ids, self.folds_RP, self.description["cohort"]["hash"])
+        if trial not in self._oofs:
+            path = self.run.trial(trial) / "oof.parquet"
+            cohort_hash = self.description["cohort"]["hash"]
+            self._oofs[trial] = read_oof(path, self.cohort.ids, self.folds_RP, cohort_hash)
+        return self._oofs[trial]
+
+    def curves(self, trial: str) -> pd.DataFrame | None:
+        """Return a trial's curves, a row an epoch; None where their file is damaged or was never written."""
+        if trial not in self._curves:
+            try:
+                self._curves[trial] = read_table(self.run.trial(trial) / "curves.parquet")
+            except InputError:
+                self._curves[trial] = None
+        return self._curves[trial]
+
+    @cached_property
+    def _oofs(self) -> dict[str, np.ndarray]:
+        return {}
+
+    @cached_property
+    def _curves(self) -> dict[str, pd.DataFrame | None]:
+        return {}
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -101,11 +121,6 @@ class Facts:
     @property
     def n_folds(self) -> int:
         return int(self.description["protocol"]["folds"])
-
-    @property
-    def cohort_title(self) -> str:
-        """Return the cohort's name, marked where it is simulated."""
-        return self.cohort.name + (" (SIMULATED)" if self.simulated else "")
 
     @property
     def simulated(self) -> bool:

@@ -42,9 +42,9 @@ def write_sections(facts: Facts, sections: list[Section]) -> None:
             if isinstance(part, Drawing):
                 if facts.simulated:
                     mark_simulated(part)
-                svgs[part.name] = svg_of(part, facts.cohort_title)
-                save_drawing(scratch, part, svgs[part.name], facts.cohort_title)
+                svgs[part.name] = svg_of(part, facts.cohort.title)
+                save_drawing(scratch, part, svgs[part.name], facts.cohort.title)
             elif isinstance(part, Table):
-                save_table(scratch, part, facts.cohort_title)
-    title = f"{facts.run.name}: {facts.cohort_title}"
+                save_table(scratch, part, facts.cohort.title)
+    title = f"{facts.run.name}: {facts.cohort.title}"
     write_text(facts.run.path / REPORT, page(title, banners(facts), sections, svgs, facts.live))

@@ -15,8 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from lymphtune.reporting.drawing import BASELINE, ENSEMBLE, INK, LINE, PALE, canvas
 from lymphtune.reporting.parts import Drawing
 from lymphtune.reporting.searched import Searched, shown_value
-from lymphtune.reporting.words import percent
 from lymphtune.statistics.importance import Choice, Importance, Marginal
+from lymphtune.statistics.words import percent
 
 BARS, PANELS, AXES = 12, 6, 8
 GREY = "#8c8c8c"

@@ -12,10 +12,8 @@ import numpy as np
 import pandas as pd
 
 from lymphtune.config import configuration
-from lymphtune.errors import InputError
 from lymphtune.reporting.facts import Facts
-from lymphtune.runs import read_table
-from lymphtune.searching.choices import Choices, drawn_by
+from lymphtune.searching.choices import Choices, Drawn, drawn_by
 from lymphtune.searching.description import space_of
 from lymphtune.searching.rungs import smoothed
 from lymphtune.statistics.importance import Importance, Points, importance
@@ -84,14 +82,18 @@ class Searched:
         return np.minimum(scores_N, high + FAR * (high - low)) if high > low else scores_N
 
     @cached_property
+    def drawn(self) -> dict[int, Drawn]:
+        """Return what was drawn for the trials compared, by number; those that are not known are left out."""
+        return drawn_by(self.facts.run, space_of(self.facts.run), self.compared["number"])
+
+    @cached_property
     def choices(self) -> Choices | None:
         """Return what the space leaves open; None where the run's description does not say what trials chose."""
         given = self.facts.description.get("space", {})
         if not {"grid", "rows", "note"} <= set(given) or "searcher" not in self.protocol:
             return None
         space = space_of(self.facts.run)
-        drawn = drawn_by(self.facts.run, space, self.compared["number"])
-        same = len(drawn) == len(self.compared)
+        same = len(self.drawn) == len(self.compared)
         if same and self.protocol["searcher"] == "random":  # drawn anew: is it what was drawn then?
             titles = dict(zip(self.compared["number"], self.compared["title"], strict=True))
             again = {n: configuration(space.drawn(self.protocol["seed"], n)[0], space.name).title for n in titles}
@@ -102,8 +104,7 @@ class Searched:
     def points(self) -> Points:
         """Return what the trials compared chose."""
         assert self.choices is not None
-        drawn = drawn_by(self.facts.run, self.choices.space, self.compared["number"])
-        return self.choices.points([drawn[number] for number in self.compared["number"]])
+        return self.choices.points([self.drawn[number] for number in self.compared["number"]])
 
     @cached_property
     def importance(self) -> Importance | None:
@@ -147,10 +148,8 @@ class Searched:
 
 def _losses(facts: Facts, trial: str) -> list[float]:
     """Return the log loss of each epoch; none where the file is damaged or was never written."""
-    try:
-        return [float(loss) for loss in read_table(facts.run.trial(trial) / "curves.parquet")["log_loss"]]
-    except (InputError, KeyError):
-        return []
+    curves = facts.curves(trial)
+    return [] if curves is None or "log_loss" not in curves else curves["log_loss"].astype(float).tolist()
 
 
 def shown_value(searched: Searched, choice: int, at: float) -> str:

@@ -56,7 +56,7 @@ def dry_run(space: str, data: str | Path | None, settings: Settings) -> Told:
         f"space {plan.space.name}: {len(plan.trials)} trials x {plan.n_folds} folds x "
         f"{len(plan.folds_RP)} seeds = {members} networks, at most {plan.epochs} epochs each, "
         f"and {len(plan.baselines)} clinical baselines",
-        f"cohort {cohort.name}{' (SIMULATED)' if cohort.simulated else ''}: {len(cohort.labelled)} labelled patients, "
+        f"cohort {cohort.title}: {len(cohort.labelled)} labelled patients, "
         f"{len(cohort.to_predict)} to predict, {len(cohort.pictures_CSS3)} pictures",
         f"{slots} trials at once, each with {settings.cpus_per_trial} CPUs and {gpus:g} GPUs; "
         f"stops at epochs {plan.rungs() or 'none'}",

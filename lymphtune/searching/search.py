@@ -300,7 +300,7 @@ def _opening(run: Run, cohort: Cohort, plan: Plan) -> str:
     n_folds, n_repeats = plan.n_folds, len(plan.folds_RP)
     held_out = int((plan.folds_RP[0] >= 0).sum())
     lines = [
-        f"{cohort.name}{' (SIMULATED)' if cohort.simulated else ''}: {len(cohort.labelled)} labelled patients, "
+        f"{cohort.title}: {len(cohort.labelled)} labelled patients, "
         f"{len(cohort.to_predict)} to predict, {len(cohort.pictures_CSS3)} pictures",
         f"{run.path}: {plan.count} trials of '{plan.space.name}', at most {plan.epochs} epochs, "
         f"{n_folds} {'folds' if n_folds > 1 else 'hold-out'} x {n_repeats} seeds, stops at epochs {plan.rungs()}",

@@ -6,7 +6,7 @@ Shapes: S sets of labels (the true ones first, then permuted ones), P patients, 
 import numpy as np
 import pandas as pd
 
-from lymphtune.statistics.bootstrap import LEVEL
+from lymphtune.statistics.bootstrap import BOUNDS
 from lymphtune.statistics.metrics import auc, balanced_accuracy, class_weights
 
 PERMUTATIONS = 200
@@ -35,7 +35,7 @@ def audit(attributes_PX: pd.DataFrame, labels_P: np.ndarray, fold_P: np.ndarray,
     for name, (auc_S, accuracy_S) in zip(attributes_PX, metrics_X2S, strict=True):
         row = {"attribute": name, "auc": auc_S[0], "balanced_accuracy": accuracy_S[0]}
         for metric, found_S in (("auc", auc_S), ("balanced_accuracy", accuracy_S)):
-            low, high = np.quantile(found_S[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+            low, high = np.quantile(found_S[1:], BOUNDS)
             row |= {f"{metric}_low": low, f"{metric}_high": high}
         rows.append(row | {"p": _p(auc_S[0], auc_S[1:]), "p_all": _p(auc_S[0], best_S[1:])})
     return pd.DataFrame(rows).sort_values("auc", ascending=False, kind="stable").reset_index(drop=True)

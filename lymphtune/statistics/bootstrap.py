@@ -9,6 +9,7 @@ import numpy as np
 
 RESAMPLES = 1000
 LEVEL = 0.95
+BOUNDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)  # quantiles, between which it lies
 
 
 @dataclass(frozen=True)
@@ -35,5 +36,5 @@ def resample(labels_P: np.ndarray, resamples: int, seed: int) -> np.ndarray:
 
 def spread(value: float, drawn: np.ndarray) -> Interval:
     """Return the value with the central 95 % of what resamples gave."""
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(drawn, BOUNDS)
     return Interval(value, float(low), float(high))

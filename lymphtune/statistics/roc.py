@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lymphtune.statistics.bootstrap import LEVEL, RESAMPLES, resample
+from lymphtune.statistics.bootstrap import BOUNDS, RESAMPLES, resample
 
 GRID_G = np.linspace(0, 1, 101)
 
@@ -40,7 +40,7 @@ def roc(called_PT: np.ndarray, labels_P: np.ndarray, resamples: int = RESAMPLES,
     false_ST = counts_SP[:, reactive_P] @ called_PT[reactive_P] / sizes[0]
     true_ST = counts_SP[:, tumoral_P] @ called_PT[tumoral_P] / sizes[1]
     true_SG = np.stack([_read_off(*pair) for pair in zip(false_ST, true_ST, strict=True)])
-    low_G, high_G = np.quantile(true_SG, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    low_G, high_G = np.quantile(true_SG, BOUNDS, axis=0)
     there_G = _read_off(false_T, true_T)
     return Roc(false_T, true_T, np.minimum(low_G, there_G), np.maximum(high_G, there_G))
 

@@ -1,7 +1,6 @@
 """What the report says of a search whose trials' losses are made up."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 
 from lymphtune.files import write_yaml
 from lymphtune.reporting.drawing import styled, svg_of
+from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Note, Section, Table
 from lymphtune.reporting.searched import Searched
 from lymphtune.reporting.sections.search import section
@@ -33,7 +33,7 @@ def _fewer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lymphtune.reporting.searched.CONFIGURATIONS", 600)
 
 
-def made_up(folder: Path, trials: int, effect: float = 1.0, noise: float = 0.02, tree: Any = TREE) -> Any:
+def made_up(folder: Path, trials: int, effect: float = 1.0, noise: float = 0.02, tree: Any = TREE) -> Facts:
     """Return facts of a run in which the learning rate decides, and every second trial was stopped at the rung."""
     protocol = {"searcher": "random", "seed": 1, "epochs": EPOCHS, "rungs": [RUNG], "trials": trials}
     about = {"name": "mine", "about": "", "grid": False, "configuration": tree, "rows": [], "note": ""}
@@ -52,7 +52,9 @@ def made_up(folder: Path, trials: int, effect: float = 1.0, noise: float = 0.02,
         (folder / "trials" / f"t{number}").mkdir(parents=True)
         pd.DataFrame({"log_loss": curve}).to_parquet(folder / "trials" / f"t{number}" / "curves.parquet")
         rows.append(_row(f"t{number}", number, chosen.title, epochs, curve[-1], "stopped" if number % 2 else "done"))
-    return SimpleNamespace(run=Run(folder), description=description, board=pd.DataFrame(rows))
+    nothing: Any = None  # of what this section does not look at
+    board = pd.DataFrame(rows)
+    return Facts(Run(folder), description, board, nothing, nothing, nothing, nothing, nothing)
 
 
 def _row(trial: str, number: int, title: str, epochs: int, loss: float, status: str) -> dict[str, Any]:

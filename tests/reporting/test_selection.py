@@ -10,7 +10,7 @@ from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, score
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Part, Section, Table
 from lymphtune.reporting.sections import selection
-from lymphtune.reporting.words import bounded, signed
+from lymphtune.statistics.words import bounded, signed
 
 
 @pytest.fixture(scope="module")

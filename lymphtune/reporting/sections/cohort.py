@@ -11,13 +11,12 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from lymphtune.cohort.cohort import TO_PREDICT
 from lymphtune.cohort.shortcuts import CELLS, shortcuts
-from lymphtune.ensembling.candidates import run_folds
 from lymphtune.reporting.drawing import BASELINE, ENSEMBLE, PALE, canvas
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Note, Part, Section, Table
 from lymphtune.statistics.audit import PERMUTATIONS, audit
+from lymphtune.statistics.words import CLASSES
 
-CLASSES = ("reactive", "tumoral")
 COLOURS, STYLES, HATCHES = (ENSEMBLE, BASELINE), ("-", "--"), ("", "////")
 BINS = 12
 SIGNIFICANT = 0.05
@@ -41,7 +40,7 @@ def section(facts: Facts) -> Section:
 def _audited(facts: Facts) -> pd.DataFrame:
     """Return the audit of the labelled patients on the run's own folds."""
     cohort = facts.cohort
-    fold_P = run_folds(facts.run, cohort.ids)[0][cohort.labelled]
+    fold_P = facts.folds_RP[0][cohort.labelled]
     return audit(shortcuts(cohort, cohort.labelled), cohort.labels[cohort.labelled], fold_P)
 
 

@@ -5,11 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lymphtune.errors import InputError
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Block, Note, Section, Table
-from lymphtune.reporting.words import percent, short
-from lymphtune.runs import Run, read_table
+from lymphtune.statistics.words import percent, short
 
 COLUMNS = {
     "#": True, "Trial": False, "Model": False, "BA (95 %)": True, "AUC": True, "Log loss": True, "P(best)": True,
@@ -45,7 +43,7 @@ def section(facts: Facts) -> Section:
             "caption": "Out-of-fold scores of each trial; shaded trials cannot be told from the best. "
             "Open one by its name.",
         },
-        {"trials": {str(trial): _opened(facts.run, str(trial)) for trial in table["trial"]}},
+        {"trials": {str(trial): _opened(facts, str(trial)) for trial in table["trial"]}},
     )  # fmt: skip
     notes = [Note("The order was chosen on these very patients: the first rows are flattered. The verdict is not.")]
     if table["best_epoch_picked"].any():
@@ -99,12 +97,14 @@ def _value(number: float) -> float | str:
     return "" if number != number else float(number)
 
 
-def _opened(run: Run, trial: str) -> dict[str, Any]:
+def _opened(facts: Facts, trial: str) -> dict[str, Any]:
     """Return the configuration as it was written, and the curves; what is damaged is left out."""
+    curves = facts.curves(trial)
     try:
-        text = (run.trial(trial) / "config.yaml").read_text(encoding="utf-8")
-        curves = read_table(run.trial(trial) / "curves.parquet")
-    except (InputError, OSError, UnicodeDecodeError):
+        text = (facts.run.trial(trial) / "config.yaml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        curves = None
+    if curves is None:
         return {"configuration": "not to be read", "curves": {}}
     there = [name for name in CURVES if name in curves]
     return {

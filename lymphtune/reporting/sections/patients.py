@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from lymphtune.ensembling.groups import judged_patients
 from lymphtune.ensembling.held_out_cells import HeldOutCells, held_out_cells, of_this_run
 from lymphtune.reporting.drawing import BASELINE, ENSEMBLE, INK, LINE, canvas
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.gallery import SIDE_PX, cell_uri, heat_uri
 from lymphtune.reporting.parts import Block, Drawing, Note, Part, Section, Table
-from lymphtune.reporting.sections.cohort import CLASSES, TICKS_G_PER_L
+from lymphtune.reporting.sections.cohort import TICKS_G_PER_L
 from lymphtune.runs import read_table
 from lymphtune.statistics.metrics import log_losses
+from lymphtune.statistics.words import CLASSES
 
 HARDEST, LEADING = 8, 5  # patients of the gallery, and cells of either side
 MARKERS = ("o", "^")
@@ -61,13 +63,12 @@ def judged(facts: Facts) -> pd.DataFrame:
     one alone), gate (mean over the members that have one, else NaN), the clinical columns, n_cells, fold.
     """
     candidates = facts.candidates
-    place = {patient: row for row, patient in enumerate(facts.cohort.ids)}
-    rows_P = np.array([place[patient] for patient in candidates.patients])
-    known = facts.cohort.patients.iloc[rows_P].reset_index(drop=True)
+    numbered = facts.cohort.patients.assign(row=np.arange(len(facts.cohort.patients)))
+    known = judged_patients(candidates, numbered)
     several = len(facts.rows) > 1
     table = pd.DataFrame(
         {
-            "row": rows_P, "patient": candidates.patients, "label": facts.labels_P, "probability": facts.said_P,
+            "row": known["row"], "patient": candidates.patients, "label": facts.labels_P, "probability": facts.said_P,
             "predicted": (facts.said_P >= facts.fitted.threshold).astype(int),
             "log_loss": log_losses(facts.said_P, facts.labels_P),
             "spread": facts.members_NP.std(axis=0) if several else np.nan, "gate": _gates(facts),

@@ -3,12 +3,13 @@
 import pandas as pd
 from scipy.stats import spearmanr
 
+from lymphtune.console import duration
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Note, Part, Section, Table
 from lymphtune.reporting.search_drawings import best_so_far, importance_bars, marginal_panels, parallel, rung_strips
 from lymphtune.reporting.searched import FEWEST_MODELLED, Searched, shown_value
-from lymphtune.reporting.words import percent
 from lymphtune.statistics.importance import LEAST_EXPLAINED, Importance
+from lymphtune.statistics.words import percent
 
 FEWEST = 5  # networks that ended
 FEW = 20  # trials, below which importances are guesses
@@ -103,8 +104,8 @@ def _saved(searched: Searched) -> str:
     n_stopped = int((searched.ended["status"] == "stopped").sum())
     text = (
         f"{n_stopped} of {len(searched.ended)} trials were stopped early: {trained} of {planned} epochs were trained, "
-        f"{percent(1 - trained / planned)} spared, about {_time(searched.seconds_saved)} of one worker's time at each "
-        "trial's own pace."
+        f"{percent(1 - trained / planned)} spared, about {duration(searched.seconds_saved)} of one worker's time at "
+        "each trial's own pace."
     )
     done = searched.ended[searched.ended["status"] == "done"]
     early = [searched.score(trial, searched.rungs[0].epoch) for trial in done["trial"]]
@@ -158,10 +159,3 @@ def _fit(found: Importance) -> str:
 
 def _joined(words: list[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _time(seconds: float) -> str:
-    for size, unit in ((3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} seconds"

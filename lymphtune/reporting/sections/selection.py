@@ -17,15 +17,14 @@ from lymphtune.reporting.drawing import INK, LINE, canvas
 from lymphtune.reporting.drawing import SINGLE as SINGLE_COLOUR
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Part, Section, Table
-from lymphtune.reporting.words import bounded, percent, signed
-from lymphtune.statistics.bootstrap import LEVEL, resample
+from lymphtune.statistics.bootstrap import BOUNDS, resample
 from lymphtune.statistics.decision import at_prevalence, net_benefit, treat_all
+from lymphtune.statistics.words import CLASSES, bounded, percent, signed
 
 COLOURS = {ENSEMBLE: ENSEMBLE_COLOUR, SINGLE: SINGLE_COLOUR, BASELINE: BASELINE_COLOUR}
 THRESHOLDS_T = np.linspace(0.01, 0.99, 99)  # of the decision curve
 RESAMPLES = 500  # of its band
 FEWEST = 0.5  # patients in a bin that is drawn
-CLASSES = ("reactive", "tumoral")
 
 
 def section(facts: Facts) -> Section:
@@ -232,5 +231,5 @@ def _called_at(facts: Facts, name: str, prevalence: float) -> np.ndarray:
 def _band(panel: Axes, called_PT: np.ndarray, labels_P: np.ndarray) -> None:
     counts_SP = resample(labels_P, RESAMPLES, seed=0)
     drawn_ST = net_benefit(called_PT, labels_P, THRESHOLDS_T, counts_SP)
-    low_T, high_T = np.quantile(drawn_ST, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    low_T, high_T = np.quantile(drawn_ST, BOUNDS, axis=0)
     panel.fill_between(THRESHOLDS_T, low_T, high_T, color=ENSEMBLE_COLOUR, alpha=0.13, linewidth=0)

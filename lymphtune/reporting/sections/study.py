@@ -13,17 +13,15 @@ from matplotlib.axes import Axes
 
 from lymphtune.ensembling.candidates import eligible
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE
-from lymphtune.errors import InputError
 from lymphtune.reporting.drawing import BASELINE as BASELINE_COLOUR
 from lymphtune.reporting.drawing import COLOURS, INK, LINE, STYLES, canvas
 from lymphtune.reporting.drawing import ENSEMBLE as ENSEMBLE_COLOUR
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Part, Section, Table
-from lymphtune.reporting.words import bounded, short
-from lymphtune.runs import read_table
 from lymphtune.statistics.honest import fixed_score
 from lymphtune.statistics.metrics import METRICS, balanced_accuracy
 from lymphtune.statistics.roc import GRID_G, Roc, calls, roc
+from lymphtune.statistics.words import bounded, short
 
 MOST = 4  # architectures in a figure
 STEPS = 200  # thresholds of a curve of patients left out
@@ -91,9 +89,8 @@ def _judged(facts: Facts, trial: Any) -> np.ndarray:
 
 def _curves(facts: Facts, row: Any) -> Curves | None:
     """Return a trial's curves; None where their file is damaged."""
-    try:
-        table = read_table(facts.run.trial(row.trial) / "curves.parquet")
-    except InputError:
+    table = facts.curves(row.trial)
+    if table is None:
         return None
     sd_E = table["train_loss_sd"].to_numpy(dtype=float) if "train_loss_sd" in table else np.array([np.nan])
     scores_EF = _by_fold(facts.oof(row.trial)[: len(table)], facts.folds_RP, facts.cohort.labels)

@@ -7,8 +7,8 @@ from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE
 from lymphtune.ensembling.summary import NAMES
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Note, Part, Section, Table
-from lymphtune.reporting.words import bounded, percent, signed
 from lymphtune.statistics.honest import Gain
+from lymphtune.statistics.words import bounded, percent, signed
 
 FEW = 100  # patients judged: below, intervals are wide whatever the model
 

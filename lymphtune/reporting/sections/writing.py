@@ -4,11 +4,12 @@ import shlex
 
 import pandas as pd
 
+from lymphtune.cohort.folds import folds_text
 from lymphtune.ensembling.commands import ensemble_command, search_command
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Note, Section, Table
-from lymphtune.reporting.words import bounded, percent, signed
+from lymphtune.statistics.words import bounded, percent, signed
 
 
 def section(facts: Facts) -> Section:
@@ -30,7 +31,6 @@ def methods(facts: Facts) -> str:
     cohort, protocol, space = facts.description["cohort"], facts.description["protocol"], facts.description["space"]
     honest, gain = facts.scores.entries[ENSEMBLE].honest, facts.scores.over_baseline["balanced_accuracy"]
     baseline = facts.scores.entries[BASELINE].honest["balanced_accuracy"]
-    folds = "one stratified hold-out" if facts.n_folds == 1 else f"{facts.n_folds} stratified patient folds"
     tumoral = int(facts.labels_P.sum())
     simulated = "SIMULATED: these numbers say nothing about people. " if facts.simulated else ""
     calibration = facts.procedure.calibration.word if facts.procedure.calibration else "none"
@@ -39,7 +39,7 @@ def methods(facts: Facts) -> str:
         f"{simulated}We judged {len(facts.labels_P)} labelled patients ({reactive} reactive, {tumoral} tumoral; "
         f"{cohort['n_cells']} cell pictures of all {cohort['n_patients']} patients).",
         f"{protocol['trials']} configurations of the space '{space['name']}' were trained for at most "
-        f"{protocol['epochs']} epochs on {folds} with {protocol['repeats']} seed(s) each (seed "
+        f"{protocol['epochs']} epochs on {folds_text(facts.n_folds)} with {protocol['repeats']} seed(s) each (seed "
         f"{protocol['seed']}; early stopping: {protocol['scheduler']}).",
         f"The recipe '{facts.procedure.recipe.name}' joined {n} trial{'s' if n > 1 else ''}, each patient judged only "
         f"by models that never saw that patient (threshold {facts.procedure.threshold.text}, calibration "

@@ -1,6 +1,9 @@
 """Numbers as people read them."""
 
+from lymphtune.cohort import folds
 from lymphtune.statistics.bootstrap import Interval
+
+CLASSES = tuple(folds.CLASSES)  # by label
 
 
 def short(value: float, digits: int = 3) -> str:
@@ -19,6 +22,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def bounded(interval: Interval, digits: int = 3) -> str:
-    """Return 0.914 (0.85 to 0.96)."""
-    return f"{interval.value:.{digits}f} ({interval.low:.2f} to {interval.high:.2f})"
+def bounded(interval: Interval, digits: int = 2) -> str:
+    """Return 0.914 (0.85 to 0.96); digits: of the bounds."""
+    return f"{interval.value:.3f} ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
+
+
+def changed(difference: Interval) -> str:
+    """Return +0.139 (+0.05 to +0.23)."""
+    return f"{difference.value:+.3f} ({difference.low:+.2f} to {difference.high:+.2f})"
