@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import lymphtune
 from lymphtune.reporting.report import write_report
 from lymphtune.runs import Run
 from tests.reporting.hostile import hostile_page
@@ -83,6 +84,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def report(run: Run) -> Path:
+    """The page of the run with an ensemble: it has a gallery of cells."""
+    lymphtune.ensemble(run=run.path, top=2)
     return write_report(run)
 
 
@@ -191,10 +194,15 @@ def test_a_trial_opens_by_click_and_by_key(shown: Any, run: Run) -> None:
 
 
 def test_what_is_folded_opens(shown: Any) -> None:
-    for details in elements(shown, "details"):
+    folded = elements(shown, "details")
+    assert len(folded) >= 2  # patients of the gallery
+    for details in folded:
         was = details.get_attribute("open")
         details.find_element("css selector", "summary").click()
         assert details.get_attribute("open") != was
+        opened_now = details.get_attribute("open") is not None
+        pictures = details.find_elements("css selector", "img")
+        assert pictures and all(picture.is_displayed() == opened_now for picture in pictures)
 
 
 def test_no_text_is_obeyed(browser: Any, hostile_run: tuple[Run, Path], tmp_path: Path) -> None:
