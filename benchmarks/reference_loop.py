@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from lymphtune.cohort.cohort import PICTURE_PX, REFERENCE_DATE, Cohort
 from lymphtune.cohort.simulated import write_simulated
-from lymphtune.cohort.study import read_study, survey
+from lymphtune.cohort.study import read_study, survey_study
 from lymphtune.config import Configuration, configuration
 from lymphtune.models.bag_classifier import ATTRIBUTES
 from lymphtune.models.memory import freed_memory_kept
@@ -231,7 +231,8 @@ def reference_on(
 ) -> Reference:
     known = attributes(cohort)
     standard = torch.from_numpy((known - known[rows].mean(axis=0)) / known[rows].std(axis=0)).float()
-    _, files = survey(folder, REFERENCE_DATE)
+    surveyed = survey_study(folder, REFERENCE_DATE)
+    files = surveyed.sources(range(len(surveyed)))
     patients = [Patient(files[row].paths, standard[row][None], float(cohort.labels[row])) for row in rows]
     torch.manual_seed(0)
     return Reference(ReferenceNetwork(crop_px, mixed), patients, crop_px, weights)

@@ -7,8 +7,9 @@ from lymphtune import console
 from lymphtune.cohort.blocks import Surveyed
 from lymphtune.cohort.cohort import REFERENCE_DATE, Cohort
 from lymphtune.cohort.folds import check_trainable
+from lymphtune.cohort.layout import CLINICAL
 from lymphtune.cohort.packed import read_packed, survey_packed
-from lymphtune.cohort.study import CLINICAL, LAYOUT, read_study, survey_study
+from lymphtune.cohort.study import LAYOUT, read_study, survey_study
 from lymphtune.errors import InputError
 
 __all__ = [

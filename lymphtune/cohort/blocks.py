@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from lymphtune.cohort.attributes import STANDARD, Attribute
 from lymphtune.cohort.cohort import Cohort
 from lymphtune.cohort.pictures import (
     Decoder,
@@ -37,7 +38,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Surveyed:
-    """A cohort whose patients (columns COLUMNS, in order of id) are known and whose pictures are not read yet.
+    """A cohort whose patients (as Cohort has them, in order of id) are known and whose pictures are not read yet.
 
     sources: from patients in a range of rows to what holds their pictures, in order, and no others.
     """
@@ -48,6 +49,7 @@ class Surveyed:
     reference_date: date
     simulated: bool = False
     decode: Decoder = decode
+    attributes: tuple[Attribute, ...] = STANDARD
 
     def __len__(self) -> int:
         return len(self.patients)
@@ -85,4 +87,7 @@ class Surveyed:
     def _cohort(
         self, patients: pd.DataFrame, pictures_CSS3: np.ndarray, digests: list[str], notes: list[str]
     ) -> Cohort:
-        return Cohort(self.name, patients, pictures_CSS3, digests, self.reference_date, self.simulated, tuple(notes))
+        return Cohort(
+            self.name, patients, pictures_CSS3, digests, self.reference_date, self.simulated, tuple(notes),
+            self.attributes,
+        )  # fmt: skip

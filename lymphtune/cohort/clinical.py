@@ -1,63 +1,71 @@
-"""`clinical_annotation.csv` read into a table: one checked row a patient, ages instead of dates of birth."""
+"""The table of patients, read and checked: one row a patient, ages instead of dates of birth."""
 
-import csv
-import io
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from lymphtune.cohort.attributes import STANDARD, Attribute
 from lymphtune.cohort.cohort import TO_PREDICT
+from lymphtune.cohort.dates import WRITTEN, read_date
+from lymphtune.cohort.layout import STUDY, UNITS, Extra, Group, Layout
+from lymphtune.cohort.table import records, shown
 from lymphtune.errors import InputError
 
 ATTRIBUTES = ("patient", "label", "sex", "age_years", "lymphocytes_g_per_l")
-REQUIRED = ("ID", "LABEL", "DOB", "LYMPH_COUNT")
-MAX_BYTES = 64 * 2**20
 MAX_AGE_YEARS = 120
 MAX_ID_LENGTH = 100
+MAX_LEVELS = 30
 DAYS_PER_YEAR = 365.25
-
-# "1.0": pandas writes a column of whole numbers so as soon as one is missing
-LABELS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "-1": TO_PREDICT, "-1.0": TO_PREDICT, "": TO_PREDICT}
-SEXES = {"": "", "F": "F", "M": "M", "f": "F", "m": "M"}
-SLASHED = re.compile(r"(?P<month>[0-9]{1,2})/(?P<day>[0-9]{1,2})/(?P<year>[0-9]{4})")
-DASHED = re.compile(r"(?P<day>[0-9]{1,2})-(?P<month>[0-9]{1,2})-(?P<year>[0-9]{4})")
+PERIODS = {"day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")  # float() takes 1_000 and nan too
 
 
-def read_clinical(path: Path, reference_date: date) -> pd.DataFrame:
-    """Return one row a patient, in the file's order, columns ATTRIBUTES; the index is the spreadsheet's row.
+def read_clinical(path: Path, reference_date: date, layout: Layout = STUDY) -> pd.DataFrame:
+    """Return one row a patient, in the file's order, the index the spreadsheet's row.
 
-    Label -1 (or none) marks a patient to be predicted; age is counted in years to `reference_date`.
-    Raises InputError naming the file, the row and the patient.
+    Columns ATTRIBUTES, then the layout's own attributes, then `group` where it groups patients: those of one group
+    stay in one fold. Label -1 marks a patient to be predicted; age is counted in years to `reference_date`; a missing
+    value is NaN, or "" of words, where the layout says what stands for one. Raises InputError naming the file, the row
+    and the patient.
     """
     rows_of_ids: dict[str, int] = {}
-    parsed = []
-    for row, values in _records(path):
-        patient = _new_id(values["ID"], f"{path}, row {row}", rows_of_ids)
+    parsed, keys = [], []
+    for row, values in records(path, layout):
+        patient = _new_id(values[layout.columns.patient], layout, f"{path}, row {row}", rows_of_ids)
         rows_of_ids[patient] = row
-        where = f"{path}, row {row} ({patient})"
-        label, sex = _label(values["LABEL"], where), _sex(values.get("GENDER", ""), where)
-        age_years = _age_years(values["DOB"], reference_date, where)
-        parsed.append((row, patient, label, sex, age_years, _count(values["LYMPH_COUNT"], where)))
+        reader = _Row(values, layout, reference_date, f"{path}, row {row} ({patient})")
+        parsed.append({"row": row, "patient": patient} | reader.attributes())
+        keys.append(reader.keys())
     if not parsed:
         raise InputError(f"{path}: a header and no patient below it; expected one row a patient")
-    table = pd.DataFrame(parsed, columns=["row", *ATTRIBUTES]).set_index("row")
-    return table.astype({"patient": "str", "label": "int64", "sex": "str", "age_years": "float64"})
+    kinds = {"patient": "str", "label": "int64", "sex": "str", "age_years": "float64", "lymphocytes_g_per_l": "float64"}
+    table = pd.DataFrame(parsed).set_index("row").astype(kinds)
+    if layout.person or layout.groups:
+        table["group"] = _joined(table["patient"].tolist(), keys)
+    if layout.person:
+        _check_persons(table, [key.get("person") for key in keys], path)
+    return table
 
 
-def birth_date(text: str) -> date | None:
-    """Return the day that M/D/YYYY or DD-MM-YYYY names, or None where it names none."""
-    match = SLASHED.fullmatch(text) or DASHED.fullmatch(text)
-    if not match:
-        return None
-    try:
-        return date(int(match["year"]), int(match["month"]), int(match["day"]))
-    except ValueError:
-        return None
+def attributes_of(table: pd.DataFrame, layout: Layout) -> tuple[Attribute, ...]:
+    """Return the attributes that models are shown: age and lymphocyte count where there are such, and the layout's."""
+    columns = layout.columns
+    given = (columns.birth_date or columns.age_years, columns.lymphocytes)
+    found = [attribute for attribute, column in zip(STANDARD, given, strict=True) if column]
+    for name, extra in layout.attributes.items():
+        levels = tuple(sorted({*table[name]} - {""})) if extra.kind == "categorical" else None
+        if levels is not None and len(levels) > MAX_LEVELS:
+            raise InputError(
+                f"{layout.table}: column {extra.column} has {len(levels)} different words; expected {MAX_LEVELS} at "
+                "most of a categorical attribute"
+            )
+        found.append(Attribute(name, extra.log, levels))
+    return tuple(found)
 
 
 def id_problem(patient: str) -> str | None:
@@ -75,107 +83,175 @@ def id_problem(patient: str) -> str | None:
     return None
 
 
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: over {MAX_BYTES // 2**20} MB; expected a table with one row a patient")
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row, byte = data.count(b"\n", 0, error.start) + 1, data[error.start]
-        raise InputError(f"{path}, row {row}: byte 0x{byte:02x} is not UTF-8; save it as CSV UTF-8") from error
-    if "\0" in text:
-        row = text.count("\n", 0, text.index("\0")) + 1
-        raise InputError(f"{path}, row {row}: a NUL character; save it as CSV UTF-8")
-    return text
+class _Row:
+    """One row of the table; every message opens with where it is."""
+
+    def __init__(self, values: Mapping[str, str], layout: Layout, reference_date: date, where: str) -> None:
+        self.values, self.layout, self.reference_date, self.where = values, layout, reference_date, where
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the values of a patient's columns, id and group left aside."""
+        named = {"label": self._label(), "sex": self._sex(), "age_years": self._age_years()}
+        named["lymphocytes_g_per_l"] = self._lymphocytes()
+        return named | {name: self._extra(extra) for name, extra in self.layout.attributes.items()}
+
+    def keys(self) -> dict[str, str]:
+        """Return what the patient shares with others of its group, by column; a missing value is shared with none."""
+        keys = {f"group {group.column}": self._period(group) for group in self.layout.groups}
+        if self.layout.person:
+            keys["person"] = self._text(self.layout.person)
+        return {name: key for name, key in keys.items() if key}
+
+    def _text(self, column: str) -> str:
+        """Return the text of a column, "" where it stands for no value."""
+        text = self.values[column]
+        return "" if text in self.layout.missing else text
+
+    def _given(self, column: str, expected: str) -> str:
+        """Return the text of a column, "" only where a missing value is allowed."""
+        text = self._text(column)
+        if not text and not self.layout.missing:
+            raise InputError(f"{self.where}: {column} is missing; {expected}")
+        return text
+
+    def _label(self) -> int:
+        column, words = self.layout.columns.label, self.layout.labels
+        if column is None:
+            return TO_PREDICT
+        text = self.values[column]
+        if text not in words.values:
+            known = (words.reactive[0], words.tumoral[0], words.to_predict[0])
+            expected = "{} (reactive), {} (tumoral) or {} (to predict)".format(*known)
+            raise InputError(f"{self.where}: {column} {shown(text)}; expected {expected}")
+        return words.values[text]
+
+    def _sex(self) -> str:
+        column, words = self.layout.columns.sex, self.layout.sexes.values
+        text = "" if column is None else self.values.get(column, "")
+        if text in self.layout.missing:
+            return ""
+        if text not in words:
+            expected = " or ".join([", ".join(self.layout.sexes.F[:1] + self.layout.sexes.M[:1]), "nothing"])
+            raise InputError(f"{self.where}: {column} {shown(text)}; expected {expected}")
+        return words[text]
+
+    def _age_years(self) -> float:
+        columns = self.layout.columns
+        if columns.age_years is not None:
+            return self._age(columns.age_years)
+        if columns.birth_date is None:
+            return math.nan
+        column = columns.birth_date
+        text = self._text(column)
+        if not text and self.layout.missing:
+            return math.nan
+        born = self._day(column, text)
+        if born > self.reference_date:
+            at = f"the reference date {self.reference_date}"
+            raise InputError(f"{self.where}: {column} {text!r} is after {at}; correct one of them")
+        age_years = (self.reference_date - born).days / DAYS_PER_YEAR
+        if age_years > MAX_AGE_YEARS:
+            raise InputError(
+                f"{self.where}: {column} {text!r} makes {age_years:.0f} years at {self.reference_date}; expected "
+                f"{MAX_AGE_YEARS} at most"
+            )
+        return age_years
+
+    def _age(self, column: str) -> float:
+        unit = self.layout.age_unit
+        expected = f"expected an age in {unit}, from 0 to {MAX_AGE_YEARS} years"
+        text = self._given(column, expected)
+        if not text:
+            return math.nan
+        age_years = self._number(column, text, expected) / (12 if unit == "months" else 1)
+        if not 0 <= age_years <= MAX_AGE_YEARS:
+            raise InputError(f"{self.where}: {column} {shown(text)} is out of range; {expected}")
+        return age_years
+
+    def _lymphocytes(self) -> float:
+        column, unit = self.layout.columns.lymphocytes, self.layout.lymphocyte_unit
+        if column is None:
+            return math.nan
+        point = "point" if self.layout.decimal == "." else "comma"
+        expected = f"expected a number above 0, in {unit}, with a decimal {point}"
+        text = self._given(column, expected)
+        return self._positive(column, text, expected) * UNITS[unit] if text else math.nan
+
+    def _extra(self, extra: Extra) -> float | str:
+        """Return the value of one of the layout's own attributes."""
+        if extra.kind == "categorical":
+            return self._given(extra.column, "say in cohort.yaml, under missing, what stands for no value")
+        expected = f"expected a number{' above 0' if extra.log else ''}"
+        text = self._given(extra.column, expected)
+        if not text:
+            return math.nan
+        number = self._positive if extra.log else self._number
+        return number(extra.column, text, expected)
+
+    def _number(self, column: str, text: str, expected: str) -> float:
+        written = text.translate(str.maketrans(",.", ".,")) if self.layout.decimal == "," else text
+        if not NUMBER.fullmatch(written):
+            raise InputError(f"{self.where}: {column} {shown(text)} is not a number; {expected}")
+        if not math.isfinite(float(written)):
+            raise InputError(f"{self.where}: {column} {shown(text)} is out of range; {expected}")
+        return float(written)
+
+    def _positive(self, column: str, text: str, expected: str) -> float:
+        number = self._number(column, text, expected)
+        if number <= 0:
+            raise InputError(f"{self.where}: {column} {shown(text)} is out of range; {expected}")
+        return number
+
+    def _day(self, column: str, text: str) -> date:
+        day = read_date(text, self.layout.dates)
+        if day is None:
+            raise InputError(
+                f"{self.where}: {column} {shown(text)} is not a date; expected {WRITTEN[self.layout.dates]}"
+            )
+        return day
+
+    def _period(self, group: Group) -> str:
+        text = self._text(group.column)
+        if not text or group.by == "value":
+            return text
+        return self._day(group.column, text).strftime(PERIODS[group.by])
 
 
-def _records(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield each row that is not blank: its number in a spreadsheet, and its values by column."""
-    reader = csv.reader(io.StringIO(_text(path), newline=""), skipinitialspace=True)
-    header: list[str] = []
-    try:
-        for row, values in enumerate(reader, start=1):
-            values = [value.strip() for value in values]
-            if not any(values):
-                continue
-            if not header:
-                header = _header(values, path)
-                continue
-            if len(values) != len(header):
-                raise InputError(
-                    f"{path}, row {row}: {len(values)} values, the header has {len(header)} columns; "
-                    "expected commas between values only, and a point in numbers"
-                )
-            yield row, dict(zip(header, values, strict=True))
-    except csv.Error as error:
-        raise InputError(f"{path}, row {reader.line_num}: not CSV ({error})") from error
-    if not header:
-        raise InputError(f"{path}: empty; expected the columns {', '.join(REQUIRED)}")
-
-
-def _header(names: list[str], path: Path) -> list[str]:
-    missing = [name for name in REQUIRED if name not in names]
-    if missing:
-        raise InputError(
-            f"{path}: no column {', '.join(missing)}; found {', '.join(map(_shown, names[:20]))}; "
-            f"expected {', '.join(REQUIRED)} separated by commas"
-        )
-    twice = sorted({name for name in names if name in (*REQUIRED, "GENDER") and names.count(name) > 1})
-    if twice:
-        raise InputError(f"{path}: column {', '.join(twice)} is there twice; keep one")
-    return names
-
-
-def _new_id(text: str, where: str, rows_of_ids: dict[str, int]) -> str:
-    problem = id_problem(text)
+def _new_id(text: str, layout: Layout, where: str, rows_of_ids: Mapping[str, int]) -> str:
+    column, problem = layout.columns.patient, id_problem(text)
     if problem:
-        raise InputError(f"{where}: ID {_shown(text)} {problem}; expected the name of the patient's folder")
+        raise InputError(f"{where}: {column} {shown(text)} {problem}; expected the name of the patient's folder")
     if text in rows_of_ids:
-        raise InputError(f"{where}: ID {text!r} is in row {rows_of_ids[text]} already; expected one row a patient")
+        raise InputError(
+            f"{where}: {column} {text!r} is in row {rows_of_ids[text]} already; expected one row a patient"
+        )
     return text
 
 
-def _label(text: str, where: str) -> int:
-    if text not in LABELS:
-        raise InputError(f"{where}: LABEL {_shown(text)}; expected 0 (reactive), 1 (tumoral) or -1 (to predict)")
-    return LABELS[text]
+def _joined(patients: list[str], keys: list[dict[str, str]]) -> list[str]:
+    """Return the group of each patient, named after its first: all that are linked by shared keys, however far."""
+    group_of = list(range(len(patients)))
+
+    def root(number: int) -> int:
+        while group_of[number] != number:
+            group_of[number] = group_of[group_of[number]]
+            number = group_of[number]
+        return number
+
+    first_with: dict[tuple[str, str], int] = {}
+    for number, named in enumerate(keys):
+        for key in named.items():
+            low, high = sorted((root(first_with.setdefault(key, number)), root(number)))
+            group_of[high] = low
+    return [patients[root(number)] for number in range(len(patients))]
 
 
-def _sex(text: str, where: str) -> str:
-    if text not in SEXES:
-        raise InputError(f"{where}: GENDER {_shown(text)}; expected F, M or nothing")
-    return SEXES[text]
-
-
-def _age_years(text: str, reference_date: date, where: str) -> float:
-    born = birth_date(text)
-    if born is None:
-        raise InputError(f"{where}: DOB {_shown(text)} is not a date; expected M/D/YYYY or DD-MM-YYYY")
-    if born > reference_date:
-        raise InputError(f"{where}: DOB {text!r} is after the reference date {reference_date}; correct one of them")
-    age_years = (reference_date - born).days / DAYS_PER_YEAR
-    if age_years > MAX_AGE_YEARS:
-        raise InputError(
-            f"{where}: DOB {text!r} makes {age_years:.0f} years at {reference_date}; expected {MAX_AGE_YEARS} at most"
-        )
-    return age_years
-
-
-def _count(text: str, where: str) -> float:
-    expected = "expected a number above 0, in 10^9/L, with a decimal point"
-    if not text:
-        raise InputError(f"{where}: LYMPH_COUNT is missing; {expected}")
-    if not NUMBER.fullmatch(text):
-        raise InputError(f"{where}: LYMPH_COUNT {_shown(text)} is not a number; {expected}")
-    count = float(text)
-    if not (math.isfinite(count) and count > 0):
-        raise InputError(f"{where}: LYMPH_COUNT {_shown(text)} is out of range; {expected}")
-    return count
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:40] + "...")
+def _check_persons(table: pd.DataFrame, persons: list[str | None], path: Path) -> None:
+    """Raise InputError where one person is labelled in one row and to be predicted in another."""
+    known = {person: row for person, row, label in zip(persons, table.index, table["label"], strict=True) if label >= 0}
+    for person, row, label, patient in zip(persons, table.index, table["label"], table["patient"], strict=True):
+        if person and label == TO_PREDICT and person in known:
+            raise InputError(
+                f"{path}, row {row} ({patient}): to predict, and the same person as in row {known[person]}, which is "
+                "labelled; no person may have two roles: remove one of the two"
+            )

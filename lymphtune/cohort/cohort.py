@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lymphtune.cohort.attributes import STANDARD, Attribute
+
 REFERENCE_DATE = date(2020, 1, 1)  # ages are counted to this day unless told otherwise
 PICTURE_PX = 224  # side of a picture in a cohort's array
 REACTIVE, TUMORAL, TO_PREDICT = 0, 1, -1
+GROUP = "group"  # column of those who stay together
 COLUMNS = ("patient", "label", "sex", "age_years", "lymphocytes_g_per_l", "n_cells")
 
 
@@ -25,7 +28,8 @@ class Cohort:
 
     patients: one row a patient, columns COLUMNS: id (str), label (0 reactive, 1 tumoral, -1 to be
     predicted), sex ("F", "M" or "" where unknown), age in years at `reference_date`, lymphocytes in 10^9/L,
-    number of cells.
+    number of cells. Then maybe more attributes, and maybe GROUP: patients of one group stay in one fold.
+    attributes: those of a patient's columns that models are shown.
     pictures_CSS3: uint8 RGB, read-only; the cells of patient p are rows starts[p] to starts[p + 1].
     picture_digests: SHA-256 of each cell's encoded file, C hexadecimal strings.
     """
@@ -37,6 +41,7 @@ class Cohort:
     reference_date: date = REFERENCE_DATE
     simulated: bool = False
     notes: Sequence[str] = field(default_factory=tuple)  # what was converted or left out while reading
+    attributes: tuple[Attribute, ...] = STANDARD
 
     def __post_init__(self) -> None:
         counts = self.patients["n_cells"].to_numpy()
@@ -74,6 +79,11 @@ class Cohort:
         return [self.picture_digests[low:high] for low, high in pairwise(self.starts)]
 
     @property
+    def groups(self) -> np.ndarray:
+        """Return the group [P] of every patient: its own id where none is named."""
+        return self.patients[GROUP if GROUP in self.patients else "patient"].to_numpy()
+
+    @property
     def title(self) -> str:
         """Return its name, marked where it is simulated."""
         return self.name + (" (SIMULATED)" if self.simulated else "")
@@ -106,7 +116,7 @@ class Cohort:
     @property
     def hash(self) -> str:
         """Return 16 hexadecimal digits that change with any patient's attributes, label or pictures."""
-        told = CohortHash(self.reference_date)
+        told = CohortHash(self.reference_date, self.attributes)
         told.add(self.patients, self.digests_of_bags)
         return str(told)
 
@@ -123,14 +133,17 @@ def evenly_spaced(count: int, most: int) -> np.ndarray:
 class CohortHash:
     """The hash of a cohort from its patients and digests, given all at once or some after others."""
 
-    def __init__(self, reference_date: date) -> None:
+    def __init__(self, reference_date: date, attributes: Sequence[Attribute] = STANDARD) -> None:
         self._digest = hashlib.sha256(str(reference_date).encode())
+        if tuple(attributes) != STANDARD:
+            self._digest.update(str([attribute.as_yaml() for attribute in attributes]).encode())
 
     def add(self, patients: pd.DataFrame, digests: Iterable[Sequence[str]]) -> None:
-        """Take the next patients (columns COLUMNS) with the digests of each one's pictures."""
-        for row, cells in zip(patients.itertuples(index=False), digests, strict=True):
-            values = (row.patient, row.label, row.sex, f"{row.age_years:.3f}", f"{row.lymphocytes_g_per_l:.4f}")
-            self._digest.update("\x1f".join([*map(str, values), *cells]).encode() + b"\x1e")
+        """Take the next patients (as Cohort has them) with the digests of each one's pictures."""
+        more = patients[[name for name in patients.columns if name not in COLUMNS]].itertuples(index=False, name=None)
+        for row, values, cells in zip(patients.itertuples(index=False), more, digests, strict=True):
+            known = (row.patient, row.label, row.sex, f"{row.age_years:.3f}", f"{row.lymphocytes_g_per_l:.4f}")
+            self._digest.update("\x1f".join([*map(str, [*known, *values]), *cells]).encode() + b"\x1e")
 
     def __str__(self) -> str:
         return self._digest.hexdigest()[:16]

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lymphtune import console
+from lymphtune.cohort.attributes import STANDARD, Attribute, attributes_of_yaml
 from lymphtune.cohort.blocks import Surveyed
 from lymphtune.cohort.clinical import ATTRIBUTES, DAYS_PER_YEAR, MAX_AGE_YEARS, id_problem
-from lymphtune.cohort.cohort import COLUMNS, Cohort
+from lymphtune.cohort.cohort import COLUMNS, GROUP, Cohort
 from lymphtune.cohort.pictures import MAX_ENCODED_BYTES, decode
-from lymphtune.cohort.study import is_simulated, natural_key, survey
+from lymphtune.cohort.study import natural_key, survey_study
 from lymphtune.errors import InputError
 from lymphtune.files import whole
 
@@ -44,11 +45,33 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class About:
-    """What a packed file says of its cohort as a whole."""
+    """What a packed file says of its cohort as a whole; missing: values of attributes may be; grouped: patients are."""
 
     name: str
     reference_date: date
     simulated: bool = False
+    attributes: tuple[Attribute, ...] = STANDARD
+    missing: bool = False
+    grouped: bool = False
+
+    @property
+    def more(self) -> dict[str, pa.DataType]:
+        """Return the columns of a patient beyond those of every cohort."""
+        own = [attribute for attribute in self.attributes if attribute.name not in SCHEMA.names]
+        types = {attribute.name: pa.float64() if attribute.levels is None else pa.string() for attribute in own}
+        return types | ({GROUP: pa.string()} if self.grouped else {})
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as it is written down; what is as in the study's cohort is left out."""
+        given: dict[str, Any] = {
+            "format": FORMAT,
+            "name": self.name,
+            "reference_date": self.reference_date.isoformat(),
+            "simulated": self.simulated,
+        }
+        if self.attributes != STANDARD:
+            given["attributes"] = [attribute.as_yaml() for attribute in self.attributes]
+        return given | {name: True for name in ("missing", "grouped") if getattr(self, name)}
 
 
 @dataclass(frozen=True)
@@ -84,20 +107,24 @@ def pack(folder: Path, out: Path, reference_date: date) -> None:
     The pictures' own bytes are kept, and ages at `reference_date` in place of dates of birth. Every picture is
     decoded once as a check. Raises InputError as reading the folder does.
     """
-    patients, sources = survey(folder, reference_date)
+    surveyed = survey_study(folder, reference_date)
+    patients, sources = surveyed.patients, surveyed.sources(range(len(surveyed)))
 
     def pictures() -> Iterator[tuple[str, str, bytes]]:
         for patient, source in zip(patients["patient"], sources, strict=True):
-            for path, (_, data) in zip(source.paths, source.read(), strict=True):
-                yield patient, path.name, data
+            for where, data in source.read():
+                yield patient, where.rpartition("/")[2], data
 
     checked = console.each(pictures(), "Packing pictures", sum(map(len, sources)))
-    about = About(folder.resolve().name, reference_date, is_simulated(folder))
+    missing = bool(patients[[attribute.name for attribute in surveyed.attributes]].isna().any(axis=None))
+    about = About(
+        surveyed.name, reference_date, surveyed.simulated, surveyed.attributes, missing, GROUP in patients.columns
+    )
     write_packed(out, patients, checked, about)
 
 
 def write_packed(out: Path, patients: pd.DataFrame, pictures: Iterable[tuple[str, str, bytes]], about: About) -> None:
-    """Write patients (columns ATTRIBUTES, in order of id) and their pictures to the Parquet file `out`.
+    """Write patients (columns ATTRIBUTES and `about.more`, in order of id) and their pictures to the file `out`.
 
     `pictures` yields a patient's id, a picture's name and its encoded bytes, patient after patient in the order
     of the table; about GROUP_BYTES of them are held at a time. Raises InputError on a picture that cannot be
@@ -105,15 +132,13 @@ def write_packed(out: Path, patients: pd.DataFrame, pictures: Iterable[tuple[str
     """
     if out.suffix.lower() != ".parquet":
         raise InputError(f"{out}: a packed cohort is a .parquet file; name it so")
-    attributes = {row[0]: row for row in patients[list(ATTRIBUTES)].itertuples(index=False, name=None)}
-    description = {
-        "format": FORMAT,
-        "name": about.name,
-        "reference_date": about.reference_date.isoformat(),
-        "simulated": about.simulated,
-    }
-    schema = SCHEMA.with_metadata({METADATA: json.dumps(description).encode()})
-    plain = [name for name in SCHEMA.names if name != "encoded"]  # encoded pictures cannot be compressed
+    own = [*ATTRIBUTES, *about.more]
+    attributes = {row[0]: row for row in patients[own].itertuples(index=False, name=None)}
+    fields = [pa.field(name, kind) for name, kind in about.more.items()]
+    at = SCHEMA.get_field_index("picture")
+    schema = pa.schema([*list(SCHEMA)[:at], *fields, *list(SCHEMA)[at:]])
+    schema = schema.with_metadata({METADATA: json.dumps(about.as_json()).encode()})
+    plain = [name for name in schema.names if name != "encoded"]  # encoded pictures cannot be compressed
     compression = {name: "zstd" for name in plain} | {"encoded": "none"}
     options = {"compression": compression, "use_dictionary": plain, "write_statistics": plain}
     with (
@@ -122,7 +147,7 @@ def write_packed(out: Path, patients: pd.DataFrame, pictures: Iterable[tuple[str
     ):
         for rows in _row_groups(pictures, attributes):
             columns = [
-                pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), SCHEMA, strict=True)
+                pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), schema, strict=True)
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
@@ -155,9 +180,10 @@ def survey_packed(path: Path, reference_date: date | None) -> Surveyed:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             about = _about(file.schema_arrow, path)
-            _check_types(file.schema_arrow, path)
+            _check_types(file.schema_arrow, about, path)
             groups = _groups(file.metadata, path)
-            patients = pd.concat([_patients(rows, path) for rows in _bags(file, groups)], ignore_index=True)
+            bags = _bags(file, groups, [*ATTRIBUTES, *about.more, "picture"])
+            patients = pd.concat([_patients(rows, about, path) for rows in bags], ignore_index=True)
     except DAMAGED as error:
         raise _damaged(path, error) from error
     _check(patients, ~patients.duplicated("patient"), "rows in two places", path)
@@ -165,18 +191,18 @@ def survey_packed(path: Path, reference_date: date | None) -> Surveyed:
         raise InputError(f"{path}: patients are not in order of id; pack the cohort again")
     wanted = reference_date or about.reference_date
     patients["age_years"] += (wanted - about.reference_date).days / DAYS_PER_YEAR
-    _check(patients, patients["age_years"].between(0, MAX_AGE_YEARS), f"an age outside 0-120 years at {wanted}", path)
+    aged = patients["age_years"].between(0, MAX_AGE_YEARS) | patients["age_years"].isna()
+    _check(patients, aged, f"an age outside 0-120 years at {wanted}", path)
     starts = [0, *patients["n_cells"].cumsum().tolist()]
 
     def sources(rows: range) -> list[RowGroup]:
         return _parts(groups, starts[rows.start], starts[rows.stop])
 
-    return Surveyed(about.name, patients, sources, wanted, about.simulated)
+    return Surveyed(about.name, patients, sources, wanted, about.simulated, attributes=about.attributes)
 
 
-def _bags(file: pq.ParquetFile, groups: list[RowGroup]) -> Iterator[pd.DataFrame]:
+def _bags(file: pq.ParquetFile, groups: list[RowGroup], columns: list[str]) -> Iterator[pd.DataFrame]:
     """Yield rows without their pictures, a row group's at a time, those of its last patient once all are there."""
-    columns = [name for name in SCHEMA.names if name != "encoded"]
     held = pd.DataFrame()
     for group in groups:
         rows = pd.concat([held, file.read_row_group(group.index, columns).to_pandas()], ignore_index=True)
@@ -210,20 +236,23 @@ def _about(schema: pa.Schema, path: Path) -> About:
         found = json.loads((schema.metadata or {})[METADATA])
         version, name, simulated = found["format"], found["name"], found["simulated"]
         reference_date = date.fromisoformat(found["reference_date"])
+        attributes = attributes_of_yaml(found["attributes"]) if "attributes" in found else STANDARD
+        missing, grouped = found.get("missing") is True, found.get("grouped") is True
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(wrong) from error
     if version != FORMAT:
         raise InputError(f"{path}: packed in format {version!r}, this version reads {FORMAT}; pack the cohort again")
     if not (isinstance(name, str) and len(name) <= 255 and name.isprintable() and isinstance(simulated, bool)):
         raise InputError(wrong)
-    return About(name, reference_date, simulated)
+    return About(name, reference_date, simulated, attributes, missing, grouped)
 
 
-def _check_types(schema: pa.Schema, path: Path) -> None:
-    names = sorted(set(SCHEMA.names) - set(schema.names))
+def _check_types(schema: pa.Schema, about: About, path: Path) -> None:
+    expected = [*SCHEMA, *(pa.field(name, kind) for name, kind in about.more.items())]
+    names = sorted({field.name for field in expected} - set(schema.names))
     if names:
         raise InputError(f"{path}: no column {', '.join(names)}; pack the cohort again")
-    for field in SCHEMA:
+    for field in expected:
         if schema.names.count(field.name) > 1 or schema.field(field.name).type != field.type:
             raise InputError(f"{path}: column {field.name} is not one of type {field.type}; pack the cohort again")
 
@@ -244,18 +273,27 @@ def _groups(metadata: pq.FileMetaData, path: Path) -> list[RowGroup]:
     return groups
 
 
-def _patients(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Return one row a patient (columns COLUMNS) from one row a picture; raises InputError on odd values."""
-    _check(rows, rows.notna().all(axis=1), "a missing value", path)
+def _patients(rows: pd.DataFrame, about: About, path: Path) -> pd.DataFrame:
+    """Return one row a patient (columns COLUMNS and `about.more`) from one row a picture; InputError on odd values."""
+    own = [*ATTRIBUTES, *about.more]
+    may_miss = [attribute.name for attribute in about.attributes if attribute.levels is None] if about.missing else []
+    absent = {"age_years", "lymphocytes_g_per_l"} - {attribute.name for attribute in about.attributes}
+    _check(rows, rows.drop(columns=[*may_miss, *absent]).notna().all(axis=1), "a missing value", path)
     for name, fits, problem in _RANGES:
-        _check(rows, rows[name].map(fits), problem, path)
+        _check(rows, rows[name].map(fits) | rows[name].isna(), problem, path)
+    for attribute in about.attributes:
+        if attribute.levels is None:
+            fine = np.isfinite(rows[attribute.name]) & ((rows[attribute.name] > 0) | (not attribute.log))
+            _check(rows, fine | rows[attribute.name].isna(), f"no proper {attribute.name}", path)
     _check(rows, ~rows.duplicated(["patient", "picture"]), "two pictures of one name", path)
     starts = rows["patient"] != rows["patient"].shift()
     patients = rows[starts].reset_index(drop=True)
-    same = rows[list(ATTRIBUTES)] == patients.loc[starts.cumsum() - 1, list(ATTRIBUTES)].to_numpy()
-    _check(rows, same.all(axis=1), "attributes that differ from picture to picture", path)
+    first = patients.loc[starts.cumsum() - 1, own].reset_index(drop=True)
+    given = rows[own].reset_index(drop=True)
+    same = ((given == first) | (given.isna() & first.isna())).all(axis=1)
+    _check(rows, same.set_axis(rows.index), "attributes that differ from picture to picture", path)
     n_cells = np.bincount(starts.cumsum() - 1)
-    return patients.assign(n_cells=n_cells.astype(np.int64))[list(COLUMNS)]
+    return patients.assign(n_cells=n_cells.astype(np.int64))[[*COLUMNS, *about.more]]
 
 
 _RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (

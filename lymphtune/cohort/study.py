@@ -1,4 +1,7 @@
-"""A cohort in the study's layout: `clinical_annotation.csv`, `trainset/<ID>/`, `testset/<ID>/`."""
+"""A cohort in a folder: a table of patients and a folder of pictures each, as the study's or as cohort.yaml says.
+
+The study's layout is `clinical_annotation.csv`, `trainset/<ID>/`, `testset/<ID>/`.
+"""
 
 import re
 from collections.abc import Callable, Sequence
@@ -7,9 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from lymphtune.cohort.attributes import Attribute
 from lymphtune.cohort.blocks import Surveyed
-from lymphtune.cohort.clinical import read_clinical
-from lymphtune.cohort.cohort import COLUMNS, TO_PREDICT, Cohort
+from lymphtune.cohort.clinical import attributes_of, read_clinical
+from lymphtune.cohort.cohort import COLUMNS, Cohort
+from lymphtune.cohort.layout import FILE, STUDY, Layout, read_layout
 from lymphtune.cohort.pictures import (
     SUFFIXES,
     PictureFiles,
@@ -19,10 +24,8 @@ from lymphtune.cohort.pictures import (
 )
 from lymphtune.errors import InputError
 
-CLINICAL = "clinical_annotation.csv"
-TRAINSET, TESTSET = "trainset", "testset"
 MARKER = "SIMULATED"  # a file of this name tells a simulated folder from a real one
-LAYOUT = f"{CLINICAL}, {TRAINSET}/<ID>/*.jpg and {TESTSET}/<ID>/*.jpg"
+LAYOUT = STUDY.described
 
 
 def read_study(folder: Path, reference_date: date) -> Cohort:
@@ -35,29 +38,31 @@ def read_study(folder: Path, reference_date: date) -> Cohort:
 
 def survey_study(folder: Path, reference_date: date) -> Surveyed:
     """Return the folder's cohort before any picture is read; raises InputError as `read_study` does."""
-    patients, sources = _listed(folder, reference_date)
-    return Surveyed(folder.resolve().name, patients, sources, reference_date, is_simulated(folder))
+    patients, sources, attributes = _listed(folder, reference_date)
+    return Surveyed(
+        folder.resolve().name, patients, sources, reference_date, is_simulated(folder), attributes=attributes
+    )
 
 
-def survey(folder: Path, reference_date: date) -> tuple[pd.DataFrame, list[PictureFiles]]:
-    """Return the patients in order of id (columns COLUMNS) and the picture files of each; decode nothing."""
-    patients, sources = _listed(folder, reference_date)
-    return patients, sources(range(len(patients)))
+Sources = Callable[[range], list[PictureFiles]]  # the picture files of the patients in some rows
 
 
-def _listed(folder: Path, reference_date: date) -> tuple[pd.DataFrame, Callable[[range], list[PictureFiles]]]:
-    """Return the patients, and what lists the picture files of those in some rows."""
-    _check_layout(folder)
-    clinical = read_clinical(folder / CLINICAL, reference_date)
-    sets = {name: _patient_folders(folder, name) for name in (TRAINSET, TESTSET)}
-    _check_sets(clinical, sets, folder)
+def _listed(folder: Path, reference_date: date) -> tuple[pd.DataFrame, Sources, tuple[Attribute, ...]]:
+    """Return the patients, what lists their picture files, and the attributes that models are shown."""
+    layout = _checked_layout(folder)
+    clinical = read_clinical(folder / layout.table, reference_date, layout)
+    attributes = attributes_of(clinical, layout)
+    sets = {home: _patient_folders(folder, home) for home in layout.homes}
+    _check_sets(clinical, sets, folder, layout)
     for name, ids in sets.items():
-        _check_known(ids - set(clinical["patient"]), folder / name)
+        _check_known(ids - set(clinical["patient"]), folder / name, layout)
     clinical = clinical.sort_values("patient", key=lambda ids: ids.map(natural_key)).reset_index(drop=True)
     bags = [
-        folder / home(label) / patient for patient, label in zip(clinical["patient"], clinical["label"], strict=True)
+        folder / layout.home(label) / patient
+        for patient, label in zip(clinical["patient"], clinical["label"], strict=True)
     ]
-    patients = clinical.assign(n_cells=[len(_bag(bag, folder)) for bag in bags])[list(COLUMNS)]
+    counted = clinical.assign(n_cells=[len(_bag(bag, folder)) for bag in bags])
+    patients = counted[[*COLUMNS, *(name for name in counted.columns if name not in COLUMNS)]]
 
     def sources(rows: range) -> list[PictureFiles]:
         # listed once more: the names of all patients' pictures would be held as long as the cohort
@@ -67,16 +72,11 @@ def _listed(folder: Path, reference_date: date) -> tuple[pd.DataFrame, Callable[
                 raise InputError(f"{bags[row]}: changed while it was read; start again")
         return found
 
-    return patients, sources
+    return patients, sources, attributes
 
 
 def is_simulated(folder: Path) -> bool:
     return (folder / MARKER).exists()
-
-
-def home(label: int) -> str:
-    """Return the set that holds the pictures of a patient with this label."""
-    return TESTSET if label == TO_PREDICT else TRAINSET
 
 
 def natural_key(patient: str) -> tuple[tuple[str | int, ...], str]:
@@ -85,23 +85,35 @@ def natural_key(patient: str) -> tuple[tuple[str | int, ...], str]:
     return tuple(int(part) if position % 2 else part for position, part in enumerate(parts)), patient
 
 
-def _check_layout(folder: Path) -> None:
+def _checked_layout(folder: Path) -> Layout:
+    """Return the folder's layout; raises InputError where there is no such folder, or no table in it."""
     if not folder.exists():
         raise InputError(f"{folder}: no such folder; expected one with {LAYOUT}")
     if not folder.is_dir():
         raise InputError(f"{folder}: a file; expected a folder with {LAYOUT}, or a packed .parquet file")
-    if not (folder / CLINICAL).is_file():
-        raise InputError(f"{folder}: no {CLINICAL} in it; expected {LAYOUT}")
-    if (folder / CLINICAL).is_symlink():
-        check_link(folder / CLINICAL, folder)
+    if (folder / FILE).is_symlink():
+        check_link(folder / FILE, folder)
+    layout = read_layout(folder)
+    if not (folder / layout.table).is_file():
+        raise InputError(f"{folder}: no {layout.table} in it; expected {layout.described}")
+    _check_links(folder, layout.table)
+    return layout
+
+
+def _check_links(folder: Path, below: str) -> None:
+    """Raise InputError where a step of the way down from `folder` is a link that leads out of it."""
+    path = folder
+    for step in Path(below).parts:
+        path = path / step
+        if path.is_symlink():
+            check_link(path, folder)
 
 
 def _patient_folders(folder: Path, name: str) -> set[str]:
     """Return the names of the folders in one set, none where the set is missing."""
     if not (folder / name).is_dir():
         return set()
-    if (folder / name).is_symlink():
-        check_link(folder / name, folder)
+    _check_links(folder, name)
     found = [entry for entry in entries(folder / name) if entry.is_dir() and not entry.name.startswith(".")]
     for entry in found:
         if entry.is_symlink():
@@ -109,27 +121,28 @@ def _patient_folders(folder: Path, name: str) -> set[str]:
     return {entry.name for entry in found}
 
 
-def _check_sets(clinical: pd.DataFrame, sets: dict[str, set[str]], folder: Path) -> None:
+def _check_sets(clinical: pd.DataFrame, sets: dict[str, set[str]], folder: Path, layout: Layout) -> None:
     """Raise InputError unless every patient has a folder in the set of its label, and in no other."""
     for row, patient, label in zip(clinical.index, clinical["patient"], clinical["label"], strict=True):
-        where = f"{folder / CLINICAL}, row {row} ({patient})"
-        right = home(label)
-        wrong = TRAINSET if right == TESTSET else TESTSET
-        if patient in sets[TRAINSET] and patient in sets[TESTSET]:
-            raise InputError(f"{where}: a folder in {TRAINSET}/ and one in {TESTSET}/; keep {right}/{patient}")
-        if patient in sets[wrong]:
-            raise InputError(
-                f"{where}: LABEL is {label} and its pictures are in {wrong}/; "
-                f"move them to {right}/ or correct the label"
-            )
+        where = f"{folder / layout.table}, row {row} ({patient})"
+        right = layout.home(label)
+        for wrong in (name for name in sets if name != right):
+            if patient in sets[right] and patient in sets[wrong]:
+                here, there = layout.homes
+                raise InputError(f"{where}: a folder in {here}/ and one in {there}/; keep {right}/{patient}")
+            if patient in sets[wrong]:
+                raise InputError(
+                    f"{where}: {layout.columns.label} is {label} and its pictures are in {wrong}/; "
+                    f"move them to {right}/ or correct the label"
+                )
         if patient not in sets[right]:
             raise InputError(f"{where}: no folder {right}/{patient}; add its pictures or remove the row")
 
 
-def _check_known(strangers: set[str], where: Path) -> None:
+def _check_known(strangers: set[str], where: Path, layout: Layout) -> None:
     if strangers:
         raise InputError(
-            f"{where}: {_named(sorted(strangers, key=natural_key))} without a row in {CLINICAL}; "
+            f"{where}: {_named(sorted(strangers, key=natural_key))} without a row in {layout.table}; "
             "add the row or remove the folder"
         )
 

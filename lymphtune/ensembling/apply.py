@@ -60,7 +60,7 @@ def predict_to(ensemble: Path, data: str, out: Path, cells: bool = False, allow_
 def _look_through(loaded: Ensemble, surveyed: Surveyed, data: str, allow_seen: bool) -> tuple[np.ndarray, str]:
     """Return which patients [P] were seen in training, and the cohort's hash; every picture is read, none decoded."""
     ids = surveyed.patients["patient"].tolist()
-    seen_P, told = loaded.seen_ids(ids), CohortHash(surveyed.reference_date)
+    seen_P, told = loaded.seen_ids(ids), CohortHash(surveyed.reference_date, surveyed.attributes)
     if not allow_seen:
         _refuse_seen(seen_P, ids, data, "id")
     with console.bar("Reading patients", len(surveyed)) as bar:
@@ -85,7 +85,7 @@ def _refuse_seen(seen_P: np.ndarray, ids: list[str], data: str, by: str) -> None
 
 def _votes(loaded: Ensemble, surveyed: Surveyed, file: CellsFile | None) -> tuple[list[Votes], str]:
     """Return the votes on block after block, their cells written to `file`, and the hash of what was read."""
-    told = CohortHash(surveyed.reference_date)
+    told = CohortHash(surveyed.reference_date, surveyed.attributes)
     votes = []
     with console.bar("Predicting patients", len(surveyed)) as bar:
         for rows in surveyed.spans():

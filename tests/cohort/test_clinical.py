@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lymphtune.cohort.clinical import ATTRIBUTES, birth_date, id_problem, read_clinical
+from lymphtune.cohort.clinical import ATTRIBUTES, id_problem, read_clinical
+from lymphtune.cohort.dates import read_date
 from lymphtune.errors import InputError
 
 DAY = date(2020, 1, 1)
@@ -57,22 +58,22 @@ def test_bom_line_ends_spaces_and_quotes(tmp_path: Path, start: bytes, end: str)
 @given(st.dates(date(1, 1, 1)))
 def test_both_formats_name_the_same_day(day: date) -> None:
     year = f"{day.year:04d}"
-    assert birth_date(f"{day.month}/{day.day}/{year}") == day
-    assert birth_date(f"{day.month:02d}/{day.day:02d}/{year}") == day
-    assert birth_date(f"{day.day:02d}-{day.month:02d}-{year}") == day
+    assert read_date(f"{day.month}/{day.day}/{year}") == day
+    assert read_date(f"{day.month:02d}/{day.day:02d}/{year}") == day
+    assert read_date(f"{day.day:02d}-{day.month:02d}-{year}") == day
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 9999))
 def test_a_date_is_never_guessed(first: int, second: int, year: int) -> None:
     """Month first with slashes, day first with dashes, and no other day in place of one that is not there."""
-    slashed, dashed = birth_date(f"{first}/{second}/{year:04d}"), birth_date(f"{first}-{second}-{year:04d}")
+    slashed, dashed = read_date(f"{first}/{second}/{year:04d}"), read_date(f"{first}-{second}-{year:04d}")
     assert slashed is None or (slashed.month, slashed.day, slashed.year) == (first, second, year)
     assert dashed is None or (dashed.day, dashed.month, dashed.year) == (first, second, year)
 
 
 @given(st.text(max_size=12))
 def test_any_text_is_a_day_or_none(text: str) -> None:
-    assert birth_date(text) is None or text.isascii()
+    assert read_date(text) is None or text.isascii()
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_files_that_are_no_table(tmp_path: Path) -> None:
 def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"absent.csv: cannot be read \(No such file or directory\)"):
         read_clinical(tmp_path / "absent.csv", DAY)
-    monkeypatch.setattr("lymphtune.cohort.clinical.MAX_BYTES", 10)
+    monkeypatch.setattr("lymphtune.cohort.table.MAX_BYTES", 10)
     refused(tmp_path, HEADER, "over 0 MB; expected a table with one row a patient")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from lymphtune.cohort import REFERENCE_DATE, load_cohort, packed
 from lymphtune.cohort.packed import About, pack, read_packed, write_packed
-from lymphtune.cohort.study import survey
+from lymphtune.cohort.study import survey_study
 from lymphtune.errors import InputError
 
 
@@ -73,7 +73,8 @@ def test_row_groups_are_small_and_split_patients_without_harm(
 
 
 def test_any_source_of_pictures_can_be_packed(tiny_cohort_folder: Path, tmp_path: Path) -> None:
-    patients, sources = survey(tiny_cohort_folder, REFERENCE_DATE)
+    surveyed = survey_study(tiny_cohort_folder, REFERENCE_DATE)
+    patients, sources = surveyed.patients, surveyed.sources(range(len(surveyed)))
     pictures = (
         (patient, f"{number}.jpg", data)
         for patient, source in zip(patients["patient"], sources, strict=True)

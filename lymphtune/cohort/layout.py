@@ -1,0 +1,232 @@
+"""How a folder is laid out: what its `cohort.yaml` says of table, columns, words, units and pictures, else the study's.
+
+The file is safe YAML; every path in it stays inside the folder.
+"""
+
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+
+from lymphtune.cohort.cohort import COLUMNS, TO_PREDICT
+from lymphtune.config import Section, mishap
+from lymphtune.errors import InputError
+from lymphtune.files import read_yaml
+
+FILE = "cohort.yaml"
+CLINICAL = "clinical_annotation.csv"
+TRAINSET, TESTSET = "trainset", "testset"
+PATIENT = "{patient}"
+RESERVED = {*COLUMNS, "group", "picture", "encoded"}  # names of other columns
+UNITS = {"10^9/L": 1.0, "10^3/uL": 1.0, "1/uL": 1e-3, "10^6/L": 1e-3, "1/L": 1e-9}  # of one in 10^9/L
+
+
+def _words(given: Any) -> Any:
+    """Return the texts that a cell of a table may hold, from one or a list of them, numbers as they are written."""
+    some = given if isinstance(given, list) else [given]
+    if not all(isinstance(one, str | int | float) and not isinstance(one, bool) for one in some):
+        raise ValueError("expected texts or numbers as they stand in the table; quote yes, no, true, false and null")
+    return tuple(str(one).strip() for one in some)
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+
+
+def _inside(given: str) -> str:
+    """Return a path below the cohort's folder; raises ValueError where it leaves it."""
+    path = PurePosixPath(given)
+    if not given or path.is_absolute() or ".." in path.parts or "\\" in given or not given.isprintable():
+        raise ValueError(f"{given!r} is no path inside the cohort's folder")
+    return str(path)
+
+
+class Columns(Section):
+    """Names of the table's columns; null: there is no such column."""
+
+    patient: str = "ID"
+    label: str | None = "LABEL"  # null: all patients are to be predicted
+    sex: str | None = "GENDER"
+    birth_date: str | None = "DOB"
+    age_years: str | None = None  # in place of birth_date
+    lymphocytes: str | None = "LYMPH_COUNT"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _age(cls, given: Any) -> Any:
+        """Take a column of ages in place of the dates of birth."""
+        if isinstance(given, dict) and given.get("age_years") is not None:
+            if given.get("birth_date") is not None:
+                raise ValueError("birth_date and age_years: name one of the two")
+            return given | {"birth_date": None}
+        return given
+
+
+class Labels(Section):
+    """The words of the label's column."""
+
+    reactive: Words = ("0", "0.0")  # "0.0": pandas writes whole numbers so as soon as one is missing
+    tumoral: Words = ("1", "1.0")
+    to_predict: Words = ("-1", "-1.0", "")
+
+    @property
+    def values(self) -> dict[str, int]:
+        return {
+            word: value
+            for value, words in ((0, self.reactive), (1, self.tumoral), (TO_PREDICT, self.to_predict))
+            for word in words
+        }
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "Labels":
+        if len(self.values) < len(self.reactive) + len(self.tumoral) + len(self.to_predict):
+            raise ValueError("a word stands for two labels")
+        return self
+
+
+class Sexes(Section):
+    """The words of the sex's column."""
+
+    F: Words = ("F", "f")
+    M: Words = ("M", "m")
+    unknown: Words = ("",)
+
+    @property
+    def values(self) -> dict[str, str]:
+        return {word: sex for sex, words in (("F", self.F), ("M", self.M), ("", self.unknown)) for word in words}
+
+
+class Extra(Section):
+    """A clinical attribute beyond age and lymphocyte count."""
+
+    column: str
+    kind: Literal["numeric", "categorical"] = "numeric"
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _numeric_log(self) -> "Extra":
+        if self.log and self.kind == "categorical":
+            raise ValueError("log is for numbers")
+        return self
+
+
+class Group(Section):
+    """A column whose patients stay in one fold where they share its value; `by`: of a date, no more than this."""
+
+    column: str
+    by: Literal["value", "day", "month", "year"] = "value"
+
+
+def _group(given: Any) -> Any:
+    return {"column": given} if isinstance(given, str) else given
+
+
+class Pictures(Section):
+    """Folders of a patient's pictures."""
+
+    labelled: str = f"{TRAINSET}/{PATIENT}"
+    to_predict: str = f"{TESTSET}/{PATIENT}"
+
+    @field_validator("labelled", "to_predict")
+    @classmethod
+    def _template(cls, given: str) -> str:
+        parts = PurePosixPath(_inside(given)).parts
+        if parts[-1] != PATIENT or any("{" in part or "}" in part for part in parts[:-1]):
+            raise ValueError(f"{given!r}: expected a path that ends in /{PATIENT}")
+        return "/".join(parts)
+
+
+class Layout(Section):
+    """What a folder's table and pictures look like; without arguments, the study's."""
+
+    table: str = CLINICAL
+    separator: Literal[",", ";", "\t", "|"] = ","
+    decimal: Literal[".", ","] = "."
+    encoding: Literal["utf-8", "latin-1", "cp1252"] = "utf-8"
+    columns: Columns = Columns()
+    labels: Labels = Labels()
+    sexes: Sexes = Sexes()
+    missing: Words = ()  # what stands for no value; without it a missing value is refused
+    dates: Literal["study", "month_first", "day_first", "iso"] = "study"  # study: M/D/YYYY and DD-MM-YYYY
+    lymphocyte_unit: str = "10^9/L"
+    age_unit: Literal["years", "months"] = "years"  # of the column age_years
+    attributes: dict[str, Extra] = Field(default_factory=dict)
+    person: str | None = None  # column that is the same for the same person
+    groups: tuple[Annotated[Group, BeforeValidator(_group)], ...] = ()
+    pictures: Pictures = Pictures()
+
+    @field_validator("table")
+    @classmethod
+    def _table(cls, given: str) -> str:
+        return _inside(given)
+
+    @field_validator("lymphocyte_unit")
+    @classmethod
+    def _unit(cls, given: str) -> str:
+        if given not in UNITS:
+            raise ValueError(f"{given!r}; there are {', '.join(UNITS)}")
+        return given
+
+    @field_validator("groups", mode="before")
+    @classmethod
+    def _several(cls, given: Any) -> Any:
+        return tuple(given) if isinstance(given, list) else given
+
+    @field_validator("attributes")
+    @classmethod
+    def _names(cls, given: dict[str, Extra]) -> dict[str, Extra]:
+        for name in given:
+            if name in RESERVED or not name.isidentifier() or len(name) > 60:
+                raise ValueError(f"{name!r}: expected a name of letters, digits and _ that is not {', '.join(COLUMNS)}")
+        return given
+
+    @property
+    def required(self) -> list[str]:
+        """Return the columns that the table must have."""
+        columns, extra = self.columns, [one.column for one in self.attributes.values()]
+        named = [columns.patient, columns.label, columns.birth_date, columns.age_years, columns.lymphocytes]
+        if columns.sex != Columns().sex:  # the study's table may be without
+            named.append(columns.sex)
+        named += [*extra, self.person, *(group.column for group in self.groups)]
+        return list(dict.fromkeys(name for name in named if name is not None))
+
+    @property
+    def described(self) -> str:
+        """Return in words what a folder must hold."""
+        sets = dict.fromkeys((self.pictures.labelled, self.pictures.to_predict))
+        return f"{self.table}, {' and '.join(one.replace(PATIENT, '<ID>') + '/*.jpg' for one in sets)}"
+
+    def home(self, label: int) -> str:
+        """Return the folder, below the cohort's, in which a patient of this label has its folder of pictures."""
+        template = self.pictures.to_predict if label == TO_PREDICT else self.pictures.labelled
+        return template.removesuffix(PATIENT).rstrip("/")
+
+    @property
+    def homes(self) -> list[str]:
+        """Return both such folders, or the one that both are."""
+        return list(dict.fromkeys([self.home(0), self.home(TO_PREDICT)]))
+
+
+STUDY = Layout()
+
+
+def read_layout(folder: Path) -> Layout:
+    """Return what the folder's cohort.yaml says, the study's layout where there is none; raises InputError."""
+    path = folder / FILE
+    if not path.exists() and not path.is_symlink():
+        return STUDY
+    given = read_yaml(path)
+    try:
+        return Layout.model_validate({} if given is None else given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{path}: {mishap(first, _known(first['loc'])).lstrip('.: ')}") from error
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "columns": Columns, "labels": Labels, "sexes": Sexes, "attributes": Extra, "groups": Group, "pictures": Pictures,
+}  # fmt: skip
+
+
+def _known(place: tuple[int | str, ...]) -> list[str]:
+    """Return the words that there are at this place of the file."""
+    return sorted((Layout if len(place) < 2 else SECTIONS.get(str(place[0]), Layout)).model_fields)
