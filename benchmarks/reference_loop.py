@@ -32,7 +32,7 @@ from lymphtune.cohort.study import read_study, survey_study
 from lymphtune.config import Configuration, configuration
 from lymphtune.models.bag_classifier import ATTRIBUTES
 from lymphtune.models.memory import freed_memory_kept
-from lymphtune.training.batches import Bags, attributes
+from lymphtune.training.batches import Bags
 from lymphtune.training.network import NetworkMember
 
 FILTERS = 32
@@ -229,7 +229,7 @@ def compare(cohort: Cohort, folder: Path, rows: np.ndarray, crop_px: int, mixed:
 def reference_on(
     cohort: Cohort, folder: Path, rows: np.ndarray, crop_px: int, mixed: bool, weights: tuple[float, float]
 ) -> Reference:
-    known = attributes(cohort)
+    known = cohort.attributes_PA
     standard = torch.from_numpy((known - known[rows].mean(axis=0)) / known[rows].std(axis=0)).float()
     surveyed = survey_study(folder, REFERENCE_DATE)
     files = surveyed.sources(range(len(surveyed)))

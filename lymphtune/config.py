@@ -161,7 +161,7 @@ class Configuration(Section):
             _refuse(f": needs 'model' (a network) or 'clinical', one of the two; found {found}")
         if kinds == ["clinical"]:
             if extra := sorted(str(key) for key in given if key != "clinical"):
-                _refuse(f": 'clinical' takes no {', '.join(extra)}: age and lymphocyte count are all it sees")
+                _refuse(f": 'clinical' takes no {', '.join(extra)}: clinical attributes are all it sees")
             return given
         return {"training": {}} | given
 

@@ -54,6 +54,13 @@ def attribute_matrix(patients: pd.DataFrame, attributes: Sequence[Attribute]) ->
     return np.concatenate([np.zeros((len(patients), 0)), *columns], axis=1)
 
 
+def in_words(attributes: Sequence[Attribute]) -> str:
+    """Return what models are told beside the pictures, for a sentence."""
+    if tuple(attributes) == STANDARD:
+        return "age and lymphocyte count"
+    return f"the clinical attributes ({', '.join(attribute.name for attribute in attributes)})"
+
+
 def names_of(attributes: Iterable[Attribute]) -> list[str]:
     """Return the A names of the matrix's columns."""
     return [name for attribute in attributes for name in attribute.names]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lymphtune.cohort.attributes import STANDARD, Attribute
+from lymphtune.cohort.attributes import STANDARD, Attribute, attribute_matrix
 
 REFERENCE_DATE = date(2020, 1, 1)  # ages are counted to this day unless told otherwise
 PICTURE_PX = 224  # side of a picture in a cohort's array
@@ -77,6 +77,11 @@ class Cohort:
     def digests_of_bags(self) -> list[Sequence[str]]:
         """Return the digests of each patient's pictures, P lists."""
         return [self.picture_digests[low:high] for low, high in pairwise(self.starts)]
+
+    @property
+    def attributes_PA(self) -> np.ndarray:
+        """Return [P, A] float64: the attributes as models are shown them, NaN where a value is missing."""
+        return attribute_matrix(self.patients, self.attributes)
 
     @property
     def groups(self) -> np.ndarray:

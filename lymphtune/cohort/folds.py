@@ -33,6 +33,13 @@ def check_trainable(cohort: Cohort, folds: int) -> None:
                 f"{cohort.name}: {count} {name} {'patient' if count == 1 else 'patients'} for "
                 f"{'a hold-out' if folds == 1 else f'{folds} folds'}; {_remedy(min(counts.values()))}"
             )
+    n_groups = len({*cohort.groups[cohort.labelled]})
+    if n_groups < max(folds, 2):
+        raise InputError(
+            f"{cohort.name}: {n_groups} {'group' if n_groups == 1 else 'groups'} of labelled patients, each of which "
+            f"stays together, for {'a hold-out' if folds == 1 else f'{folds} folds'}; use "
+            f"{f'{n_groups} folds or fewer' if n_groups > 1 else 'no such groups'}"
+        )
 
 
 def check_roles(cohort: Cohort) -> str:
@@ -82,17 +89,36 @@ def _remedy(fewest: int) -> str:
     return f"{more}, or use {fewest} folds or fewer" if fewest >= 2 else more
 
 
-def make_folds(labels: np.ndarray, folds: int, repeats: int, seed: int, holdout: int = HOLDOUT) -> np.ndarray:
+def cohort_folds(cohort: Cohort, folds: int, repeats: int, seed: int) -> np.ndarray:
+    """Return [R, P] int64 as `make_folds` does, groups of patients kept together; InputError where none fits."""
+    check_trainable(cohort, folds)
+    folds_RP = make_folds(cohort.labels, folds, repeats, seed, groups_P=cohort.groups)
+    for fold in range(max(folds, 1)):
+        learns = cohort.labels[(cohort.labels != TO_PREDICT) & (folds_RP[0] != fold)]
+        if len({*learns.tolist()}) < 2 or not (folds_RP[0] == fold).any():
+            raise InputError(
+                f"{cohort.name}: its groups cannot be split into {folds} folds with both classes to learn from in "
+                "each; use fewer folds, or smaller groups"
+            )
+    return folds_RP
+
+
+def make_folds(
+    labels: np.ndarray, folds: int, repeats: int, seed: int, holdout: int = HOLDOUT, groups_P: np.ndarray | None = None
+) -> np.ndarray:
     """Return [R, P] int64: the fold in which each patient is held out, -1 where it never is.
 
     Every repeat has the SAME split: repeats change only the seeds of training, so that their spread is the
     spread of training. With two folds or more each labelled patient is held out exactly once (stratified,
     shuffled by `seed`). `folds` 1 is the study's protocol: one stratified hold-out of `holdout` patients or a
     quarter of the labelled ones, whichever is fewer, at least one of each class; the others only train.
+    groups_P: patients of one group are in one fold, so that classes and folds are balanced as well as groups allow.
     """
     fold_P = np.full(len(labels), NEVER, dtype=np.int64)
     labelled = np.flatnonzero(labels != TO_PREDICT)
-    if folds == 1:
+    if groups_P is not None and len({*groups_P[labelled]}) < len(labelled):
+        fold_P[labelled] = _grouped(labels[labelled], groups_P[labelled], folds, min(holdout, len(labelled) // 4), seed)
+    elif folds == 1:
         fold_P[_holdout(labels, min(holdout, len(labelled) // 4), seed)] = 0
     else:
         from sklearn.model_selection import StratifiedKFold  # slow to import
@@ -101,6 +127,21 @@ def make_folds(labels: np.ndarray, folds: int, repeats: int, seed: int, holdout:
         for fold, (_, held_out) in enumerate(split.split(labelled, labels[labelled])):
             fold_P[labelled[held_out]] = fold
     return np.tile(fold_P, (repeats, 1))
+
+
+def _grouped(labels_L: np.ndarray, groups_L: np.ndarray, folds: int, holdout: int, seed: int) -> np.ndarray:
+    """Return the fold [L] of each labelled patient, groups kept together; of one hold-out, -1 for those not in it."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    parts = folds if folds > 1 else min(max(2, round(len(labels_L) / max(holdout, 2))), len({*groups_L}))
+    fold_L = np.full(len(labels_L), NEVER, dtype=np.int64)
+    split = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+    for fold, (_, held_out) in enumerate(split.split(labels_L, labels_L, groups_L)):
+        fold_L[held_out] = fold
+    if folds > 1:
+        return fold_L
+    both = [fold for fold in range(parts) if len({*labels_L[fold_L == fold].tolist()}) == 2]
+    return np.where(fold_L == (both or [0])[0], 0, NEVER)
 
 
 def _holdout(labels: np.ndarray, n_patients: int, seed: int) -> np.ndarray:
@@ -113,9 +154,10 @@ def _holdout(labels: np.ndarray, n_patients: int, seed: int) -> np.ndarray:
     return np.concatenate([reactive[:n_reactive], tumoral[: n_patients - n_reactive]])
 
 
-def folds_text(n_folds: int) -> str:
-    """Return how patients are split, in words."""
-    return "one stratified hold-out" if n_folds == 1 else f"{n_folds} stratified patient folds"
+def folds_text(n_folds: int, grouped: bool = False) -> str:
+    """Return how patients are split, in words; grouped: some stay together."""
+    text = "one stratified hold-out" if n_folds == 1 else f"{n_folds} stratified patient folds"
+    return f"{text} (no group of patients in two)" if grouped else text
 
 
 def folds_table(cohort: Cohort, folds_RP: np.ndarray) -> pd.DataFrame:

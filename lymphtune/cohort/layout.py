@@ -179,6 +179,13 @@ class Layout(Section):
                 raise ValueError(f"{name!r}: expected a name of letters, digits and _ that is not {', '.join(COLUMNS)}")
         return given
 
+    @model_validator(mode="after")
+    def _something_clinical(self) -> "Layout":
+        columns = self.columns
+        if not (columns.birth_date or columns.age_years or columns.lymphocytes or self.attributes):
+            raise ValueError("no clinical attribute; name birth_date, age_years, lymphocytes or some under attributes")
+        return self
+
     @property
     def required(self) -> list[str]:
         """Return the columns that the table must have."""

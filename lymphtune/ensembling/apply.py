@@ -39,6 +39,8 @@ def predict_to(ensemble: Path, data: str, out: Path, cells: bool = False, allow_
     if loaded.other_versions:
         console.say(f"{ensemble}: last digits may differ here: {', '.join(loaded.other_versions)}")
     surveyed = survey_cohort(data, date.fromisoformat(given["reference_date"]))
+    for note in loaded.check_attributes(surveyed):
+        console.say(f"{surveyed.name}: {note}")
     seen_P, cohort_hash = _look_through(loaded, surveyed, data, allow_seen)
     if given["simulated"] != surveyed.simulated:
         console.say("One of the two cohorts is SIMULATED: these predictions say nothing about people.")

@@ -13,6 +13,7 @@ import pandas as pd
 
 from lymphtune import console
 from lymphtune.cohort import Cohort, load_cohort
+from lymphtune.cohort.attributes import STANDARD, in_words
 from lymphtune.cohort.folds import check_roles, hashed
 from lymphtune.ensembling.bundle import FORMAT, LEARNT, Ensemble, learnt_arrays
 from lymphtune.ensembling.candidates import Candidates, read_candidates
@@ -172,6 +173,7 @@ def _describe(run: Run, chosen: Chosen, scores: Scores, members: list[dict[str, 
         "refer": {"share": procedure.refer, "margin": chosen.fitted.margin},
         "error_rate": procedure.error_rate,
         "run": run.name,
+        "attributes": described["cohort"].get("attributes", [attribute.as_yaml() for attribute in STANDARD]),
         "cohort": {k: described["cohort"][k] for k in ("name", "simulated", "hash", "reference_date", "n_labelled")},
         "folds": sha256(run.path / "folds.parquet")[:16],
         "scores": {"naive": {metric: round(v, 4) for metric, v in mine.naive.items()}, "honest": honest},
@@ -213,7 +215,8 @@ def _summary(
         f"seeds, {len(candidates.patients)} patients judged, {len(cohort.to_predict)} to predict"
     )
     members = candidates.trials(chosen.rows).assign(weight=_member_weights(chosen))
-    lines = [*console.wrapped(opening), *summary(scores, chosen.procedure, members, allowed)]
+    known = in_words(cohort.attributes)
+    lines = [*console.wrapped(opening), *summary(scores, chosen.procedure, members, allowed, known)]
     lines += better_recipes(contest, scores.entries["ensemble"], entries)
     values = _about(run, cohort, candidates) | summary_values(scores, members, allowed)
     values["recipes"] = recipes_rows(contest, entries | {ENSEMBLE: scores.entries[ENSEMBLE]}, ENSEMBLE)

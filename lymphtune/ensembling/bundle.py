@@ -5,7 +5,7 @@ Shapes: P patients of a cohort, C cells of theirs, M member trials, F fold model
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from lymphtune import console
-from lymphtune.cohort import Cohort
+from lymphtune.cohort import Cohort, Surveyed
+from lymphtune.cohort.attributes import STANDARD, attributes_of_yaml
 from lymphtune.cohort.folds import hashed
 from lymphtune.config import Configuration, configuration, parse_part
 from lymphtune.ensembling.external import check_scorable, external_scores
@@ -67,6 +68,7 @@ class Ensemble:
         self.members: list[dict[str, Any]] = description["members"]
         self.threshold = float(description["threshold"]["value"])
         self.error_rate = float(description["error_rate"])
+        self.attributes = attributes_of_yaml(description["attributes"]) if "attributes" in description else STANDARD
         self.fitted = _fitted(path, description)
         oof = read_table(path / "oof.parquet")
         if [member["trial"] for member in self.members] != list(oof.columns[3:]):
@@ -114,8 +116,29 @@ class Ensemble:
         """
         return self.predict(cohort, np.arange(len(cohort.patients))).probability_P
 
+    def check_attributes(self, cohort: Cohort | Surveyed) -> list[str]:
+        """Return notes on words that no patient had in training; InputError where the cohort lacks an attribute."""
+        given, notes = {attribute.name: attribute for attribute in cohort.attributes}, []
+        for attribute in self.attributes:
+            own = given.get(attribute.name)
+            if own is None or (own.levels is None) != (attribute.levels is None):
+                kind = "numbers" if attribute.levels is None else "words"
+                raise InputError(
+                    f"{cohort.name}: no attribute {attribute.name} ({kind}), which {self.path} was trained on; "
+                    "name its column in cohort.yaml"
+                )
+            if new := sorted({*(own.levels or ())} - {*(attribute.levels or ())}):
+                notes.append(f"{attribute.name}: {few(new)} did not occur in training and is taken for a missing value")
+        return notes
+
+    def _as_trained(self, cohort: Cohort) -> Cohort:
+        """Return the cohort with its attributes shown as in training."""
+        self.check_attributes(cohort)
+        return cohort if cohort.attributes == self.attributes else replace(cohort, attributes=self.attributes)
+
     def predict(self, cohort: Cohort, rows: np.ndarray) -> Prediction:
-        """Return the prediction for the patients in `rows` of the cohort."""
+        """Return the prediction for the patients in `rows` of the cohort; InputError where it lacks an attribute."""
+        cohort = self._as_trained(cohort)
         if len(rows) == 0:
             nobody, no_sets = np.zeros(0), np.zeros((2, 0), dtype=bool)
             return Prediction(nobody, nobody, np.zeros((len(self.members), 0)), nobody, no_sets, no_sets[0])
@@ -137,6 +160,7 @@ class Ensemble:
         """
         from lymphtune.training.loading import judge_cells_with, judge_with
 
+        block = self._as_trained(block)
         rows, kept = np.arange(len(block.patients)), dict[str, np.ndarray]()
         if not cells:
             said = [judge_with(path, chosen, block, rows, kept) for path, chosen in self.fold_models()]

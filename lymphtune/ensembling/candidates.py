@@ -20,6 +20,7 @@ from lymphtune.cohort.folds import NEVER
 from lymphtune.ensembling.recipe import Choice
 from lymphtune.errors import InputError
 from lymphtune.runs import Run
+from lymphtune.statistics.bootstrap import grouping
 from lymphtune.statistics.metrics import THRESHOLD, auc, class_weights, log_losses
 
 AT_ONCE = 2_000_000  # losses (resamples x epochs of trials) held at a time
@@ -38,6 +39,7 @@ class Candidates:
     fold_P: np.ndarray
     oof_CP: np.ndarray
     trial_C: np.ndarray  # row of `table` that each row of oof_CP belongs to, ascending
+    group_P: np.ndarray | None = None  # of patients that are drawn together
 
     def only(self, source: str) -> np.ndarray:
         """Return which trials [M] are of a kind: networks, clinical or all."""
@@ -183,6 +185,7 @@ def read_candidates(run: Run, cohort: Cohort) -> Candidates:
     return Candidates(
         table, np.array(cohort.ids)[judged_P].tolist(), cohort.labels[judged_P], folds_RP[0, judged_P],
         np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
+        grouping(cohort.groups[judged_P]),
     )  # fmt: skip
 
 

@@ -4,15 +4,17 @@ Shapes: P patients, M member trials, C cells of all patients, S picture side.
 """
 
 import importlib.util
+from collections.abc import Sequence
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from lymphtune import console
+from lymphtune.cohort.attributes import STANDARD, Attribute
 from lymphtune.cohort.cohort import PICTURE_PX, TO_PREDICT, Cohort
 from lymphtune.config import configuration
 from lymphtune.ensembling.bundle import Ensemble
@@ -34,8 +36,10 @@ TOLERANCE = 1e-4  # of a probability
 def export_onnx(ensemble: Path, out: Path) -> Told:
     """Write the ensemble's mean as one .onnx file; return how far from the ensemble it is.
 
-    Inputs: cells [N, 224, 224, 3] uint8 of one patient, age_years [1] and lymphocytes_g_per_l [1] float32; outputs:
-    probability [1] and members [M]. Raises InputError where it cannot be written, or says something else.
+    Inputs: cells [N, 224, 224, 3] uint8 of one patient, and one [1] an attribute, in the study age_years and
+    lymphocytes_g_per_l: float32, NaN where it is missing, or int64 of words, their place among the levels (-1: missing)
+    as the file's own description lists them. Outputs: probability [1] and members [M]. Raises InputError where it
+    cannot be written, or says something else.
     """
     if missing := [name for name in EXTRA if importlib.util.find_spec(name) is None]:
         raise InputError(f"export --onnx needs {', '.join(missing)}: pip install 'lymphtune[onnx]'")
@@ -73,7 +77,7 @@ def _graph(ensemble: Ensemble) -> tuple["onnx.ModelProto", list["Member"]]:
     ]
     console.say(f"{ensemble.path}: writing {sum(len(paths) for _, paths in members)} fold models, seconds each")
     try:
-        model = as_onnx(load_deployed(members, weight_M))
+        model = as_onnx(load_deployed(members, weight_M, ensemble.attributes))
     except InputError as error:
         raise InputError(f"{ensemble.path}: {error}") from error
     _describe(model, ensemble)
@@ -119,6 +123,7 @@ def _describe(model: "onnx.ModelProto", ensemble: Ensemble) -> None:
         "members": " ".join(member["trial"] for member in ensemble.members),
         "notice": "not a medical device",
     }
+    about |= {f"levels of {one.name}": ", ".join(one.levels) for one in ensemble.attributes if one.levels is not None}
     onnx.helper.set_model_props(model, about)
 
 
@@ -127,18 +132,22 @@ def _farthest(file: Path, ensemble: Ensemble, members: list["Member"]) -> float:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    cohort, difference = _bags(), []
+    cohort, difference = _bags(ensemble.attributes), []
     members_MP = _original(members, cohort)
     expected_P = ensemble.fitted.combiner.predict_proba(members_MP)
     for row, patient in enumerate(cohort.patients.itertuples()):
-        given = {
-            "cells": cohort.bag(row),
-            "age_years": np.array([patient.age_years], dtype=np.float32),
-            "lymphocytes_g_per_l": np.array([patient.lymphocytes_g_per_l], dtype=np.float32),
-        }
+        values = {one.name: _value(one, getattr(patient, one.name)) for one in ensemble.attributes}
+        given = {"cells": cohort.bag(row)} | values
         probability, said_M = session.run(["probability", "members"], given)
         difference += [np.abs(probability - expected_P[row]).max(), np.abs(said_M - members_MP[:, row]).max()]
     return float(np.max(difference))
+
+
+def _value(attribute: Attribute, value: Any) -> np.ndarray:
+    """Return a patient's value as the file takes it."""
+    if attribute.levels is None:
+        return np.array([value], dtype=np.float32)
+    return np.array([attribute.levels.index(value) if value in attribute.levels else -1])
 
 
 def _original(members: list["Member"], cohort: Cohort) -> np.ndarray:
@@ -154,8 +163,8 @@ def _original(members: list["Member"], cohort: Cohort) -> np.ndarray:
     )
 
 
-def _bags() -> Cohort:
-    """Return patients of CHECKED cells of noise, each cell of its own brightness."""
+def _bags(attributes: Sequence[Attribute]) -> Cohort:
+    """Return patients of CHECKED cells of noise, each cell of its own brightness; a value of the last is missing."""
     rng, n_cells = np.random.default_rng(0), sum(CHECKED)
     light_C111 = rng.integers(40, 216, (n_cells, 1, 1, 1))
     cells_CSS3 = (light_C111 + rng.integers(-40, 40, (n_cells, PICTURE_PX, PICTURE_PX, 3))).astype(np.uint8)
@@ -169,4 +178,11 @@ def _bags() -> Cohort:
             "n_cells": CHECKED,
         }
     )
-    return Cohort("random", patients, cells_CSS3, [sha256(cell).hexdigest() for cell in cells_CSS3], simulated=True)
+    for attribute in (one for one in attributes if one not in STANDARD):
+        if attribute.levels is None:
+            patients[attribute.name] = rng.uniform(1, 9, len(CHECKED)).astype(np.float32).astype(float)
+            patients.loc[len(CHECKED) - 1, attribute.name] = np.nan
+        else:
+            patients[attribute.name] = rng.choice([*attribute.levels, ""], len(CHECKED))
+    digests = [sha256(cell).hexdigest() for cell in cells_CSS3]
+    return Cohort("random", patients, cells_CSS3, digests, simulated=True, attributes=tuple(attributes))

@@ -68,6 +68,7 @@ def _group(name: str, of_P: np.ndarray, left_out: LeftOut, judged: Judged) -> Gr
         reason = "one class only"
     if reason:
         return Group(name, n_reactive, n_tumoral, {}, reason)
-    among = LeftOut(labels_G, left_out.counts_SP[:, of_P])
+    group_P = left_out.group_P
+    among = LeftOut(labels_G, left_out.counts_SP[:, of_P], None if group_P is None else group_P[of_P])
     said = replace(judged, said_SP=judged.said_SP[:, of_P])
     return Group(name, n_reactive, n_tumoral, {metric: among.score(said, metric) for metric in GROUP_METRICS})

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lymphtune.cohort import Cohort
+from lymphtune.cohort.attributes import in_words
 from lymphtune.cohort.folds import folds_text
 from lymphtune.ensembling.commands import ensemble_command, search_command
 from lymphtune.ensembling.groups import LEAST_PATIENTS, SEXES, groups, judged_patients
@@ -92,21 +93,30 @@ def _what_it_is(subject: Subject) -> dict[str, Any]:
         "n_models": sum(member["models"] for member in members), "combiner": procedure.recipe.combiner.word,
         "threshold_value": f"{saved['threshold']['value']:.3g}", "threshold_how": chosen,
         "cohort": subject.run["cohort"], "n_judged": len(subject.contest.candidates.labels_P),
-        "attributes": list(_attributes(subject.patients)), "space": subject.run["space"],
+        "attributes": list(_attributes(subject)), "seen": in_words(subject.cohort.attributes),
+        "space": subject.run["space"],
     }  # fmt: skip
 
 
-def _attributes(patients: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
+def _attributes(subject: Subject) -> Iterator[tuple[str, str, str]]:
     """Yield what the reactive and the tumoral patients are like."""
+    patients = subject.patients
     reactive, tumoral = (patients[patients["label"] == label] for label in (0, 1))
     yield "patients", str(len(reactive)), str(len(tumoral))
     for letter, name in SEXES.items():
         yield name, str((reactive["sex"] == letter).sum()), str((tumoral["sex"] == letter).sum())
-    for column, name in MEASURED.items():
+    numeric = [one.name for one in subject.cohort.attributes if one.levels is None and one.name not in MEASURED]
+    for column, name in (MEASURED | dict(zip(numeric, numeric, strict=True))).items():
         yield f"{name}, median (range)", _range(reactive[column]), _range(tumoral[column])
+    for attribute in subject.cohort.attributes:
+        for level in attribute.levels or ():
+            counts = [str((some[attribute.name] == level).sum()) for some in (reactive, tumoral)]
+            yield f"{attribute.name}: {level}", counts[0], counts[1]
 
 
 def _range(values: pd.Series) -> str:
+    if values.isna().all():
+        return "not recorded"
     return f"{values.median():.3g} ({values.min():.3g} to {values.max():.3g})"
 
 
@@ -122,7 +132,7 @@ def _selection(subject: Subject) -> dict[str, Any]:
         )
     return {
         "protocol": protocol, "n_folds": n_folds, "source": choice.source, "by": NAMES[choice.by],
-        "folds_text": folds_text(n_folds),
+        "folds_text": folds_text(n_folds, bool(protocol.get("grouped"))),
         "n_allowed": int(subject.contest.candidates.only(choice.source).sum()), "n_tied": int(scores.tied_M.sum()),
         "calibration": procedure.calibration.word if procedure.calibration else "none", "refer": referred,
     }  # fmt: skip
@@ -136,8 +146,9 @@ def _worth(subject: Subject) -> dict[str, Any]:
     calibrated = "Calibrated after averaging" if subject.procedure.calibration else "Not calibrated"
     return {
         "titles": TITLES, "least": LEAST_PATIENTS, "scores": list(_scores(scores)),
-        "differences": list(_differences(scores)), "groups": groups(left_out, mine.repeated.judged, patients),
-        "bag_size_auc": fixed_score(share_P, left_out.labels_P, "auc"),
+        "differences": list(_differences(scores, in_words(subject.cohort.attributes))),
+        "groups": groups(left_out, mine.repeated.judged, patients),
+        "bag_size_auc": fixed_score(share_P, left_out.labels_P, "auc", group_P=left_out.group_P),
         "calibrated": f"{calibrated}: honest calibration error {error}, which few patients raise by themselves.",
         "sets": f"Prediction sets at error rate {subject.procedure.error_rate:g}: {bounded(scores.covered)} of them "
         f"hold the true label, {bounded(scores.both)} hold both. That is promised for patients of the same population "
@@ -154,13 +165,13 @@ def _scores(scores: Scores) -> Iterator[dict[str, Any]]:
         yield {"metric": name.replace("err.", "error"), "naive": naive, "honest": honest}
 
 
-def _differences(scores: Scores) -> Iterator[str]:
+def _differences(scores: Scores, attributes: str) -> Iterator[str]:
     yield f"Optimism, the naive balanced accuracy less the honest one: {scores.entries[ENSEMBLE].optimism:+.3f}"
     for title, gains in ((BASELINE, scores.over_baseline), (SINGLE, scores.over_single)):
         for metric, gain in gains.items():
             yield f"Ensemble less {title}, {NAMES[metric]}: {changed(gain.difference)}"
     if scores.over_baseline["balanced_accuracy"].difference.low <= 0:
-        yield "The ensemble is not shown to beat age and lymphocyte count alone."
+        yield f"The ensemble is not shown to beat {attributes} alone."
 
 
 def _provenance(subject: Subject) -> dict[str, Any]:

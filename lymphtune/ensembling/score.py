@@ -50,9 +50,10 @@ class Contest:
     @classmethod
     def of(cls, candidates: Candidates) -> "Contest":
         """Return the contest; raises InputError where patients are too few to leave any out."""
-        counts_SP = resample(candidates.labels_P, RESAMPLES, seed=0)
+        group_P = candidates.group_P
+        counts_SP = resample(candidates.labels_P, RESAMPLES, 0, group_P)
         try:
-            left_out = LeftOut(candidates.labels_P, counts_SP)
+            left_out = LeftOut(candidates.labels_P, counts_SP, group_P)
         except ValueError as error:
             raise InputError(f"{len(candidates.labels_P)} patients judged: {error}; judge more patients") from error
         return cls(candidates, Drawn(candidates, counts_SP), left_out)

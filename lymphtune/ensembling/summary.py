@@ -18,12 +18,15 @@ NAMES = {
 SHOWN_TIED = 8
 
 
-def summary(scores: Scores, procedure: Procedure, members: pd.DataFrame, table: pd.DataFrame) -> list[str]:
-    """Return the scores; members: their leaderboard's rows with weights; table: those of all trials that may enter."""
+def summary(
+    scores: Scores, procedure: Procedure, members: pd.DataFrame, table: pd.DataFrame, attributes: str
+) -> list[str]:
+    """Return the scores; members: their leaderboard's rows with weights; table: those of all trials that may enter;
+    attributes: what clinical models see, in words."""
     lines = [*_members(members), "", *_table(scores, members), ""]
     lines += _gain("minus best baseline", scores.over_baseline) + _gain("minus best trial", scores.over_single)
     if scores.over_baseline["balanced_accuracy"].difference.low <= 0:
-        lines.append("The ensemble is not shown to beat age and lymphocyte count alone.")
+        lines += wrapped(f"The ensemble is not shown to beat {attributes} alone.")
     notes = [_tied(scores, table), *_threshold(scores, procedure), *_doubt(scores, procedure)]
     for note in notes:
         lines += wrapped(note)

@@ -17,7 +17,8 @@ from lymphtune.models.output import BagOutput
 from lymphtune.models.parts import Parts
 from lymphtune.registry import encoders, fusions
 
-ATTRIBUTES = ("age_years", "log_lymphocytes")
+N_ATTRIBUTES = 2  # of the study: age and the logarithm of the lymphocyte count
+SMALLEST_SD = 1e-6  # of an attribute; below, it is the same for all training patients
 FREE_CELLS = 16  # so few are never counted
 WHOLE_BYTES = 1.2e9  # on a CPU a batch that would keep more than this for the gradient goes through in chunks
 CHUNK_BYTES = 0.3e9  # of this
@@ -59,7 +60,9 @@ class BagClassifier(nn.Module):
     attribute_mean_A: Tensor
     attribute_sd_A: Tensor
 
-    def __init__(self, configuration: Configuration, chunk: Chunk | None = None) -> None:
+    def __init__(
+        self, configuration: Configuration, chunk: Chunk | None = None, n_attributes: int = N_ATTRIBUTES
+    ) -> None:
         super().__init__()
         model = configuration.model
         if model is None:
@@ -68,14 +71,17 @@ class BagClassifier(nn.Module):
         self.channels_last = True
         self.encoder = encoders[model.encoder.word].build(configuration.data.crop_px, model.encoder.options)
         fusion = fusions[model.fusion.word]
-        self.fusion = fusion.build(self.encoder.features, len(ATTRIBUTES), Parts(model), model.fusion.options)
-        self.register_buffer("attribute_mean_A", torch.zeros(len(ATTRIBUTES)))
-        self.register_buffer("attribute_sd_A", torch.ones(len(ATTRIBUTES)))
+        self.fusion = fusion.build(self.encoder.features, n_attributes, Parts(model), model.fusion.options)
+        self.register_buffer("attribute_mean_A", torch.zeros(n_attributes))
+        self.register_buffer("attribute_sd_A", torch.ones(n_attributes))
 
     def standardise_by(self, attributes_PA: Tensor) -> None:
-        """Take mean and sd of the training patients' attributes [P, A]."""
-        self.attribute_mean_A.copy_(attributes_PA.mean(dim=0))
-        self.attribute_sd_A.copy_(attributes_PA.std(dim=0, correction=0).clamp_min(1e-6))
+        """Take mean and sd of the training patients' attributes [P, A], their missing values (NaN) put at the mean."""
+        known_A = attributes_PA.nanmean(dim=0).nan_to_num()  # 0 of an attribute that none of them has
+        imputed_PA = torch.where(attributes_PA.isnan(), known_A, attributes_PA)
+        sd_A = imputed_PA.std(dim=0, correction=0)
+        self.attribute_mean_A.copy_(imputed_PA.mean(dim=0))
+        self.attribute_sd_A.copy_(torch.where(sd_A < SMALLEST_SD, 1.0, sd_A))
 
     def lay_out(self, channels_last: bool) -> None:
         """Keep weights and pictures with channels last in memory, or first."""
@@ -86,7 +92,8 @@ class BagClassifier(nn.Module):
         """Return the bags' probabilities.
 
         cells: pictures [M, H, W, 3], uint8, or a frozen encoder's features [M, D], of the first bag, then of the
-        second, ...; counts: cells of each bag; attributes_BA: age in years and log lymphocyte count, not standardised.
+        second, ...; counts: cells of each bag; attributes_BA: clinical attributes, not standardised,
+        NaN where a value is missing: it is taken for the mean of the training patients.
         """
         return self.join(self.encode(cells), counts, attributes_BA)
 
@@ -94,7 +101,7 @@ class BagClassifier(nn.Module):
         """Return the bags' probabilities from their cells' features [M, D]; else as `forward`."""
         cells_BND, mask_BN = _padded(features_MD, counts)
         standard_BA = (attributes_BA - self.attribute_mean_A) / self.attribute_sd_A
-        return self.fusion(cells_BND, mask_BN, standard_BA)
+        return self.fusion(cells_BND, mask_BN, torch.where(standard_BA.isnan(), 0.0, standard_BA))
 
     def encode(self, cells: Tensor) -> Tensor:
         """Return features [M, D]; batch norm in training sees one chunk at a time where there are several."""

@@ -46,6 +46,7 @@ class Board:
     def __init__(self, run: Run, cohort: Cohort, plan: Plan) -> None:
         self.run, self.plan = run, plan
         self.patients, self.labels_P, self.about = cohort.ids, cohort.labels, cohort.about
+        self.groups = cohort.groups
         self.tpe = Tpe(plan.space, plan.settings.seed) if plan.settings.searcher == "tpe" else None
         trials = plan.baselines if self.tpe else plan.baselines + plan.trials
         self.records = {trial.number: Record(trial) for trial in trials}
@@ -263,7 +264,7 @@ class Board:
             record.cut(record.trial.base)
         else:
             record.status, record.reason = "failed", record.reason or "ended early"
-        self._give_row(record, row_of(record, self.labels_P))
+        self._give_row(record, row_of(record, self.labels_P, self.groups))
         self._write(record, decided)
         if decided:
             if not record.trial.baseline:

@@ -44,9 +44,11 @@ def describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str
             "reference_date": str(cohort.reference_date), "n_patients": len(cohort.patients),
             "n_labelled": len(cohort.labelled), "n_to_predict": len(cohort.to_predict),
             "n_cells": len(cohort.pictures_CSS3),
+            "attributes": [attribute.as_yaml() for attribute in cohort.attributes],
         },
         "protocol": {
             "folds": plan.n_folds, "repeats": len(plan.folds_RP), "epochs": plan.epochs,
+            "grouped": len({*cohort.groups}) < len(cohort.patients),
             "trials": plan.stages[-1].trials, "seed": settings.seed, "fold_seed": settings.seed_of_folds,
             "scheduler": settings.scheduler, "racing": settings.racing,
             "searcher": settings.searcher, "grace": plan.grace, "reduction": settings.reduction, "rungs": plan.rungs(),

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lymphtune.searching.plan import Trial
+from lymphtune.statistics.bootstrap import grouping
 from lymphtune.statistics.honest import fixed_score
 from lymphtune.statistics.metrics import METRICS, balanced_accuracy
 
@@ -44,7 +45,7 @@ class Record:
             del said[epochs:]
 
 
-def row_of(record: Record, labels_P: np.ndarray) -> dict[str, Any]:
+def row_of(record: Record, labels_P: np.ndarray, groups_P: np.ndarray) -> dict[str, Any]:
     """Return the trial's row of the leaderboard."""
     trial, curves = record.trial, record.curves
     epoch = len(curves)
@@ -60,7 +61,8 @@ def row_of(record: Record, labels_P: np.ndarray) -> dict[str, Any]:
     row |= blank | {"seconds": float(sum(curve["seconds"] for curve in curves))}
     if curves:
         probability_P, judged_P = pooled(record.probabilities_ERP[epoch - 1], labels_P)
-        bounds = fixed_score(probability_P, judged_P, "balanced_accuracy")
+        group_P = grouping(groups_P[~np.isnan(record.probabilities_ERP[epoch - 1]).all(axis=0)])
+        bounds = fixed_score(probability_P, judged_P, "balanced_accuracy", group_P=group_P)
         row |= {name: float(curves[epoch - 1][name]) for name in METRICS}
         row |= {"balanced_accuracy_low": float(bounds.low), "balanced_accuracy_high": float(bounds.high)}
         row["repeats_sd"] = _repeats_sd(record.probabilities_ERP[epoch - 1], labels_P)

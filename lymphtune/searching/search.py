@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from lymphtune import console
-from lymphtune.cohort import Cohort, check_trainable, default_data, load_cohort
-from lymphtune.cohort.folds import check_roles, folds_hash, folds_table, make_folds, roles_table
+from lymphtune.cohort import Cohort, default_data, load_cohort
+from lymphtune.cohort.folds import check_roles, cohort_folds, folds_hash, folds_table, roles_table
 from lymphtune.config import Part
 from lymphtune.errors import InputError
 from lymphtune.files import held, remove_unfinished, write_table, write_yaml
@@ -85,11 +85,10 @@ def prepare(
     cohort = load_cohort(data, settings.reference_date)
     for note in cohort.notes:
         console.say(f"{cohort.name}: {note}")
-    check_trainable(cohort, folds)
     if note := check_roles(cohort):
         console.say(f"{cohort.name}: {note}")
     repeats = settings.repeats or chosen.suggested.repeats
-    folds_RP = make_folds(cohort.labels, folds, repeats, settings.seed_of_folds)
+    folds_RP = cohort_folds(cohort, folds, repeats, settings.seed_of_folds)
     defining = {"cohort": cohort.hash, "folds": folds_hash(folds_table(cohort, folds_RP))}
     plan = make_plan(chosen, settings, folds_RP, defining, before)
     _check_encoders(plan)
@@ -305,6 +304,8 @@ def _opening(run: Run, cohort: Cohort, plan: Plan) -> str:
         f"{run.path}: {plan.count} trials of '{plan.space.name}', at most {plan.epochs} epochs, "
         f"{n_folds} {'folds' if n_folds > 1 else 'hold-out'} x {n_repeats} seeds, stops at epochs {plan.rungs()}",
     ]
+    if len(groups := {*cohort.groups[cohort.labelled]}) < len(cohort.labelled):
+        lines.append(f"{len(groups)} groups of labelled patients, each of which is in one fold")
     if n_folds == 1:
         lines.append(
             f"One hold-out of {held_out} patients: a balanced accuracy from it is good to about ±11 points, and "

@@ -3,12 +3,14 @@
 Shapes: P patients, S resamples.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 RESAMPLES = 1000
 LEVEL = 0.95
+LEAST_GROUPS = 20  # fewer say too little of other groups to stand for them
 BOUNDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)  # quantiles, between which it lies
 
 
@@ -24,14 +26,27 @@ class Interval:
         return f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f})"
 
 
-def resample(labels_P: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Return counts [S, P]: how often each patient is drawn; the two classes keep their sizes."""
+def resample(labels_P: np.ndarray, resamples: int, seed: int, group_P: np.ndarray | None = None) -> np.ndarray:
+    """Return counts [S, P]: how often each patient is drawn; the two classes keep their sizes.
+
+    group_P: the group of each patient, from 0 on; groups are then drawn whole, those of one class among themselves and
+    those of both among themselves (the cluster bootstrap of Davison and Hinkley 1997, section 3.8). A group of one
+    patient is that patient.
+    """
     rng = np.random.default_rng(seed)
-    counts_SP = np.zeros((resamples, len(labels_P)), dtype=np.int64)
-    for label in (0, 1):
-        of = np.flatnonzero(labels_P == label)
-        counts_SP[:, of] = rng.multinomial(len(of), np.full(len(of), 1 / len(of)), size=resamples)
-    return counts_SP
+    group_P = np.arange(len(labels_P)) if group_P is None else group_P
+    share_G = np.bincount(group_P, labels_P) / np.bincount(group_P)
+    counts_SG = np.zeros((resamples, len(share_G)), dtype=np.int64)
+    for of in (share_G == 0, share_G == 1, (share_G > 0) & (share_G < 1)):
+        if n := int(of.sum()):
+            counts_SG[:, of] = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+    return counts_SG[:, group_P]
+
+
+def grouping(groups: Sequence[str] | np.ndarray) -> np.ndarray | None:
+    """Return the groups as numbers from 0 on, None where every patient is alone, or where they are too few to draw."""
+    names, group_P = np.unique(np.asarray(groups), return_inverse=True)
+    return group_P if LEAST_GROUPS <= len(names) < len(group_P) else None
 
 
 def spread(value: float, drawn: np.ndarray) -> Interval:

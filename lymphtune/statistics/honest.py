@@ -102,6 +102,7 @@ class LeftOut:
 
     labels_P: np.ndarray
     counts_SP: np.ndarray
+    group_P: np.ndarray | None = None  # of patients that are drawn together: as `resample` takes it
 
     def __post_init__(self) -> None:
         if not self.left_out_SP.any(axis=0).all():
@@ -169,7 +170,7 @@ class LeftOut:
         return share_PB, said_PB
 
     def _of(self, score: _Score, values_SP: np.ndarray, held_SP: np.ndarray) -> "_Values":
-        return _Values(score, values_SP, held_SP, self.left_out_SP, self.labels_P)
+        return _Values(score, values_SP, held_SP, self.left_out_SP, self.labels_P, self.group_P)
 
     def _values(self, score: _Score, judged: Judged) -> tuple[np.ndarray, np.ndarray]:
         """Return the values [S, P], and where they count."""
@@ -185,7 +186,7 @@ class LeftOut:
         """
         share_PB, said_PB = self._bins(judged)
         gap_PB = share_PB * self.labels_P[:, None] - said_PB
-        counts_SP = resample(self.labels_P, len(self.counts_SP), seed=1)
+        counts_SP = resample(self.labels_P, len(self.counts_SP), 1, self.group_P)
         drawn_S = np.abs(class_weights(self.labels_P, counts_SP) @ gap_PB).sum(axis=-1)
         value = float(np.abs(class_weights(self.labels_P) @ gap_PB).sum())
         found = spread(value, drawn_S - drawn_S.mean() + value)
@@ -193,26 +194,32 @@ class LeftOut:
 
 
 def fixed_score(
-    probabilities_P: np.ndarray, labels_P: np.ndarray, metric: str, threshold: float = THRESHOLD
+    probabilities_P: np.ndarray,
+    labels_P: np.ndarray,
+    metric: str,
+    threshold: float = THRESHOLD,
+    group_P: np.ndarray | None = None,
 ) -> Interval:
     """Return the metric of one model that was fixed before it met these patients, with its 95 % interval."""
     judged, everybody = Judged(probabilities_P[None], np.array([threshold])), np.ones((1, len(labels_P)))
     score = SCORES[metric]
     held = everybody > 0
-    return _Values(score, score.values(judged, labels_P, everybody), held, held, labels_P).interval()
+    return _Values(score, score.values(judged, labels_P, everybody), held, held, labels_P, group_P).interval()
 
 
 class _Values:
     """One metric's values of patients [S, P], where they are held to count among those left out, and what follows."""
 
     def __init__(
-        self, score: _Score, values_SP: np.ndarray, held_SP: np.ndarray, out_SP: np.ndarray, labels_P: np.ndarray
-    ) -> None:
+        self, score: _Score, values_SP: np.ndarray, held_SP: np.ndarray, out_SP: np.ndarray, labels_P: np.ndarray,
+        group_P: np.ndarray | None,
+    ) -> None:  # fmt: skip
         self.score = score
         times_P = held_SP.sum(axis=0)
         mean_P = values_SP.sum(axis=0) / np.maximum(times_P, 1)
         weight_P = times_P / out_SP.sum(axis=0)  # below 1 for patients that are sometimes referred
-        self.classes = [_Class(mean_P[of], weight_P[of]) for of in (labels_P == 0, labels_P == 1)]
+        group_P = np.arange(len(labels_P)) if group_P is None else group_P
+        self.classes = [_Class(mean_P[of], weight_P[of], group_P[of]) for of in (labels_P == 0, labels_P == 1)]
         self.value = float(sum(w * of.mean for w, of in zip(score.share, self.classes, strict=True) if w))
         self.choice_variance = choice_variance(values_SP, held_SP, labels_P, score.share, score.variance)
 
@@ -228,7 +235,7 @@ class _Values:
     @property
     def freedom(self) -> int:
         """Return the degrees of freedom of the smaller class."""
-        return max(min(len(of.mean_P) for _, of in self.used) - 1, 1)
+        return max(min(of.n_groups for _, of in self.used) - 1, 1)
 
     @property
     def quantile(self) -> float:
@@ -249,18 +256,18 @@ class _Values:
             return Interval(float("nan"), 0.0, 1.0)
         if self.score.variance == (1, 1):
             return self._area()
-        binomial = sum(w**2 * of.mean * (1 - of.mean) / of.size for w, of in self.used)
+        binomial = sum(w**2 * of.mean * (1 - of.mean) / of.independent for w, of in self.used)
         found = self._towards(binomial)
         factor = float(np.clip(binomial / found, 0.1, 10)) if found > 0 and binomial > 0 else 1.0
         below = above = 0.0
         for w, of in self.used:
-            low, high = wilson(of.mean, of.size * factor, self.quantile)
+            low, high = wilson(of.mean, of.independent * factor, self.quantile)
             below, above = below + (w * (of.mean - low)) ** 2, above + (w * (high - of.mean)) ** 2
         return Interval(self.value, max(0.0, self.value - below**0.5), min(1.0, self.value + above**0.5))
 
     def _area(self) -> Interval:
         """Return the area under the curve with its interval; its binomial variance is Hanley and McNeil's (1982)."""
-        area, (reactive, tumoral) = self.value, (of.size for of in self.classes)
+        area, (reactive, tumoral) = self.value, (of.independent for of in self.classes)
         first, second = area / (2 - area), 2 * area**2 / (1 + area)
         among = (tumoral - 1) * (first - area**2) + (reactive - 1) * (second - area**2)
         found = self._towards((area * (1 - area) + among) / (tumoral * reactive))
@@ -293,6 +300,11 @@ class _Class(NamedTuple):
 
     mean_P: np.ndarray
     weight_P: np.ndarray
+    group_P: np.ndarray
+
+    @property
+    def n_groups(self) -> int:
+        return len(np.unique(self.group_P))
 
     @property
     def size(self) -> float:
@@ -305,15 +317,31 @@ class _Class(NamedTuple):
 
     @property
     def variance(self) -> float:
-        """Return the squared standard error of the mean over patients."""
+        """Return the squared standard error of the mean over patients, those of one group counting as one."""
+        return self._variance(np.unique(self.group_P, return_inverse=True)[1])
+
+    def _variance(self, group_P: np.ndarray) -> float:
         if not self.size:
             return float("nan")
-        n = max(len(self.mean_P), 2)
-        return float(((self.weight_P * (self.mean_P - self.mean)) ** 2).sum() / self.size**2 * n / (n - 1))
+        off_G = np.bincount(group_P, self.weight_P * (self.mean_P - self.mean))
+        n = max(len(off_G), 2)
+        return float((off_G**2).sum() / self.size**2 * n / (n - 1))
+
+    @property
+    def independent(self) -> float:
+        """Return how many patients who know nothing of each other tell as much: all of them, unless there are groups.
+
+        The size by the design effect (Kish 1965, section 5.4), with as many as there are groups where nobody differs.
+        """
+        if self.n_groups == len(self.mean_P) or not self.size:
+            return self.size
+        alone, most = self._variance(np.arange(len(self.mean_P))), len(self.mean_P) / self.n_groups
+        return self.size / (float(np.clip(self.variance / alone, 1, most)) if alone > 0 else most)
 
     @property
     def variance_with_two_more(self) -> float:
-        more = _Class(np.append(self.mean_P, [-1.0, 1.0]), np.append(self.weight_P, [1.0, 1.0]))
+        alone = self.group_P.max(initial=0) + np.array([1, 2])
+        more = _Class(*map(np.append, self, ([-1.0, 1.0], [1.0, 1.0], alone)))
         return more.variance
 
 

@@ -27,18 +27,25 @@ class Roc:
         return float(np.trapezoid(self.true_positive_T, self.false_positive_T))
 
 
-def roc(called_PT: np.ndarray, labels_P: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Roc:
+def roc(
+    called_PT: np.ndarray,
+    labels_P: np.ndarray,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    group_P: np.ndarray | None = None,
+) -> Roc:
     """Return the curve of how often each patient is called tumoral at each threshold, 0 or 1 where it is said once.
 
     The band is that of patients resampled within their classes, read off at each false positive rate (Fawcett 2006,
     section 9.1, vertical averaging); it closes where nobody is misplaced, which few patients do not prove.
     """
     reactive_P, tumoral_P = labels_P == 0, labels_P == 1
-    sizes = (int(reactive_P.sum()), int(tumoral_P.sum()))
-    counts_SP = resample(labels_P, resamples, seed).astype(float)
+    counts_SP = resample(labels_P, resamples, seed, group_P).astype(float)
     false_T, true_T = called_PT[reactive_P].mean(axis=0), called_PT[tumoral_P].mean(axis=0)
-    false_ST = counts_SP[:, reactive_P] @ called_PT[reactive_P] / sizes[0]
-    true_ST = counts_SP[:, tumoral_P] @ called_PT[tumoral_P] / sizes[1]
+    false_ST, true_ST = (
+        counts_SP[:, of] @ called_PT[of] / np.maximum(counts_SP[:, of].sum(axis=1, keepdims=True), 1)
+        for of in (reactive_P, tumoral_P)
+    )
     true_SG = np.stack([_read_off(*pair) for pair in zip(false_ST, true_ST, strict=True)])
     low_G, high_G = np.quantile(true_SG, BOUNDS, axis=0)
     there_G = _read_off(false_T, true_T)

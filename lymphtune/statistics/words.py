@@ -1,5 +1,7 @@
 """Numbers as people read them."""
 
+import math
+
 from lymphtune.cohort import folds
 from lymphtune.statistics.bootstrap import Interval
 
@@ -30,3 +32,8 @@ def bounded(interval: Interval, digits: int = 2) -> str:
 def changed(difference: Interval) -> str:
     """Return +0.139 (+0.05 to +0.23)."""
     return f"{difference.value:+.3f} ({difference.low:+.2f} to {difference.high:+.2f})"
+
+
+def measured(value: float, digits: int) -> str:
+    """Return a measurement to so many digits, or that there is none."""
+    return "unknown" if math.isnan(value) else f"{value:.{digits}f}"

@@ -32,12 +32,6 @@ class Batch:
     labels_B: Tensor
 
 
-def attributes(cohort: Cohort) -> np.ndarray:
-    """Return [P, 2] float64: age in years and the natural logarithm of the lymphocyte count in 10^9/L."""
-    table = cohort.patients
-    return np.column_stack([table["age_years"], np.log(table["lymphocytes_g_per_l"])]).astype(np.float64)
-
-
 def training_views(data: Data) -> Sequence[int]:
     """Return the views that training draws from, all equally often; four turns are views 0, 3, 5 and 6."""
     if data.flips:
@@ -72,7 +66,7 @@ class Bags:
         self.data, self.device, self.features_VCD = data, device, features_VCD
         self.starts = cohort.starts
         self.labels_P = cohort.labels.astype(np.float32)
-        self.attributes_PA = torch.from_numpy(attributes(cohort)).float()
+        self.attributes_PA = torch.from_numpy(cohort.attributes_PA).float()
         low = (cohort.pictures_CSS3.shape[1] - data.crop_px) // 2
         self.crops_CSS3 = cohort.pictures_CSS3[:, low : low + data.crop_px, low : low + data.crop_px]
         self.resident_CSS3: Tensor | None = None

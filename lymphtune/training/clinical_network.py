@@ -31,7 +31,7 @@ def as_network(pipeline: Pipeline) -> nn.Module:
 
 
 class Standardised(nn.Module):
-    """What a StandardScaler makes of attributes."""
+    """What a StandardScaler makes of attributes whose missing values (NaN) were put at its mean."""
 
     mean_A: Tensor
     sd_A: Tensor
@@ -42,7 +42,8 @@ class Standardised(nn.Module):
         self.register_buffer("sd_A", torch.as_tensor(sd_A))
 
     def forward(self, attributes_BA: Tensor) -> Tensor:
-        return (attributes_BA - self.mean_A) / self.sd_A
+        standard_BA = (attributes_BA - self.mean_A) / self.sd_A
+        return torch.where(standard_BA.isnan(), 0.0, standard_BA)
 
 
 class Layers(nn.Module):

@@ -1,4 +1,4 @@
-"""An ensemble as one network: from a patient's pictures and two measurements to the mean of its members.
+"""An ensemble as one network: from a patient's pictures and attributes to the mean of its members.
 
 Shapes: N cells of one patient, S side of a picture, V views, M cells in all views, A attributes, D features,
 T member trials.
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lymphtune.cohort.attributes import STANDARD, Attribute
 from lymphtune.config import Configuration, Data
 from lymphtune.files import sha256
 from lymphtune.models.backbone import Backbone
@@ -29,16 +30,35 @@ class Deployed(nn.Module):
 
     weight_T: Tensor
 
-    def __init__(self, trials: Sequence[nn.Module], weight_T: np.ndarray) -> None:
+    def __init__(
+        self, trials: Sequence[nn.Module], weight_T: np.ndarray, attributes: Sequence[Attribute] = STANDARD
+    ) -> None:
         super().__init__()
+        self.attributes = tuple(attributes)
         self.trials = nn.ModuleList(trials)
         self.register_buffer("weight_T", torch.tensor(weight_T, dtype=torch.float32))
 
-    def forward(self, cells_NSS3: Tensor, age_years: Tensor, lymphocytes_g_per_l: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the probability of being tumoral [1], and each trial's [T]; uint8 pictures, measurements [1]."""
-        attributes_1A = torch.stack([age_years.double(), lymphocytes_g_per_l.double().log()], dim=1)
+    def forward(self, cells_NSS3: Tensor, values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the probability of being tumoral [1], and each trial's [T].
+
+        Pictures are uint8. values: [1] of each attribute, a number (NaN: missing) or the place of its word among the
+        levels, int64 (-1: missing).
+        """
+        shown = [_numbers(attribute, value_1) for attribute, value_1 in zip(self.attributes, values, strict=True)]
+        attributes_1A = torch.cat(shown, dim=1)
         said_T = torch.cat([trial(cells_NSS3, attributes_1A) for trial in self.trials])
         return (self.weight_T * said_T).sum(dim=0, keepdim=True), said_T
+
+
+def _numbers(attribute: Attribute, value_1: Tensor) -> Tensor:
+    """Return what stands for the value of one patient [1, numbers]: as `Attribute.numbers` has it."""
+    if attribute.levels is None:
+        number_1 = value_1.double()
+        return (number_1.log() if attribute.log else number_1)[:, None]
+    n_levels = len(attribute.levels)
+    shown_L = torch.arange(n_levels - len(attribute.names), n_levels)
+    known_11 = ((value_1 >= 0) & (value_1 < n_levels))[:, None]
+    return torch.where(known_11, (value_1[:, None] == shown_L).double(), torch.nan)
 
 
 class NetworkTrial(nn.Module):
@@ -75,10 +95,13 @@ class ClinicalTrial(nn.Module):
         return torch.cat([model(attributes_1A) for model in self.folds]).mean(dim=0, keepdim=True).float()
 
 
-def load_deployed(members: Sequence[Member], weight_T: np.ndarray) -> Deployed:
+def load_deployed(
+    members: Sequence[Member], weight_T: np.ndarray, attributes: Sequence[Attribute] = STANDARD
+) -> Deployed:
     """Return the network of saved member trials, in evaluation mode; raises InputError where a file does not fit."""
     backbones: dict[str, Backbone] = {}  # by content: trials that look through the same one share it
-    return Deployed([_trial(chosen, paths, backbones) for chosen, paths in members], weight_T).eval()
+    trials = [_trial(chosen, paths, backbones) for chosen, paths in members]
+    return Deployed(trials, weight_T, attributes).eval()
 
 
 def _trial(chosen: Configuration, paths: Sequence[Path], backbones: dict[str, Backbone]) -> nn.Module:

@@ -15,7 +15,8 @@ from lymphtune.config import Configuration
 from lymphtune.errors import InputError
 from lymphtune.models.bag_classifier import BagClassifier
 from lymphtune.training.arithmetic import Arithmetic
-from lymphtune.training.batches import Bags, attributes
+from lymphtune.training.batches import Bags
+from lymphtune.training.clinical import probability
 from lymphtune.training.frozen import WEIGHTS, Kept, features, features_here
 from lymphtune.training.network import Said, SaidOfCells, judge, judge_cells
 
@@ -55,7 +56,9 @@ def judge_cells_with(
 
 
 def _clinical(path: Path, cohort: Cohort, rows: np.ndarray) -> Said:
-    probability_P = load_pipeline(path).predict_proba(attributes(cohort)[rows])[:, 1]
+    pipeline = load_pipeline(path)
+    _check_attributes(path, pipeline[0].n_features_in_, cohort)
+    probability_P = probability(pipeline, cohort.attributes_PA[rows])
     return Said(probability_P, np.full(len(rows), np.nan))
 
 
@@ -65,6 +68,7 @@ def open_network(
     """Return a saved network on its device, in evaluation mode, and the cohort's bags as it looks at them."""
     device = torch.device(on or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = load_network(path, configuration).to(device)
+    _check_attributes(path, len(model.attribute_mean_A), cohort)
     model.lay_out(channels_last=True)
     weights = path.parent / WEIGHTS
     if kept is None:
@@ -76,12 +80,18 @@ def open_network(
 
 def load_network(path: Path, configuration: Configuration) -> BagClassifier:
     """Return the network, in evaluation mode; names and shapes must be the configuration's."""
-    model = BagClassifier(configuration)
     try:
-        model.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError, OSError) as error:
+        state = load_file(path)
+        model = BagClassifier(configuration, n_attributes=len(state["attribute_mean_A"]))
+        model.load_state_dict(state)
+    except (KeyError, TypeError, SafetensorError, RuntimeError, OSError) as error:
         raise InputError(f"{path}: not the weights of {configuration.title} ({str(error).splitlines()[0]})") from error
     return model.eval()
+
+
+def _check_attributes(path: Path, known: int, cohort: Cohort) -> None:
+    if known != (given := cohort.attributes_PA.shape[1]):
+        raise InputError(f"{path}: trained on {known} clinical attributes, {cohort.name} has {given}")
 
 
 def load_pipeline(path: Path) -> Pipeline:

@@ -23,7 +23,7 @@ from lymphtune.models.bag_classifier import Chunk
 from lymphtune.models.memory import freed_memory_kept
 from lymphtune.statistics.metrics import balanced_log_loss
 from lymphtune.training.arithmetic import Arithmetic
-from lymphtune.training.batches import Bags, attributes
+from lymphtune.training.batches import Bags
 from lymphtune.training.clinical import ClinicalMember
 from lymphtune.training.frozen import features, place_backbone
 from lymphtune.training.fused import Fused
@@ -251,7 +251,7 @@ class _Kept:
 
 def _train_clinical(configuration: Configuration, cohort: Cohort, protocol: Protocol) -> EpochResult:
     started = time.perf_counter()
-    attributes_PA, labels_P = attributes(cohort), cohort.labels
+    attributes_PA, labels_P = cohort.attributes_PA, cohort.labels
     probabilities_RP = np.full(protocol.folds_RP.shape, np.nan)
     members = {}
     for r, k in fold_models(protocol.folds_RP):

@@ -99,7 +99,7 @@ class NetworkMember:
 
     def _built(self, configuration: Configuration, chunk: Chunk | None) -> BagClassifier:
         """Return the network before its first step, with all it takes from its training patients."""
-        model = BagClassifier(configuration, chunk)
+        model = BagClassifier(configuration, chunk, self.bags.attributes_PA.shape[1])
         if hasattr(model.encoder, "initialise"):
             model.encoder.initialise()
         model.standardise_by(self.bags.attributes_PA[self.rows])

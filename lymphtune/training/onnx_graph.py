@@ -15,14 +15,14 @@ from lymphtune.cohort.cohort import PICTURE_PX
 from lymphtune.errors import InputError
 from lymphtune.training.deployed import Deployed
 
-INPUTS = ("cells", "age_years", "lymphocytes_g_per_l")
+CELLS = "cells"  # the first input; the others have the attributes' names
 OUTPUTS = ("probability", "members")
 OPSET = 18
 LARGEST_BYTES = 2**31 - 2**26  # of weights: a file of ONNX ends at 2 GB, the graph included
 
 
 def as_onnx(deployed: Deployed, picture_px: int = PICTURE_PX) -> onnx.ModelProto:
-    """Return the graph from INPUTS to OUTPUTS, for any number of cells.
+    """Return the graph from CELLS and one input an attribute to OUTPUTS, for any number of cells.
 
     Raises InputError where a network has a part that ONNX lacks, or the weights are more than one file holds.
     """
@@ -31,12 +31,15 @@ def as_onnx(deployed: Deployed, picture_px: int = PICTURE_PX) -> onnx.ModelProto
         raise InputError(
             f"{n_bytes / 1e9:.1f} GB of weights; one .onnx file holds {LARGEST_BYTES / 1e9:.1f}: average fewer trials"
         )
-    example = (torch.zeros(3, picture_px, picture_px, 3, dtype=torch.uint8), torch.ones(1), torch.ones(1))
+    kinds = [torch.float32 if attribute.levels is None else torch.int64 for attribute in deployed.attributes]
+    values = [torch.ones(1, dtype=kind) for kind in kinds]  # a tensor each: shared ones would become one input
+    example = (torch.zeros(3, picture_px, picture_px, 3, dtype=torch.uint8), values)
+    inputs = [CELLS, *(attribute.name for attribute in deployed.attributes)]
     try:
         with torch.no_grad(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             program: Any = torch.onnx.export(
-                deployed, example, dynamo=True, verbose=False, opset_version=OPSET, input_names=INPUTS,
-                output_names=OUTPUTS, dynamic_shapes=({0: "n_cells"}, None, None),
+                deployed, example, dynamo=True, verbose=False, opset_version=OPSET, input_names=inputs,
+                output_names=OUTPUTS, dynamic_shapes=({0: "n_cells"}, [{0: torch.export.Dim.STATIC}] * len(values)),
                 custom_translation_table={torch.ops.aten.sort.stable: _sorted},
             )  # fmt: skip
     except torch.onnx.errors.OnnxExporterError as error:

@@ -14,7 +14,6 @@ from lymphtune.cohort.cohort import Cohort
 from lymphtune.config import Configuration
 from lymphtune.models.backbone import Backbone
 from lymphtune.models.bag_classifier import BagClassifier, as_pictures
-from lymphtune.training.batches import attributes
 from lymphtune.training.frozen import WEIGHTS, is_frozen, load_backbone
 from lymphtune.training.loading import load_network
 from lymphtune.training.lone_cells import lone_logits
@@ -37,7 +36,7 @@ def saliency_with(
     model = load_network(path, configuration).requires_grad_(False)
     backbone = load_backbone(configuration, path.parent / WEIGHTS).eval() if is_frozen(configuration) else None
     pictures = [cohort.bag(row)[cell] for row, cell in zip(rows_M, cells_M, strict=True)]
-    attributes_MA = torch.from_numpy(attributes(cohort)[rows_M]).float()
+    attributes_MA = torch.from_numpy(cohort.attributes_PA[rows_M]).float()
     heat_MSS = np.zeros((len(rows_M), *cohort.pictures_CSS3.shape[1:3]), dtype=np.float32)
     crop_px = configuration.data.crop_px
     low = (heat_MSS.shape[1] - crop_px) // 2

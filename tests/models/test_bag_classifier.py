@@ -153,3 +153,24 @@ def test_few_channels_do_not_break_the_heap() -> None:
     for number in range(60):
         maps_MCHW = torch.randn(28 + number % 3, 4, 10, 10).to(memory_format=torch.channels_last).requires_grad_()
         stage(maps_MCHW).square().mean().backward()
+
+
+def test_a_missing_attribute_is_the_mean_of_the_training_patients() -> None:
+    model = built(network("vanilla", fusion="concat"))
+    given_PA = ATTRIBUTES.clone()
+    given_PA[0, 1] = torch.nan
+    model.standardise_by(given_PA)
+    known = given_PA[1:, 1]
+    assert model.attribute_mean_A[1].item() == pytest.approx(known.mean().item())
+    at_mean_PA = given_PA.clone()
+    at_mean_PA[0, 1] = known.mean()
+    with torch.no_grad():
+        missing, mean = (model(cells(9), [2, 3, 4], some).probability_B for some in (given_PA, at_mean_PA))
+    torch.testing.assert_close(missing, mean)
+
+
+def test_an_attribute_that_tells_training_patients_nothing_stays_small() -> None:
+    """Else a patient who differs would meet weights that never learnt, multiplied by a million."""
+    model = built(network("vanilla", fusion="concat"))
+    model.standardise_by(torch.tensor([[5.0, torch.nan], [5.0, torch.nan]]))
+    assert model.attribute_mean_A.tolist() == [5, 0] and model.attribute_sd_A.tolist() == [1, 1]

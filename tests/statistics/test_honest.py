@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from lymphtune.statistics.bootstrap import resample
+from lymphtune.statistics.bootstrap import grouping, resample
 from lymphtune.statistics.honest import SCORES, Judged, LeftOut, choice_variance, fixed_score, wilson
 from lymphtune.statistics.metrics import METRICS, auc, balanced_accuracy, balanced_log_loss, calibration_error
 
@@ -240,3 +240,33 @@ def test_calls_of_patients_left_out_are_those_that_recall_and_specificity_count(
         assert 1 - called_P[LABELS_P == 0].mean() == pytest.approx(LEFT_OUT.score(found, "specificity").value)
     at_PT = LEFT_OUT.called_at(said.said_SP, np.array([0.0, 0.5, 2.0]))
     np.testing.assert_array_equal(at_PT.T, [np.ones(60), called_P, np.zeros(60)])
+
+
+def test_patients_of_one_group_are_drawn_together_and_count_as_one() -> None:
+    """Everybody twice, in pairs, is worth no more than everybody once."""
+    labels_P = np.repeat(np.arange(60) % 2, 2)
+    pair_P = np.arange(120) // 2
+    counts_SP = resample(labels_P, 400, 0, pair_P)
+    np.testing.assert_array_equal(counts_SP[:, ::2], counts_SP[:, 1::2])
+    np.testing.assert_array_equal(counts_SP[:, ::2], resample(labels_P[::2], 400, 0))
+    said_P = noisy(0.5, 1, labels_P[::2])
+    for metric in ("balanced_accuracy", "log_loss"):
+        once = fixed_score(said_P, labels_P[::2], metric)
+        twice = fixed_score(np.repeat(said_P, 2), labels_P, metric, group_P=pair_P)
+        naive = fixed_score(np.repeat(said_P, 2), labels_P, metric)
+        width, of_pairs, of_patients = (found.high - found.low for found in (once, twice, naive))
+        assert of_pairs == pytest.approx(width, rel=0.02)
+        assert of_patients < 0.8 * width
+
+
+def test_groups_of_both_classes_are_drawn_whole() -> None:
+    labels_P, group_P = np.arange(90) % 2, np.arange(90) // 3
+    counts_SP = resample(labels_P, 50, 0, group_P)
+    assert all(len({*counts[group_P == group]}) == 1 for counts in counts_SP for group in range(30))
+    assert (counts_SP.sum(axis=1) == 90).all()
+
+
+def test_few_groups_do_not_stand_for_others() -> None:
+    assert grouping(["a", "b", "c"] * 30) is None
+    assert grouping([str(row) for row in range(30)]) is None  # everybody alone
+    np.testing.assert_array_equal(grouping([f"{row // 2:02d}" for row in range(60)]), np.arange(60) // 2)

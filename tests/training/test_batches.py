@@ -16,7 +16,6 @@ from lymphtune.training.batches import (
     Bags,
     _seen_one_by_one,
     _seen_together,
-    attributes,
     evaluation_views,
     seen_as,
     training_views,
@@ -90,7 +89,7 @@ def test_a_step_draws_so_many_cells_of_so_many_patients(noisy_cohort: Cohort) ->
             chosen = np.asarray(batch.rows)
             np.testing.assert_array_equal(batch.counts, np.minimum(full[chosen], 3))
             np.testing.assert_array_equal(batch.labels_B, noisy_cohort.labels[chosen])
-            np.testing.assert_allclose(batch.attributes_BA, attributes(noisy_cohort)[chosen], rtol=1e-6)
+            np.testing.assert_allclose(batch.attributes_BA, noisy_cohort.attributes_PA[chosen], rtol=1e-6)
             for row, cells in zip(batch.rows, batch.cells.split(batch.counts), strict=True):
                 whole = [crop.tobytes() for crop in noisy_cohort.bag(row)[:, 2:42, 2:42]]
                 these = [whole.index(cell.numpy().tobytes()) for cell in cells]
@@ -101,7 +100,7 @@ def test_a_step_draws_so_many_cells_of_so_many_patients(noisy_cohort: Cohort) ->
 
 
 def test_attributes_are_age_and_the_logarithm_of_the_count(tiny_cohort: Cohort) -> None:
-    given = attributes(tiny_cohort)
+    given = tiny_cohort.attributes_PA
     np.testing.assert_allclose(given[:, 0], tiny_cohort.patients["age_years"])
     np.testing.assert_allclose(np.exp(given[:, 1]), tiny_cohort.patients["lymphocytes_g_per_l"])
 

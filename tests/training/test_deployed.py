@@ -8,10 +8,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pandas as pd
 import pytest
 import torch
@@ -22,6 +24,7 @@ from torch import nn
 
 from lymphtune import registry
 from lymphtune.cohort import Cohort
+from lymphtune.cohort.attributes import Attribute
 from lymphtune.config import Configuration, Data, configuration
 from lymphtune.errors import InputError
 from lymphtune.models.backbone import Backbone
@@ -227,3 +230,26 @@ except InputError as error:
     done = subprocess.run([sys.executable, tmp_path / "try.py"], capture_output=True, text=True, check=True)
     assert re.fullmatch(r"a network of it cannot be written as ONNX \(.*data-dependent.*\)\n", done.stdout)
     assert done.stderr == ""
+
+
+def test_words_and_missing_values_are_in_a_graph(cohort: Cohort, tmp_path: Path) -> None:
+    told = (Attribute("stage", levels=("A", "B", "C")), Attribute("smoker", levels=("no", "yes")), Attribute("hb"))
+    columns = {"stage": ["C", "", "D", "A"], "smoker": ["yes", "no", "", "no"], "hb": [3.0, np.nan, -1.0, 0.0]}
+    given = replace(cohort, patients=cohort.patients.assign(**columns), attributes=told)
+    rng = np.random.default_rng(0)
+    member = ClinicalMember(
+        configuration({"clinical": "logistic"}, "test"), rng.normal(size=(20, 5)), np.arange(20) % 2, 0
+    )
+    ClinicalMember.save(member.pipeline, tmp_path / "told")
+    deployed = load_deployed(
+        [(configuration({"clinical": "logistic"}, "test"), [tmp_path / "told.skops"])], np.ones(1), told
+    )
+    session = onnxruntime.InferenceSession(as_onnx(deployed, PICTURE_PX).SerializeToString())
+    assert [one.name for one in session.get_inputs()] == ["cells", "stage", "smoker", "hb"]
+    places = {"stage": [2, -1, 3, 0], "smoker": [1, 0, -1, 0], "hb": columns["hb"]}
+    for row in range(4):
+        values = {
+            name: np.array([some[row]], dtype=np.float32 if name == "hb" else np.int64) for name, some in places.items()
+        }
+        said, _ = session.run(None, values | {"cells": cohort.bag(row)})
+        assert said[0] == pytest.approx(member.predict(given.attributes_PA[row : row + 1])[0], abs=1e-6)

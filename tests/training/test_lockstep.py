@@ -22,7 +22,8 @@ from lymphtune.models.bag_classifier import BagClassifier
 from lymphtune.statistics.metrics import balanced_log_loss
 from lymphtune.training import lockstep, network
 from lymphtune.training.arithmetic import Arithmetic
-from lymphtune.training.batches import Bags, attributes
+from lymphtune.training.batches import Bags
+from lymphtune.training.clinical import ClinicalMember
 from lymphtune.training.loading import judge_with, load_pipeline
 from lymphtune.training.lockstep import Diverged, EpochResult, Protocol, fold_models, member_name, train
 from tests.training.networks import CPU, FOLDS, changed, clinical, probabilities, protocol, small, trained
@@ -122,8 +123,8 @@ def test_attributes_are_scaled_by_training_patients_only(tiny_cohort: Cohort, tm
         same = [a.equal(b) for a, b in zip(first[name], other[name], strict=True)]
         assert same == ([True, True] if wanted.folds_RP[0, row] == fold else [False, False])
         rows = np.setdiff1d(tiny_cohort.labelled, np.flatnonzero(wanted.folds_RP[0] == fold))
-        np.testing.assert_allclose(first[name][0], attributes(tiny_cohort)[rows].mean(axis=0), rtol=1e-5)
-        np.testing.assert_allclose(first[name][1], attributes(tiny_cohort)[rows].std(axis=0), rtol=1e-4)
+        np.testing.assert_allclose(first[name][0], tiny_cohort.attributes_PA[rows].mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(first[name][1], tiny_cohort.attributes_PA[rows].std(axis=0), rtol=1e-4)
 
 
 @pytest.mark.parametrize("word", ["network", *registry.clinical_models.words()])
@@ -235,7 +236,18 @@ def test_a_clinical_model_has_one_epoch_and_is_saved_whole(tiny_cohort: Cohort, 
         )
         rows = np.setdiff1d(tiny_cohort.labelled, held_out)
         scaled_by = load_pipeline(path).named_steps["scale"].mean_
-        np.testing.assert_allclose(scaled_by, attributes(tiny_cohort)[rows].mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(scaled_by, tiny_cohort.attributes_PA[rows].mean(axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("word", registry.clinical_models.words())
+def test_a_clinical_model_puts_a_missing_value_at_the_mean_of_its_training_patients(word: str) -> None:
+    rng = np.random.default_rng(0)
+    given_PA = rng.normal(50, 10, (30, 3))
+    given_PA[::4, 1], given_PA[:, 2] = np.nan, np.nan
+    member = ClinicalMember(configuration({"clinical": word}, "test"), given_PA, np.arange(30) % 2, 0)
+    at_mean_PA = np.where(np.isnan(given_PA), [0, np.nanmean(given_PA[:, 1]), 0], given_PA)
+    np.testing.assert_allclose(member.predict(given_PA), member.predict(at_mean_PA), atol=1e-9)
+    assert np.isfinite(member.predict(given_PA)).all()
 
 
 def test_the_best_epoch_s_weights_are_saved_where_asked_for(

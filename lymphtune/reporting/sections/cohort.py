@@ -15,7 +15,7 @@ from lymphtune.reporting.drawing import BASELINE, ENSEMBLE, PALE, canvas
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Note, Part, Section, Table
 from lymphtune.statistics.audit import PERMUTATIONS, audit
-from lymphtune.statistics.words import CLASSES
+from lymphtune.statistics.words import CLASSES, measured
 
 COLOURS, STYLES, HATCHES = (ENSEMBLE, BASELINE), ("-", "--"), ("", "////")
 BINS = 12
@@ -112,8 +112,9 @@ def _distributions(labelled: pd.DataFrame) -> Drawing:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2)
     medians = "; ".join(
-        f"{name}: median age {one['age_years'].median():.0f} years, median lymphocyte count "
-        f"{one['lymphocytes_g_per_l'].median():.1f}·10⁹/L, {_women(one)}, median {one['n_cells'].median():.0f} cells"
+        f"{name}: median age {measured(one['age_years'].median(), 0)} years, median lymphocyte count "
+        f"{measured(one['lymphocytes_g_per_l'].median(), 1)}·10⁹/L, {_women(one)}, "
+        f"median {one['n_cells'].median():.0f} cells"
         for name, one in zip(CLASSES, of, strict=True)
     )
     caption = "Share of each class by age, lymphocyte count, sex and number of cells; labelled patients alone."
@@ -126,8 +127,11 @@ def _women(patients: pd.DataFrame) -> str:
 
 
 def _histogram(axis: Any, of: list[pd.DataFrame], column: str, label: str, log: bool = False) -> None:
-    values = [one[column].to_numpy(dtype=float) for one in of]
+    values = [one[column].dropna().to_numpy(dtype=float) for one in of]
     every = np.concatenate(values)
+    if not len(every):
+        axis.set_visible(False)
+        return
     low, high = float(every.min()), float(every.max())
     if log:
         edges = np.geomspace(low / 1.02, high * 1.02, BINS + 1)
@@ -186,7 +190,7 @@ def _transposed(frame: pd.DataFrame) -> pd.DataFrame:
     for row in frame.to_dict("records"):
         said = {name: str(row[name]) for name in ("patients", "women", "men", "sex unknown")}
         for name, digits in (("age", 0), ("lymphocytes", 1), ("cells", 0)):
-            median, low, high = (f"{row[f'{name}_{q}']:.{digits}f}" for q in ("median", "q1", "q3"))
+            median, low, high = (measured(row[f"{name}_{q}"], digits) for q in ("median", "q1", "q3"))
             said[f"{name} a patient" if name == "cells" else name] = f"{median} ({low} to {high})"
         shown[row["class"]] = said | {"cells in all": str(row["cells_all"])}
     return pd.DataFrame(shown).rename_axis("of").reset_index()

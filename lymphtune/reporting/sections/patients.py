@@ -18,7 +18,7 @@ from lymphtune.reporting.parts import Block, Drawing, Note, Part, Section, Table
 from lymphtune.reporting.sections.cohort import TICKS_G_PER_L
 from lymphtune.runs import read_table
 from lymphtune.statistics.metrics import log_losses
-from lymphtune.statistics.words import CLASSES
+from lymphtune.statistics.words import CLASSES, measured
 
 HARDEST, LEADING = 8, 5  # patients of the gallery, and cells of either side
 MARKERS = ("o", "^")
@@ -74,7 +74,7 @@ def judged(facts: Facts) -> pd.DataFrame:
             "spread": facts.members_NP.std(axis=0) if several else np.nan, "gate": _gates(facts),
             "age_years": known["age_years"], "sex": known["sex"], "lymphocytes_g_per_l": known["lymphocytes_g_per_l"],
             "n_cells": known["n_cells"], "fold": candidates.fold_P,
-        }
+        } | {one.name: known[one.name] for one in facts.cohort.attributes}
     )  # fmt: skip
     return table.sort_values("log_loss", ascending=False, kind="stable").reset_index(drop=True)
 
@@ -100,8 +100,8 @@ def _table(table: pd.DataFrame) -> Table:
             "patient": table["patient"], "is": [CLASSES[label] for label in table["label"]],
             "called": [f"{CLASSES[called]}, {how}" for called, how in zip(table["predicted"], right, strict=True)],
             "probability": table["probability"], "spread": table["spread"], "gate": table["gate"],
-            "age": table["age_years"].round().astype(int), "sex": table["sex"],
-            "lymphocytes": table["lymphocytes_g_per_l"].map("{:.1f}".format), "cells": table["n_cells"],
+            "age": [measured(value, 0) for value in table["age_years"]], "sex": table["sex"],
+            "lymphocytes": [measured(value, 1) for value in table["lymphocytes_g_per_l"]], "cells": table["n_cells"],
             "fold": table["fold"] + 1,
         }
     ).rename(columns={"probability": "p (tumoral)"})  # fmt: skip
@@ -152,6 +152,9 @@ def _drawing(facts: Facts, table: pd.DataFrame) -> Drawing:
 
 
 def _logarithmic(axis: Any, values: pd.Series) -> None:
+    if values.isna().all():
+        axis.set_visible(False)
+        return
     low, high = float(values.min()), float(values.max())
     axis.set_xscale("log")
     axis.set_xticks([tick for tick in TICKS_G_PER_L if low / 1.1 <= tick <= high * 1.1])
@@ -171,9 +174,8 @@ def _alt(facts: Facts, table: pd.DataFrame) -> str:
         text += f"called wrongly at a threshold of {facts.fitted.threshold:.2f}"
         if wrong.any() and not wrong.all():
             count = mine["lymphocytes_g_per_l"]
-            text += (
-                f" (median lymphocyte count {count[wrong].median():.1f}, of the others {count[~wrong].median():.1f})"
-            )
+            medians = [measured(count[of].median(), 1) for of in (wrong, ~wrong)]
+            text += f" (median lymphocyte count {medians[0]}, of the others {medians[1]})"
         said.append(text)
     return "; ".join(said) + "."
 
@@ -218,8 +220,8 @@ def _patient(
     return {
         "title": f"{row.patient}: {CLASSES[row.label]}, {right} called {CLASSES[row.predicted]} "
                  f"(probability {row.probability:.2f})",
-        "about": f"{sex}, {row.age_years:.0f} years, {row.lymphocytes_g_per_l:.1f}·10⁹/L lymphocytes; {count} of "
-                 f"{cells.whole_P[place]} cells were looked at.",
+        "about": f"{sex}, age {measured(row.age_years, 0)}, {measured(row.lymphocytes_g_per_l, 1)}·10⁹/L lymphocytes; "
+                 f"{count} of {cells.whole_P[place]} cells were looked at.",
         "sides": [
             {"title": title, "cells": _spoken(cells, side, heat, str(row.patient))}
             for title, side in zip(("For tumoral", "For reactive"), sides, strict=True)

@@ -199,7 +199,7 @@ def _decision(facts: Facts) -> Drawing:
         called_PT = _called_at(facts, name, prevalence)
         worth_T = net_benefit(called_PT, labels_P, THRESHOLDS_T)
         if name == ENSEMBLE:
-            _band(panel, called_PT, labels_P)
+            _band(panel, called_PT, labels_P, facts.candidates.group_P)
         panel.plot(
             THRESHOLDS_T, worth_T, color=COLOURS[name], linestyle=style, linewidth=1.6, label=_named(facts, name)
         )
@@ -228,8 +228,8 @@ def _called_at(facts: Facts, name: str, prevalence: float) -> np.ndarray:
     return facts.contest.left_out.called_at(said_SP, THRESHOLDS_T)
 
 
-def _band(panel: Axes, called_PT: np.ndarray, labels_P: np.ndarray) -> None:
-    counts_SP = resample(labels_P, RESAMPLES, seed=0)
+def _band(panel: Axes, called_PT: np.ndarray, labels_P: np.ndarray, group_P: np.ndarray | None) -> None:
+    counts_SP = resample(labels_P, RESAMPLES, 0, group_P)
     drawn_ST = net_benefit(called_PT, labels_P, THRESHOLDS_T, counts_SP)
     low_T, high_T = np.quantile(drawn_ST, BOUNDS, axis=0)
     panel.fill_between(THRESHOLDS_T, low_T, high_T, color=ENSEMBLE_COLOUR, alpha=0.13, linewidth=0)

@@ -185,8 +185,14 @@ def _roc(facts: Facts, best: pd.DataFrame) -> Drawing:
         said.append(f"{name} AUC {area};")
     said.append("single trials out of fold, chosen on these patients:")
     for label, said_P, colour, style in _singles(facts, best):
-        area = bounded(fixed_score(said_P, facts.labels_P, "auc"))
-        _draw_roc(single, roc(calls(said_P), facts.labels_P), f"{label}:\n{area}", colour, style)
+        area = bounded(fixed_score(said_P, facts.labels_P, "auc", group_P=facts.contest.candidates.group_P))
+        _draw_roc(
+            single,
+            roc(calls(said_P), facts.labels_P, group_P=facts.contest.candidates.group_P),
+            f"{label}:\n{area}",
+            colour,
+            style,
+        )
         said.append(f"{label} AUC {area};")
     for panel, title in ((honest, "patients left out"), (single, "single trials, out of fold (flattered)")):
         panel.plot([0, 1], [0, 1], color=LINE, linewidth=1, zorder=0)
@@ -224,7 +230,7 @@ def _left_out(facts: Facts, name: str) -> Roc:
     said_SP, left_out = facts.scores.entries[name].repeated.said_SP, facts.contest.left_out
     levels = np.unique(np.quantile(said_SP[left_out.left_out_SP], np.linspace(0, 1, STEPS)))[::-1]
     thresholds_T = np.concatenate([[np.inf], levels])
-    return roc(left_out.called_at(said_SP, thresholds_T), facts.labels_P)
+    return roc(left_out.called_at(said_SP, thresholds_T), facts.labels_P, group_P=left_out.group_P)
 
 
 def _draw_roc(panel: Axes, curve: Roc, label: str, colour: str, style: Any) -> None:

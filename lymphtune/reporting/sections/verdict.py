@@ -3,6 +3,7 @@
 import pandas as pd
 
 from lymphtune import console
+from lymphtune.cohort.attributes import in_words
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE
 from lymphtune.ensembling.summary import NAMES
 from lymphtune.reporting.facts import Facts
@@ -35,8 +36,8 @@ def verdict(facts: Facts) -> str:
     return (
         f"The {'ensemble of ' + str(n) + ' trials' if n > 1 else 'trial chosen'} has an honest balanced accuracy of "
         f"{bounded(score['balanced_accuracy'])} on {len(facts.labels_P)} patients, "
-        f"{_change(gain['balanced_accuracy'])} against the best clinical baseline (age and lymphocyte count alone): "
-        f"{_shown(gain['balanced_accuracy'])}."
+        f"{_change(gain['balanced_accuracy'])} against the best clinical baseline "
+        f"({in_words(facts.cohort.attributes)} alone): {_shown(gain['balanced_accuracy'])}."
     )
 
 

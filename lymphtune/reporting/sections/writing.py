@@ -4,6 +4,7 @@ import shlex
 
 import pandas as pd
 
+from lymphtune.cohort.attributes import in_words
 from lymphtune.cohort.folds import folds_text
 from lymphtune.ensembling.commands import ensemble_command, search_command
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE
@@ -39,15 +40,15 @@ def methods(facts: Facts) -> str:
         f"{simulated}We judged {len(facts.labels_P)} labelled patients ({reactive} reactive, {tumoral} tumoral; "
         f"{cohort['n_cells']} cell pictures of all {cohort['n_patients']} patients).",
         f"{protocol['trials']} configurations of the space '{space['name']}' were trained for at most "
-        f"{protocol['epochs']} epochs on {folds_text(facts.n_folds)} with {protocol['repeats']} seed(s) each (seed "
-        f"{protocol['seed']}; early stopping: {protocol['scheduler']}).",
+        f"{protocol['epochs']} epochs on {folds_text(facts.n_folds, bool(protocol.get('grouped')))} with "
+        f"{protocol['repeats']} seed(s) each (seed {protocol['seed']}; early stopping: {protocol['scheduler']}).",
         f"The recipe '{facts.procedure.recipe.name}' joined {n} trial{'s' if n > 1 else ''}, each patient judged only "
         f"by models that never saw that patient (threshold {facts.procedure.threshold.text}, calibration "
         f"{calibration}).",
         "Scores of the whole procedure, the choice of trials included, come from 1,000 bootstrap resamples of the "
         "patients, scored on those left out (Tsamardinos et al. 2018).",
         f"Balanced accuracy was {bounded(honest['balanced_accuracy'])}, AUC {bounded(honest['auc'])}; the best of the "
-        f"clinical baselines (age and lymphocyte count alone) had {bounded(baseline)}.",
+        f"clinical baselines ({in_words(facts.cohort.attributes)} alone) had {bounded(baseline)}.",
         f"The paired difference was {signed(gain.difference.value)} ({signed(gain.difference.low, 2)} to "
         f"{signed(gain.difference.high, 2)}), above zero with a probability of {percent(gain.better)}. Intervals "
         "are 95 %.",
