@@ -16,7 +16,7 @@ from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.cohort.attributes import STANDARD, in_words
 from lymphtune.cohort.folds import check_roles, hashed
 from lymphtune.ensembling.bundle import FORMAT, LEARNT, Ensemble, learnt_arrays
-from lymphtune.ensembling.candidates import Candidates, read_candidates
+from lymphtune.ensembling.candidates import Candidates, group_note, read_candidates
 from lymphtune.ensembling.model_card import MODEL_CARD, Subject, model_card
 from lymphtune.ensembling.procedure import Fitted, Procedure
 from lymphtune.ensembling.recipe import all_recipes, load_recipe
@@ -234,6 +234,7 @@ def _warnings(run: Run, cohort: Cohort) -> list[str]:
     lines = []
     if run.description["protocol"]["folds"] == 1:
         lines.append("One hold-out: these few patients chose and judge; honest scores take that into account.")
+    lines += console.wrapped(note) if (note := group_note(cohort)) else []
     if cohort.simulated:
         lines.append(console.painted(console.SIMULATED, "warning"))
     return lines

@@ -20,7 +20,7 @@ from lymphtune.cohort.folds import NEVER
 from lymphtune.ensembling.recipe import Choice
 from lymphtune.errors import InputError
 from lymphtune.runs import Run
-from lymphtune.statistics.bootstrap import grouping
+from lymphtune.statistics.bootstrap import LEAST_GROUPS, grouping
 from lymphtune.statistics.metrics import THRESHOLD, auc, class_weights, log_losses
 
 AT_ONCE = 2_000_000  # losses (resamples x epochs of trials) held at a time
@@ -187,6 +187,18 @@ def read_candidates(run: Run, cohort: Cohort) -> Candidates:
         np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
         grouping(cohort.groups[judged_P]),
     )  # fmt: skip
+
+
+def group_note(cohort: Cohort) -> str:
+    """Return what intervals do not cover where groups of patients are too few to draw; "" where that is not so."""
+    groups = cohort.groups[cohort.labelled]
+    count = len({*groups})
+    if count == len(groups) or grouping(groups) is not None:
+        return ""
+    return (
+        f"{count} groups of patients, under {LEAST_GROUPS}: no fold model judges its own group, but intervals are of "
+        "patients of these groups; another site may differ by more."
+    )
 
 
 def eligible(board: pd.DataFrame, source: str = "all") -> pd.DataFrame:

@@ -14,6 +14,7 @@ from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.cohort.attributes import Attribute
 from lymphtune.ensembling.apply import predict_to
 from lymphtune.ensembling.bundle import Ensemble
+from lymphtune.ensembling.candidates import group_note
 from lymphtune.ensembling.export import export_onnx
 from lymphtune.errors import InputError
 from lymphtune.reporting.report import write_report
@@ -52,6 +53,15 @@ def test_an_ensemble_wants_the_attributes_it_was_trained_on(ensemble: Ensemble, 
     more = replace(tiny_cohort, patients=tiny_cohort.patients.assign(hb=3.0))
     more = replace(more, attributes=(*more.attributes, Attribute("hb")))  # which the ensemble does not look at
     np.testing.assert_array_equal(ensemble.predict_proba(more), ensemble.predict_proba(tiny_cohort))
+
+
+def test_few_groups_are_said_to_stand_for_no_others(tiny_cohort: Cohort) -> None:
+    def grouped(n_groups: int) -> Cohort:
+        numbers = np.arange(len(tiny_cohort.patients)) % n_groups
+        return replace(tiny_cohort, patients=tiny_cohort.patients.assign(group=numbers.astype(str)))
+
+    assert group_note(tiny_cohort) == group_note(grouped(len(tiny_cohort.patients))) == ""
+    assert "3 groups of patients, under 20: no fold model judges its own group" in group_note(grouped(3))
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import pandas as pd
 
 from lymphtune import console
 from lymphtune.cohort.attributes import in_words
+from lymphtune.ensembling.candidates import group_note
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE
 from lymphtune.ensembling.summary import NAMES
 from lymphtune.reporting.facts import Facts
@@ -51,6 +52,8 @@ def banners(facts: Facts) -> list[str]:
         said.append(f"{n} patients judged, under {FEW}: intervals are wide, and small differences mean nothing.")
     if facts.n_folds == 1:
         said.append("One hold-out: few patients chose and judge. --folds 5 uses every patient.")
+    if note := group_note(facts.cohort):
+        said.append(note)
     networks, clinical = (facts.candidates.table.query(f"kind == '{kind}'") for kind in ("network", "clinical"))
     best = networks["log_loss"].min() if len(networks) else float("inf")
     if len(clinical) and not best < clinical["log_loss"].min():
