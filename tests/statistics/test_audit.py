@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from lymphtune.statistics import audit as module
 from lymphtune.statistics.audit import audit
+from lymphtune.statistics.metrics import auc, balanced_accuracy
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(120) % 3 % 2  # 80 reactive, 40 tumoral
@@ -42,16 +43,40 @@ def test_chance_reaches_about_as_much_below_one_half_as_above() -> None:
 def test_the_regression_is_scikit_learns() -> None:
     value = LABELS + RNG.standard_normal(120)
     expected = LogisticRegression(class_weight="balanced").fit(value[:, None], LABELS)
-    offset, slope = module._fit(value, LABELS[None])
-    assert slope[0] == pytest.approx(expected.coef_[0, 0], rel=1e-3)
-    assert offset[0] == pytest.approx(expected.intercept_[0], rel=1e-3)
+    offset, slope = module._fit(value[:, None], LABELS[None])[0]
+    assert slope == pytest.approx(expected.coef_[0, 0], rel=1e-3)
+    assert offset == pytest.approx(expected.intercept_[0], rel=1e-3)
+
+
+def test_several_columns_make_one_attribute_as_scikit_learn_fits_them() -> None:
+    values = np.column_stack([LABELS + RNG.standard_normal(120), RNG.standard_normal(120), LABELS * 0.5])
+    expected = LogisticRegression(class_weight="balanced").fit(values, LABELS)
+    np.testing.assert_allclose(module._fit(values, LABELS[None])[0, 1:], expected.coef_[0], rtol=1e-3)
+    inside_only = np.column_stack([values[:, 1], values[:, 1] + 0.5 * (LABELS - 0.5)])  # neither column alone
+    found = audit({"both": inside_only, "first": inside_only[:, 0]}, LABELS, FOLD).set_index("attribute")
+    assert found.loc["both", "auc"] > 0.95 > 0.7 > found.loc["first", "auc"]
+
+
+def test_words_predict_in_whatever_order_they_sort() -> None:
+    word = np.where(LABELS == 1, "b", np.where(RNG.random(120) < 0.5, "a", "c"))
+    found = audit({"word": word, "constant": np.repeat("x", 120)}, LABELS, FOLD).set_index("attribute")
+    assert found.loc["word", "auc"] == 1 and found.loc["word", "p_all"] == 1 / 201
+    assert found.loc["constant", "p"] > 0.05
+
+
+def test_the_scores_are_those_of_the_metrics() -> None:
+    values = np.round(LABELS + RNG.standard_normal(120), 1)[:, None]  # with ties
+    said = module._out_of_fold(values, LABELS[None], FOLD)
+    auc_S, accuracy_S = module._scores(values, LABELS[None], FOLD, FOLD >= 0)
+    assert auc_S[0] == pytest.approx(float(auc(said[0], LABELS)))
+    assert accuracy_S[0] == pytest.approx(float(balanced_accuracy(said[0], LABELS)))
 
 
 def test_nobody_is_judged_by_a_regression_that_saw_its_label() -> None:
     value = RNG.standard_normal(120)
     flipped = LABELS.copy()
     flipped[FOLD == 2] = 1 - flipped[FOLD == 2]
-    one, other = (module._out_of_fold(value, labels[None], FOLD)[0] for labels in (LABELS, flipped))
+    one, other = (module._out_of_fold(value[:, None], labels[None], FOLD)[0] for labels in (LABELS, flipped))
     np.testing.assert_array_equal(one[FOLD == 2], other[FOLD == 2])
     assert not np.array_equal(one, other)
 
