@@ -3,6 +3,8 @@
 Shapes: P patients, C cells looked at, S side of a picture.
 """
 
+import re
+
 import numpy as np
 import pandas as pd
 
@@ -13,7 +15,7 @@ PALE = 0.25  # share of a picture's pixels, the brightest, that is taken for bac
 STEP = 2  # of the pixels whose colours are averaged, every second row and column
 NAMES = (
     "number of cells", "background red", "background green", "background blue", "brightness", "sharpness",
-    "order of ids",
+    "order of ids", "pattern of ids", "missing sex",
 )  # fmt: skip
 
 
@@ -22,12 +24,19 @@ def shortcuts(cohort: Cohort, rows: np.ndarray) -> pd.DataFrame:
 
     Of pictures: the mean over CELLS of the patient's. Background: mean colour of the brightest quarter of the pixels;
     sharpness: logarithm of the variance of the Laplacian of green; order of ids: place among these patients, in the
-    cohort's own order (P2 before P10).
+    cohort's own order (P2 before P10); pattern of ids: words, as `pattern_of` gives them.
     """
     counts = cohort.patients["n_cells"].to_numpy()[rows]
     seen_P5 = np.array([_of_pictures(_some(cohort.bag(row))) for row in rows]).reshape(len(rows), 5)
     place_P = np.argsort(np.argsort(rows))
-    return pd.DataFrame(np.column_stack([counts, seen_P5, place_P]).astype(float), columns=list(NAMES))
+    numbers = pd.DataFrame(np.column_stack([counts, seen_P5, place_P]).astype(float), columns=list(NAMES[:-2]))
+    patterns, sexes = [pattern_of(cohort.ids[row]) for row in rows], cohort.patients["sex"].to_numpy()[rows]
+    return numbers.assign(**{"pattern of ids": patterns, "missing sex": (sexes == "").astype(float)})
+
+
+def pattern_of(patient: str) -> str:
+    """Return the id with # for each of its numbers: `A#-#` of A12-3."""
+    return re.sub("[0-9]+", "#", patient)
 
 
 def _some(bag_NSS3: np.ndarray) -> np.ndarray:

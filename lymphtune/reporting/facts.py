@@ -29,7 +29,7 @@ class Facts:
     """A run with its cohort, and what its ensemble is worth.
 
     bundle: the saved ensemble, None where none was made: then the procedure is that of `ensemble --top 5`. pictures:
-    whether cells may be shown. live: whether the search goes on.
+    whether cells may be shown. live: whether the search goes on. data: what the cohort was read from.
     """
 
     run: Run
@@ -42,6 +42,7 @@ class Facts:
     bundle: Ensemble | None
     pictures: bool = True
     live: bool = False
+    data: str | Path | None = None
 
     @property
     def stale(self) -> bool:
@@ -140,7 +141,8 @@ def gather(run: Run, data: str | Path | None, ensemble: str | None, pictures: bo
     bundle = saved_ensemble(run, ensemble)
     procedure = procedure_of(bundle, contest.candidates)
     scores = score(contest, procedure)
-    return Facts(run, description, board, cohort, contest, procedure, scores, bundle, pictures, live)
+    source = data or description["cohort"]["data"]
+    return Facts(run, description, board, cohort, contest, procedure, scores, bundle, pictures, live, source)
 
 
 def saved_ensemble(run: Run, name: str | None) -> Ensemble | None:

@@ -33,6 +33,7 @@ from lymphtune.searching.report import Report
 from lymphtune.searching.table import table_text
 from lymphtune.searching.trial import WEIGHTS_AT, Shared, hashes
 from lymphtune.spaces import Space, load_space
+from lymphtune.statistics.shortcuts import enough, shortcut_audit
 
 
 def search(space: str = "mixed", data: str | Path | None = None, settings: Settings | None = None) -> Run:
@@ -82,17 +83,26 @@ def prepare(
         check_answers(settings.address)
     chosen = space if isinstance(space, Space) else load_space(space)
     folds = settings.folds or chosen.suggested.folds
+    data = default_data() if data is None else data
     cohort = load_cohort(data, settings.reference_date)
     for note in cohort.notes:
         console.say(f"{cohort.name}: {note}")
     if note := check_roles(cohort):
         console.say(f"{cohort.name}: {note}")
+    _warn_of_shortcuts(cohort, data)
     repeats = settings.repeats or chosen.suggested.repeats
     folds_RP = cohort_folds(cohort, folds, repeats, settings.seed_of_folds)
     defining = {"cohort": cohort.hash, "folds": folds_hash(folds_table(cohort, folds_RP))}
     plan = make_plan(chosen, settings, folds_RP, defining, before)
     _check_encoders(plan)
     return cohort, plan
+
+
+def _warn_of_shortcuts(cohort: Cohort, data: str | Path) -> None:
+    """Say a line for each thing that ought not to matter and tells the label alone, where patients are enough to."""
+    if enough(cohort):
+        for finding in shortcut_audit(cohort, data).findings:
+            console.say(f"{cohort.name}: {finding}")
 
 
 def _check_encoders(plan: Plan) -> None:

@@ -1,7 +1,7 @@
 """How well single attributes predict the label, each alone, out of fold, and what permuted labels reach by chance.
 
-Shapes: S sets of labels (the true ones first, then permuted ones), P patients, T of them trained on, J judged, D columns
-of one attribute, W weights of the regression (offset and slopes).
+Shapes: S sets of labels (the true ones first, then permuted ones), P patients, T of them trained on, J judged, D
+columns of one attribute, W weights of the regression (offset and slopes).
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ PERMUTATIONS = 200
 STEPS = 15  # of Newton's method; far more than a few weights need
 RIDGE = 1.0  # weight of half the squared slopes, beside a sum of losses over as many patients as there are
 SMALLEST_SD = 1e-9
+FEWEST = 3  # patients of a word; those of rarer ones go together
 
 
 def audit(
@@ -24,7 +25,7 @@ def audit(
 ) -> pd.DataFrame:
     """Return one row an attribute with what it predicts alone, best first.
 
-    attributes: by name numbers [P], words [P] (a column for each that occurs) or several columns [P, D] that make one
+    attributes: by name numbers [P], words [P] or several columns [P, D] that make one
     attribute. fold_P: where each patient is held out, -1: only trained on.
 
     Columns attribute, auc, balanced_accuracy, then for either `<metric>_low` and `<metric>_high`: the central 95 % of
@@ -50,10 +51,11 @@ def audit(
 
 
 def in_columns(values: np.ndarray) -> np.ndarray:
-    """Return an attribute's values as numbers [P, D]: words become a column of 0 and 1 for each that occurs."""
+    """Return an attribute's values as numbers [P, D]: words become a column of 0 and 1 for each that is not rare."""
     if values.dtype.kind in "OUS":
-        words = values.astype(str)
-        values = (words[:, None] == np.unique(words)).astype(float)
+        known, number_P, count_W = np.unique(values.astype(str), return_inverse=True, return_counts=True)
+        number_P = np.where(count_W[number_P] < FEWEST, len(known), number_P)
+        values = (number_P[:, None] == np.unique(number_P)).astype(float)
     return values.reshape(len(values), -1).astype(float)
 
 

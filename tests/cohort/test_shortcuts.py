@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from lymphtune.cohort import Cohort
-from lymphtune.cohort.shortcuts import NAMES, shortcuts
+from lymphtune.cohort.shortcuts import NAMES, pattern_of, shortcuts
 
 
 def test_each_property_follows_what_it_is_named_after(noisy_cohort: Cohort) -> None:
@@ -14,12 +14,18 @@ def test_each_property_follows_what_it_is_named_after(noisy_cohort: Cohort) -> N
     assert list(plain.columns) == list(NAMES)
     assert plain["number of cells"].tolist() == noisy_cohort.patients["n_cells"].to_numpy()[rows].tolist()
     assert plain["order of ids"].tolist() == list(range(len(rows)))
+    assert set(plain["pattern of ids"]) == {"P#"} and pattern_of("A12-3x") == "A#-#x"
+    sexless = noisy_cohort.patients["sex"].where(noisy_cohort.patients.index != rows[2], "")
+    without = replace(noisy_cohort, patients=noisy_cohort.patients.assign(sex=sexless))
+    assert plain["missing sex"].sum() == 0
+    assert shortcuts(without, rows)["missing sex"].tolist() == [float(row == rows[2]) for row in rows]
 
     pictures = noisy_cohort.pictures_CSS3 // 2
     changed = pictures.copy()
     start, end = noisy_cohort.starts[rows[3] : rows[3] + 2]
     changed[start:end, :, :, 0] = np.clip(changed[start:end, :, :, 0].astype(int) + 40, 0, 255)
     before, after = (shortcuts(replace(noisy_cohort, pictures_CSS3=of), rows) for of in (pictures, changed))
+    before, after = (table.drop(columns="pattern of ids") for table in (before, after))
     moved = (after - before).iloc[3]
     assert abs(moved["background red"] - 40) < 1 and abs(moved["brightness"] - 40 / 3) < 1
     assert abs(moved["background blue"]) < 1e-9 and abs(moved["sharpness"]) < 1e-9

@@ -110,8 +110,10 @@ def test_a_cohort_whose_pictures_give_the_label_away_is_told(facts: Facts, monke
         section = cohort_section.section(replace(facts, cohort=replace(cohort, pictures_CSS3=pictures)))
     warnings = [note.text for note in of_kind(section, Note) if note.warning]
     assert any(text.startswith("Background red alone predicts the label: AUC 1.000") for text in warnings)
-    assert all("all 7 tried" in text for text in warnings)
-    assert "of 7 things that ought not to matter predict the label alone" in section.lead
+    table = of_kind(section, Table)[1].frame
+    assert all(f"all {len(table)} tried" in text for text in warnings)
+    assert f"of {len(table)} things that ought not to matter predict the label alone" in section.lead
+    assert {"background red", "size of picture files", "format of DOB"} <= set(table["attribute"])
 
 
 def test_the_cohorts_counts_are_those_of_its_patients(facts: Facts) -> None:

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 import lymphtune
 from lymphtune.cohort import load_cohort
+from lymphtune.cohort.simulated import write_simulated
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.errors import InputError
 from lymphtune.mirror import Mirror
@@ -54,6 +55,21 @@ def space(tmp_path: Path) -> Path:
         yaml.safe_dump({"suggested": {"trials": 2, "epochs": 2, "folds": 3}, "configuration": configuration})
     )
     return path
+
+
+def test_shortcuts_are_said_before_anything_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_simulated(tmp_path / "cohort", 60, 1, 0)
+    table = pd.read_csv(tmp_path / "cohort" / "clinical_annotation.csv", dtype=str, keep_default_na=False)
+    table["DOB"] = np.where(table["LABEL"] == "1", "16-09-1934", "3/27/1961")
+    table.to_csv(tmp_path / "cohort" / "clinical_annotation.csv", index=False)
+    prepare("tiny", tmp_path / "cohort", Settings())
+    said = [line for line in capsys.readouterr().err.splitlines() if "alone predicts" in line]
+    assert any(line.startswith("cohort: format of DOB alone predicts the label") for line in said)
+
+
+def test_a_cohort_of_few_patients_is_not_audited(tiny_cohort_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare("tiny", tiny_cohort_folder, Settings())
+    assert "alone predicts" not in capsys.readouterr().err
 
 
 def test_a_run_holds_what_the_documentation_says(searched: Run) -> None:

@@ -10,16 +10,17 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from lymphtune.cohort.cohort import TO_PREDICT
-from lymphtune.cohort.shortcuts import CELLS, shortcuts
+from lymphtune.cohort.origins import LOOKS
+from lymphtune.cohort.shortcuts import CELLS
 from lymphtune.reporting.drawing import BASELINE, ENSEMBLE, PALE, canvas
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Note, Part, Section, Table
-from lymphtune.statistics.audit import PERMUTATIONS, audit
+from lymphtune.statistics.audit import PERMUTATIONS
+from lymphtune.statistics.shortcuts import SIGNIFICANT, Shortcuts, shortcut_audit
 from lymphtune.statistics.words import CLASSES, measured
 
 COLOURS, STYLES, HATCHES = (ENSEMBLE, BASELINE), ("-", "--"), ("", "////")
 BINS = 12
-SIGNIFICANT = 0.05
 TICKS_G_PER_L = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500)
 
 
@@ -37,31 +38,29 @@ def section(facts: Facts) -> Section:
     return Section("cohort", "The cohort", lead, [*parts, *_notes(found)])
 
 
-def _audited(facts: Facts) -> pd.DataFrame:
+def _audited(facts: Facts) -> Shortcuts:
     """Return the audit of the labelled patients on the run's own folds."""
-    cohort = facts.cohort
-    fold_P = facts.folds_RP[0][cohort.labelled]
-    return audit(shortcuts(cohort, cohort.labelled), cohort.labels[cohort.labelled], fold_P)
+    return shortcut_audit(facts.cohort, facts.data, facts.folds_RP[0])
 
 
-def _lead(found: pd.DataFrame) -> str:
-    hits = found[found["p"] < SIGNIFICANT]["attribute"].tolist()
+def _lead(found: Shortcuts) -> str:
+    hits, tried = found.suspects["attribute"].tolist(), len(found.table)
     if not hits:
-        return f"None of {len(found)} things that ought not to matter predicts the label alone better than chance."
-    return f"{len(hits)} of {len(found)} things that ought not to matter predict the label alone: {', '.join(hits)}."
+        return f"None of {tried} things that ought not to matter predicts the label alone better than chance."
+    return f"{len(hits)} of {tried} things that ought not to matter predict the label alone: {', '.join(hits)}."
 
 
-def _notes(found: pd.DataFrame) -> list[Note]:
-    notes = []
-    for row in found[found["p"] < SIGNIFICANT].itertuples():
+def _notes(found: Shortcuts) -> list[Note]:
+    notes, tried = [], len(found.table)
+    for row in found.suspects.itertuples():
         surely = row.p_all < SIGNIFICANT
         notes.append(
             Note(
-                f"{str(row.attribute).capitalize()} alone predicts the label: AUC {row.auc:.3f} out of fold, where 95 "
+                f"{_opening(str(row.attribute))} alone predicts the label: AUC {row.auc:.3f} out of fold, where 95 "
                 f"% of permuted labels reach {row.auc_low:.2f} to {row.auc_high:.2f} (p = {row.p:.3f}; {row.p_all:.3f} "
-                f"with all {len(found)} tried). "
+                f"with all {tried} tried). "
                 + ("A network may have learnt it in place of the disease." if surely else "It may be luck: "
-                   f"of {len(found)} tried, {SIGNIFICANT * len(found):.1f} are so by chance."),
+                   f"of {tried} tried, {SIGNIFICANT * tried:.1f} are so by chance."),
                 warning=True,
             )
         )  # fmt: skip
@@ -69,13 +68,20 @@ def _notes(found: pd.DataFrame) -> list[Note]:
         Note(
             "Brightness and sharpness are also changed by what the cells are like, and the number of cells by how many "
             "lymphocytes there are: a high score is a reason to look, no proof of a fault. The regression finds what "
-            "rises or falls with the label, and nothing else."
+            "rises or falls with the label, and nothing else. Order, dates and formats are not in what a network sees, "
+            "but what they came with (another scanner, another day) may be."
         )
     )
     return notes
 
 
-def _shortcut_table(found: pd.DataFrame) -> Table:
+def _opening(attribute: str) -> str:
+    return attribute[:1].upper() + attribute[1:]  # capitalize() would write DOB as dob
+
+
+def _shortcut_table(audited: Shortcuts) -> Table:
+    found = audited.table
+
     def with_chance(metric: str) -> list[str]:
         bounds = zip(found[metric], found[f"{metric}_low"], found[f"{metric}_high"], strict=True)
         return [f"{value:.3f} ({low:.2f} to {high:.2f})" for value, low, high in bounds]
@@ -92,7 +98,9 @@ def _shortcut_table(found: pd.DataFrame) -> Table:
         f"both classes weighing the same. By chance: 95 % of what {PERMUTATIONS} permutations of the labels within "
         "the folds reach; p: the share of them with as high an AUC; the last column counts the highest of all "
         f"attributes in each permutation. Pictures: mean of {CELLS} cells a patient, evenly spaced in the bag; "
-        "background: the palest quarter of the pixels; sharpness: variance of the Laplacian."
+        "background: the palest quarter of the pixels; sharpness: variance of the Laplacian. Of a cohort in a folder, "
+        f"also its files, the headers of {LOOKS} pictures a patient, and how its table is written; what is alike for "
+        "all patients is left out."
     )
     return Table("shortcuts", "Could the label be told without looking at cells?", caption, found, shown)
 

@@ -1,0 +1,152 @@
+"""What a folder tells of its patients beside the cells: files, formats and dates of pictures, how the table is written.
+
+None of it should know the label. Shapes: P patients, L pictures of one that are looked into.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from lymphtune import console
+from lymphtune.cohort.clinical import NUMBER, records
+from lymphtune.cohort.cohort import evenly_spaced
+from lymphtune.cohort.pictures import FORMATS, UNREADABLE
+from lymphtune.cohort.study import CLINICAL, survey
+
+Attributes = dict[str, np.ndarray]  # by name: numbers [P], words [P], or [P, D] columns of one attribute
+LOOKS = 8  # pictures of a patient whose headers are read, evenly spaced in its bag
+COPYING_S = 3600.0  # files that were all last changed within so long were copied then, which tells nothing
+MOST_COLUMNS = 100  # of a table
+MOST_SHOWN = 40  # characters of a column's name
+DATE = re.compile(r"[0-9]{1,4}([-/.])[0-9]{1,2}\1[0-9]{1,4}([ T].*)?")
+EXIF, TAKEN, CHANGED = 0x8769, 0x9003, 0x0132  # EXIF's own directory, and the tags of its dates
+STAMP = "%Y:%m:%d %H:%M:%S"
+
+
+class _Header(NamedTuple):
+    """What a picture's file says of it before a pixel is decoded; stamp: seconds, NaN without a date."""
+
+    width: int
+    height: int
+    kind: str
+    coarseness: float
+    stamp: float
+
+
+def origins(folder: Path, ids: Sequence[str], reference_date: date) -> Attributes:
+    """Return what the folder tells of these patients, without what is alike for all or not to be had.
+
+    Nothing is decoded; of pictures' headers LOOKS a patient are read. {} where the folder does not know one of the ids.
+    """
+    patients, sources = survey(folder, reference_date)
+    place = {patient: number for number, patient in enumerate(patients["patient"])}
+    if not all(patient in place for patient in ids):
+        return {}
+    paths_P = [sources[place[patient]].paths for patient in ids]
+    found = _of_table(folder / CLINICAL, ids) | _of_files(paths_P) | _of_headers(paths_P)
+    return {name: values for name, values in found.items() if not alike(values)}
+
+
+def alike(values: np.ndarray) -> bool:
+    """Return whether an attribute is the same for all patients."""
+    return bool((values == values[:1]).all())
+
+
+def _of_table(path: Path, ids: Sequence[str]) -> Attributes:
+    """Return the order of rows, and of each column what is missing, how its dates are written, and its decimals."""
+    texts = {values["ID"]: (row, values) for row, values in records(path)}
+    columns = [name for name in texts[ids[0]][1] if name not in ("ID", "LABEL")][:MOST_COLUMNS]
+    found: Attributes = {"order of rows in the table": _order([texts[patient][0] for patient in ids])}
+    for name in columns:
+        cells = [texts[patient][1][name] for patient in ids]
+        shown = name[:MOST_SHOWN] or "the column without a name"
+        found[f"missing {shown}"] = np.array([not cell for cell in cells], dtype=float)
+        given = [cell for cell in cells if cell]
+        if _most(given, lambda cell: DATE.fullmatch(cell) is not None):
+            found[f"format of {shown}"] = np.array([_date_format(cell) for cell in cells])
+        elif _most(given, lambda cell: NUMBER.fullmatch(cell) is not None):
+            found[f"decimals of {shown}"] = np.array([len(cell.partition(".")[2]) for cell in cells], dtype=float)
+    return found
+
+
+def _order(numbers: Sequence[float]) -> np.ndarray:
+    return np.argsort(np.argsort(numbers, kind="stable"), kind="stable").astype(float)
+
+
+def _most(cells: Sequence[str], true_of: Callable[[str], bool]) -> bool:
+    return 2 * sum(map(true_of, cells)) > len(cells)
+
+
+def _date_format(cell: str) -> str:
+    """Return how a date is written: N/N/YYYY of 3/27/1961; what is none as itself without its digits."""
+    return re.sub("[0-9]+", lambda digits: "YYYY" if len(digits[0]) == 4 else "N", cell)
+
+
+def _of_files(paths_P: Sequence[Sequence[Path]]) -> Attributes:
+    """Return mean and spread of the logarithm of file sizes, and when the files were last changed."""
+    sizes, changed = [], []
+    for paths in paths_P:
+        stats = [path.stat() for path in paths]
+        sizes.append(np.log([max(stat.st_size, 1) for stat in stats]))
+        changed.append(np.mean([stat.st_mtime for stat in stats]))
+    found: Attributes = {
+        "size of picture files": np.array([size_L.mean() for size_L in sizes]),
+        "spread of file sizes": np.array([size_L.std() for size_L in sizes]),
+    }
+    if np.ptp(changed) > COPYING_S:
+        found["date of picture files"] = np.array(changed)
+    return found
+
+
+def _of_headers(paths_P: Sequence[Sequence[Path]]) -> Attributes:
+    """Return dimensions, format, compression and dates of the pictures, as their headers say."""
+    headers_P = []
+    for paths in console.each(paths_P, "Reading picture headers", len(paths_P)):
+        looked_at = [_header(paths[number]) for number in evenly_spaced(len(paths), LOOKS)]
+        headers_P.append([header for header in looked_at if header is not None])
+    if not all(headers_P):
+        return {}
+    side_P2 = [np.log([[one.width, one.height] for one in some]).mean(axis=0) for some in headers_P]
+    stamps_P = [np.array([one.stamp for one in some]) for some in headers_P]
+    undated_P = np.array([np.isnan(stamp_L).mean() for stamp_L in stamps_P])
+    found: Attributes = {
+        "dimensions of pictures": np.array(side_P2),
+        "format of pictures": np.array([Counter(one.kind for one in some).most_common(1)[0][0] for some in headers_P]),
+        "compression of pictures": np.array([np.mean([one.coarseness for one in some]) for some in headers_P]),
+        "pictures without a date": undated_P,
+    }
+    if (undated_P < 1).any():
+        dated_P = np.array([np.nan if share == 1 else np.nanmean(stamp_L)
+                            for share, stamp_L in zip(undated_P, stamps_P, strict=True)])  # fmt: skip
+        found["date in pictures"] = np.where(np.isnan(dated_P), np.nanmean(dated_P), dated_P)
+    return found
+
+
+def _header(path: Path) -> _Header | None:
+    """Return what a picture's header says; None where it cannot be read, which decoding tells."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            tables: Mapping[int, Sequence[int]] = getattr(image, "quantization", None) or {}
+            coarseness = float(np.log1p(sum(sum(table) for table in tables.values())))
+            return _Header(*image.size, f"{image.format} {image.mode}", coarseness, _stamp(image))
+    except (*UNREADABLE, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return None
+
+
+def _stamp(image: Image.Image) -> float:
+    """Return when the picture was taken, else last changed, in seconds; NaN where it does not say."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return float("nan")  # Pillow would decode all of it to look further
+    exif = image.getexif()
+    for said in (exif.get_ifd(EXIF).get(TAKEN), exif.get(CHANGED)):
+        try:
+            return (datetime.strptime(str(said).strip("\0 "), STAMP) - datetime(1970, 1, 1)).total_seconds()
+        except ValueError:  # none, or no date
+            continue
+    return float("nan")

@@ -1,0 +1,87 @@
+"""The shortcut audit of a whole cohort: planted shortcuts are named, and a clean cohort gives no line."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lymphtune.cohort import Cohort
+from lymphtune.cohort.origins import Attributes
+from lymphtune.statistics import shortcuts as module
+from lymphtune.statistics.shortcuts import enough, shortcut_audit
+
+
+def of_patients(labels: np.ndarray, ids: list[str], n_cells: np.ndarray | None = None) -> Cohort:
+    """Return patients whose pictures are noise."""
+    rng = np.random.default_rng(1)
+    counts = np.full(len(labels), 2) if n_cells is None else n_cells
+    patients = pd.DataFrame(
+        {"patient": ids, "label": labels, "sex": "F", "age_years": 50.0, "lymphocytes_g_per_l": 5.0, "n_cells": counts}
+    )
+    pictures = rng.integers(0, 256, (int(counts.sum()), 16, 16, 3), dtype=np.uint8)
+    return Cohort("made up", patients, pictures, [f"{number:064x}" for number in range(len(pictures))])
+
+
+LABELS = np.random.default_rng(2).permutation(np.arange(60) % 2)
+PLAIN = [f"P{number}" for number in range(60)]
+
+
+def test_a_cohort_without_shortcuts_gives_no_line() -> None:
+    found = shortcut_audit(of_patients(LABELS, PLAIN))
+    assert found.findings == [] and len(found.sure) == 0
+    assert "pattern of ids" not in set(found.table["attribute"])  # all alike: nothing to tell by
+
+
+def test_the_ids_of_one_centre_give_the_label_away() -> None:
+    ids = [f"{'NORTH' if label else 'S'}-{number}" for number, label in enumerate(LABELS)]
+    found = shortcut_audit(of_patients(LABELS, ids))
+    assert found.table.loc[0, "attribute"] == "pattern of ids" and found.table.loc[0, "balanced_accuracy"] == 1
+    (line,) = found.findings
+    assert line.startswith("pattern of ids alone predicts the label: balanced accuracy 1.00, AUC 1.00")
+
+
+def test_a_bag_size_that_knows_the_label_is_named() -> None:
+    cohort = of_patients(LABELS, PLAIN, 2 + 3 * LABELS + np.arange(60) % 3)
+    assert shortcut_audit(cohort).sure["attribute"].tolist() == ["number of cells"]
+
+
+def test_files_are_looked_at_where_the_cohort_is_a_folder(tiny_cohort: Cohort, tiny_cohort_folder: Path) -> None:
+    told = set(shortcut_audit(tiny_cohort, tiny_cohort_folder).table["attribute"])
+    assert {"size of picture files", "format of DOB"} <= told
+    packed = set(shortcut_audit(tiny_cohort, tiny_cohort_folder / "cohort.parquet").table["attribute"])
+    assert packed == set(shortcut_audit(tiny_cohort).table["attribute"]) == packed - {"format of DOB"}
+
+
+def test_what_is_told_twice_counts_once(tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def same(folder: Path, ids: list[str], reference_date: object) -> Attributes:
+        return {"again": np.arange(len(ids), dtype=float), "constant": np.ones(len(ids))}
+
+    monkeypatch.setattr(module, "origins", same)
+    told = shortcut_audit(tiny_cohort, tmp_path).table["attribute"].tolist()
+    assert "order of ids" in told and not {"again", "constant"} & set(told)
+
+
+def test_patients_to_predict_play_no_part() -> None:
+    labels = np.where(np.arange(60) % 4 == 3, -1, LABELS)
+    dark = of_patients(labels, PLAIN)
+    pictures = dark.pictures_CSS3.copy()
+    pictures[np.repeat(labels == -1, 2)] = 0
+    one, other = (shortcut_audit(of).table for of in (dark, replace(dark, pictures_CSS3=pictures)))
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_the_runs_own_folds_are_used() -> None:
+    cohort = of_patients(LABELS, PLAIN)
+    fold_P = np.where(np.arange(60) < 20, 0, -1)  # one hold-out, in which the order of ids is another than outside
+    given = shortcut_audit(cohort, None, fold_P).table.set_index("attribute")
+    assert not given.sort_index().equals(shortcut_audit(cohort).table.set_index("attribute").sort_index())
+    steps = given.loc["brightness", "auc"] * (LABELS[:20] == 1).sum() * (LABELS[:20] == 0).sum() * 2
+    assert steps == pytest.approx(round(steps))  # an area over those twenty alone
+
+
+def test_too_few_patients_tell_nothing() -> None:
+    one_class = of_patients(np.r_[0, np.ones(9, int)], PLAIN[:10])
+    assert shortcut_audit(one_class).findings == [] and len(shortcut_audit(one_class).table) == 0
+    assert not enough(of_patients(LABELS[:15], PLAIN[:15])) and enough(of_patients(LABELS, PLAIN))
