@@ -14,10 +14,12 @@ import numpy as np
 from PIL import Image
 
 from lymphtune import console
-from lymphtune.cohort.clinical import NUMBER, records
+from lymphtune.cohort.clinical import NUMBER
 from lymphtune.cohort.cohort import evenly_spaced
-from lymphtune.cohort.pictures import FORMATS, UNREADABLE
-from lymphtune.cohort.study import CLINICAL, survey
+from lymphtune.cohort.layout import Layout, read_layout
+from lymphtune.cohort.pictures import FORMATS, UNREADABLE, PictureFiles
+from lymphtune.cohort.study import survey_study
+from lymphtune.cohort.table import records
 
 Attributes = dict[str, np.ndarray]  # by name: numbers [P], words [P], or [P, D] columns of one attribute
 LOOKS = 8  # pictures of a patient whose headers are read, evenly spaced in its bag
@@ -44,12 +46,14 @@ def origins(folder: Path, ids: Sequence[str], reference_date: date) -> Attribute
 
     Nothing is decoded; of pictures' headers LOOKS a patient are read. {} where the folder does not know one of the ids.
     """
-    patients, sources = survey(folder, reference_date)
-    place = {patient: number for number, patient in enumerate(patients["patient"])}
+    surveyed = survey_study(folder, reference_date)
+    place = {patient: number for number, patient in enumerate(surveyed.patients["patient"])}
     if not all(patient in place for patient in ids):
         return {}
-    paths_P = [sources[place[patient]].paths for patient in ids]
-    found = _of_table(folder / CLINICAL, ids) | _of_files(paths_P) | _of_headers(paths_P)
+    sources = surveyed.sources(range(len(surveyed)))
+    files = [source.paths if isinstance(source, PictureFiles) else () for source in sources]
+    paths_P = [files[place[patient]] for patient in ids]
+    found = _of_table(folder, ids, read_layout(folder)) | _of_files(paths_P) | _of_headers(paths_P)
     return {name: values for name, values in found.items() if not alike(values)}
 
 
@@ -58,20 +62,22 @@ def alike(values: np.ndarray) -> bool:
     return bool((values == values[:1]).all())
 
 
-def _of_table(path: Path, ids: Sequence[str]) -> Attributes:
+def _of_table(folder: Path, ids: Sequence[str], layout: Layout) -> Attributes:
     """Return the order of rows, and of each column what is missing, how its dates are written, and its decimals."""
-    texts = {values["ID"]: (row, values) for row, values in records(path)}
-    columns = [name for name in texts[ids[0]][1] if name not in ("ID", "LABEL")][:MOST_COLUMNS]
+    own = (layout.columns.patient, layout.columns.label)
+    texts = {values[own[0]]: (row, values) for row, values in records(folder / layout.table, layout)}
+    columns = [name for name in texts[ids[0]][1] if name not in own][:MOST_COLUMNS]
     found: Attributes = {"order of rows in the table": _order([texts[patient][0] for patient in ids])}
     for name in columns:
         cells = [texts[patient][1][name] for patient in ids]
         shown = name[:MOST_SHOWN] or "the column without a name"
-        found[f"missing {shown}"] = np.array([not cell for cell in cells], dtype=float)
-        given = [cell for cell in cells if cell]
+        missing_P = np.isin(cells, ["", *layout.missing])
+        found[f"missing {shown}"] = missing_P.astype(float)
+        given = [cell for cell, missing in zip(cells, missing_P, strict=True) if not missing]
         if _most(given, lambda cell: DATE.fullmatch(cell) is not None):
             found[f"format of {shown}"] = np.array([_date_format(cell) for cell in cells])
-        elif _most(given, lambda cell: NUMBER.fullmatch(cell) is not None):
-            found[f"decimals of {shown}"] = np.array([len(cell.partition(".")[2]) for cell in cells], dtype=float)
+        elif _most(given, lambda cell: NUMBER.fullmatch(cell.replace(layout.decimal, ".")) is not None):
+            found[f"decimals of {shown}"] = np.array([float(len(cell.partition(layout.decimal)[2])) for cell in cells])
     return found
 
 

@@ -15,12 +15,14 @@ PALE = 0.25  # share of a picture's pixels, the brightest, that is taken for bac
 STEP = 2  # of the pixels whose colours are averaged, every second row and column
 NAMES = (
     "number of cells", "background red", "background green", "background blue", "brightness", "sharpness",
-    "order of ids", "pattern of ids", "missing sex",
+    "order of ids", "pattern of ids",
 )  # fmt: skip
 
 
 def shortcuts(cohort: Cohort, rows: np.ndarray) -> pd.DataFrame:
     """Return these properties (columns NAMES) of the patients in `rows`; colours and brightness from 0 to 255.
+
+    Beyond them `missing <column>` for each clinical column: 1 where it has no value.
 
     Of pictures: the mean over CELLS of the patient's. Background: mean colour of the brightest quarter of the pixels;
     sharpness: logarithm of the variance of the Laplacian of green; order of ids: place among these patients, in the
@@ -29,9 +31,11 @@ def shortcuts(cohort: Cohort, rows: np.ndarray) -> pd.DataFrame:
     counts = cohort.patients["n_cells"].to_numpy()[rows]
     seen_P5 = np.array([_of_pictures(_some(cohort.bag(row))) for row in rows]).reshape(len(rows), 5)
     place_P = np.argsort(np.argsort(rows))
-    numbers = pd.DataFrame(np.column_stack([counts, seen_P5, place_P]).astype(float), columns=list(NAMES[:-2]))
-    patterns, sexes = [pattern_of(cohort.ids[row]) for row in rows], cohort.patients["sex"].to_numpy()[rows]
-    return numbers.assign(**{"pattern of ids": patterns, "missing sex": (sexes == "").astype(float)})
+    numbers = pd.DataFrame(np.column_stack([counts, seen_P5, place_P]).astype(float), columns=list(NAMES[:-1]))
+    numbers[NAMES[-1]] = [pattern_of(cohort.ids[row]) for row in rows]
+    given = cohort.patients.iloc[rows].drop(columns=["patient", "label", "n_cells"]).reset_index(drop=True)
+    missing = (given.isna() | (given == "")).astype(float)
+    return pd.concat([numbers, missing.add_prefix("missing ")], axis=1)
 
 
 def pattern_of(patient: str) -> str:

@@ -138,6 +138,21 @@ def test_the_label_is_no_attribute_however_it_is_written(tiny_cohort_folder: Pat
     assert not any("LABEL" in name for name in told)
 
 
+def test_a_table_of_other_names_is_read_as_cohort_yaml_says(tiny_cohort_folder: Path) -> None:
+    table = tiny_cohort_folder / "clinical_annotation.csv"
+    text = table.read_text().replace("LABEL", "diagnosis").replace(",ID", ",case").replace(",DOB", ",born")
+    lines = [line.replace(",", ";").replace(".", ",") for line in text.splitlines()]
+    (tiny_cohort_folder / "patients.csv").write_text("\n".join(lines).replace(";f;", ";n/a;"))
+    table.unlink()
+    columns = "{patient: case, label: diagnosis, birth_date: born}"
+    said = f"table: patients.csv\nseparator: ';'\ndecimal: ','\nmissing: [n/a]\ncolumns: {columns}\n"
+    (tiny_cohort_folder / "cohort.yaml").write_text(said)
+    everyone = [f"P{number}" for number in range(1, 16)]
+    told = found(tiny_cohort_folder, everyone)
+    assert not any("diagnosis" in name or "case" in name for name in told)
+    assert told["missing GENDER"].sum() == 1 and set(told["format of born"]) == {"N-N-YYYY", "N/N/YYYY"}
+
+
 def test_a_folder_that_does_not_know_the_ids_tells_nothing(tiny_cohort_folder: Path) -> None:
     assert found(tiny_cohort_folder, ["P1", "somebody"]) == {}
 

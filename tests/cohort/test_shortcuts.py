@@ -11,7 +11,8 @@ from lymphtune.cohort.shortcuts import NAMES, pattern_of, shortcuts
 def test_each_property_follows_what_it_is_named_after(noisy_cohort: Cohort) -> None:
     rows = noisy_cohort.labelled
     plain = shortcuts(noisy_cohort, rows)
-    assert list(plain.columns) == list(NAMES)
+    assert list(plain.columns)[: len(NAMES)] == list(NAMES)
+    assert {"missing sex", "missing age_years"} <= set(plain) and "missing label" not in plain
     assert plain["number of cells"].tolist() == noisy_cohort.patients["n_cells"].to_numpy()[rows].tolist()
     assert plain["order of ids"].tolist() == list(range(len(rows)))
     assert set(plain["pattern of ids"]) == {"P#"} and pattern_of("A12-3x") == "A#-#x"
