@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -13,6 +14,7 @@ from pydantic import (
     PlainSerializer,
     TypeAdapter,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -110,14 +112,36 @@ class Model(Section):
         return defaults | given if isinstance(given, dict) else given
 
 
+FIXED_SIZE = "fixed(:[1-9][0-9]{0,3})?"  # of a bag
+_BagSize = Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=f"^{FIXED_SIZE}$")] | None
+
+
 class Data(Section):
     """What a network sees of a bag."""
 
     crop_px: int = Field(112, ge=40, le=224)  # side of the central square; a cell fits in 112
     flips: bool = True  # horizontal and vertical, each with probability 1/2, in training only
     quarter_turns: bool = True  # 0, 90, 180 or 270 degrees, in training only
-    bag_size: int | None = Field(24, ge=1)  # cells drawn a patient and step; null = all
+    bag_size: _BagSize = 24  # cells drawn a patient and step; null = all; fixed, fixed:N = to judge by, too
     tta: bool = False  # judge by the mean over the four flips of every cell
+
+    @field_validator("bag_size", mode="before")
+    @classmethod
+    def _known(cls, given: Any) -> Any:
+        number = type(given) is int and given > 0
+        if not (given is None or number or (isinstance(given, str) and re.fullmatch(FIXED_SIZE, given))):
+            raise ValueError(f"expected a number of cells, null, fixed or fixed:N; found {shown(given)}")
+        return given
+
+    @property
+    def fixed(self) -> bool:
+        """Return whether every patient is trained and judged on as many cells as any other."""
+        return isinstance(self.bag_size, str)
+
+    def fixed_cells(self, fewest: int) -> int:
+        """Return how many cells that is: the number given, else `fewest`, those of the smallest bag."""
+        assert isinstance(self.bag_size, str)
+        return int(self.bag_size.partition(":")[2] or fewest)
 
 
 class Training(Section):
@@ -201,6 +225,13 @@ class Configuration(Section):
         if filters := getattr(options, "filters", None):
             encoder += f"-{filters}"
         return f"{encoder} {self.model.fusion.word} {self.model.aggregator.word} {self.data.crop_px}"
+
+    def with_bags_of(self, fewest: int) -> "Configuration":
+        """Return the same with the number of cells written out where bags are `fixed` at the smallest one's."""
+        if self.model is None or not self.data.fixed:
+            return self
+        size = f"fixed:{self.data.fixed_cells(fewest)}"
+        return self.model_copy(update={"data": self.data.model_copy(update={"bag_size": size})})
 
     def as_yaml(self) -> dict[str, Any]:
         """Return plain mappings, every default written out; `configuration` of it gives an equal one."""

@@ -79,7 +79,14 @@ REFUSED: list[tuple[Any, str]] = [
     (RESNET | {"data": {"crop.px": 1}}, "x: data has no 'crop.px'; there are bag_size, crop_px, flips, quarter_turns"),
     (RESNET | {"data": {"crop_px": 16}}, "x: data.crop_px: input should be greater than or equal to 40; found 16"),
     (RESNET | {"data": {"flips": 1}}, "x: data.flips: input should be a valid boolean; found 1"),
-    (RESNET | {"data": {"bag_size": "all"}}, "x: data.bag_size: input should be a valid integer; found 'all'"),
+    (
+        RESNET | {"data": {"bag_size": "all"}},
+        "x: data.bag_size: expected a number of cells, null, fixed or fixed:N; found 'all'",
+    ),
+    (RESNET | {"data": {"bag_size": "fixed:0"}}, "fixed or fixed:N; found 'fixed:0'"),
+    (RESNET | {"data": {"bag_size": "fixed:99999"}}, "fixed or fixed:N; found 'fixed:99999'"),
+    (RESNET | {"data": {"bag_size": 0}}, "x: data.bag_size: expected a number of cells"),
+    (RESNET | {"data": {"bag_size": {"fixed": 3}}}, "x: data.bag_size: expected a number of cells"),
     (RESNET | {"training": {"learning_rate": "1e-3"}}, "x: training.learning_rate: input should be a valid number; fo"),
     (
         RESNET | {"training": {"weight_decay": float("nan")}},
@@ -135,6 +142,9 @@ def members(family: registry.Family[Any]) -> st.SearchStrategy[Any]:
     return st.sampled_from(family.words())
 
 
+BAG_SIZES = st.none() | st.integers(1, 100) | st.sampled_from(["fixed", "fixed:1", "fixed:24", "fixed:9999"])
+
+
 @st.composite
 def networks(draw: st.DrawFn) -> dict[str, Any]:
     number = st.floats(1e-6, 1, allow_subnormal=False)
@@ -146,7 +156,7 @@ def networks(draw: st.DrawFn) -> dict[str, Any]:
             "fusion": draw(members(registry.fusions)),
             "head": draw(members(registry.heads)),
         },
-        "data": {"crop_px": draw(st.integers(40, 224)), "bag_size": draw(st.none() | st.integers(1, 100))},
+        "data": {"crop_px": draw(st.integers(40, 224)), "bag_size": draw(BAG_SIZES)},
         "training": {"learning_rate": draw(number), "schedule": draw(members(registry.schedules))},
     }
 
@@ -300,3 +310,12 @@ def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, t
         read_yaml(path)
     except InputError as error:
         assert str(error).startswith(str(path))
+
+
+def test_fixed_bags_are_written_out_at_the_size_of_the_smallest() -> None:
+    fixed, given_, plain = (configuration(RESNET | {"data": {"bag_size": s}}, "x") for s in ("fixed", "fixed:7", 7))
+    assert fixed.with_bags_of(5).as_yaml()["data"]["bag_size"] == "fixed:5"
+    assert given_.with_bags_of(5) == given_ and plain.with_bags_of(5) == plain
+    assert fixed.with_bags_of(7) == given_ and fixed.data.fixed and not plain.data.fixed
+    clinical = configuration({"clinical": "svm"}, "x")
+    assert clinical.with_bags_of(5) is clinical

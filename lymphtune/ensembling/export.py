@@ -16,7 +16,7 @@ import pandas as pd
 from lymphtune import console
 from lymphtune.cohort.attributes import STANDARD, Attribute
 from lymphtune.cohort.cohort import PICTURE_PX, TO_PREDICT, Cohort
-from lymphtune.config import configuration
+from lymphtune.config import Configuration, configuration
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.errors import InputError
 from lymphtune.files import whole
@@ -75,6 +75,7 @@ def _graph(ensemble: Ensemble) -> tuple["onnx.ModelProto", list["Member"]]:
         (configuration(member["configuration"], where), [ensemble.path / name for name in member["weights"]])
         for member in ensemble.members
     ]
+    _check_bags([chosen for chosen, _ in members], ensemble)
     console.say(f"{ensemble.path}: writing {sum(len(paths) for _, paths in members)} fold models, seconds each")
     try:
         model = as_onnx(load_deployed(members, weight_M, ensemble.attributes))
@@ -82,6 +83,15 @@ def _graph(ensemble: Ensemble) -> tuple["onnx.ModelProto", list["Member"]]:
         raise InputError(f"{ensemble.path}: {error}") from error
     _describe(model, ensemble)
     return model, members
+
+
+def _check_bags(configurations: list[Configuration], ensemble: Ensemble) -> None:
+    """Raise InputError where a member judges bags of one size: its cells are drawn by hashes that no file can take."""
+    if any(chosen.model is not None and chosen.data.fixed for chosen in configurations):
+        raise InputError(
+            f"{ensemble.path}: has members with 'bag_size: fixed', which judge by several draws of cells; a file can "
+            "hold members that judge all cells"
+        )
 
 
 def _weights(ensemble: Ensemble) -> np.ndarray:

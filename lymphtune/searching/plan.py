@@ -134,8 +134,9 @@ class Stage(NamedTuple):
 class Plan:
     """All trials of a search and the folds they share; folds_RP as `make_folds` returns them.
 
-    defining: the hashes of cohort and folds, part of every trial's own hash. Where the searcher learns, the trials are
-    stand-ins: configurations of the space that say what may come.
+    defining: the hashes of cohort and folds, part of every trial's own hash. fewest_cells: of the cohort's smallest
+    bag, the size at which bags that are `fixed` are judged. Where the searcher learns, the trials are stand-ins:
+    configurations of the space that say what may come.
     """
 
     space: Space
@@ -145,6 +146,7 @@ class Plan:
     trials: list[Trial]
     baselines: list[Trial]
     defining: dict[str, Any]
+    fewest_cells: int = 1
 
     @property
     def epochs(self) -> int:
@@ -170,7 +172,8 @@ class Plan:
 
     def chosen(self, number: int, configuration: Configuration) -> Trial:
         """Return the trial of a configuration that a searcher chose for that number."""
-        return self.trial(number, from_folder(configuration, self.settings.weights))
+        sized = configuration.with_bags_of(self.fewest_cells)
+        return self.trial(number, from_folder(sized, self.settings.weights))
 
     def rules(self) -> list[Rule]:
         """Return the rules by which trials are stopped, with nothing remembered.
@@ -202,8 +205,9 @@ class Plan:
 
 
 def make_plan(
-    space: Space, settings: Settings, folds_RP: np.ndarray, defining: dict[str, Any], before: Sequence[Stage] = ()
-) -> Plan:
+    space: Space, settings: Settings, folds_RP: np.ndarray, defining: dict[str, Any], before: Sequence[Stage] = (),
+    fewest_cells: int = 1,
+) -> Plan:  # fmt: skip
     """Return the plan; `defining` holds the hashes of cohort and folds, `before` the stages it goes on from.
 
     Raises InputError where it would have fewer trials or epochs than before.
@@ -216,7 +220,7 @@ def make_plan(
             "epochs already, and none is taken back; ask for as many or more"
         )
     stages = (*before, stage) if not before or stage != last else tuple(before)
-    plan = Plan(space, settings, folds_RP, stages, [], [], defining)
+    plan = Plan(space, settings, folds_RP, stages, [], [], defining, fewest_cells)
     for number in range(stage.trials):
         plan.trials.append(plan.chosen(number, space.sample(settings.seed, number)))
     for index, word in enumerate(BASELINES, start=1):

@@ -93,7 +93,7 @@ def prepare(
     repeats = settings.repeats or chosen.suggested.repeats
     folds_RP = cohort_folds(cohort, folds, repeats, settings.seed_of_folds)
     defining = {"cohort": cohort.hash, "folds": folds_hash(folds_table(cohort, folds_RP))}
-    plan = make_plan(chosen, settings, folds_RP, defining, before)
+    plan = make_plan(chosen, settings, folds_RP, defining, before, int(cohort.patients["n_cells"].min()))
     _check_encoders(plan)
     return cohort, plan
 

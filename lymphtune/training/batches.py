@@ -5,6 +5,7 @@ A view is one of the eight ways a picture can lie: bit 0 left and right swapped,
 diagonal corners.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from lymphtune.config import Data
 CELLS_PER_PASS = 384  # evaluation gathers patients until their cells reach this
 RESIDENT_SHARE = 0.4  # of a GPU's free memory, at most, for the cohort's pictures
 FLIPS = (0, 1, 2, 3)
+DRAWS = 5  # of a patient's cells, whose probabilities are averaged, where all bags are judged at one size
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class Bags:
         features_VCD: Mapping[int, np.ndarray] | None = None,
     ) -> None:
         self.data, self.device, self.features_VCD = data, device, features_VCD
-        self.starts = cohort.starts
+        self.starts, self.digests = cohort.starts, cohort.picture_digests
+        self.fixed = data.fixed_cells(int(np.diff(self.starts).min())) if data.fixed else None
+        self._judged: dict[tuple[int, int], np.ndarray] = {}
         self.labels_P = cohort.labels.astype(np.float32)
         self.attributes_PA = torch.from_numpy(cohort.attributes_PA).float()
         low = (cohort.pictures_CSS3.shape[1] - data.crop_px) // 2
@@ -89,13 +93,18 @@ class Bags:
             views_M = rng.choice(training_views(self.data), size=sum(map(len, drawn)))
             yield self._batch(chosen, drawn, views_M)
 
-    def evaluation(self, rows: np.ndarray, view: int = 0) -> Iterator[Batch]:
-        """Yield every patient once, in order, with all cells, in one view."""
-        counts = self.starts[rows + 1] - self.starts[rows]
+    @property
+    def draws(self) -> Sequence[int | None]:
+        """Return the draws of cells whose probabilities are averaged; None: all cells, once."""
+        return (None,) if self.fixed is None else range(DRAWS)
+
+    def evaluation(self, rows: np.ndarray, view: int = 0, draw: int | None = None) -> Iterator[Batch]:
+        """Yield every patient once, in order, with all cells or those of a draw, in one view."""
+        counts = self.starts[rows + 1] - self.starts[rows] if draw is None else np.full(len(rows), self.fixed)
         group = np.cumsum(counts) // CELLS_PER_PASS
         for number in np.unique(group):
             chosen = rows[group == number]
-            cells = [self._cells(row) for row in chosen]
+            cells = [self._cells(row) if draw is None else self._judged_on(row, draw) for row in chosen]
             yield self._batch(chosen, cells, np.full(sum(map(len, cells)), view))
 
     def features_of(self, rows: np.ndarray) -> np.ndarray:
@@ -108,8 +117,24 @@ class Bags:
 
     def _drawn(self, row: int, rng: np.random.Generator, most: int | None) -> np.ndarray:
         cells = self._cells(row)
+        if self.fixed is not None:
+            wanted = min(self.fixed, most or self.fixed)
+            return np.sort(np.resize(rng.permutation(cells), wanted))  # a smaller bag's cells come again
+        assert not isinstance(self.data.bag_size, str)
         wanted = min(len(cells), self.data.bag_size or len(cells), most or len(cells))
         return cells if wanted == len(cells) else np.sort(rng.choice(cells, wanted, replace=False))
+
+    def _judged_on(self, row: int, draw: int) -> np.ndarray:
+        """Return the cells of a patient in one draw, as many as of any other; a smaller bag's come again.
+
+        Drawn by the hashes of the pictures: a function of the bag alone, whatever its order, id and company.
+        """
+        if (row, draw) not in self._judged:
+            assert self.fixed is not None
+            ranks = [hashlib.sha256(f"{draw}:{self.digests[cell]}".encode()).digest() for cell in self._cells(row)]
+            order = sorted(range(len(ranks)), key=ranks.__getitem__)
+            self._judged[row, draw] = np.sort(np.resize(self._cells(row)[order], self.fixed))
+        return self._judged[row, draw]
 
     def _batch(self, rows: np.ndarray, cells: list[np.ndarray], views_M: np.ndarray) -> Batch:
         numbers_M = np.concatenate(cells)

@@ -239,18 +239,25 @@ def with_room(chunk: Chunk, batch: Batch, work: Callable[[], Result]) -> Result:
 
 @torch.no_grad()
 def judge(model: BagClassifier, bags: Bags, rows: np.ndarray, arithmetic: Arithmetic) -> Said:
-    """Return what the model says of patients in `rows`, float64; streams over them, in evaluation mode."""
+    """Return what the model says of patients in `rows`, float64; streams over them, in evaluation mode.
+
+    The mean over the views that are judged in and, where bags are judged at one size, over the draws of their cells.
+    """
     model.eval()
     views = [
-        [_of_bags(output) for _, output in _looks(model, bags, np.asarray(rows), arithmetic, view)]
+        [_of_bags(output) for _, output in _looks(model, bags, np.asarray(rows), arithmetic, view, draw)]
         for view in evaluation_views(bags.data)
+        for draw in bags.draws
     ]
     return Said(*_mean(views))
 
 
 @torch.no_grad()
 def judge_cells(model: BagClassifier, bags: Bags, rows: np.ndarray, arithmetic: Arithmetic) -> tuple[Said, SaidOfCells]:
-    """Return the same, and what the model says of the cells of these patients, one after the other, float64."""
+    """Return the same, and what the model says of the cells of these patients, one after the other, float64.
+
+    Of cells as they lie in their whole bags, also where the bags are judged at one size.
+    """
     model.eval()
     of_bags, of_cells = [], []
     for view in evaluation_views(bags.data):
@@ -260,14 +267,15 @@ def judge_cells(model: BagClassifier, bags: Bags, rows: np.ndarray, arithmetic: 
         ]
         of_bags.append([said_2B for said_2B, _ in looks])
         of_cells.append([said_2M for _, said_2M in looks])
-    return Said(*_mean(of_bags)), SaidOfCells(*_mean(of_cells))
+    said = Said(*_mean(of_bags)) if bags.fixed is None else judge(model, bags, rows, arithmetic)
+    return said, SaidOfCells(*_mean(of_cells))
 
 
 def _looks(
-    model: BagClassifier, bags: Bags, rows: np.ndarray, arithmetic: Arithmetic, view: int
+    model: BagClassifier, bags: Bags, rows: np.ndarray, arithmetic: Arithmetic, view: int, draw: int | None = None
 ) -> Iterator[tuple[Batch, BagOutput]]:
-    """Yield batch after batch with every cell in one view, and what the model says of it."""
-    for batch in bags.evaluation(rows, view):
+    """Yield batch after batch with every cell, or those of a draw, in one view, and what the model says of it."""
+    for batch in bags.evaluation(rows, view, draw):
 
         def look(batch: Batch = batch) -> BagOutput:
             with arithmetic.autocast(bags.device):

@@ -152,3 +152,11 @@ def test_a_missing_extra_is_named(
     assert main(["export", "--onnx", str(tmp_path / "out.onnx"), "--ensemble", str(clinical)]) == 2
     said = capsys.readouterr()
     assert said.err == "lymphtune: export --onnx needs onnxruntime: pip install 'lymphtune[onnx]'\n" and said.out == ""
+
+
+def test_members_that_judge_bags_of_one_size_are_refused(mixed: Ensemble, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(mixed.path, tmp_path / "fixed"))
+    rewrite(path, lambda given: of_kind(given, "model")[0]["configuration"]["data"].update(bag_size="fixed:2"))
+    with pytest.raises(InputError, match="has members with 'bag_size: fixed', which judge by several draws of cells"):
+        export_onnx(path, tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import lymphtune
+from lymphtune.config import Configuration
 from lymphtune.reporting.drawing import styled
 from lymphtune.reporting.facts import Facts, gather
 from lymphtune.reporting.parts import Block, Drawing, Note, Part, Section, Table
@@ -17,6 +18,7 @@ from lymphtune.reporting.sections import cohort as cohort_section
 from lymphtune.reporting.sections import patients
 from lymphtune.runs import Run
 from lymphtune.statistics.metrics import log_losses
+from lymphtune.statistics.shortcuts import Shortcuts
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,22 @@ def test_a_cohort_whose_pictures_give_the_label_away_is_told(facts: Facts, monke
     assert all(f"all {len(table)} tried" in text for text in warnings)
     assert f"of {len(table)} things that ought not to matter predict the label alone" in section.lead
     assert {"background red", "size of picture files", "format of DOB"} <= set(table["attribute"])
+
+
+def test_members_that_cannot_see_the_size_of_bags_are_counted(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Shortcuts(pd.DataFrame({"attribute": ["number of cells", "brightness"], "p": [0.01, 0.5]}))
+    (hint,) = cohort_section._on_bags(facts, found)
+    assert "`bag_size: fixed` cannot see the number of cells" in hint.text
+    assert cohort_section._on_bags(facts, Shortcuts(found.table.assign(p=0.5))) == []
+    truly = Run.configuration
+
+    def fixed(run: Run, trial: str) -> Configuration:
+        chosen = truly(run, trial)
+        return chosen.model_copy(update={"data": chosen.data.model_copy(update={"bag_size": "fixed:3"})})
+
+    monkeypatch.setattr(Run, "configuration", fixed)
+    (note,) = cohort_section._on_bags(facts, found)
+    assert note.text.startswith("2 of 2 members judge every patient on as many cells")
 
 
 def test_the_cohorts_counts_are_those_of_its_patients(facts: Facts) -> None:

@@ -67,6 +67,20 @@ def test_shortcuts_are_said_before_anything_is_trained(tmp_path: Path, capsys: p
     assert any(line.startswith("cohort: format of DOB alone predicts the label") for line in said)
 
 
+def test_fixed_bags_have_the_size_of_the_cohorts_smallest(tiny_cohort_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "fixed.yaml"
+    data = {"crop_px": 40, "bag_size": {"choose": ["fixed", "fixed:9", 2]}}
+    path.write_text(yaml.safe_dump({"grid": True, "configuration": {"model": {"encoder": "vanilla"}, "data": data}}))
+    cohort, plan = prepare(str(path), tiny_cohort_folder, Settings())
+    sizes = [trial.configuration.data.bag_size for trial in plan.trials]
+    assert sizes == [
+        f"fixed:{cohort.patients['n_cells'].min()}",
+        "fixed:9",
+        2,
+    ]  # what a saved model judges by, anywhere
+    assert Trial.of_config(plan.trials[0].as_config()).configuration == plan.trials[0].configuration
+
+
 def test_a_cohort_of_few_patients_is_not_audited(tiny_cohort_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepare("tiny", tiny_cohort_folder, Settings())
     assert "alone predicts" not in capsys.readouterr().err

@@ -20,12 +20,13 @@ DATA = {"crop_px": 40, "bag_size": 3}
 
 
 def small(
-    fusion: Any = "concat", encoder: Any = "vanilla", head: Any = HEAD, data: Any = None, **training: Any
-) -> Configuration:
+    fusion: Any = "concat", encoder: Any = "vanilla", head: Any = HEAD, data: Any = None,
+    aggregator: Any = "prediction_mean", **training: Any,
+) -> Configuration:  # fmt: skip
     """Return a network that trains in a moment."""
     return configuration(
         {
-            "model": {"encoder": encoder, "fusion": fusion, "head": head},
+            "model": {"encoder": encoder, "fusion": fusion, "head": head, "aggregator": aggregator},
             "data": DATA | (data or {}),
             "training": {"precision": "float32", "patients_per_step": 4, "learning_rate": 3e-3} | training,
         },

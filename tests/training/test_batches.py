@@ -3,6 +3,7 @@
 Shapes: V views, M cells of a batch, S side of the crop.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from lymphtune.cohort import Cohort
 from lymphtune.config import Data
 from lymphtune.training.batches import (
+    DRAWS,
     FLIPS,
     Bags,
     _seen_one_by_one,
@@ -97,6 +99,56 @@ def test_a_step_draws_so_many_cells_of_so_many_patients(noisy_cohort: Cohort) ->
                 drawn.add((row, *sorted(these)))
     assert len(orders) == 20
     assert len(drawn) > len(rows) * 2  # a bag of four gives different threes
+
+
+def fixed(cohort: Cohort, size: str = "fixed") -> Bags:
+    return Bags(cohort, Data(crop_px=40, bag_size=size, flips=False, quarter_turns=False), CPU)
+
+
+def judged_on(bags: Bags, rows: np.ndarray, draw: int) -> list[list[bytes]]:
+    """Return the cells that each patient is judged on, as bytes in order of these."""
+    return [
+        sorted(cell.numpy().tobytes() for cell in cells)
+        for batch in bags.evaluation(rows, 0, draw)
+        for cells in batch.cells.split(batch.counts)
+    ]
+
+
+def test_fixed_bags_are_of_one_size_in_training_and_evaluation(noisy_cohort: Cohort) -> None:
+    rows, counts = noisy_cohort.labelled, noisy_cohort.patients["n_cells"]
+    assert counts.nunique() > 1
+    for size, n_cells in (("fixed", counts.min()), ("fixed:2", 2), ("fixed:9", 9)):
+        bags = fixed(noisy_cohort, size)
+        assert list(bags.draws) == list(range(DRAWS))
+        for batches in (bags.training(rows, 4, np.random.default_rng(0)), bags.evaluation(rows, 0, 1)):
+            assert {count for batch in batches for count in batch.counts} == {n_cells}
+        measured = bags.training(rows, 4, np.random.default_rng(0), 1)  # for batch statistics: fewer at a time
+        assert {count for batch in measured for count in batch.counts} == {1}
+
+
+def test_a_smaller_bag_gives_each_of_its_cells_about_equally_often(noisy_cohort: Cohort) -> None:
+    rows, counts = noisy_cohort.labelled, noisy_cohort.patients["n_cells"].to_numpy()
+    bags = fixed(noisy_cohort, "fixed:9")
+    for cells, row in zip(judged_on(bags, rows, 0), rows, strict=True):
+        times = [cells.count(cell) for cell in set(cells)]
+        assert len(times) == counts[row] and max(times) - min(times) <= 1
+    for draw in range(DRAWS):
+        assert all(len(set(cells)) == 2 for cells in judged_on(fixed(noisy_cohort, "fixed:2"), rows, draw))
+
+
+def test_the_cells_judged_follow_from_the_bag_alone(noisy_cohort: Cohort) -> None:
+    rows = noisy_cohort.labelled
+    first = [judged_on(fixed(noisy_cohort, "fixed:2"), rows, draw) for draw in range(DRAWS)]
+    assert [judged_on(fixed(noisy_cohort, "fixed:2"), rows, draw) for draw in range(DRAWS)] == first
+    assert len({str(cells) for cells in first}) > 1  # draws differ
+    turned = np.concatenate([np.arange(*noisy_cohort.starts[row : row + 2])[::-1] for row in rows[:3]])
+    some = replace(
+        noisy_cohort, patients=noisy_cohort.patients.iloc[rows[:3]].assign(patient=["a", "b", "c"]),
+        pictures_CSS3=noisy_cohort.pictures_CSS3[turned],
+        picture_digests=[noisy_cohort.picture_digests[cell] for cell in turned],
+    )  # fmt: skip
+    for draw in range(DRAWS):  # other ids, fewer patients, cells the other way round
+        assert judged_on(fixed(some, "fixed:2"), np.arange(3), draw) == first[draw][:3]
 
 
 def test_attributes_are_age_and_the_logarithm_of_the_count(tiny_cohort: Cohort) -> None:

@@ -6,19 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from lymphtune import registry
 from lymphtune.cohort import Cohort
+from lymphtune.cohort.folds import make_folds
 from lymphtune.config import Configuration, configuration
+from lymphtune.models.aggregators.feature_mean import FeatureMean
 from lymphtune.models.bag_classifier import BagClassifier
 from lymphtune.models.output import BagOutput
+from lymphtune.statistics.metrics import auc
 from lymphtune.training import network
-from lymphtune.training.batches import FLIPS, Bags, Batch
+from lymphtune.training.batches import DRAWS, FLIPS, Bags, Batch
 from lymphtune.training.network import NetworkMember
-from tests.training.networks import CPU, member_of, probabilities, small, trained
+from tests.training.networks import CPU, FOLDS, member_of, probabilities, small, trained
 
 P_PLAIN = small(head="linear")
 
@@ -311,3 +316,63 @@ def test_a_single_cell_that_does_not_fit_is_an_error(tiny_cohort: Cohort, monkey
     at_most(monkeypatch, 0)
     with pytest.raises(torch.OutOfMemoryError, match="1 cells"):
         trained(P_PLAIN, tiny_cohort)
+
+
+# ---- bags of one size
+
+
+@pytest.fixture
+def told_by_size(noisy_cohort: Cohort) -> Cohort:
+    """Patients whose cells are all alike, but that tumoral ones have three times as many."""
+    labels = np.arange(24) % 2
+    patients = pd.concat([noisy_cohort.patients.iloc[:1]] * 24, ignore_index=True)
+    patients = patients.assign(patient=[f"P{number}" for number in range(24)], label=labels, n_cells=2 + 4 * labels)
+    count = int(patients["n_cells"].sum())
+    digests = [f"{number:064x}" for number in range(count)]
+    pictures = np.full((count, 44, 44, 3), 90, np.uint8)
+    return replace(noisy_cohort, patients=patients, pictures_CSS3=pictures, picture_digests=digests)
+
+
+def sum_over_cells(self: FeatureMean, cells_BND: Tensor, mask_BN: Tensor, head: Any) -> BagOutput:
+    """An aggregation that sees how many cells there are, and of these cells nothing else."""
+    summed_BD = (cells_BND * mask_BN[..., None]).sum(dim=1)
+    return BagOutput(head(summed_BD).float().sigmoid(), mask_BN / mask_BN.sum(dim=1, keepdim=True))
+
+
+def test_a_model_that_knows_but_the_size_of_bags_learns_nothing_where_it_is_fixed(
+    told_by_size: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FeatureMean, "forward", sum_over_cells)
+
+    def said(bag_size: Any) -> np.ndarray:
+        data = {"bag_size": bag_size, "flips": False, "quarter_turns": False}
+        chosen = small(
+            "none", head="linear", aggregator="feature_mean", data=data, learning_rate=0.03, moving_average=0.0
+        )
+        return trained(chosen, told_by_size, epochs=4)[-1].probabilities_RP[0]
+
+    assert float(auc(said(None), told_by_size.labels)) == 1
+    for size in ("fixed", "fixed:5"):
+        said_P, fold_P = said(size), make_folds(told_by_size.labels, FOLDS, 1, 0)[0]
+        for fold in range(FOLDS):
+            assert np.ptp(said_P[fold_P == fold]) < 1e-6  # a fold model says the same of all
+
+
+def test_what_is_said_of_a_bag_of_fixed_size_is_the_mean_over_its_draws(tiny_cohort: Cohort) -> None:
+    member = member_of(small("none", head="linear", data={"bag_size": "fixed:2"}), tiny_cohort)
+    model, rows = member.average.model.eval(), tiny_cohort.labelled
+    with torch.no_grad():
+        of_draws = [
+            np.concatenate([
+                model(batch.cells, batch.counts, batch.attributes_BA).probability_B.double().numpy()
+                for batch in member.bags.evaluation(rows, 0, draw)
+            ])
+            for draw in range(DRAWS)
+        ]  # fmt: skip
+    said = member.judge(rows)
+    np.testing.assert_allclose(said.probability_P, np.mean(of_draws, axis=0), atol=1e-6)
+    assert np.std(of_draws, axis=0).max() > 1e-6
+    again, of_cells = network.judge_cells(model, member.bags, rows, member.arithmetic)
+    np.testing.assert_array_equal(again.probability_P, said.probability_P)
+    assert len(of_cells.probability_C) == tiny_cohort.patients["n_cells"].to_numpy()[rows].sum()
+    assert np.isfinite(of_cells.weight_C).all()

@@ -21,6 +21,7 @@ from lymphtune.statistics.words import CLASSES, measured
 
 COLOURS, STYLES, HATCHES = (ENSEMBLE, BASELINE), ("-", "--"), ("", "////")
 BINS = 12
+BAG_SIZE = "number of cells"  # as the audit names it
 TICKS_G_PER_L = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500)
 
 
@@ -35,7 +36,7 @@ def section(facts: Facts) -> Section:
         f"predict, {int(patients['n_cells'].sum())} cells. {_lead(found)}"
     )
     parts: list[Part] = [_distributions(labelled), _counts(patients), _shortcut_table(found)]
-    return Section("cohort", "The cohort", lead, [*parts, *_notes(found)])
+    return Section("cohort", "The cohort", lead, [*parts, *_notes(found), *_on_bags(facts, found)])
 
 
 def _audited(facts: Facts) -> Shortcuts:
@@ -73,6 +74,19 @@ def _notes(found: Shortcuts) -> list[Note]:
         )
     )
     return notes
+
+
+def _on_bags(facts: Facts, found: Shortcuts) -> list[Note]:
+    """Return what can be done where the number of cells tells the label, or that it has been done."""
+    sizes = [facts.run.configuration(str(trial)).data for trial in facts.members["trial"]]
+    fixed = sum(data.fixed for data in sizes)
+    if fixed:
+        return [Note(f"{fixed} of {len(sizes)} members judge every patient on as many cells as any other.")]
+    if BAG_SIZE not in found.suspects["attribute"].tolist():
+        return []
+    return [
+        Note("Networks with `bag_size: fixed` cannot see the number of cells; a search of them shows what is left.")
+    ]
 
 
 def _opening(attribute: str) -> str:
