@@ -8,7 +8,18 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 
-from lymphtune.cli import clusters, cohorts, comparisons, completions, ensembles, lists, reports, searches, stabilities
+from lymphtune.cli import (
+    clusters,
+    cohorts,
+    comparisons,
+    completions,
+    ensembles,
+    lists,
+    reports,
+    robustnesses,
+    searches,
+    stabilities,
+)
 from lymphtune.cli.options import Parser, at_hand
 from lymphtune.errors import InputError, Unfit
 from lymphtune.result import Told
@@ -70,7 +81,18 @@ def parser() -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="version", version=_version())
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (searches, ensembles, reports, comparisons, stabilities, clusters, cohorts, lists, completions):
+    for module in (
+        searches,
+        ensembles,
+        reports,
+        comparisons,
+        stabilities,
+        robustnesses,
+        clusters,
+        cohorts,
+        lists,
+        completions,
+    ):
         module.add(commands)
     return whole
 

@@ -96,7 +96,7 @@ def held_out_cells(ensemble: Ensemble, cohort: Cohort, rows_P: np.ndarray, fold_
     if not all(speaking.values()) or not speaking:
         return None
     most = max(FEWEST, LOOKS // sum(len(speaking[fold]) for fold in fold_P))
-    some, cells_C, number_C = _looked_at(cohort, rows_P, most)
+    some, cells_C, number_C = some_cells(cohort, rows_P, most)
     said_3C = np.full((3, len(cells_C)), np.nan)
     kept: dict[str, np.ndarray] = {}
     counts_P = some.patients["n_cells"].to_numpy()
@@ -110,7 +110,7 @@ def held_out_cells(ensemble: Ensemble, cohort: Cohort, rows_P: np.ndarray, fold_
     return HeldOutCells(speaking, some, fold_P, number_C, whole_P, *said_3C)
 
 
-def _looked_at(cohort: Cohort, rows_P: np.ndarray, most: int) -> tuple[Cohort, np.ndarray, np.ndarray]:
+def some_cells(cohort: Cohort, rows_P: np.ndarray, most: int) -> tuple[Cohort, np.ndarray, np.ndarray]:
     """Return these patients with so many cells at most, the cells' rows in the cohort, and their numbers in the bag."""
     starts = cohort.starts
     counts = cohort.patients["n_cells"].to_numpy()[rows_P]

@@ -3,4 +3,15 @@
 A new one is one file and its name in SECTIONS.
 """
 
-SECTIONS = ("verdict", "leaderboard", "study", "stability", "selection", "search", "patients", "cohort", "writing")
+SECTIONS = (
+    "verdict",
+    "leaderboard",
+    "study",
+    "stability",
+    "selection",
+    "search",
+    "patients",
+    "robustness",
+    "cohort",
+    "writing",
+)

@@ -1,0 +1,197 @@
+"""Does a saved ensemble keep its answers under another light, stain or focus? Asked of patients its models never saw.
+
+Shapes: P patients judged, C cells looked at, M member trials, K shifts, S resamples.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from lymphtune import console
+from lymphtune.cohort import Cohort
+from lymphtune.cohort.shifts import SHIFTS
+from lymphtune.ensembling.build import trained_cohort
+from lymphtune.ensembling.bundle import Ensemble, fold_of
+from lymphtune.ensembling.candidates import Candidates, read_candidates
+from lymphtune.ensembling.held_out_cells import of_this_run, some_cells
+from lymphtune.errors import InputError
+from lymphtune.files import sha256, write_table
+from lymphtune.result import Told
+from lymphtune.runs import Run, read_table
+from lymphtune.statistics.bootstrap import RESAMPLES, Interval, resample, spread
+from lymphtune.statistics.metrics import auc, balanced_accuracy
+from lymphtune.statistics.words import changed, percent
+
+CELLS = 8  # of a patient, evenly spaced in its bag
+FOLDER = "robustness"  # of a run, with a table an ensemble
+PLAIN = "as it is"
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """How an ensemble's answers hold.
+
+    table: one row a shift, PLAIN first: shift, balanced_accuracy, auc; then `<what>_change`, `<what>_low` and
+    `<what>_high` of what the shift does to these two, of the mean distance that probabilities move, and of the share of
+    patients called otherwise. cells: looked at of a patient, at most.
+    """
+
+    table: pd.DataFrame
+    n_patients: int
+    cells: int
+
+    @property
+    def shifted(self) -> pd.DataFrame:
+        return self.table[self.table["shift"] != PLAIN]
+
+    @property
+    def conclusion(self) -> str:
+        """Return in two sentences how far the answers hold."""
+        worst = self.shifted.sort_values("balanced_accuracy_change", kind="stable").iloc[0]
+        most = self.shifted.sort_values("flipped_change", kind="stable").iloc[-1]
+        told = "" if worst["balanced_accuracy_high"] < 0 else ", which cannot be told from none"
+        return (
+            f"The worst of {len(self.shifted)} shifts for balanced accuracy is '{worst['shift']}': "
+            f"{changed(_interval(worst, 'balanced_accuracy'))}{told}. Most patients are called otherwise under "
+            f"'{most['shift']}': {percent(most['flipped_change'])}."
+        )
+
+
+def measure_robustness(run: Run, ensemble: Ensemble, data: str | Path | None = None, cells: int = CELLS) -> Told:
+    """Return how the answers of a run's saved ensemble hold under each shift; keep the table with the run.
+
+    Raises InputError where the run's cohort is not at hand, the ensemble is of other folds, or sees no pictures.
+    """
+    if not 1 <= cells <= 1000:
+        raise InputError(f"--cells {cells}: expected 1 to 1000 cells a patient")
+    cohort = trained_cohort(run, data)
+    found = robustness(ensemble, cohort, read_candidates(run, cohort), cells)
+    path = run.path / FOLDER / f"{ensemble.path.name}.parquet"
+    path.parent.mkdir(exist_ok=True)
+    about = {"ensemble": _seal(ensemble), "cells": found.cells, "n_patients": found.n_patients}
+    write_table(path, found.table, cohort.about | about)
+    lines = [*_lines(found), *console.wrapped(found.conclusion)]
+    if cohort.simulated:
+        lines.append(console.painted(console.SIMULATED, "warning"))
+    values = {"run": run.path, "ensemble": ensemble.path, "simulated": bool(cohort.simulated), **about}
+    return Told("\n".join([*lines, str(path)]), values | {"table": path, "shifts": found.table})
+
+
+def kept_robustness(run: Run, ensemble: Ensemble) -> Robustness | None:
+    """Return what was measured of this very ensemble, None where that was not done."""
+    path = run.path / FOLDER / f"{ensemble.path.name}.parquet"
+    if not path.is_file():
+        return None
+    table = read_table(path)
+    about = pq.read_schema(path).metadata or {}
+    if about.get(b"ensemble", b"").decode() != _seal(ensemble):
+        return None
+    return Robustness(table, int(about[b"n_patients"]), int(about[b"cells"]))
+
+
+def robustness(ensemble: Ensemble, cohort: Cohort, candidates: Candidates, cells: int = CELLS) -> Robustness:
+    """Return how the ensemble's answers change under each shift; every patient is judged by held-out models alone."""
+    if not of_this_run(ensemble, cohort, candidates):
+        raise InputError(f"{ensemble.path}: made with other folds or patients than the run's; make it again")
+    if not any(chosen.kind == "network" for _, chosen in ensemble.fold_models()):
+        raise InputError(f"{ensemble.path}: no member looks at pictures, so no shift changes anything")
+    place = {patient: row for row, patient in enumerate(cohort.ids)}
+    some, _, _ = some_cells(cohort, np.array([place[patient] for patient in candidates.patients]), cells)
+    shifts = {PLAIN: lambda pictures_CSS3: pictures_CSS3, **SHIFTS}
+    said_KP = np.full((len(shifts), len(candidates.patients)), np.nan)
+    models = list(ensemble.fold_models())
+    with console.bar("judging shifted pictures", len(shifts) * len(models)) as bar:
+        for said_P, shift in zip(said_KP, shifts.values(), strict=True):
+            seen = replace(some, pictures_CSS3=shift(some.pictures_CSS3))
+            said_P[:] = ensemble.fitted.probability(held_out_votes(ensemble, seen, candidates.fold_P, bar))
+    table = _table(list(shifts), said_KP, candidates.labels_P, ensemble.threshold)
+    return Robustness(table, len(candidates.patients), cells)
+
+
+def held_out_votes(ensemble: Ensemble, cohort: Cohort, fold_P: np.ndarray, bar: console.Bar) -> np.ndarray:
+    """Return what each member says of a cohort's patients [M, P]: mean over its models trained without the patient."""
+    from lymphtune.training.loading import judge_with
+
+    said_MP, times_MP = (np.zeros((len(ensemble.members), len(fold_P))) for _ in range(2))
+    member_of = {ensemble.path / name: m for m, one in enumerate(ensemble.members) for name in one["weights"]}
+    kept: dict[str, np.ndarray] = {}
+    for path, chosen in ensemble.fold_models():
+        held_out = np.flatnonzero(fold_P == fold_of(path.name))
+        said_MP[member_of[path], held_out] += judge_with(path, chosen, cohort, held_out, kept).probability_P
+        times_MP[member_of[path], held_out] += 1
+        bar.advance()
+    return said_MP / times_MP
+
+
+def _table(names: Sequence[str], said_KP: np.ndarray, labels_P: np.ndarray, threshold: float) -> pd.DataFrame:
+    counts_SP = resample(labels_P, RESAMPLES, seed=0)
+    plain_P, rows = said_KP[0], []
+    for name, said_P in zip(names, said_KP, strict=True):
+        called_P = _called(said_P, threshold)
+        row: dict[str, str | float] = {
+            "shift": name, "balanced_accuracy": float(balanced_accuracy(called_P, labels_P)),
+            "auc": float(auc(said_P, labels_P)),
+        }  # fmt: skip
+        found = _changes(said_P, plain_P, labels_P, threshold, np.ones(len(labels_P)))
+        drawn = _changes(said_P, plain_P, labels_P, threshold, counts_SP)
+        for what, value in found.items():
+            change = spread(float(value), drawn[what])
+            row |= {f"{what}_change": change.value, f"{what}_low": change.low, f"{what}_high": change.high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _changes(
+    said_P: np.ndarray, plain_P: np.ndarray, labels_P: np.ndarray, threshold: float, weights_P: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return by what what is said differs from what is said of plain pictures, patients counting as often as given."""
+    called_P, before_P = (_called(one_P, threshold) for one_P in (said_P, plain_P))
+    return {
+        "balanced_accuracy": balanced_accuracy(called_P, labels_P, weights_P)
+        - balanced_accuracy(before_P, labels_P, weights_P),
+        "auc": auc(said_P, labels_P, weights_P) - auc(plain_P, labels_P, weights_P),
+        "moved": (weights_P * np.abs(said_P - plain_P)).sum(-1) / weights_P.sum(-1),
+        "flipped": (weights_P * (called_P != before_P)).sum(-1) / weights_P.sum(-1),
+    }
+
+
+def _called(said_P: np.ndarray, threshold: float) -> np.ndarray:
+    return (said_P >= threshold).astype(float)
+
+
+def _interval(row: Mapping[str, float] | pd.Series, what: str) -> Interval:
+    return Interval(float(row[f"{what}_change"]), float(row[f"{what}_low"]), float(row[f"{what}_high"]))
+
+
+def rows_of(found: Robustness) -> list[dict[str, str]]:
+    """Return the table as people read it, a row a shift."""
+    shown = []
+    for row in found.table.to_dict("records"):
+        plain = row["shift"] == PLAIN
+        said = {"shift": str(row["shift"]), "balanced accuracy": f"{row['balanced_accuracy']:.3f}"}
+        for what, title in (("balanced_accuracy", "change"), ("auc", "AUC change")):
+            said[title] = "" if plain else changed(_interval(row, what))
+        said["p moves by"] = "" if plain else f"{row['moved_change']:.3f}"
+        said["called otherwise"] = "" if plain else percent(row["flipped_change"])
+        shown.append(said)
+    return shown
+
+
+def _lines(found: Robustness) -> list[str]:
+    """Return the table as lines of at most 80 columns."""
+    head = f"{'shift':18} {'BA':5}  {'change (95 %)':23}  {'AUC':>6}  {'p moves':>7}  called else"
+    lines = []
+    for row, full in zip(rows_of(found), found.table.to_dict("records"), strict=True):
+        area = "" if not row["change"] else f"{full['auc_change']:+.3f}"
+        start = f"{row['shift']:18} {row['balanced accuracy']:5}  {row['change']:23}  {area:>6}"
+        lines.append(f"{start}  {row['p moves by']:>7}  {row['called otherwise']:>11}".rstrip())
+    return [console.painted(head, "heading"), *lines]
+
+
+def _seal(ensemble: Ensemble) -> str:
+    """Return the hash of the ensemble's description, which holds those of all its files."""
+    return sha256(ensemble.path / "ensemble.yaml")
