@@ -1,11 +1,11 @@
 # make demo: environment and the main job on the simulated cohort; make test: the suite; make test-all: slow tests too;
-# make docs: the site
+# make docs: the site; make guards: are the guards against leaks tested?
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/ready
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo test test-all browser lint docs reference images bench clean
+.PHONY: demo test test-all browser lint docs reference images bench guards clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -50,6 +50,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/search.py scale
 	$(BIN)/python benchmarks/search.py tune
 	$(BIN)/python benchmarks/honest.py --repetitions 50 --processes 2
+
+guards: $(READY)  # each guard against leaks is broken in a copy; a test must notice
+	$(BIN)/python benchmarks/leak_guards.py
 
 clean:
 	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache
