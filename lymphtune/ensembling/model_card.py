@@ -149,11 +149,18 @@ def _worth(subject: Subject) -> dict[str, Any]:
         "differences": list(_differences(scores, in_words(subject.cohort.attributes))),
         "groups": groups(left_out, mine.repeated.judged, patients),
         "bag_size_auc": fixed_score(share_P, left_out.labels_P, "auc", group_P=left_out.group_P),
+        "n_fixed": sum(_is_fixed(member) for member in subject.ensemble["members"]),
         "calibrated": f"{calibrated}: honest calibration error {error}, which few patients raise by themselves.",
         "sets": f"Prediction sets at error rate {subject.procedure.error_rate:g}: {bounded(scores.covered)} of them "
         f"hold the true label, {bounded(scores.both)} hold both. That is promised for patients of the same population "
         "only.",
     }  # fmt: skip
+
+
+def _is_fixed(member: dict[str, Any]) -> bool:
+    """Return whether a member judges every patient on as many cells as any other."""
+    data = member.get("configuration", {}).get("data") or {}
+    return isinstance(data.get("bag_size"), str)
 
 
 def _scores(scores: Scores) -> Iterator[dict[str, Any]]:

@@ -20,6 +20,7 @@ from lymphtune.ensembling.candidates import Candidates, read_candidates
 from lymphtune.ensembling.held_out_cells import of_this_run, some_cells
 from lymphtune.errors import InputError
 from lymphtune.files import sha256, write_table
+from lymphtune.models.memory import freed_memory_kept
 from lymphtune.result import Told
 from lymphtune.runs import Run, read_table
 from lymphtune.statistics.bootstrap import RESAMPLES, Interval, resample, spread
@@ -104,7 +105,7 @@ def robustness(ensemble: Ensemble, cohort: Cohort, candidates: Candidates, cells
     shifts = {PLAIN: lambda pictures_CSS3: pictures_CSS3, **SHIFTS}
     said_KP = np.full((len(shifts), len(candidates.patients)), np.nan)
     models = list(ensemble.fold_models())
-    with console.bar("judging shifted pictures", len(shifts) * len(models)) as bar:
+    with freed_memory_kept(), console.bar("judging shifted pictures", len(shifts) * len(models)) as bar:
         for said_P, shift in zip(said_KP, shifts.values(), strict=True):
             seen = replace(some, pictures_CSS3=shift(some.pictures_CSS3))
             said_P[:] = ensemble.fitted.probability(held_out_votes(ensemble, seen, candidates.fold_P, bar))

@@ -157,3 +157,14 @@ def test_the_card_lies_sealed_in_the_bundle(ensemble: Ensemble) -> None:
     card = (ensemble.path / MODEL_CARD).read_text(encoding="utf-8")
     assert MODEL_CARD in ensemble.description["files"] and ensemble.members[0]["trial"][:6] in card
     assert "not scored: fewer than 10 patients" in card and "12 patients judged: few" in card
+
+
+def test_members_that_cannot_see_the_number_of_pictures_are_counted(subject: Subject) -> None:
+    assert "was not removed. Alone" in " ".join(model_card(subject).split())
+    members = [dict(member) for member in subject.ensemble["members"]]
+    members[0]["configuration"] = {"data": {"bag_size": "fixed:9"}}
+    members[1]["configuration"] = {"data": {"bag_size": 24}}
+    card = model_card(replace(subject, ensemble=subject.ensemble | {"members": members}))
+    assert "was not removed, but in 1 of 3 members, which judge every patient on as many cells. Alone" in " ".join(
+        card.split()
+    )

@@ -105,6 +105,7 @@ def test_the_ensembles_own_threshold_calls() -> None:
     said = np.array([[0.2, 0.35, 0.6, 0.9], [0.2, 0.25, 0.6, 0.9]])
     table = module._table([PLAIN, "shift"], said, np.array([0, 0, 1, 1]), 0.3)
     assert table["flipped_change"].tolist() == [0, 0.25]
+    assert table["balanced_accuracy"].tolist() == [0.75, 1] and table["balanced_accuracy_change"].tolist() == [0, 0.25]
 
 
 def test_the_command_keeps_a_table_that_the_run_finds_again(
