@@ -16,8 +16,11 @@ import yaml
 
 from lymphtune.errors import InputError
 
+MOST_YAML_BYTES = 4 * 2**20
 MOST_NODES = 100_000  # of one YAML file, aliases unfolded
 DEEPEST = 60  # mappings and lists inside each other
+LONGEST_NUMBER = 400  # characters; 1:30:00 and the like take the square of their length to read
+NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
 SCRATCH = re.compile(r"\..+\.[0-9a-f]{8}(\.old)?")  # of what is being written
 
 if TYPE_CHECKING:
@@ -162,20 +165,24 @@ def write_json(path: Path, value: Any) -> None:
 class _Loader(yaml.SafeLoader):
     """YAML's safe subset, with 1e-3 read as a number (YAML 1.2).
 
-    Refused, with the line: a key given twice, an alias inside what it names, aliases that unfold to more than
-    MOST_NODES, nesting deeper than DEEPEST, and words that are no value of their type (2020-13-45).
+    Refused, with the line: a key given twice, an alias inside what it names, more than MOST_NODES values (aliases
+    unfolded), nesting deeper than DEEPEST, numbers of thousands of digits, and words that are no value of their type
+    (2020-13-45).
     """
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self._sizes: dict[yaml.Node, int] = {}  # nodes in each finished node, aliases unfolded
-        self._depth = 0
+        self._depth = self._begun = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         mark, alias = self.peek_event().start_mark, self.check_event(yaml.AliasEvent)
         self._depth += 1
+        self._begun += 1
         if self._depth > DEEPEST:
             raise yaml.MarkedYAMLError(problem=f"nested deeper than {DEEPEST} levels", problem_mark=mark)
+        if self._begun > MOST_NODES:
+            raise yaml.MarkedYAMLError(problem=f"more than {MOST_NODES} values", problem_mark=mark)
         node = super().compose_node(parent, index)
         self._depth -= 1
         if node is not None and node not in self._sizes:
@@ -197,9 +204,13 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        if node.tag in NUMBERS and isinstance(node, yaml.ScalarNode) and len(node.value) > LONGEST_NUMBER:
+            raise yaml.MarkedYAMLError(
+                problem=f"a number of {len(node.value)} characters", problem_mark=node.start_mark
+            )
         try:
             value = super().construct_object(node, deep)
-        except (ValueError, KeyError, IndexError, AttributeError) as error:
+        except (ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
             kind = node.tag.rpartition(":")[2]
             problem = f"no {kind}: {node.value[:40]!r}"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
@@ -236,9 +247,13 @@ def write_table(path: Path, table: "pd.DataFrame", about: Mapping[str, Any]) -> 
 
 
 def read_yaml(path: Path) -> Any:
-    """Return what the YAML file holds; raises InputError naming file and line where it is not YAML."""
+    """Return what the YAML file holds; raises InputError naming file and line where it is not YAML, or too large."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a subclass of SafeLoader
+        with path.open("rb") as file:
+            data = file.read(MOST_YAML_BYTES + 1)
+        if len(data) > MOST_YAML_BYTES:
+            raise InputError(f"{path}: over {MOST_YAML_BYTES // 2**20} MB; expected a YAML file of a few pages")
+        return yaml.load(data.decode("utf-8-sig"), _Loader)  # a subclass of SafeLoader
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except UnicodeDecodeError as error:

@@ -43,3 +43,39 @@ def test_yaml_is_read_as_it_was_written(value: object, tmp_path: Path) -> None:
     """A hash of digits with one e among them, one in a thousand, is no number."""
     write_yaml(tmp_path / "one.yaml", {"trial": value})
     assert read_yaml(tmp_path / "one.yaml") == {"trial": value}
+
+
+BOMBS = {
+    "nested": ("[" * 100, "line 1: not YAML .nested deeper than 60"),
+    "aliases": ("a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+    ), "more than 100000 values"),
+    "merged aliases": ("a: &a {x: 1}\n" + "".join(
+        f"{new}: &{new} {{<<: [{', '.join([f'*{old}'] * 9)}]}}\n"
+        for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+    ), "more than 100000 values"),
+    "an alias inside itself": ("&a [*a]", "an alias inside what it names"),
+    "many values": ("[" + "1," * 200_000 + "]", "more than 100000 values"),
+    "a long number": ("a: 1" + ":1" * 50_000, "a number of 100001 characters"),
+    "hexadecimal digits": ("a: 0x" + "f" * 50_000, "a number of 50002 characters"),
+    "a number too large to be a float": ("a: 1" + ":1" * 190 + ".5", "no float"),
+    "a large file": (" " * 5 * 2**20, "over 4 MB"),
+    "two values for a key": ("a: 1\na: 2", "line 2: not YAML .'a' is given twice"),
+    "a type of Python's": ("!!python/object/apply:os.system [id]", "could not determine a constructor"),
+    "a list for a key": ("? [a]\n: b", "unhashable key"),
+    "no date": ("2020-13-45", "no timestamp"),
+    "half a document": ("a: 'b", "unexpected end of stream"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_in_yaml_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    text, said = BOMBS[name]
+    (tmp_path / "bomb.yaml").write_text(text)
+    with pytest.raises(InputError, match=rf"^[^\n]*bomb.yaml.*{said}[^\n]*$"):
+        read_yaml(tmp_path / "bomb.yaml")
+
+
+def test_a_mark_before_a_yaml_text_is_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "marked.yaml").write_bytes(b"\xef\xbb\xbfabout: x\n")
+    assert read_yaml(tmp_path / "marked.yaml") == {"about": "x"}
