@@ -19,6 +19,7 @@ class Isotonic:
     """Linear between steps; never surer than 1 in 2n of n patients. Source: Zadrozny and Elkan 2002, section 3."""
 
     least_patients = 150
+    learns = ("said_", "meant_")
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -26,6 +26,7 @@ class Platt:
     """
 
     least_patients = 50
+    learns = ("slope_", "shift_")
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -20,6 +20,7 @@ class Temperature:
     """One half stays one half, so no call at 0.5 changes. Source: Guo et al. 2017, eq. 9 (arXiv:1706.04599)."""
 
     least_patients = 50
+    learns = ("temperature_",)
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -37,6 +37,8 @@ class Greedy:
     alone, these are the answer. Source: Caruana et al. 2004, sections 2.1 to 2.3.
     """
 
+    learns = ("weights_M_",)
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

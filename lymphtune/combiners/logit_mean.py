@@ -18,6 +18,8 @@ class Config:
 class LogitMean:
     """The geometric mean of the members' odds."""
 
+    learns = ()
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

@@ -16,6 +16,8 @@ class Config:
 class Median:
     """The middle member's probability, of an even number the mean of the middle two."""
 
+    learns = ()
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

@@ -23,6 +23,8 @@ class RankMean:
     meaning and one member alone gives itself. Between known probabilities both are linear, from 0 at 0 to 1 at 1.
     """
 
+    learns = ("sorted_MP_",)
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

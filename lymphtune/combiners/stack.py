@@ -31,6 +31,8 @@ class Stack:
     Source: Breiman 1996, Stacked regressions, section 3.
     """
 
+    learns = ("logit_weights_M_",)
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

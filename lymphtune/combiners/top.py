@@ -16,6 +16,8 @@ class Config:
 class Top:
     """Every member has the same say."""
 
+    learns = ("weights_M_",)
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

@@ -5,7 +5,6 @@ Shapes: P patients to predict.
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +37,7 @@ def predict_to(ensemble: Path, data: str, out: Path, cells: bool = False, allow_
     given = loaded.description["cohort"]
     if loaded.other_versions:
         console.say(f"{ensemble}: last digits may differ here: {', '.join(loaded.other_versions)}")
-    surveyed = survey_cohort(data, date.fromisoformat(given["reference_date"]))
+    surveyed = survey_cohort(data, loaded.reference_date)
     for note in loaded.check_attributes(surveyed):
         console.say(f"{surveyed.name}: {note}")
     seen_P, cohort_hash = _look_through(loaded, surveyed, data, allow_seen)

@@ -15,8 +15,9 @@ from lymphtune import console
 from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.cohort.attributes import STANDARD, in_words
 from lymphtune.cohort.folds import check_roles, hashed
-from lymphtune.ensembling.bundle import FORMAT, LEARNT, Ensemble, learnt_arrays
+from lymphtune.ensembling.bundle import FORMAT, LEARNT, PACKAGES, Ensemble
 from lymphtune.ensembling.candidates import Candidates, group_note, read_candidates
+from lymphtune.ensembling.learnt import learnt_arrays
 from lymphtune.ensembling.model_card import MODEL_CARD, Subject, model_card
 from lymphtune.ensembling.procedure import Fitted, Procedure
 from lymphtune.ensembling.recipe import all_recipes, load_recipe
@@ -27,8 +28,6 @@ from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, sha256, whole, whole_folder, write_table, write_text, write_yaml
 from lymphtune.result import Told
 from lymphtune.runs import RUNS, Run, find_run
-
-PACKAGES = ("lymphtune", "torch", "timm", "scikit-learn", "numpy")
 
 
 @dataclass(frozen=True)

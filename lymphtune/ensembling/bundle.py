@@ -6,6 +6,7 @@ Shapes: P patients of a cohort, C cells of theirs, M member trials, F fold model
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,7 @@ from lymphtune.cohort.attributes import STANDARD, attributes_of_yaml
 from lymphtune.cohort.folds import hashed
 from lymphtune.config import Configuration, configuration, parse_part
 from lymphtune.ensembling.external import check_scorable, external_scores
+from lymphtune.ensembling.learnt import take_learnt
 from lymphtune.ensembling.procedure import Fitted, Procedure
 from lymphtune.ensembling.recipe import parse_recipe
 from lymphtune.ensembling.threshold import parse_threshold
@@ -32,6 +34,9 @@ from lymphtune.statistics.bootstrap import Interval
 from lymphtune.statistics.conformal import CrossConformal, set_names
 
 FORMAT = 2
+PACKAGES = ("lymphtune", "torch", "timm", "scikit-learn", "numpy")  # whose versions are noted
+MOST_TRAINED_ON = 2**28  # bytes
+TRIAL = re.compile(r"[0-9A-Za-z_-]{1,64}")  # names a folder
 LEARNT = "learnt.safetensors"  # what the combiner and the calibration have learnt
 UNTOLD = Told("", {})
 
@@ -69,13 +74,15 @@ class Ensemble:
         self.threshold = float(description["threshold"]["value"])
         self.error_rate = float(description["error_rate"])
         self.attributes = attributes_of_yaml(description["attributes"]) if "attributes" in description else STANDARD
-        self.fitted = _fitted(path, description)
         oof = read_table(path / "oof.parquet")
-        if [member["trial"] for member in self.members] != list(oof.columns[3:]):
-            raise ValueError("members")
+        _check_members(self.members, oof)
+        self.fitted = _fitted(path, description, oof)
+        self.procedure = _procedure(path, description)
         sound = 0 <= self.threshold <= 1.001 and 0 <= self.error_rate <= 1 and 0 <= self.fitted.margin <= 100
         if not (sound and isinstance(description["cohort"]["simulated"], bool)):
             raise ValueError("numbers")
+        self.reference_date = date.fromisoformat(description["cohort"]["reference_date"])
+        _ = self._trained_on  # who is seen is known before anything is said of anybody
         self.known = CrossConformal(*(oof[name].to_numpy() for name in ("probability", "label", "fold")))
 
     @classmethod
@@ -90,24 +97,15 @@ class Ensemble:
                 if not (path / name).is_file() or sha256(path / name) != expected:
                     raise InputError(f"{path / name}: missing or not the file that was saved; copy the folder again")
             return cls(path, given, summary)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             where = path / "ensemble.yaml"
             raise InputError(f"{where}: not as `lymphtune ensemble` writes it; copy the folder again") from error
 
     @property
     def other_versions(self) -> list[str]:
         """Return which packages have another version than those it was saved with: last digits may differ."""
-        saved = self.description["versions"]
-        return [f"{name} {version(name)} (saved with {saved[name]})" for name in saved if version(name) != saved[name]]
-
-    @property
-    def procedure(self) -> Procedure:
-        """Return what was done to make it, before anything was learnt."""
-        given, where = self.description, str(self.path / "ensemble.yaml")
-        recipe, calibration = parse_recipe(given["recipe"], str(given["name"]), where), given["calibration"]
-        part = None if calibration is None else parse_part(calibrations, calibration, where)
-        threshold, share = parse_threshold(str(given["threshold"]["rule"])), float(given["refer"]["share"])
-        return Procedure(recipe, part, threshold, share, self.error_rate)
+        saved, here = self.description["versions"], {name: version(name) for name in PACKAGES}
+        return [f"{name} {here[name]} (saved with {saved.get(name)})" for name in here if here[name] != saved.get(name)]
 
     def predict_proba(self, cohort: Cohort) -> np.ndarray:
         """Return the probability of tumoral [P] of every patient of a cohort, as all fold models see it.
@@ -221,7 +219,11 @@ class Ensemble:
 
     @cached_property
     def _trained_on(self) -> frozenset[str]:
-        return frozenset((self.path / "trained_on.txt").read_text(encoding="utf-8").split())
+        path = self.path / "trained_on.txt"
+        data = path.read_bytes() if path.stat().st_size <= MOST_TRAINED_ON else b""
+        if not re.fullmatch(rb"([0-9a-f]{16}[ \n]){2,}", data):
+            raise InputError(f"{path}: not the hashes of the patients seen in training; copy the folder again")
+        return frozenset(data.decode("ascii").split())
 
     def fold_models(self) -> Iterator[tuple[Path, Configuration]]:
         """Yield the weights' file of every fold model, member after member, and its configuration."""
@@ -269,7 +271,7 @@ def _description(path: Path) -> dict[str, Any]:
         raise InputError(f"{where}: no '{missing[0]}' in it; expected what `lymphtune ensemble` writes")
     files = given["files"] if isinstance(given["files"], dict) else {}
     for name in files:
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
             raise InputError(f"{where}: files: {name!r} is no file of the folder")
     weights = [name for member in given["members"] for name in member["weights"]]
     for name in (LEARNT, "oof.parquet", "trained_on.txt", *weights):
@@ -278,30 +280,40 @@ def _description(path: Path) -> dict[str, Any]:
     return given
 
 
-def _fitted(path: Path, description: dict[str, Any]) -> Fitted:
-    """Return the combiner and the calibration with all that they have learnt."""
-    from safetensors.numpy import load_file
+def _check_members(members: list[dict[str, Any]], oof: pd.DataFrame) -> None:
+    """Raise ValueError unless members and out-of-fold table are each sound and fit together."""
+    trials = [member["trial"] for member in members]
+    if trials != list(oof.columns[3:]) or not trials or not all(map(TRIAL.fullmatch, trials)):
+        raise ValueError("members")
+    said = oof[["probability", *trials]].to_numpy(dtype=float)
+    if not len(oof) or not ((said >= 0) & (said <= 1)).all() or not oof["label"].isin([0, 1]).all():
+        raise ValueError("out-of-fold table")
+    folds = set(oof["fold"])
+    if any({fold_of(name) for name in member["weights"]} != folds for member in members):
+        raise ValueError("folds")
 
-    where, learnt = str(path / "ensemble.yaml"), load_file(path / LEARNT)
+
+def _procedure(path: Path, given: dict[str, Any]) -> Procedure:
+    """Return what was done to make the ensemble, before anything was learnt."""
+    where = str(path / "ensemble.yaml")
+    recipe, calibration = parse_recipe(given["recipe"], str(given["name"]), where), given["calibration"]
+    part = None if calibration is None else parse_part(calibrations, calibration, where)
+    threshold, share = parse_threshold(str(given["threshold"]["rule"])), float(given["refer"]["share"])
+    return Procedure(recipe, part, threshold, share, float(given["error_rate"]))
+
+
+def _fitted(path: Path, description: dict[str, Any], oof: pd.DataFrame) -> Fitted:
+    """Return the combiner and the calibration with all that they have learnt."""
+    where = str(path / "ensemble.yaml")
     combiner = parse_recipe(description["recipe"], "recipe", f"{where}: recipe").build()
     calibration = None
     if (word := description["calibration"]) is not None:
         part = parse_part(calibrations, word, f"{where}: calibration")
         calibration = calibrations[part.word].build(part.options)
-    for name, value in learnt.items():
-        owner, _, attribute = name.partition(".")
-        vars(combiner if owner == "combiner" else calibration)[attribute] = value
     threshold, margin = description["threshold"]["value"], description["refer"]["margin"]
-    return Fitted(combiner, calibration, float(threshold), float(margin))
-
-
-def learnt_arrays(fitted: Fitted) -> dict[str, np.ndarray]:
-    """Return all that the combiner and the calibration have learnt, as `_fitted` reads it back."""
-    arrays: dict[str, np.ndarray] = {}
-    for owner, part in (("combiner", fitted.combiner), ("calibration", fitted.calibration)):
-        known = {} if part is None else vars(part)
-        arrays |= {f"{owner}.{name}": np.ascontiguousarray(v) for name, v in known.items() if name.endswith("_")}
-    return arrays
+    fitted = Fitted(combiner, calibration, float(threshold), float(margin))
+    take_learnt(fitted, path / LEARNT, len(description["members"]), len(oof))
+    return fitted
 
 
 def few(ids: Sequence[str]) -> str:
