@@ -7,6 +7,19 @@ class InputError(Exception):
     """Something handed in does not fit; the text says where, what was found and what would do."""
 
 
+def one_line(text: str) -> str:
+    """Return the text in one line, what cannot be printed escaped: names of files and words of YAML are anybody's."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "backslashreplace").decode()
+        for letter in " ".join(text.split("\n"))
+    )
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of what went wrong, its type where it says nothing."""
+    return one_line((str(error).strip() or type(error).__name__).splitlines()[0][:200])
+
+
 class Unfit(InputError):
     """Something was looked over and has faults; `told`: all that was found."""
 

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pyarrow import ArrowException
 
 from lymphtune import console
 from lymphtune.config import Configuration, configuration
-from lymphtune.errors import InputError
+from lymphtune.errors import InputError, one_line, reason
 from lymphtune.files import is_held, read_yaml
+from lymphtune.tables import check_table
 
 RUNS = Path("runs")
 DRIVER = "driver.json"  # of a run: which process drives it, and holds its lock while it does
@@ -88,13 +90,14 @@ class Run:
 
 
 def read_table(path: Path, filters: list[tuple[str, str, Any]] | None = None) -> pd.DataFrame:
-    """Return a Parquet table; raises InputError where it is missing or damaged."""
+    """Return a Parquet table; raises InputError where it is missing, damaged or too large."""
     try:
+        check_table(path)
         return pd.read_parquet(path, filters=filters)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: damaged, not a Parquet table ({error})") from error
+    except (OSError, ValueError, ArrowException) as error:
+        raise InputError(f"{path}: damaged, not a Parquet table ({reason(error)})") from error
 
 
 def find_run(name: str | None, runs: Path = RUNS) -> Run:
@@ -117,5 +120,5 @@ def all_runs(runs: Path = RUNS) -> list[Run]:
         try:
             created[path.parent] = str(Run(path.parent).description["created"])
         except InputError as error:
-            console.say(str(error))
+            console.say(one_line(str(error)))
     return [Run(path) for path in sorted(created, key=lambda path: (created[path], path.name))]

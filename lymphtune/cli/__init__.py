@@ -21,7 +21,7 @@ from lymphtune.cli import (
     stabilities,
 )
 from lymphtune.cli.options import Parser, at_hand
-from lymphtune.errors import InputError, Unfit
+from lymphtune.errors import InputError, Unfit, one_line
 from lymphtune.result import Told
 
 ABOUT = """Search many bag-of-cells classifiers, stop the weak ones early, average the best.
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with at_hand(arguments):
             _call(arguments)
     except InputError as error:
-        print(f"lymphtune: {error}", file=sys.stderr)
+        print(f"lymphtune: {one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("lymphtune: interrupted", file=sys.stderr)
@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
     except OSError as error:  # what a person can mend: permissions, names too long, a full disk
-        print(f"lymphtune: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        said = f"{error.filename or 'output'}: {error.strerror or error}"
+        print(f"lymphtune: {one_line(said)}", file=sys.stderr)
         return 2
     return 0
 

@@ -20,13 +20,16 @@ from lymphtune.cohort.clinical import ATTRIBUTES, DAYS_PER_YEAR, MAX_AGE_YEARS, 
 from lymphtune.cohort.cohort import COLUMNS, GROUP, Cohort
 from lymphtune.cohort.pictures import MAX_ENCODED_BYTES, decode
 from lymphtune.cohort.study import natural_key, survey_study
-from lymphtune.errors import InputError
+from lymphtune.errors import InputError, reason
 from lymphtune.files import whole
+from lymphtune.tables import is_text, text_bytes
 
 FORMAT = 1
 METADATA = b"lymphtune"  # key of the description, JSON, in the schema's metadata
 GROUP_BYTES = 8 * 2**20  # encoded pictures in a row group: what is held in memory while writing
 MAX_GROUP_BYTES = 2**30
+MAX_GROUP_ROWS = 2**20
+MAX_ROWS = 2**26  # of all groups: pictures of a cohort
 READ_ROWS = 64  # pictures held in memory by each thread while reading
 DAMAGED = (pa.ArrowException, OSError, ValueError)  # what pyarrow raises on damaged files
 
@@ -89,9 +92,10 @@ class RowGroup:
     def read(self) -> Iterator[tuple[str, bytes]]:
         columns = ["patient", "picture", "encoded"]
         try:
-            with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
+            # pictures as a dictionary: a file may name a large one in any number of rows
+            with pq.ParquetFile(self.path, read_dictionary=["encoded"], page_checksum_verification=True) as file:
                 groups = file.iter_batches(READ_ROWS, [self.index], columns, use_threads=False)
-                rows = (row for batch in groups for row in batch.to_pylist())
+                rows = (row for batch in groups for row in _one_by_one(batch))
                 for row in islice(rows, self.first, self.first + self.n_pictures):
                     where = f"{self.path}, {row['patient']}/{row['picture']}"
                     if row["encoded"] is None or len(row["encoded"]) > MAX_ENCODED_BYTES:
@@ -99,6 +103,11 @@ class RowGroup:
                     yield where, row["encoded"]
         except DAMAGED as error:
             raise _damaged(self.path, error) from error
+
+
+def _one_by_one(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    for row in range(batch.num_rows):
+        yield {name: batch.column(name)[row].as_py() for name in batch.schema.names}
 
 
 def pack(folder: Path, out: Path, reference_date: date) -> None:
@@ -182,6 +191,7 @@ def survey_packed(path: Path, reference_date: date | None) -> Surveyed:
             about = _about(file.schema_arrow, path)
             _check_types(file.schema_arrow, about, path)
             groups = _groups(file.metadata, path)
+            _check_texts(path, [*ATTRIBUTES, *about.more, "picture"], len(groups))
             bags = _bags(file, groups, [*ATTRIBUTES, *about.more, "picture"])
             patients = pd.concat([_patients(rows, about, path) for rows in bags], ignore_index=True)
     except DAMAGED as error:
@@ -225,8 +235,7 @@ def _parts(groups: list[RowGroup], first: int, stop: int) -> list[RowGroup]:
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    return InputError(f"{path}: not a Parquet file, or a damaged one ({reason}); pack the cohort again")
+    return InputError(f"{path}: not a Parquet file, or a damaged one ({reason(error)}); pack the cohort again")
 
 
 def _about(schema: pa.Schema, path: Path) -> About:
@@ -266,11 +275,26 @@ def _groups(metadata: pq.FileMetaData, path: Path) -> list[RowGroup]:
                 f"{path}: row group {index} takes {console.size(group.total_byte_size)}, over "
                 f"{console.size(MAX_GROUP_BYTES)}; pack the cohort again"
             )
+        if group.num_rows > MAX_GROUP_ROWS:
+            raise InputError(
+                f"{path}: {group.num_rows} pictures in row group {index}, over {MAX_GROUP_ROWS}; pack the cohort again"
+            )
         if group.num_rows:
             groups.append(RowGroup(path, index, group.num_rows))
     if not groups:
         raise InputError(f"{path}: no picture in it; pack the cohort again")
+    if metadata.num_rows > MAX_ROWS:
+        raise InputError(f"{path}: {metadata.num_rows} pictures, over {MAX_ROWS}; pack a part of the cohort")
     return groups
+
+
+def _check_texts(path: Path, columns: list[str], n_groups: int) -> None:
+    """Raise InputError where texts would take gigabytes once each row has its own; a group is looked at at a time."""
+    with pq.ParquetFile(path, read_dictionary=columns, page_checksum_verification=True) as file:
+        texts = [field.name for field in file.schema_arrow if field.name in columns and is_text(field.type)]
+        for index in range(n_groups):
+            if text_bytes(file.read_row_group(index, texts).columns) > MAX_GROUP_BYTES:
+                raise InputError(f"{path}: texts of over {console.size(MAX_GROUP_BYTES)}; pack the cohort again")
 
 
 def _patients(rows: pd.DataFrame, about: About, path: Path) -> pd.DataFrame:

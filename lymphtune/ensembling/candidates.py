@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from pyarrow import ArrowInvalid
+from pyarrow import ArrowException
 
 from lymphtune import console
 from lymphtune.cohort.cohort import Cohort
 from lymphtune.cohort.folds import NEVER
 from lymphtune.ensembling.recipe import Choice
-from lymphtune.errors import InputError
+from lymphtune.errors import InputError, reason
 from lymphtune.runs import Run
 from lymphtune.statistics.bootstrap import LEAST_GROUPS, grouping
 from lymphtune.statistics.metrics import THRESHOLD, auc, class_weights, log_losses
+from lymphtune.tables import check_counts
 
 AT_ONCE = 2_000_000  # losses (resamples x epochs of trials) held at a time
 READERS = 4
@@ -228,9 +229,10 @@ def read_oof(path: Path, patients: list[str], folds_RP: np.ndarray, cohort_hash:
     """
     columns = ["repeat", "fold", "epoch", "trial", "patient", "probability"]
     try:
+        check_counts(pq.read_metadata(path), path)  # its texts are read as dictionaries: they do not unfold
         table = pq.read_table(path, columns=columns, read_dictionary=["trial", "patient"], use_threads=False)
-    except (OSError, ArrowInvalid) as error:
-        raise InputError(f"{path}: missing or damaged, not a Parquet table ({str(error).splitlines()[0]})") from error
+    except (OSError, ArrowException) as error:
+        raise InputError(f"{path}: missing or damaged, not a Parquet table ({reason(error)})") from error
     if (table.schema.metadata or {}).get(b"cohort_hash", b"").decode() != cohort_hash:
         raise InputError(f"{path}: of another cohort than its run; an ensemble mixes no cohorts")
     if len(table) and (_positions(table["trial"], [path.parent.name]) < 0).any():

@@ -1,4 +1,5 @@
 import json
+import resource
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -207,3 +208,35 @@ def test_rows_that_do_not_fit_together(tiny_packed: Path) -> None:
 def test_a_row_group_too_large_to_hold(tiny_packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "MAX_GROUP_BYTES", 1000)
     refused(tiny_packed, r"row group 0 takes .* kB, over 1.0 kB; pack the cohort again")
+
+
+def repeat_first(path: Path, count: int, patient: str, encoded: bytes) -> None:
+    """Write the first row so often, patient and picture as one word of a dictionary each."""
+    whole = pq.read_table(path)
+    table = whole.take(pa.array(np.zeros(count, dtype=np.int64)))
+    names = pa.array([f"{number}.jpg" for number in range(count)])
+    table = table.set_column(table.schema.get_field_index("picture"), "picture", names)
+    for name, value in {"patient": patient, "encoded": encoded}.items():
+        words = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, dtype=np.int32)), pa.array([value]))
+        table = table.set_column(table.schema.get_field_index(name), name, words)
+    options = {"store_schema": False, "dictionary_pagesize_limit": 2**25, "compression": "zstd"}
+    with pq.ParquetWriter(path, table.schema, **options) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({packed.METADATA: whole.schema.metadata[packed.METADATA]})
+
+
+def test_a_file_that_would_unfold_is_refused(tiny_packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word of a dictionary stands for any number of rows, and of copies of a long text."""
+    repeat_first(tiny_packed, 3000, "P" * 500_000, b"")
+    assert tiny_packed.stat().st_size < 100_000
+    refused(tiny_packed, "texts of over 1.1 GB")
+    monkeypatch.setattr(packed, "MAX_GROUP_ROWS", 1000)
+    refused(tiny_packed, "3000 pictures in row group 0, over 1000")
+
+
+def test_one_picture_in_many_rows_is_held_once(tiny_packed: Path) -> None:
+    repeat_first(tiny_packed, 64, "P1", bytes(10_000_000))
+    (group,) = packed.survey_packed(tiny_packed, None).sources(range(1))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert sum(len(data) == 10_000_000 for _, data in group.read()) == 64
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 300  # MB; 640 all at once
