@@ -35,9 +35,10 @@ class Backbone(nn.Module):
         super().__init__()
         import timm  # seconds; only networks of its own need it
 
-        self.network = timm.create_model(name, pretrained=False, num_classes=0)
-        expected: Any = self.network.pretrained_cfg
-        mean, sd = (torch.tensor(expected.get(key, (0.5,) * 3)) for key in ("mean", "std"))
+        with torch.device("cpu"):  # of known size; some networks cannot be outlined alone
+            self.network = timm.create_model(name, pretrained=False, num_classes=0)
+            expected: Any = self.network.pretrained_cfg
+            mean, sd = (torch.tensor(expected.get(key, (0.5,) * 3)) for key in ("mean", "std"))
         self.register_buffer("scale", (0.5 / sd)[:, None, None], persistent=False)
         self.register_buffer("shift", ((0.5 - mean) / sd)[:, None, None], persistent=False)
         self.as_given = bool((mean == 0.5).all() and (sd == 0.5).all())
@@ -54,7 +55,8 @@ class Backbone(nn.Module):
 def feature_count(name: str, crop_px: int) -> int:
     """Return D; raises InputError where the network does not take pictures of that size."""
     try:
-        with torch.random.fork_rng(devices=[]):  # a network built after this one starts from the same weights
+        # a network built after this one starts from the same weights, also one that is only outlined
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             features_1D = Backbone(name).eval()(torch.zeros(1, 3, crop_px, crop_px))
     except (AssertionError, RuntimeError, ValueError) as error:
         raise InputError(f"timm:{name}: does not take pictures of {crop_px} px ({_reason(error)})") from error

@@ -1,25 +1,42 @@
 """Fold models read back from their weights files, and what they say of patients."""
 
+import json
+import struct
+import zlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 from lymphtune.cohort.cohort import Cohort
 from lymphtune.config import Configuration
-from lymphtune.errors import InputError
+from lymphtune.config import configuration as parsed
+from lymphtune.errors import InputError, reason
 from lymphtune.models.bag_classifier import BagClassifier
 from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.batches import Bags
 from lymphtune.training.clinical import probability
+from lymphtune.training.clinical_network import NETWORKS
 from lymphtune.training.frozen import WEIGHTS, Kept, features, features_here
 from lymphtune.training.network import Said, SaidOfCells, judge, judge_cells
 
+ATTRIBUTES, MOST_ATTRIBUTES = "attribute_mean_A", 10_000  # a network has a mean for each
+DTYPES = {torch.float32: "F32", torch.int64: "I64", torch.bool: "BOOL"}  # of a network's state, as safetensors says it
+MOST_FILES, MOST_BYTES = 200_000, 2**30  # in a clinical model's file, unpacked
+UNREADABLE = (  # what damaged or hostile files make skops and scikit-learn raise
+    BadZipFile, zlib.error, struct.error, ValueError, OSError, KeyError, TypeError, AttributeError, IndexError,
+    ImportError, RuntimeError, MemoryError, OverflowError, EOFError, AssertionError, SyntaxError,
+)  # fmt: skip
 KNOWN_TYPES = [  # of scikit-learn's, beyond those that skops knows as harmless
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
@@ -41,7 +58,9 @@ def judge_with(
     if configuration.kind == "clinical":
         return _clinical(path, cohort, rows)
     model, bags = open_network(path, configuration, cohort, kept, on)
-    return judge(model, bags, rows, Arithmetic())
+    said = judge(model, bags, rows, Arithmetic())
+    _check_probabilities(said.probability_P, path)
+    return said
 
 
 def judge_cells_with(
@@ -52,13 +71,22 @@ def judge_cells_with(
         nothing_C = np.full(int(cohort.patients["n_cells"].to_numpy()[rows].sum()), np.nan)
         return _clinical(path, cohort, rows), SaidOfCells(nothing_C, nothing_C)
     model, bags = open_network(path, configuration, cohort, kept)
-    return judge_cells(model, bags, rows, Arithmetic())
+    said, of_cells = judge_cells(model, bags, rows, Arithmetic())
+    _check_probabilities(said.probability_P, path)
+    return said, of_cells
+
+
+def _check_probabilities(probability_P: np.ndarray, path: Path) -> None:
+    """Refuse what is no probability: it would be below every threshold, and so be called reactive."""
+    if not ((probability_P >= 0) & (probability_P <= 1)).all():
+        raise InputError(f"{path}: says of some patients what is no probability; search again")
 
 
 def _clinical(path: Path, cohort: Cohort, rows: np.ndarray) -> Said:
     pipeline = load_pipeline(path)
     _check_attributes(path, pipeline[0].n_features_in_, cohort)
     probability_P = probability(pipeline, cohort.attributes_PA[rows])
+    _check_probabilities(probability_P, path)
     return Said(probability_P, np.full(len(rows), np.nan))
 
 
@@ -79,14 +107,43 @@ def open_network(
 
 
 def load_network(path: Path, configuration: Configuration) -> BagClassifier:
-    """Return the network, in evaluation mode; names and shapes must be the configuration's."""
+    """Return the network, in evaluation mode; names, shapes and types must be the configuration's, numbers finite."""
+    wrong = f"{path}: not the weights of {configuration.title}"
     try:
+        n_attributes = _check_header(path, configuration, wrong)
         state = load_file(path)
-        model = BagClassifier(configuration, n_attributes=len(state["attribute_mean_A"]))
+        model = BagClassifier(configuration, n_attributes=n_attributes)
         model.load_state_dict(state)
-    except (KeyError, TypeError, SafetensorError, RuntimeError, OSError) as error:
-        raise InputError(f"{path}: not the weights of {configuration.title} ({str(error).splitlines()[0]})") from error
+    except (SafetensorError, RuntimeError, OSError, OverflowError, TypeError) as error:
+        raise InputError(f"{wrong} ({reason(error)})") from error
+    if broken := [name for name, value in state.items() if not value.isfinite().all()]:
+        raise InputError(f"{path}: {broken[0]} holds what is no number; copy the folder again, or search again")
     return model.eval()
+
+
+def _check_header(path: Path, configuration: Configuration, wrong: str) -> int:
+    """Hold the file's names, shapes and types against a network that takes no memory yet; return its attributes."""
+    with safe_open(path, "pt") as file:
+        given = set(file.keys())
+        shape = file.get_slice(ATTRIBUTES).get_shape() if ATTRIBUTES in given else [0]
+        if len(shape) != 1 or not 0 < shape[0] <= MOST_ATTRIBUTES:
+            raise InputError(f"{wrong} ({ATTRIBUTES} is missing, or not of 1 to {MOST_ATTRIBUTES} attributes)")
+        expected = _outline(json.dumps(configuration.as_yaml()), shape[0])
+        if strange := sorted(given ^ set(expected)):
+            raise InputError(f"{wrong} ({strange[0][:100]!r} is {'too many' if strange[0] in given else 'missing'})")
+        for name, wanted in expected.items():
+            part = file.get_slice(name)
+            if (found := f"{part.get_dtype()} {list(part.get_shape())}") != wanted:
+                raise InputError(f"{wrong} ({name} is {found}, expected {wanted})")
+    return int(shape[0])
+
+
+@lru_cache(maxsize=64)  # the fold models of a trial share it
+def _outline(text: str, n_attributes: int) -> dict[str, str]:
+    """Return type and shape, in words, of each part of the state of the network of a configuration, given as JSON."""
+    with torch.device("meta"):
+        state = BagClassifier(parsed(json.loads(text), "configuration"), n_attributes=n_attributes).state_dict()
+    return {name: f"{DTYPES[value.dtype]} {list(value.shape)}" for name, value in state.items()}
 
 
 def _check_attributes(path: Path, known: int, cohort: Cohort) -> None:
@@ -96,22 +153,64 @@ def _check_attributes(path: Path, known: int, cohort: Cohort) -> None:
 
 def load_pipeline(path: Path) -> Pipeline:
     """Return the clinical pipeline; nothing but scikit-learn's own types is built from the file."""
-    import skops.io
-    from skops.io.exceptions import UntrustedTypesFoundException
+    import skops.io  # seconds; networks have no need of it
 
+    wrong = f"{path}: not a clinical model"
     try:
+        _check_archive(path, wrong)
         pipeline = skops.io.load(path, trusted=KNOWN_TYPES)
-    except (UntrustedTypesFoundException, BadZipFile, ValueError, OSError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a clinical model ({str(error).splitlines()[0]})") from error
-    if not isinstance(pipeline, Pipeline):
-        raise InputError(f"{path}: not a clinical model (holds {type(pipeline).__name__})")
-    for tree in getattr(pipeline[-1], "estimators_", []):
-        _check_tree(tree.tree_, path)
+        _check_pipeline(pipeline, wrong)
+        said_P2 = pipeline.predict_proba(np.zeros((2, len(pipeline[0].mean_))))
+    except UNREADABLE as error:
+        raise InputError(f"{wrong} ({reason(error)})") from error
+    if said_P2.shape != (2, 2) or not np.isfinite(said_P2).all():
+        raise InputError(f"{wrong} (it makes no probabilities)")
     return pipeline
 
 
-def _check_tree(tree: Any, path: Path) -> None:
-    """Refuse a tree that points outside itself: scikit-learn follows it without looking."""
-    children = np.concatenate([tree.children_left, tree.children_right])
-    if children.min() < -1 or children.max() >= tree.node_count or tree.feature.max() >= tree.n_features:
-        raise InputError(f"{path}: not a clinical model (a tree points outside itself)")
+def _check_archive(path: Path, wrong: str) -> None:
+    """Refuse an archive that would unpack to more than any clinical model takes; nothing is unpacked to disk."""
+    with ZipFile(path) as archive:
+        held = archive.infolist()
+    if len(held) > MOST_FILES or sum(file.file_size for file in held) > MOST_BYTES:
+        raise InputError(f"{wrong} (it unpacks to over {MOST_FILES} files or {MOST_BYTES // 2**20} MB)")
+
+
+def _check_pipeline(pipeline: Any, wrong: str) -> None:
+    """Refuse all but a scaler and a model of ours whose parts fit: scikit-learn's compiled code does not look."""
+    if not isinstance(pipeline, Pipeline) or [type(step) for _, step in pipeline.steps][:-1] != [StandardScaler]:
+        raise InputError(f"{wrong} (holds {type(pipeline).__name__}, expected a scaler and a model)")
+    model, n_attributes = pipeline[-1], len(pipeline[0].mean_)
+    if type(model) not in NETWORKS:
+        raise InputError(f"{wrong} (holds {type(model).__name__}, which no search makes)")
+    if isinstance(model, RandomForestClassifier):
+        for tree in model.estimators_:
+            _check_tree(tree.tree_, n_attributes, wrong)
+    if isinstance(model, CalibratedClassifierCV):
+        for parts in model.calibrated_classifiers_:
+            _check_machine(parts.estimator, n_attributes, wrong)
+
+
+def _check_tree(tree: Any, n_attributes: int, wrong: str) -> None:
+    """Refuse a tree that points outside itself, or back: it would be followed for ever."""
+    left, right, own = tree.children_left, tree.children_right, np.arange(tree.node_count)
+    inner = left != -1
+    sound = ((right != -1) == inner).all() and (np.minimum(left, right) > own)[inner].all()
+    sound = sound and (np.maximum(left, right) < tree.node_count).all()
+    if not sound or not ((tree.feature >= 0) & (tree.feature < n_attributes))[inner].all():
+        raise InputError(f"{wrong} (a tree points outside itself)")
+
+
+def _check_machine(machine: Any, n_attributes: int, wrong: str) -> None:
+    """Refuse a support vector machine whose arrays are not of one length."""
+    sound = type(machine) is SVC and machine.kernel == "rbf" and machine._sparse is False
+    if sound:
+        n_vectors = len(machine.support_vectors_)
+        shapes = {
+            "support_vectors_": (n_vectors, n_attributes), "support_": (n_vectors,), "_n_support": (2,),
+            "_dual_coef_": (1, n_vectors), "_intercept_": (1,), "dual_coef_": (1, n_vectors), "intercept_": (1,),
+        }  # fmt: skip
+        sound = all(getattr(machine, name).shape == shape for name, shape in shapes.items())
+        sound = sound and min(machine._n_support) >= 0 and sum(machine._n_support) == n_vectors
+    if not sound:
+        raise InputError(f"{wrong} (the parts of its support vector machine do not fit together)")

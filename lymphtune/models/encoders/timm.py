@@ -26,7 +26,7 @@ class Config:
     pretrained: bool = False  # weights of timm's hub
     weights: str | None = None  # or of this file: safetensors, or a PyTorch file of plain tensors
     frozen: bool = False  # features are computed once, and cached
-    pca: Annotated[int, Field(ge=1)] | None = None  # components kept of frozen features, fitted in the fold
+    pca: Annotated[int, Field(ge=1, le=8192)] | None = None  # components kept of frozen features, fitted in the fold
     learning_rate_factor: Annotated[float, Field(gt=0, le=1)] = 0.1  # of the backbone's learning rate; fine-tuning
 
     def __post_init__(self) -> None:
