@@ -15,6 +15,7 @@ from lymphtune.files import read_yaml
 
 RANGES = ("uniform", "log_uniform", "integer")
 SHIPPED = "search_spaces"
+MOST_ENTRIES = 1000  # of one list to choose from
 KEYS = {"about", "grid", "suggested", "configuration", "rows", "note"}
 
 
@@ -22,10 +23,10 @@ class Suggested(BaseModel):
     """What a search takes when the command line does not say."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    trials: int = Field(20, ge=1)
-    epochs: int = Field(30, ge=1)
-    folds: int = Field(5, ge=1)
-    repeats: int = Field(1, ge=1)
+    trials: int = Field(20, ge=1, le=1_000_000)
+    epochs: int = Field(30, ge=1, le=100_000)
+    folds: int = Field(5, ge=1, le=10_000)
+    repeats: int = Field(1, ge=1, le=1000)
 
 
 class Row(BaseModel):
@@ -199,6 +200,10 @@ def _check_nodes(node: Any, where: str) -> None:
     if kind == "choose":
         if not isinstance(node["choose"], list) or not node["choose"]:
             raise InputError(f"{where}.choose: expected a list with at least one entry; found {shown(node['choose'])}")
+        if len(node["choose"]) > MOST_ENTRIES:
+            raise InputError(
+                f"{where}.choose: {len(node['choose'])} entries; expected {MOST_ENTRIES} at most, or a range"
+            )
         for index, entry in enumerate(node["choose"]):
             _check_nodes(entry, f"{where}.choose[{index}]")
     elif kind:

@@ -3,9 +3,11 @@
 `tests/fuzz/run.py` feeds the readers with what atheris makes up, the suite with seeds and what once came out wrong.
 """
 
+import hashlib
+import io
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import date
@@ -14,13 +16,29 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import yaml
+from safetensors.numpy import save
 
-from lymphtune.config import Configuration, Data, Model, Training
+from lymphtune.config import Configuration, Data, Model, Training, parse_part
 from lymphtune.ensembling import recipe as recipes
+from lymphtune.ensembling.bundle import FORMAT, LEARNT, Ensemble
+from lymphtune.ensembling.learnt import learnt_arrays
+from lymphtune.ensembling.procedure import Fitted, asked
 from lymphtune.errors import InputError
 from lymphtune.files import write_yaml
-from lymphtune.registry import Family, aggregators, clinical_models, combiners, encoders, fusions, heads, schedules
+from lymphtune.registry import (
+    Family,
+    aggregators,
+    calibrations,
+    clinical_models,
+    combiners,
+    encoders,
+    fusions,
+    heads,
+    schedules,
+)
 from lymphtune.spaces import SHIPPED, find_yaml, load_space, places, shipped
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="lymphtune-fuzz-"))
@@ -67,6 +85,99 @@ def read_recipe(data: bytes) -> None:
         recipe = recipes.load_recipe(str(grown_or("recipe.yaml", data, recipe_words())))
         recipe.build()
         assert recipes.parse_recipe(recipe.as_yaml(), recipe.name, "again").as_yaml() == recipe.as_yaml()
+
+
+def read_bundle(data: bytes) -> None:
+    """Read an ensemble of which the first byte says which file the others are; a sound one answers.
+
+    All but ensemble.yaml is sealed with it, as someone who means harm would do.
+    """
+    folder, which = SCRATCH / "bundle", data[:1]
+    files = {**sound_bundle(), BUNDLED[which[0] % len(BUNDLED)]: data[1:]} if data else sound_bundle()
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    if data and data[1:2] == b"\0" and which[0] % len(BUNDLED) == 0:
+        write_yaml(folder / "ensemble.yaml", grown(data[2:], bundle_words()))
+    elif which[:1] and which[0] % len(BUNDLED):
+        (folder / "ensemble.yaml").write_bytes(sealed(files))
+    with suppress(InputError):
+        ensemble = Ensemble.load(folder)
+        assert ensemble.other_versions is not None and not ensemble.seen_ids(["P1"]).any()
+        ends = [len(member["weights"]) for member in ensemble.members]
+        votes = ensemble._votes(np.full((sum(ends), 2, 3), 0.5))
+        said = ensemble.combine([votes])
+        assert ((said.probability_P >= 0) & (said.probability_P <= 1)).all()
+        ensemble.table(["a", "b", "c"], said, np.zeros(3, bool))
+        list(ensemble.fold_models())
+
+
+BUNDLED = ("ensemble.yaml", LEARNT, "oof.parquet", "trained_on.txt")
+
+
+@cache
+def sound_bundle() -> dict[str, bytes]:
+    """Return the files of an ensemble of two clinical trials, by rank mean and temperature, from two folds."""
+    trials, P = ["a" * 16, "b" * 16], 12
+    oof_MP, labels_P = np.linspace(0.05, 0.95, 2 * P).reshape(2, P), np.arange(P) % 2
+    procedure = asked("rank_mean")
+    temperature = parse_part(calibrations, "temperature", "calibration")
+    combiner = procedure.recipe.build().fit(oof_MP, labels_P)
+    fitted = Fitted(combiner, calibrations["temperature"].build(temperature.options).fit(oof_MP[0], labels_P), 0.5, 0.0)
+    table = pd.DataFrame({"label": labels_P, "fold": np.arange(P) // 2 % 2, "probability": oof_MP[0]})
+    buffer = io.BytesIO()
+    table.assign(**dict(zip(trials, oof_MP, strict=True))).to_parquet(buffer)
+    names = {trial: [f"weights/{trial}-repeat-0-fold-{fold}.skops" for fold in range(2)] for trial in trials}
+    described = {
+        "format": FORMAT, "name": "rank_mean", "recipe": procedure.recipe.as_yaml(),
+        "calibration": temperature.as_yaml(), "threshold": {"rule": "0.5", "value": 0.5},
+        "refer": {"share": 0.0, "margin": 0.0}, "error_rate": 0.1, "run": "seed",
+        "cohort": {"name": "seed", "simulated": True, "hash": "0" * 16, "reference_date": "2020-01-01"},
+        "folds": "0" * 16, "scores": {}, "versions": {"torch": "2.0.0"},
+        "members": [
+            {"trial": trial, "weights": names[trial], "configuration": {"clinical": {"logistic": {"C": 1.0}}}}
+            for trial in trials
+        ],
+    }  # fmt: skip
+    files = {name: b"weights" for trial in trials for name in names[trial]} | {
+        LEARNT: save(learnt_arrays(fitted)), "oof.parquet": buffer.getvalue(),
+        "trained_on.txt": b"0123456789abcdef fedcba9876543210\n",
+    }  # fmt: skip
+    described["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    return files | {"ensemble.yaml": yaml.safe_dump(described, sort_keys=False).encode()}
+
+
+def sealed(files: Mapping[str, bytes]) -> bytes:
+    """Return ensemble.yaml with the hashes of the other files."""
+    described = yaml.safe_load(sound_bundle()["ensemble.yaml"])
+    described["files"] = {name: hashlib.sha256(files[name]).hexdigest() for name in described["files"]}
+    return yaml.safe_dump(described, sort_keys=False).encode()
+
+
+def bundle_seeds() -> list[bytes]:
+    files = sound_bundle()
+    whole = [bytes([number]) + files[name] for number, name in enumerate(BUNDLED)]
+    return [*whole, b"\0\0" + plan_of(yaml.safe_load(files["ensemble.yaml"]), bundle_words())]
+
+
+@cache
+def bundle_words() -> list[str]:
+    held = yaml.safe_load(sound_bundle()["ensemble.yaml"])
+    words = [
+        *held,
+        *held["files"],
+        *held["files"].values(),
+        *(key for value in held.values() if isinstance(value, dict) for key in value),
+    ]
+    words += ["trial", "weights", "configuration", *(member["trial"] for member in held["members"]), "2020-01-01"]
+    words += [
+        *calibrations.words(),
+        *_with_options(combiners),
+        *_with_options(clinical_models),
+        *_with_options(encoders),
+    ]
+    return [*recipe_words(), *words, "clinical", "model", "../", "combiner.config", "combiner.sorted_MP_"]
 
 
 def grown_or(name: str, data: bytes, words: Sequence[str]) -> Path:
@@ -171,4 +282,5 @@ def _with_options(family: Family) -> list[str]:
 HARNESSES = {
     "space": Harness(read_space, lambda: planned(shipped_files(SHIPPED), space_words()), space_words),
     "recipe": Harness(read_recipe, lambda: planned(shipped_files(recipes.SHIPPED), recipe_words()), recipe_words),
+    "bundle": Harness(read_bundle, bundle_seeds, bundle_words),
 }

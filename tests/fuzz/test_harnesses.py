@@ -3,9 +3,10 @@
 import pytest
 import yaml
 
-from tests.fuzz.harnesses import HARNESSES, grown, plan_of
+from lymphtune.ensembling.bundle import Ensemble
+from tests.fuzz.harnesses import HARNESSES, SCRATCH, grown, plan_of, read_bundle
 
-GONE_WRONG: dict[str, dict[str, bytes]] = {"space": {}, "recipe": {}}
+GONE_WRONG: dict[str, dict[str, bytes]] = {"space": {}, "recipe": {}, "bundle": {}}
 
 
 @pytest.mark.parametrize("reader", HARNESSES)
@@ -23,3 +24,9 @@ def test_a_plan_grows_into_what_it_was_made_of() -> None:
     value = yaml.safe_load("{about: hello, grid: true, trials: [1, 200, null, {choose: [a, b]}], x: 0.1}")
     words = ["about", "trials", "choose"]
     assert grown(plan_of(value, words), words) == value
+
+
+def test_the_seeds_of_a_bundle_are_sound() -> None:
+    """Else nothing beyond the first check would ever be reached."""
+    read_bundle(b"")
+    assert Ensemble.load(SCRATCH / "bundle").members
