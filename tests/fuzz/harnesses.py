@@ -21,6 +21,8 @@ import pandas as pd
 import yaml
 from safetensors.numpy import save
 
+from lymphtune.cohort.clinical import MAX_AGE_YEARS, id_problem, read_clinical
+from lymphtune.cohort.layout import STUDY, Layout
 from lymphtune.config import Configuration, Data, Model, Training, parse_part
 from lymphtune.ensembling import recipe as recipes
 from lymphtune.ensembling.bundle import FORMAT, LEARNT, Ensemble
@@ -85,6 +87,41 @@ def read_recipe(data: bytes) -> None:
         recipe = recipes.load_recipe(str(grown_or("recipe.yaml", data, recipe_words())))
         recipe.build()
         assert recipes.parse_recipe(recipe.as_yaml(), recipe.name, "again").as_yaml() == recipe.as_yaml()
+
+
+def read_table(data: bytes) -> None:
+    """Read a table of patients; after a NUL and a number by one of LAYOUTS, else by the study's layout."""
+    layout = STUDY
+    if data.startswith(b"\0"):
+        layout, data = Layout.model_validate(LAYOUTS[(data[1:2] or b"\0")[0] % len(LAYOUTS)]), data[2:]
+    with suppress(InputError):
+        table = read_clinical(written("clinical_annotation.csv", data), date(2020, 1, 1), layout)
+        assert len(table) and not table["patient"].duplicated().any() and table["label"].isin([-1, 0, 1]).all()
+        assert all(id_problem(patient) is None for patient in table["patient"])
+        ages, counts = table["age_years"].dropna(), table["lymphocytes_g_per_l"].dropna()
+        assert ages.between(0, MAX_AGE_YEARS).all() and ((counts > 0) & np.isfinite(counts)).all()
+
+
+LAYOUTS: list[dict[str, Any]] = [
+    {"separator": ";", "decimal": ",", "dates": "day_first", "missing": ["NA", ""], "encoding": "latin-1"},
+    {"separator": "\t", "dates": "iso", "lymphocyte_unit": "1/uL", "labels": {"reactive": "r", "tumoral": "t"}},
+    {
+        "columns": {"age_years": "AGE", "sex": None}, "age_unit": "months", "missing": ["?"],
+        "attributes": {"ldh": {"column": "LDH", "log": True}, "site": {"column": "SITE", "kind": "categorical"}},
+        "person": "SSN", "groups": ["SITE", {"column": "DOB", "by": "month"}],
+    },
+]  # fmt: skip
+TABLES = [
+    ",ID,LABEL,GENDER,DOB,LYMPH_COUNT\n0,P1,0,F,3/27/1961,4.5\n1,P2,1,m,16-09-1934,30\n2,P3,-1,,12/1/1939,1e1\n",
+    'ID,LABEL,DOB,LYMPH_COUNT,NOTE\nP1,0.0,1/1/1950,4.5,"a, ""b""\nc"\n\nP10,,1/1/1950,.5,x\n',
+    "\0\0ID;LABEL;GENDER;DOB;LYMPH_COUNT\nP1;0;F;27.3.1961;4,5\nP2;1;M;16.9.1934;NA\n",
+    "\0\1ID\tLABEL\tGENDER\tDOB\tLYMPH_COUNT\nP1\tr\tF\t1961-03-27\t4500\nP2\tt\tM\t1934-09-16\t30000\n",
+    "\0\2ID,LABEL,AGE,LYMPH_COUNT,LDH,SITE,SSN,DOB\nP1,0,700,4,200,a,1,1/2/1950\nP2,1,600,5,?,b,2,1/3/1950\n",
+]
+TABLE_WORDS = (
+    "ID", "LABEL", "GENDER", "DOB", "LYMPH_COUNT", "AGE", "LDH", "SITE", "SSN", "P1", "1/1/1950", "29-02-1900",
+    "-1", "1e999", "1_0", "nan", "\ufeff", "\r\n", '"', '""', "../", "CON", "\u202e", "=1+1",
+)  # fmt: skip
 
 
 def read_bundle(data: bytes) -> None:
@@ -280,6 +317,7 @@ def _with_options(family: Family) -> list[str]:
 
 
 HARNESSES = {
+    "csv": Harness(read_table, lambda: [table.encode() for table in TABLES], lambda: TABLE_WORDS),
     "space": Harness(read_space, lambda: planned(shipped_files(SHIPPED), space_words()), space_words),
     "recipe": Harness(read_recipe, lambda: planned(shipped_files(recipes.SHIPPED), recipe_words()), recipe_words),
     "bundle": Harness(read_bundle, bundle_seeds, bundle_words),

@@ -6,7 +6,7 @@ import yaml
 from lymphtune.ensembling.bundle import Ensemble
 from tests.fuzz.harnesses import HARNESSES, SCRATCH, grown, plan_of, read_bundle
 
-GONE_WRONG: dict[str, dict[str, bytes]] = {"space": {}, "recipe": {}, "bundle": {}}
+GONE_WRONG: dict[str, dict[str, bytes]] = {"space": {}, "recipe": {}, "bundle": {}, "csv": {}}
 
 
 @pytest.mark.parametrize("reader", HARNESSES)
