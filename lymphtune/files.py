@@ -229,6 +229,8 @@ class _Dumper(yaml.SafeDumper):
     """Quotes the words that `_Loader` would read as numbers: a hash of digits with one e among them is such a word."""
 
 
+_Dumper.add_multi_representer(dict, yaml.SafeDumper.represent_dict)
+
 for _reads_or_writes in (_Loader, _Dumper):
     _reads_or_writes.add_implicit_resolver(
         "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")

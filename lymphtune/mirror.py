@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lymphtune.errors import InputError
@@ -74,7 +74,10 @@ class Mirror:
         place = f"{self._base}/{name}".rstrip("/")
         found = self._fs.get_file_info(pyarrow.fs.FileSelector(place, recursive=True, allow_not_found=True))
         files = [info for info in found if info.type == pyarrow.fs.FileType.File]
-        return {info.path[len(self._base) :].lstrip("/"): info for info in files}
+        named = {info.path[len(self._base) :].lstrip("/"): info for info in files}
+        if strange := [file for file in named if ".." in PurePosixPath(file).parts or "\0" in file]:
+            raise InputError(f"{self.uri}: {strange[0][:100]!r} is no file below it; remove it there")
+        return named
 
     @contextmanager
     def _named(self) -> Iterator[None]:

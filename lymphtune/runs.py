@@ -1,9 +1,13 @@
 """A run on disk: where its files lie, and how a finished or unfinished one is found and read."""
 
 import json
+import math
+import re
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from lymphtune import console
-from lymphtune.config import Configuration, configuration
+from lymphtune.config import Configuration, configuration, shown
 from lymphtune.errors import InputError, one_line, reason
 from lymphtune.files import is_held, read_yaml
 from lymphtune.tables import check_table
@@ -19,6 +23,7 @@ from lymphtune.tables import check_table
 RUNS = Path("runs")
 DRIVER = "driver.json"  # of a run: which process drives it, and holds its lock while it does
 PROGRESS = "progress.json"  # of a run: how far it is, written every few seconds while it is driven
+TRIAL = re.compile(r"[0-9A-Za-z_-]{1,64}")  # names a folder
 SILENT_S = 60.0  # a search on another host, whose lock cannot be seen, is taken for dead after so long
 
 
@@ -40,7 +45,7 @@ class Run:
         whole = all(isinstance(part, dict) for part in parts) and {"created"} <= set(given)
         if not whole or not {"hash", "reference_date", "data"} <= set(given["cohort"]):
             raise InputError(f"{self.path / 'run.yaml'}: not the description of a run; name the folder of a run")
-        return given
+        return described(given, self.path / "run.yaml")
 
     @property
     def status(self) -> str:
@@ -61,9 +66,10 @@ class Run:
     def driver(self) -> dict[str, Any]:
         """Return pid, host and start of the process that drives the run, or did last; {} where that is not known."""
         try:
-            return dict(json.loads((self.path / DRIVER).read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError):
+            found = json.loads((self.path / DRIVER).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
             return {}
+        return found if isinstance(found, dict) and {"pid", "host", "since"} <= set(found) else {}
 
     @property
     def leaderboard(self) -> pd.DataFrame:
@@ -71,13 +77,20 @@ class Run:
         path = self.path / "leaderboard.parquet"
         if not path.is_file():
             raise InputError(f"{self.path}: no trial has ended in this run yet; let its search go on")
-        return read_table(path)
+        board = read_table(path)
+        for name, fits in BOARD.items():
+            if name in board and not fits(board[name]):
+                raise InputError(f"{path}: column {name} holds what no search writes there; search again")
+        return board
 
     @property
     def folds(self) -> pd.DataFrame:
         return read_table(self.path / "folds.parquet")
 
     def trial(self, trial: str) -> Path:
+        """Return the folder of a trial; raises InputError where it has a name that no trial has."""
+        if not TRIAL.fullmatch(trial):
+            raise InputError(f"{self.path}: {trial[:100]!r} names no trial")
         return self.path / "trials" / trial
 
     def configuration(self, trial: str) -> Configuration:
@@ -87,6 +100,106 @@ class Run:
         if not isinstance(given, dict) or "configuration" not in given:
             raise InputError(f"{path}: holds no configuration; search again")
         return configuration(given["configuration"], str(path))
+
+
+class Described(dict[str, Any]):
+    """A part of run.yaml; what is not in it is named by an InputError."""
+
+    where: Path
+
+    def __missing__(self, key: str) -> Any:
+        raise InputError(f"{self.where}: no '{key}' in it, as of another version; search again")
+
+
+def described(given: dict[str, Any], where: Path) -> Described:
+    """Return a run's description, the types of what is read from it checked; raises InputError."""
+    whole = Described(given)
+    for name in [name for name, value in given.items() if isinstance(value, dict)]:
+        whole[name] = Described(given[name])
+        whole[name].where = where
+    whole.where = where
+    for part, fields in FIELDS.items():
+        held = whole if part == "run" else whole.get(part, {})
+        for name, fits in fields.items():
+            if not isinstance(held, dict) or (name in held and not fits(held[name])):
+                found = held[name] if isinstance(held, dict) else held
+                raise InputError(f"{where}: {part}.{name} is {shown(found)}, which no search writes; search again")
+    return whole
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_COUNTED
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST_TEXT
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value < math.inf
+
+
+def _day(value: Any) -> bool:
+    try:
+        return bool(date.fromisoformat(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or fits(value)
+
+
+def _list_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(fits, value))
+
+
+def _a(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kind)
+
+
+MOST_COUNTED, LONGEST_TEXT = 10**9, 10_000
+COUNTS = (
+    "folds", "repeats", "epochs", "trials", "seed", "fold_seed", "grace", "reduction", "cpus_per_trial", "keep_weights",
+    "max_failures",
+)  # fmt: skip
+FIELDS: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "run": {
+        "name": _text, "created": lambda value: _text(str(value)), "status": _text, "command": _text,
+        "seconds": _number, "busy": _number, "space": _a(dict), "versions": _a(dict), "arithmetic": _a(dict),
+    },
+    "cohort": {
+        "name": _text, "simulated": _a(bool), "data": _text, "hash": _text, "reference_date": _day,
+        "n_patients": _count, "n_labelled": _count, "n_to_predict": _count, "n_cells": _count,
+    },
+    "protocol": dict.fromkeys(COUNTS, _count) | {
+        "scheduler": _text, "searcher": _text, "racing": _a(bool), "report": _a(bool), "fused": _or_none(_a(bool)),
+        "weights": _or_none(_text), "mlflow": _or_none(_text), "wandb": _or_none(_text),
+        "max_concurrent": _or_none(_count), "gpus_per_trial": _or_none(lambda value: value == "auto" or _number(value)),
+        "rungs": _list_of(_count), "stages": _list_of(lambda stage: _list_of(_count)(stage) and len(stage) == 2),
+        "configurations": _text,
+    },
+    "space": {"name": _text, "about": _text, "grid": _a(bool), "rows": _list_of(_a(dict)), "note": _text},
+    "versions": {},
+    "arithmetic": {"precision": _text, "channels_last": _a(bool), "device": _text},
+}  # fmt: skip
+
+
+def _texts(column: pd.Series) -> bool:
+    return bool(column.map(_text).all())
+
+
+def _numbers(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+BOARD: dict[str, Callable[[pd.Series], bool]] = {  # columns of the leaderboard
+    "trial": lambda column: bool(column.map(lambda trial: _text(trial) and bool(TRIAL.fullmatch(trial))).all()),
+    **dict.fromkeys(("kind", "status", "reason", "title", "sees", "architecture"), _texts),
+    **dict.fromkeys(("baseline", "best_epoch_picked"), pd.api.types.is_bool_dtype),
+    **dict.fromkeys(("epoch", "epochs", "number"), pd.api.types.is_integer_dtype),
+    **dict.fromkeys(("balanced_accuracy", "recall", "specificity", "auc", "log_loss", "seconds"), _numbers),
+}
 
 
 def read_table(path: Path, filters: list[tuple[str, str, Any]] | None = None) -> pd.DataFrame:

@@ -99,26 +99,30 @@ def load_space(name: str) -> Space:
     Raises InputError: file, path inside it, what was found, what would do.
     """
     path = find_yaml(name, SHIPPED)
-    given = read_yaml(path)
+    return checked_space(read_yaml(path), path.stem, str(path))
+
+
+def checked_space(given: Any, name: str, where: str) -> Space:
+    """Return the space that a YAML file gave; raises InputError that starts with `where`."""
     if not isinstance(given, dict):
-        raise InputError(f"{path}: expected a mapping with 'configuration'; found {type(given).__name__}")
+        raise InputError(f"{where}: expected a mapping with 'configuration'; found {type(given).__name__}")
     if unknown := sorted(map(str, set(given) - KEYS)):
-        raise InputError(f"{path}: has no '{unknown[0]}'; there are {', '.join(sorted(KEYS))}")
+        raise InputError(f"{where}: has no '{unknown[0]}'; there are {', '.join(sorted(KEYS))}")
     if not isinstance(grid := given.get("grid", False), bool):
-        raise InputError(f"{path}: grid: expected true or false; found {shown(grid)}")
+        raise InputError(f"{where}: grid: expected true or false; found {shown(grid)}")
     tree = given.get("configuration")
-    _check_nodes(tree, f"{path}: configuration")
+    _check_nodes(tree, f"{where}: configuration")
     space = Space(
-        path.stem, str(given.get("about", "")), grid,
-        _suggested(given.get("suggested", {}), path), tree, _rows(given.get("rows", []), path),
+        name, str(given.get("about", "")), grid,
+        _suggested(given.get("suggested", {}), where), tree, _rows(given.get("rows", []), where),
         str(given.get("note", "")),
     )  # fmt: skip
     for variant in _variants(tree):
-        configuration(variant, str(path))
+        configuration(variant, where)
     if space.grid and any(_ranges(tree)):
-        raise InputError(f"{path}: a grid takes no ranges; found {shown(next(_ranges(tree)))}; use choose")
+        raise InputError(f"{where}: a grid takes no ranges; found {shown(next(_ranges(tree)))}; use choose")
     if space.rows and len(space.rows) != space.n_points:
-        raise InputError(f"{path}: rows: expected a name for each of the grid's points; found {len(space.rows)}")
+        raise InputError(f"{where}: rows: expected a name for each of the grid's points; found {len(space.rows)}")
     return space
 
 
@@ -171,19 +175,19 @@ def _shipped_folder(folder: str) -> Path:
     return inside_wheel if inside_wheel.is_dir() else package.parent / folder
 
 
-def _suggested(given: Any, path: Path) -> Suggested:
+def _suggested(given: Any, where: str) -> Suggested:
     try:
         return Suggested.model_validate(given)
     except ValidationError as error:
         words = sorted(Suggested.model_fields)
-        raise InputError(f"{path}: suggested{mishap(error.errors()[0], words)}") from error
+        raise InputError(f"{where}: suggested{mishap(error.errors()[0], words)}") from error
 
 
-def _rows(given: Any, path: Path) -> tuple[Row, ...]:
+def _rows(given: Any, where: str) -> tuple[Row, ...]:
     try:
         return TypeAdapter(tuple[Row, ...]).validate_python(tuple(given) if isinstance(given, list) else given)
     except ValidationError as error:
-        raise InputError(f"{path}: rows{mishap(error.errors()[0], sorted(Row.model_fields))}") from error
+        raise InputError(f"{where}: rows{mishap(error.errors()[0], sorted(Row.model_fields))}") from error
 
 
 def _kind(node: Any) -> str | None:

@@ -3,7 +3,9 @@
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import pyarrow.fs
 import pytest
 
 from lymphtune.errors import InputError
@@ -77,3 +79,20 @@ def test_what_cannot_be_reached_is_named(uri: str, mirror: Mirror) -> None:
     assert is_uri(uri) and not is_uri("/a/folder")
     with pytest.raises(InputError, match=rf"^{uri}: cannot be read or written .*name another --runs$"):
         Mirror(uri, mirror.path).push()
+
+
+def test_a_name_that_leads_out_is_not_brought_here(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket may hold any key."""
+    mirror.push()
+    found = mirror._fs.get_file_info(pyarrow.fs.FileSelector(mirror._base, recursive=True))
+    out = [next(info for info in found if info.is_file)]
+
+    class Bucket:
+        def get_file_info(self, selector: object) -> list:
+            return [SimpleNamespace(path=f"{mirror._base}/a/../../../out.txt", type=out[0].type)]
+
+    monkeypatch.setattr(mirror, "_fs", Bucket())
+    with pytest.raises(InputError, match=r"'a/../../../out.txt' is no file below it"):
+        mirror.pull()

@@ -15,6 +15,7 @@ from lymphtune import console
 from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.cohort.attributes import STANDARD, in_words
 from lymphtune.cohort.folds import check_roles, hashed
+from lymphtune.cohort.pictures import check_link
 from lymphtune.ensembling.bundle import FORMAT, LEARNT, PACKAGES, Ensemble
 from lymphtune.ensembling.candidates import Candidates, group_note, read_candidates
 from lymphtune.ensembling.learnt import learnt_arrays
@@ -137,6 +138,7 @@ def _write_bundle(
     for trial, held in weights.items():
         (folder / "weights" / trial).mkdir(parents=True)
         for file in [*held, *(run.trial(trial) / "weights").glob("backbone.*")]:
+            check_link(file, run.path)
             shutil.copyfile(file, folder / "weights" / trial / file.name)
         names = [f"weights/{trial}/{file.name}" for file in held]
         members.append({"trial": trial, "weights": names, "configuration": run.configuration(trial).as_yaml()})

@@ -29,14 +29,13 @@ from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, sha256
 from lymphtune.registry import calibrations
 from lymphtune.result import Told
-from lymphtune.runs import read_table
+from lymphtune.runs import TRIAL, read_table
 from lymphtune.statistics.bootstrap import Interval
 from lymphtune.statistics.conformal import CrossConformal, set_names
 
 FORMAT = 2
 PACKAGES = ("lymphtune", "torch", "timm", "scikit-learn", "numpy")  # whose versions are noted
 MOST_TRAINED_ON = 2**28  # bytes
-TRIAL = re.compile(r"[0-9A-Za-z_-]{1,64}")  # names a folder
 LEARNT = "learnt.safetensors"  # what the combiner and the calibration have learnt
 UNTOLD = Told("", {})
 

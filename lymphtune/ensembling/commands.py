@@ -9,9 +9,12 @@ from lymphtune.ensembling.procedure import Procedure
 
 def search_command(described: Mapping[str, Any]) -> str:
     """Return what was typed, or what does the same where the search was called from Python; described: run.yaml."""
-    typed = str(described.get("command", "Python"))
-    if typed.startswith("lymphtune "):
-        return typed
+    try:
+        typed = shlex.split(described.get("command", "Python"))
+    except ValueError:  # as no search writes it
+        typed = []
+    if typed[:1] == ["lymphtune"]:
+        return shlex.join(typed)  # quoted anew: it is there to be copied, and the run may be somebody else's
     protocol = described["protocol"]
     words = ["search", "--space", described["space"]["name"], "--data", described["cohort"]["data"]]
     for name in ("trials", "epochs", "folds", "repeats", "seed"):

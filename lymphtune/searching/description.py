@@ -13,7 +13,7 @@ from lymphtune.config import digest
 from lymphtune.errors import InputError
 from lymphtune.runs import Run
 from lymphtune.searching.plan import Plan, Settings, Stage
-from lymphtune.spaces import Row, Space, Suggested
+from lymphtune.spaces import Space, checked_space
 
 PACKAGES = ("lymphtune", "torch", "torchvision", "timm", "ray", "scikit-learn", "numpy", "pandas", "pillow")
 DEFINING = ("folds", "repeats", "seed", "fold_seed", "scheduler", "racing", "searcher", "grace", "reduction", "fused")
@@ -88,9 +88,8 @@ def settings_of(run: Run, changes: dict[str, Any]) -> Settings:
 def space_of(run: Run) -> Space:
     """Return the space that the run was started with."""
     given = run.description["space"]
-    rows = tuple(Row.model_validate(row) for row in given["rows"])
-    tree = given["configuration"]
-    return Space(given["name"], given["about"], given["grid"], Suggested(), tree, rows, given["note"])
+    parts = {name: given[name] for name in ("about", "grid", "rows", "note", "configuration")}
+    return checked_space(parts, given["name"], f"{run.path / 'run.yaml'}: space")
 
 
 def check_same(run: Run, fresh: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from lymphtune.searching.display import leaderboard_text
 
 WRITTEN_EVERY_S = 5.0
 RUNNING_SHOWN = 12
+SHOWN_OF_TRIAL = ("epoch", "epochs", "balanced_accuracy", "log_loss")
 
 
 class ProgressFile:
@@ -52,9 +53,14 @@ def _told(board: Board) -> dict[str, Any]:
 def told_of(run: Run) -> dict[str, Any] | None:
     """Return the last progress.json of a search, None where there is none that can be read."""
     try:
-        return dict(json.loads((run.path / PROGRESS).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError):
+        told = json.loads((run.path / PROGRESS).read_text(encoding="utf-8"))
+        texts = [told["time"], *told["trials"], *(row[name] for row in told["running"] for name in ("trial", "title"))]
+        numbers = [told["share"], told["left_s"] or 0, *told["trials"].values()]
+        numbers += [row[name] for row in told["running"] for name in SHOWN_OF_TRIAL]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+    sound = all(isinstance(text, str) for text in texts) and all(isinstance(number, int | float) for number in numbers)
+    return dict(told) if sound else None
 
 
 def status_values(run: Run) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def made_up(folder: Path, trials: int, effect: float = 1.0, noise: float = 0.02,
     """Return facts of a run in which the learning rate decides, and every second trial was stopped at the rung."""
     protocol = {"searcher": "random", "seed": 1, "epochs": EPOCHS, "rungs": [RUNG], "trials": trials}
     about = {"name": "mine", "about": "", "grid": False, "configuration": tree, "rows": [], "note": ""}
-    cohort = {"hash": "", "reference_date": "", "data": ""}
+    cohort = {"hash": "", "reference_date": "2020-01-01", "data": ""}
     description = {"created": "now", "cohort": cohort, "protocol": protocol, "space": about}
     write_yaml(folder / "run.yaml", description)
     space, rng = Space("mine", "", False, Suggested(), tree), np.random.default_rng(0)

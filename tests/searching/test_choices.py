@@ -108,7 +108,7 @@ def test_what_a_searcher_chose_is_read_from_the_ledger(tmp_path: Path) -> None:
     values = own.drawn(9, 1)[1]
     for searcher in ("random", "tpe"):
         protocol = {"searcher": searcher, "seed": 9}
-        cohort = {"hash": "", "reference_date": "", "data": ""}
+        cohort = {"hash": "", "reference_date": "2020-01-01", "data": ""}
         write_yaml(tmp_path / "run.yaml", {"created": "now", "cohort": cohort, "protocol": protocol})
         if searcher == "random":
             assert drawn_by(run, own, [1, 5]) == {number: own.drawn(9, number)[1] for number in (1, 5)}
