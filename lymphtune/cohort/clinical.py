@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def read_clinical(path: Path, reference_date: date, layout: Layout = STUDY) -> p
     for row, values in records(path, layout):
         patient = _new_id(values[layout.columns.patient], layout, f"{path}, row {row}", rows_of_ids)
         rows_of_ids[patient] = row
-        reader = _Row(values, layout, reference_date, f"{path}, row {row} ({patient})")
+        reader = Row(values, layout, reference_date, f"{path}, row {row} ({patient})")
         parsed.append({"row": row, "patient": patient} | reader.attributes())
         keys.append(reader.keys())
     if not parsed:
@@ -46,7 +47,7 @@ def read_clinical(path: Path, reference_date: date, layout: Layout = STUDY) -> p
     kinds = {"patient": "str", "label": "int64", "sex": "str", "age_years": "float64", "lymphocytes_g_per_l": "float64"}
     table = pd.DataFrame(parsed).set_index("row").astype(kinds)
     if layout.person or layout.groups:
-        table["group"] = _joined(table["patient"].tolist(), keys)
+        table["group"] = joined(table["patient"].tolist(), keys)
     if layout.person:
         _check_persons(table, [key.get("person") for key in keys], path)
     return table
@@ -83,17 +84,41 @@ def id_problem(patient: str) -> str | None:
     return None
 
 
-class _Row:
+class BadValue(InputError):
+    """One value of the table that does not fit; `kind` says in a word or two what is wrong with it."""
+
+    def __init__(self, where: str, column: str, kind: str, text: str, found: str, expected: str) -> None:
+        super().__init__(f"{where}: {column} {found}; {expected}")
+        self.column, self.kind, self.text, self.expected = column, kind, text, expected
+
+
+class Row:
     """One row of the table; every message opens with where it is."""
 
     def __init__(self, values: Mapping[str, str], layout: Layout, reference_date: date, where: str) -> None:
         self.values, self.layout, self.reference_date, self.where = values, layout, reference_date, where
 
     def attributes(self) -> dict[str, Any]:
-        """Return the values of a patient's columns, id and group left aside."""
-        named = {"label": self._label(), "sex": self._sex(), "age_years": self._age_years()}
-        named["lymphocytes_g_per_l"] = self._lymphocytes()
-        return named | {name: self._extra(extra) for name, extra in self.layout.attributes.items()}
+        """Return the values of a patient's columns, id and group left aside; raises BadValue at the first fault."""
+        return {name: read() for name, read in self._readers().items()}
+
+    def looked_over(self) -> tuple[dict[str, Any], list[BadValue]]:
+        """Return those of `attributes` that can be read, and what is wrong with the others."""
+        values, faults = {}, []
+        for name, read in self._readers().items():
+            try:
+                values[name] = read()
+            except BadValue as fault:
+                faults.append(fault)
+        return values, faults
+
+    def _readers(self) -> dict[str, Callable[[], Any]]:
+        """Return what reads each of the patient's columns."""
+        named: dict[str, Callable[[], Any]] = {
+            "label": self._label, "sex": self._sex, "age_years": self._age_years,
+            "lymphocytes_g_per_l": self._lymphocytes,
+        }  # fmt: skip
+        return named | {name: partial(self._extra, extra) for name, extra in self.layout.attributes.items()}
 
     def keys(self) -> dict[str, str]:
         """Return what the patient shares with others of its group, by column; a missing value is shared with none."""
@@ -111,7 +136,7 @@ class _Row:
         """Return the text of a column, "" only where a missing value is allowed."""
         text = self._text(column)
         if not text and not self.layout.missing:
-            raise InputError(f"{self.where}: {column} is missing; {expected}")
+            raise self._bad(column, "missing", "", "is missing", expected)
         return text
 
     def _label(self) -> int:
@@ -122,7 +147,7 @@ class _Row:
         if text not in words.values:
             known = (words.reactive[0], words.tumoral[0], words.to_predict[0])
             expected = "{} (reactive), {} (tumoral) or {} (to predict)".format(*known)
-            raise InputError(f"{self.where}: {column} {shown(text)}; expected {expected}")
+            raise self._bad(column, "unknown", text, shown(text), f"expected {expected}")
         return words.values[text]
 
     def _sex(self) -> str:
@@ -132,7 +157,7 @@ class _Row:
             return ""
         if text not in words:
             expected = " or ".join([", ".join(self.layout.sexes.F[:1] + self.layout.sexes.M[:1]), "nothing"])
-            raise InputError(f"{self.where}: {column} {shown(text)}; expected {expected}")
+            raise self._bad(str(column), "unknown", text, shown(text), f"expected {expected}")
         return words[text]
 
     def _age_years(self) -> float:
@@ -147,14 +172,12 @@ class _Row:
             return math.nan
         born = self._day(column, text)
         if born > self.reference_date:
-            at = f"the reference date {self.reference_date}"
-            raise InputError(f"{self.where}: {column} {text!r} is after {at}; correct one of them")
+            found = f"{text!r} is after the reference date {self.reference_date}"
+            raise self._bad(column, "too late", text, found, "correct one of them")
         age_years = (self.reference_date - born).days / DAYS_PER_YEAR
         if age_years > MAX_AGE_YEARS:
-            raise InputError(
-                f"{self.where}: {column} {text!r} makes {age_years:.0f} years at {self.reference_date}; expected "
-                f"{MAX_AGE_YEARS} at most"
-            )
+            found = f"{text!r} makes {age_years:.0f} years at {self.reference_date}"
+            raise self._bad(column, "too old", text, found, f"expected {MAX_AGE_YEARS} at most")
         return age_years
 
     def _age(self, column: str) -> float:
@@ -165,7 +188,7 @@ class _Row:
             return math.nan
         age_years = self._number(column, text, expected) / (12 if unit == "months" else 1)
         if not 0 <= age_years <= MAX_AGE_YEARS:
-            raise InputError(f"{self.where}: {column} {shown(text)} is out of range; {expected}")
+            raise self._bad(column, "out of range", text, f"{shown(text)} is out of range", expected)
         return age_years
 
     def _lymphocytes(self) -> float:
@@ -191,24 +214,26 @@ class _Row:
     def _number(self, column: str, text: str, expected: str) -> float:
         written = text.translate(str.maketrans(",.", ".,")) if self.layout.decimal == "," else text
         if not NUMBER.fullmatch(written):
-            raise InputError(f"{self.where}: {column} {shown(text)} is not a number; {expected}")
+            raise self._bad(column, "not a number", text, f"{shown(text)} is not a number", expected)
         if not math.isfinite(float(written)):
-            raise InputError(f"{self.where}: {column} {shown(text)} is out of range; {expected}")
+            raise self._bad(column, "out of range", text, f"{shown(text)} is out of range", expected)
         return float(written)
 
     def _positive(self, column: str, text: str, expected: str) -> float:
         number = self._number(column, text, expected)
         if number <= 0:
-            raise InputError(f"{self.where}: {column} {shown(text)} is out of range; {expected}")
+            raise self._bad(column, "out of range", text, f"{shown(text)} is out of range", expected)
         return number
 
     def _day(self, column: str, text: str) -> date:
         day = read_date(text, self.layout.dates)
         if day is None:
-            raise InputError(
-                f"{self.where}: {column} {shown(text)} is not a date; expected {WRITTEN[self.layout.dates]}"
-            )
+            expected = f"expected {WRITTEN[self.layout.dates]}"
+            raise self._bad(column, "not a date", text, f"{shown(text)} is not a date", expected)
         return day
+
+    def _bad(self, column: str, kind: str, text: str, found: str, expected: str) -> BadValue:
+        return BadValue(self.where, column, kind, text, found, expected)
 
     def _period(self, group: Group) -> str:
         text = self._text(group.column)
@@ -228,7 +253,7 @@ def _new_id(text: str, layout: Layout, where: str, rows_of_ids: Mapping[str, int
     return text
 
 
-def _joined(patients: list[str], keys: list[dict[str, str]]) -> list[str]:
+def joined(patients: list[str], keys: list[dict[str, str]]) -> list[str]:
     """Return the group of each patient, named after its first: all that are linked by shared keys, however far."""
     group_of = list(range(len(patients)))
 

@@ -14,6 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, TypeVar
@@ -140,19 +141,31 @@ def decode(data: bytes, where: str) -> Picture:
     Thread-safe. The orientation that a camera noted in a JPEG is left aside. Raises InputError, opening with
     `where`, on anything but a JPEG, PNG, BMP or TIFF file of sensible size.
     """
+    with opened(data, where) as image:
+        return Picture(np.asarray(_square(_rgb(image))), changes_of(image))
+
+
+def changes_of(image: Image.Image) -> tuple[str, ...]:
+    """Return what `decode` has to do to the picture, in words."""
+    changes = []
+    if getattr(image, "is_animated", False):
+        changes.append("with several pages, the first one kept")
+    if image.mode != "RGB":
+        changes.append(f"in mode {image.mode}, converted to RGB")
+    if image.size != (PICTURE_PX, PICTURE_PX):
+        changes.append(f"not {PICTURE_PX}x{PICTURE_PX} pixels, scaled and centre-cropped")
+    return tuple(changes)
+
+
+@contextmanager
+def opened(data: bytes, where: str) -> Iterator[Image.Image]:
+    """Yield the picture, of allowed size, before it is decoded; whatever turns up then is told as an InputError."""
     if not data:
         raise InputError(f"{where}: truncated or unreadable picture (empty file); replace or remove it")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size, where)
-            changes = []
-            if getattr(image, "is_animated", False):
-                changes.append("with several pages, the first one kept")
-            if image.mode != "RGB":
-                changes.append(f"in mode {image.mode}, converted to RGB")
-            if image.size != (PICTURE_PX, PICTURE_PX):
-                changes.append(f"not {PICTURE_PX}x{PICTURE_PX} pixels, scaled and centre-cropped")
-            return Picture(np.asarray(_square(_rgb(image))), tuple(changes))
+            yield image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(f"{where}: {str(error).split(',')[0]}; {LIMITS}") from error
     except UnidentifiedImageError as error:
