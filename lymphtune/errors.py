@@ -2,9 +2,13 @@
 
 from lymphtune.result import Told
 
+DOUBTFUL = 3  # exit code where nothing is wrong for certain
+
 
 class InputError(Exception):
     """Something handed in does not fit; the text says where, what was found and what would do."""
+
+    code = 2  # with which the command line exits
 
 
 def one_line(text: str) -> str:
@@ -21,8 +25,8 @@ def reason(error: BaseException) -> str:
 
 
 class Unfit(InputError):
-    """Something was looked over and has faults; `told`: all that was found."""
+    """Something was looked over and has faults; `told`: all that was found, `code`: DOUBTFUL where it may do."""
 
-    def __init__(self, summary: str, told: Told) -> None:
+    def __init__(self, summary: str, told: Told, code: int = InputError.code) -> None:
         super().__init__(summary)
-        self.told = told
+        self.told, self.code = told, code

@@ -36,7 +36,11 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def _tiny_cohort_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("files") / "tiny"
+    return write_tiny(tmp_path_factory.mktemp("files") / "tiny")
+
+
+def write_tiny(folder: Path) -> Path:
+    """Write the tiny cohort, the same every time, into a new folder."""
     folder.mkdir()
     generator = np.random.default_rng(0)
     rows = [["", "ID", "LABEL", "GENDER", "DOB", "LYMPH_COUNT"]]

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 
 from lymphtune.cli import (
-    clusters,
     cohorts,
     comparisons,
     completions,
+    doctors,
     ensembles,
     lists,
     reports,
@@ -33,6 +33,7 @@ EXIT_CODES = """exit codes:
   0    done
   1    a fault of lymphtune itself, with its traceback
   2    something handed in does not fit: one line on stderr says what and what would do
+  3    looked over by doctor, and doubtful: warnings, no error
   130  interrupted; what was trained is kept
 """
 
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _call(arguments)
     except InputError as error:
         print(f"lymphtune: {one_line(str(error))}", file=sys.stderr)
-        return 2
+        return error.code
     except KeyboardInterrupt:
         print("lymphtune: interrupted", file=sys.stderr)
         return 130
@@ -89,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
         comparisons,
         stabilities,
         robustnesses,
-        clusters,
+        doctors,
         cohorts,
         lists,
         completions,

@@ -19,6 +19,7 @@ __all__ = [
     "Surveyed",
     "check_trainable",
     "default_data",
+    "find_cohort",
     "load_cohort",
     "survey_cohort",
 ]
@@ -34,7 +35,7 @@ def load_cohort(data: str | Path | None, reference_date: date = REFERENCE_DATE) 
     `data` is a folder in the study's layout, a packed Parquet file or the word simulated; None means the
     folder ./data where there is one, else the simulated cohort. Raises InputError on anything else.
     """
-    path = _found(data)
+    path = find_cohort(data)
     if path is None:
         from lymphtune.cohort.simulated import simulated_cohort
 
@@ -44,7 +45,7 @@ def load_cohort(data: str | Path | None, reference_date: date = REFERENCE_DATE) 
 
 def survey_cohort(data: str | Path | None, reference_date: date = REFERENCE_DATE) -> Surveyed:
     """Return the cohort that `data` names before its pictures are read, to be read block by block."""
-    path = _found(data)
+    path = find_cohort(data)
     if path is None:
         from lymphtune.cohort.simulated import survey_simulated
 
@@ -52,7 +53,7 @@ def survey_cohort(data: str | Path | None, reference_date: date = REFERENCE_DATE
     return survey_study(path, reference_date) if path.is_dir() else survey_packed(path, reference_date)
 
 
-def _found(data: str | Path | None) -> Path | None:
+def find_cohort(data: str | Path | None) -> Path | None:
     """Return the folder or packed file, None for the simulated cohort; raises InputError where it is neither."""
     if data is None:
         data = default_data()

@@ -67,7 +67,7 @@ class PictureFiles:
 
     def read(self) -> Iterator[tuple[str, bytes]]:
         for path in self.paths:
-            yield str(path), _encoded(path)
+            yield str(path), encoded(path)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def decode(data: bytes, where: str) -> Picture:
     `where`, on anything but a JPEG, PNG, BMP or TIFF file of sensible size.
     """
     with opened(data, where) as image:
-        return Picture(np.asarray(_square(_rgb(image))), changes_of(image))
+        return Picture(np.asarray(_square(rgb(image))), changes_of(image))
 
 
 def changes_of(image: Image.Image) -> tuple[str, ...]:
@@ -182,7 +182,8 @@ def _check_size(size: tuple[int, int], where: str) -> None:
         raise InputError(f"{where}: {width} x {height} pixels; {LIMITS}")
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def rgb(image: Image.Image) -> Image.Image:
+    """Return the picture in RGB; raises ValueError on grey levels that are no picture's."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I"):
@@ -275,7 +276,8 @@ def _parallel(
     return results
 
 
-def _encoded(path: Path) -> bytes:
+def encoded(path: Path) -> bytes:
+    """Return the file's bytes; raises InputError where it cannot be read or is too large for a picture."""
     try:
         with path.open("rb", buffering=0) as file:
             if os.fstat(file.fileno()).st_size > MAX_ENCODED_BYTES:

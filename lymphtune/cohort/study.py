@@ -87,20 +87,25 @@ def natural_key(patient: str) -> tuple[tuple[str | int, ...], str]:
 
 def _checked_layout(folder: Path) -> Layout:
     """Return the folder's layout; raises InputError where there is no such folder, or no table in it."""
+    layout = folder_layout(folder)
+    if not (folder / layout.table).is_file():
+        raise InputError(f"{folder}: no {layout.table} in it; expected {layout.described}")
+    check_links(folder, layout.table)
+    return layout
+
+
+def folder_layout(folder: Path) -> Layout:
+    """Return what the folder's cohort.yaml says, or the study's layout; raises InputError where it is no folder."""
     if not folder.exists():
         raise InputError(f"{folder}: no such folder; expected one with {LAYOUT}")
     if not folder.is_dir():
         raise InputError(f"{folder}: a file; expected a folder with {LAYOUT}, or a packed .parquet file")
     if (folder / FILE).is_symlink():
         check_link(folder / FILE, folder)
-    layout = read_layout(folder)
-    if not (folder / layout.table).is_file():
-        raise InputError(f"{folder}: no {layout.table} in it; expected {layout.described}")
-    _check_links(folder, layout.table)
-    return layout
+    return read_layout(folder)
 
 
-def _check_links(folder: Path, below: str) -> None:
+def check_links(folder: Path, below: str) -> None:
     """Raise InputError where a step of the way down from `folder` is a link that leads out of it."""
     path = folder
     for step in Path(below).parts:
@@ -113,7 +118,7 @@ def _patient_folders(folder: Path, name: str) -> set[str]:
     """Return the names of the folders in one set, none where the set is missing."""
     if not (folder / name).is_dir():
         return set()
-    _check_links(folder, name)
+    check_links(folder, name)
     found = [entry for entry in entries(folder / name) if entry.is_dir() and not entry.name.startswith(".")]
     for entry in found:
         if entry.is_symlink():

@@ -160,10 +160,10 @@ def load_pipeline(path: Path) -> Pipeline:
         _check_archive(path, wrong)
         pipeline = skops.io.load(path, trusted=KNOWN_TYPES)
         _check_pipeline(pipeline, wrong)
-        said_P2 = pipeline.predict_proba(np.zeros((2, len(pipeline[0].mean_))))
+        said_P = probability(pipeline, np.zeros((2, len(pipeline[0].mean_))))
     except UNREADABLE as error:
         raise InputError(f"{wrong} ({reason(error)})") from error
-    if said_P2.shape != (2, 2) or not np.isfinite(said_P2).all():
+    if said_P.shape != (2,) or not np.isfinite(said_P).all():
         raise InputError(f"{wrong} (it makes no probabilities)")
     return pipeline
 

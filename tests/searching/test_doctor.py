@@ -152,8 +152,9 @@ def test_storage_that_cannot_be_is_refused(tmp_path: Path) -> None:
         checked_storage("abc://x")
 
 
-def test_doctor_needs_an_address(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_needs_something_to_check(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 2
     assert capsys.readouterr().err == (
-        "lymphtune: doctor: nothing to check; name a Ray cluster with --address auto or --address HOST:PORT\n"
+        "lymphtune: doctor: nothing to check; name a cohort with --data, or a Ray cluster with --address auto or "
+        "HOST:PORT\n"
     )

@@ -1,0 +1,126 @@
+"""Pictures that are there twice: the same file, or the same picture saved anew, scaled, mirrored or turned.
+
+Shapes: C pictures, T side of a thumbnail, K numbers of one (T x T), B pictures of a block.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from lymphtune.cohort.cohort import TO_PREDICT, evenly_spaced
+from lymphtune.cohort.examination.evidence import Bag, Evidence, Look
+from lymphtune.cohort.examination.finding import Finding, Severity, counted
+from lymphtune.cohort.examination.pictures import is_blank
+
+ALIKE = 0.975  # correlation of two thumbnails, brightness and contrast left aside
+MOST_COMPARED = 30_000  # pictures; of more, evenly many
+BLOCK = 1000
+PAIRS = 20_000  # compared at a time
+ROLES = "No patient may have two roles: find out whose it is, and take the other out."
+WHOSE = "Find out whose they are: one patient may be held out while the other trains."
+Seen = tuple[Bag, Look]
+
+
+def same_files(evidence: Evidence) -> Iterator[Finding]:
+    """Yield pictures whose files are the same, byte for byte."""
+    found: dict[str, list[Seen]] = {}
+    for bag, look in evidence.sound():
+        found.setdefault(look.digest, []).append((bag, look))
+    pairs = [(group[0], other) for group in found.values() for other in group[1:]]
+    yield from _told(evidence, pairs, "same picture", "is the same file")
+
+
+def alike(evidence: Evidence) -> Iterator[Finding]:
+    """Yield pictures that are alike and not the same file."""
+    seen = [one for one in evidence.sound() if one[1].thumbnail_TT is not None and not is_blank(one[1])]
+    first: dict[str, Seen] = {}
+    for one in seen:
+        first.setdefault(one[1].digest, one)
+    distinct = list(first.values())
+    if len(distinct) > MOST_COMPARED:
+        text = f"{MOST_COMPARED:,} of {len(distinct):,} pictures were compared for likeness, evenly many of all"
+        yield Finding("note", "similar pictures", text, "")
+        distinct = [distinct[place] for place in evenly_spaced(len(distinct), MOST_COMPARED)]
+    thumbnails = [look.thumbnail_TT for _, look in distinct if look.thumbnail_TT is not None]
+    pairs = [(distinct[low], distinct[high]) for low, high in alike_pairs(thumbnails)]
+    yield from _told(evidence, pairs, "similar pictures", "is the same picture, saved anew, scaled, mirrored or turned")
+
+
+def _told(evidence: Evidence, pairs: Sequence[tuple[Seen, Seen]], check: str, how: str) -> Iterator[Finding]:
+    """Yield what is to be said of pairs: within a patient, between patients, between the two roles."""
+    rows = evidence.rows
+    kinds: dict[str, list[str]] = {"within": [], "across": [], "roles": []}
+    for one, other in pairs:
+        labels = {rows[bag.patient].label == TO_PREDICT for bag, _ in (one, other) if bag.patient in rows}
+        kind = "within" if one[0].patient == other[0].patient else "roles" if len(labels) > 1 else "across"
+        kinds[kind].append(f"{one[0].place(one[1].name)} = {other[0].place(other[1].name)}")
+    said: tuple[tuple[str, Severity, str, str], ...] = (
+        ("roles", "error", "of a labelled patient and one to predict", ROLES),
+        ("across", "warning", "of two patients", WHOSE),
+        ("within", "warning" if check == "same picture" else "note", "of one patient", "Leave one of each out."),
+    )  # fmt: skip
+    for kind, severity, whose, cure in said:
+        if kinds[kind]:
+            n_pairs = len(kinds[kind])
+            text = f"{counted(n_pairs, 'pair')} of pictures {whose}: one {how}"
+            yield Finding(severity, check, text, "" if severity == "note" else cure, tuple(kinds[kind]))
+
+
+def alike_pairs(thumbnails: Sequence[np.ndarray]) -> list[tuple[int, int]]:
+    """Return the pairs, low number first, that correlate by ALIKE or more in one of the eight ways to lay one down.
+
+    The mean of a thumbnail over those ways is a projection: two pictures that are close in any way are as close in
+    it, so that it leaves out none, and what it leaves is few.
+    """
+    if len(thumbnails) < 2:
+        return []
+    standard_CTT = _standardised(np.stack(thumbnails))
+    side = standard_CTT.shape[1]
+    projected_CK = np.mean(list(_ways(standard_CTT)), axis=0).reshape(len(standard_CTT), -1)
+    half = side // 2
+    corner_CK = _folded(projected_CK.reshape(-1, side, side)[:, :half, :half])
+    length_C = (corner_CK**2).sum(axis=1)
+    nearest = 2 * (1 - ALIKE)  # squared distance of two thumbnails of length 1
+    found: list[tuple[int, int]] = []
+    for start in range(0, len(corner_CK), BLOCK):
+        block = slice(start, start + BLOCK)
+        product_BC = corner_CK[block] @ corner_CK[start:].T
+        distance_BC = length_C[block, None] + length_C[None, start:] - 2 * product_BC
+        rows, columns = np.nonzero(np.triu(distance_BC <= nearest + 1e-4, k=1))
+        found += _confirmed(standard_CTT, rows + start, columns + start)
+    return found
+
+
+def _standardised(thumbnails_CTT: np.ndarray) -> np.ndarray:
+    """Return them with mean 0 and length 1."""
+    centred_CTT = thumbnails_CTT.astype(np.float32)
+    centred_CTT -= centred_CTT.mean(axis=(1, 2), keepdims=True)
+    return centred_CTT / np.maximum(np.sqrt((centred_CTT**2).sum(axis=(1, 2), keepdims=True)), 1e-6)
+
+
+def _ways(thumbnails_CTT: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield them turned and mirrored in each of the eight ways."""
+    for turns in range(4):
+        turned_CTT = np.rot90(thumbnails_CTT, turns, axes=(1, 2))
+        yield turned_CTT
+        yield turned_CTT[:, :, ::-1]
+
+
+def _folded(corner_CHH: np.ndarray) -> np.ndarray:
+    """Return what determines a picture that is the same in all eight ways, from its corner: distances stay."""
+    rows, columns = np.triu_indices(corner_CHH.shape[1])
+    return corner_CHH[:, rows, columns] * np.sqrt(np.where(rows == columns, 4.0, 8.0)).astype(np.float32)
+
+
+def _confirmed(standard_CTT: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> list[tuple[int, int]]:
+    """Return those of the pairs that are alike in one way."""
+    found = []
+    for start in range(0, len(rows), PAIRS):
+        some_rows, some_columns = rows[start : start + PAIRS], columns[start : start + PAIRS]
+        one, other = standard_CTT[some_rows], standard_CTT[some_columns]
+        best = np.max([np.einsum("ckl,ckl->c", one, way) for way in _ways(other)], axis=0)
+        found += [(int(some_rows[at]), int(some_columns[at])) for at in np.flatnonzero(best >= ALIKE)]
+    return found
+
+
+CHECKS = (same_files, alike)

@@ -1,0 +1,52 @@
+"""What an examination finds: how bad it is, where, how often, and what would mend it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+MOST_PLACES = 100  # of one finding in its values
+MOST_SHOWN = 3  # of them in its text
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found, `places`: every row, patient or picture that it was found at.
+
+    error: a search refuses it, or what it says would be wrong; warning: probably not what was meant; note: worth
+    knowing.
+    """
+
+    severity: Severity
+    check: str
+    text: str
+    cure: str
+    places: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """Return the first few places in words, "" where the whole cohort is meant."""
+        return some(self.places)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Return it for programs: `count` of all places, `places` the first MOST_PLACES."""
+        return vars(self) | {"count": len(self.places), "places": self.places[:MOST_PLACES]}
+
+
+def some(things: Sequence[str]) -> str:
+    """Return the first few in words, and how many more there are."""
+    shown, more = ", ".join(things[:MOST_SHOWN]), len(things) - MOST_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def counted(count: int, noun: str) -> str:
+    """Return so many of a noun in words: 1 picture, 13,000 pictures."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def worst(findings: Iterable[Finding]) -> Severity | None:
+    """Return the worst severity, None where there is nothing."""
+    found = {finding.severity for finding in findings}
+    return next((severity for severity in SEVERITIES if severity in found), None)

@@ -1,0 +1,118 @@
+"""Roles: every patient has one row, one folder of pictures in the set of its label, and one role."""
+
+from collections.abc import Iterator
+
+from lymphtune.cohort.cohort import TO_PREDICT
+from lymphtune.cohort.examination.evidence import Entry, Evidence
+from lymphtune.cohort.examination.finding import Finding, counted
+from lymphtune.cohort.examination.ids import alike
+
+
+def both_sets(evidence: Evidence) -> Iterator[Finding]:
+    """Yield patients with a folder in either set."""
+    homes: dict[str, list[str]] = {}
+    for bag in evidence.bags:
+        homes.setdefault(bag.patient, []).append(bag.home)
+    places = tuple(patient for patient, found in homes.items() if len(found) > 1)
+    if places:
+        text = f"{counted(len(places), 'patient')} with a folder in {' and one in '.join(evidence.layout.homes)}"
+        cure = "Keep the one of the patient's role: who trains must not be predicted."
+        yield Finding("error", "two sets", text, cure, places)
+
+
+def wrong_set(evidence: Evidence) -> Iterator[Finding]:
+    """Yield patients whose pictures lie in the set of the other role."""
+    homes: dict[str, set[str]] = {}
+    for bag in evidence.bags:
+        homes.setdefault(bag.patient, set()).add(bag.home)
+    if evidence.folder is None:
+        return
+    wrong = [
+        entry for entry in evidence.entries
+        if entry.label is not None and entry.patient in homes
+        and evidence.layout.home(entry.label) not in homes[entry.patient]
+    ]  # fmt: skip
+    if wrong:
+        places = tuple(
+            f"{entry.place} in {'/'.join(homes[entry.patient])}, {evidence.layout.columns.label} {entry.label}"
+            for entry in wrong
+        )
+        text = f"{counted(len(wrong), 'patient')} whose pictures are in the set of the other role"
+        yield Finding("error", "wrong set", text, "Move the folder, or correct the label.", places)
+
+
+def unmatched(evidence: Evidence) -> Iterator[Finding]:
+    """Yield rows without a folder and folders without a row, with the one that is probably meant."""
+    if evidence.folder is None:
+        return
+    rows, folders = evidence.rows, {bag.patient: bag for bag in evidence.bags}
+    without = [entry for patient, entry in rows.items() if patient and patient not in folders]
+    lone = [bag for patient, bag in folders.items() if patient not in rows]
+    folders_alike, rows_alike = _alike([bag.patient for bag in lone]), _alike([entry.patient for entry in without])
+    if without:
+        places = tuple(entry.place + _meant(folders_alike.get(alike(entry.patient))) for entry in without)
+        text = f"{counted(len(without), 'row')} of the table without a folder of pictures"
+        cure = f"Add pictures in {evidence.layout.described.partition(', ')[2]}, or remove the row."
+        yield Finding("error", "no folder", text, cure, places)
+    if lone and evidence.complete:
+        places = tuple(bag.path + _meant(rows_alike.get(alike(bag.patient))) for bag in lone)
+        text = f"{counted(len(lone), 'folder')} without a row in {evidence.layout.table}"
+        yield Finding("error", "no row", text, "Add the row, or remove the folder.", places)
+
+
+def _alike(patients: list[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for patient in patients:
+        found.setdefault(alike(patient), []).append(patient)
+    return found
+
+
+def _meant(candidates: list[str] | None) -> str:
+    return f", probably {candidates[0]!r}" if candidates and len(candidates) == 1 else ""
+
+
+def matches(evidence: Evidence) -> dict[str, str]:
+    """Return the folder's name for every id that has no folder and differs from exactly one by its spelling alone."""
+    rows, folders = set(evidence.rows), {bag.patient for bag in evidence.bags}
+    lone, without = _alike(sorted(folders - rows)), _alike(sorted(rows - folders))
+    return {
+        patients[0]: lone[key][0]
+        for key, patients in without.items()
+        if len(patients) == 1 and len(lone.get(key, [])) == 1 and key
+    }
+
+
+def persons(evidence: Evidence) -> Iterator[Finding]:
+    """Yield persons who are labelled in one row and to be predicted in another."""
+    found: dict[str, list[Entry]] = {}
+    for entry in evidence.entries:
+        if "person" in entry.keys:
+            found.setdefault(entry.keys["person"], []).append(entry)
+    split = [rows for rows in found.values() if len({row.label == TO_PREDICT for row in rows}) > 1]
+    if split:
+        places = tuple(" and ".join(row.place for row in rows) for rows in split)
+        text = f"{counted(len(split), 'person')} labelled in one row and to be predicted in another"
+        yield Finding("error", "two roles", text, "Remove one of the two.", places)
+
+
+def twins(evidence: Evidence) -> Iterator[Finding]:
+    """Yield rows that may be one person's: sex, date of birth and count all the same."""
+    found: dict[tuple[object, ...], list[Entry]] = {}
+    for entry in evidence.entries:
+        age, count = entry.values.get("age_years"), entry.values.get("lymphocytes_g_per_l")
+        if age is not None and count is not None and age == age and count == count and "sex" in entry.values:
+            found.setdefault((entry.values["sex"], age, count), []).append(entry)
+    alone = [rows for rows in found.values() if len({row.patient for row in rows}) > 1 and not _known_as_one(rows)]
+    if alone:
+        places = tuple(" and ".join(row.place for row in rows) for rows in alone)
+        text = f"{counted(len(alone), 'group')} of rows alike in sex, age and count: perhaps the same person"
+        cure = "Name a column of persons in cohort.yaml under `person`, so that they stay together, or remove one."
+        yield Finding("warning", "twin rows", text, cure, places)
+
+
+def _known_as_one(rows: list[Entry]) -> bool:
+    """Return whether the rows are of one group already."""
+    return any(len({row.keys.get(name) for row in rows}) == 1 for name in rows[0].keys)
+
+
+CHECKS = (both_sets, wrong_set, unmatched, persons, twins)

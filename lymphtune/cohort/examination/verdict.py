@@ -1,0 +1,56 @@
+"""The doctor's word on a cohort, its corrected copy included: told where all is well, raised with all that is not."""
+
+from datetime import date
+from pathlib import Path
+
+from lymphtune.cohort import find_cohort
+from lymphtune.cohort.examination import Examination, examine
+from lymphtune.cohort.examination.correction import Change, correct
+from lymphtune.cohort.examination.finding import Severity, counted, worst
+from lymphtune.cohort.examination.report import count_of, report
+from lymphtune.errors import DOUBTFUL, InputError, Unfit
+from lymphtune.result import Told
+
+CODES: dict[Severity, int] = {"error": InputError.code, "warning": DOUBTFUL}
+
+
+def check_cohort(data: str, reference_date: date) -> Told:
+    """Return what is there and what was found of a cohort.
+
+    Raises Unfit, which carries them, where there is an error or, with the code DOUBTFUL, a warning.
+    """
+    found = examine(data, reference_date)
+    told = Told(report(found.summary.lines, found.findings), found.values)
+    return _judged(found, told, f"{data}: {count_of(found.findings)}; see what to do under each, then check again")
+
+
+def fix_cohort(data: str, out: Path, reference_date: date) -> Told:
+    """Write a corrected copy of the folder `data`, and return every change and what is left to find in it.
+
+    Raises Unfit, which carries them, where an error or a warning is left; InputError where `data` is no folder, or
+    `out` is there already or inside it.
+    """
+    path = find_cohort(data)
+    if path is None or not path.is_dir():
+        raise InputError(f"--fix: {data} is no folder; only a folder can be corrected")
+    changes = correct(path, out, reference_date)
+    left = examine(out, reference_date)
+    lines = [f"{out}: {counted(len(changes), 'change')}, each in {out}/doctor-changes.csv"]
+    lines += [f"  {kind} ({count})" for kind, count in _counts(changes).items()]
+    text = "\n".join([*lines, "", "what is left:", report(left.summary.lines, left.findings)])
+    told = Told(text, {"out": out, "changes": changes, "left": left.values})
+    return _judged(left, told, f"{out}: corrected, and left are {count_of(left.findings)}; see what to do under each")
+
+
+def _counts(changes: list[Change]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for change in changes:
+        counts[change.kind] = counts.get(change.kind, 0) + 1
+    return counts
+
+
+def _judged(found: Examination, told: Told, summary: str) -> Told:
+    severity = worst(found.findings)
+    if severity in CODES:
+        raise Unfit(summary, told, CODES[severity])
+    return told
