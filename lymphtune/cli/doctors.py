@@ -61,14 +61,14 @@ def _cluster(arguments: argparse.Namespace) -> Told:
 def _both(arguments: argparse.Namespace) -> Told:
     """Return what both say; what is said against either is raised as one."""
     told, faults = [], []
-    for look in (_cohort, _cluster):
+    for look in (_cluster, _cohort):
         try:
             told.append(look(arguments))
         except Unfit as unfit:
             told.append(unfit.told)
             faults.append(unfit)
-    cohort, cluster = told
-    both = Told(f"{cohort}\n\n{cluster}", cluster.values | {"cohort": cohort.values})
+    cluster, cohort = told
+    both = Told(f"{cluster}\n\n{cohort}", cluster.values | {"cohort": cohort.values})
     if faults:
         raise Unfit(". ".join(map(str, faults)), both, min(fault.code for fault in faults))
     return both

@@ -15,6 +15,8 @@ import numpy as np
 
 from lymphtune import console
 from lymphtune.cohort import Cohort, default_data, load_cohort
+from lymphtune.cohort.examination import glance
+from lymphtune.cohort.examination.report import in_short
 from lymphtune.cohort.folds import check_roles, cohort_folds, folds_hash, folds_table, roles_table
 from lymphtune.config import Part
 from lymphtune.errors import InputError
@@ -85,13 +87,13 @@ def prepare(
     folds = settings.folds or chosen.suggested.folds
     data = default_data() if data is None else data
     cohort = load_cohort(data, settings.reference_date)
-    for note in cohort.notes:
-        console.say(f"{cohort.name}: {note}")
+    for line in [f"{cohort.name}: {note}" for note in cohort.notes] + in_short(cohort.name, glance(data, cohort), data):
+        console.say(line)
     if note := check_roles(cohort):
         console.say(f"{cohort.name}: {note}")
-    _warn_of_shortcuts(cohort, data)
     repeats = settings.repeats or chosen.suggested.repeats
     folds_RP = cohort_folds(cohort, folds, repeats, settings.seed_of_folds)
+    _warn_of_shortcuts(cohort, data)
     defining = {"cohort": cohort.hash, "folds": folds_hash(folds_table(cohort, folds_RP))}
     plan = make_plan(chosen, settings, folds_RP, defining, before, int(cohort.patients["n_cells"].min()))
     _check_encoders(plan)

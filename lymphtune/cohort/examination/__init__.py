@@ -1,6 +1,6 @@
 """A cohort examined before hours are spent on it: what is there, and what is wrong, odd or worth knowing."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -52,17 +52,24 @@ def examine(data: str | Path, reference_date: date = REFERENCE_DATE) -> Examinat
 def examined(evidence: Evidence) -> Examination:
     """Return what all checks find."""
     found = [*evidence.form, *(finding for check in (*OF_THE_TABLE, *OF_PICTURES) for finding in check(evidence))]
-    return Examination(evidence, summary(evidence), sorted(found, key=lambda one: SEVERITIES.index(one.severity)))
+    return Examination(evidence, summary(evidence), _sorted(found))
 
 
 def glance(data: str | Path, cohort: Cohort) -> list[Finding]:
-    """Return what is worse than a note in a cohort that has been read, as far as its table and digests tell."""
+    """Return what is worse than a note in a cohort that has been read, as far as its table and digests tell.
+
+    Whether there are patients and groups enough depends on the folds, and is left to who makes them.
+    """
     path = find_cohort(data)
     if path is not None and path.is_dir():
         evidence = gather_folder(path, cohort.reference_date, pictures=False)
     else:
         evidence = of_patients(cohort, cohort.reference_date)
-    found = [*evidence.form, *(finding for check in OF_THE_TABLE for finding in check(evidence))]
-    return sorted(
-        (finding for finding in found if finding.severity != "note"), key=lambda one: SEVERITIES.index(one.severity)
-    )
+    checks = [check for check in OF_THE_TABLE if check not in (labels.classes, groups.too_few)]
+    found = [*evidence.form, *(finding for check in checks for finding in check(evidence))]
+    found += duplicates.within_bags(cohort.ids, cohort.digests_of_bags)
+    return _sorted(finding for finding in found if finding.severity != "note")
+
+
+def _sorted(findings: Iterable[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))

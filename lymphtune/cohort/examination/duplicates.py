@@ -30,6 +30,15 @@ def same_files(evidence: Evidence) -> Iterator[Finding]:
     yield from _told(evidence, pairs, "same picture", "is the same file")
 
 
+def within_bags(patients: Sequence[str], digests: Sequence[Sequence[str]]) -> Iterator[Finding]:
+    """Yield patients (with the digests of each one's pictures) who have a picture twice."""
+    twice = {patient: len(of) - len({*of}) for patient, of in zip(patients, digests, strict=True)}
+    places = tuple(f"{patient} ({count})" for patient, count in twice.items() if count)
+    if places:
+        text = f"{counted(sum(twice.values()), 'picture')} that a patient has already, as the same file"
+        yield Finding("warning", "same picture", text, "Leave one of each out.", places)
+
+
 def alike(evidence: Evidence) -> Iterator[Finding]:
     """Yield pictures that are alike and not the same file."""
     seen = [one for one in evidence.sound() if one[1].thumbnail_TT is not None and not is_blank(one[1])]
