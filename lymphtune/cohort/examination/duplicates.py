@@ -14,6 +14,8 @@ from lymphtune.cohort.examination.pictures import is_blank
 
 ALIKE = 0.975  # correlation of two thumbnails, brightness and contrast left aside
 MOST_COMPARED = 30_000  # pictures; of more, evenly many
+MOST_CANDIDATES = 2_000_000  # pairs
+MANY_PAIRS, MOST_EACH = 100, 4  # so many, and as many a picture: these are no copies
 BLOCK = 1000
 PAIRS = 20_000  # compared at a time
 ROLES = "No patient may have two roles: find out whose it is, and take the other out."
@@ -51,7 +53,14 @@ def alike(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("note", "similar pictures", text, "")
         distinct = [distinct[place] for place in evenly_spaced(len(distinct), MOST_COMPARED)]
     thumbnails = [look.thumbnail_TT for _, look in distinct if look.thumbnail_TT is not None]
-    pairs = [(distinct[low], distinct[high]) for low, high in alike_pairs(thumbnails)]
+    found = alike_pairs(thumbnails)
+    if found is None or (
+        len(found) > MANY_PAIRS and len(found) > MOST_EACH * len({number for pair in found for number in pair})
+    ):
+        text = "pictures are so alike that a copy cannot be told from another cell: copies were not looked for"
+        yield Finding("note", "similar pictures", text, "")
+        return
+    pairs = [(distinct[low], distinct[high]) for low, high in found]
     yield from _told(evidence, pairs, "similar pictures", "is the same picture, saved anew, scaled, mirrored or turned")
 
 
@@ -75,8 +84,10 @@ def _told(evidence: Evidence, pairs: Sequence[tuple[Seen, Seen]], check: str, ho
             yield Finding(severity, check, text, "" if severity == "note" else cure, tuple(kinds[kind]))
 
 
-def alike_pairs(thumbnails: Sequence[np.ndarray]) -> list[tuple[int, int]]:
+def alike_pairs(thumbnails: Sequence[np.ndarray]) -> list[tuple[int, int]] | None:
     """Return the pairs, low number first, that correlate by ALIKE or more in one of the eight ways to lay one down.
+
+    None where more than MOST_CANDIDATES pairs would have to be looked at: the pictures are all alike.
 
     The mean of a thumbnail over those ways is a projection: two pictures that are close in any way are as close in
     it, so that it leaves out none, and what it leaves is few.
@@ -91,11 +102,15 @@ def alike_pairs(thumbnails: Sequence[np.ndarray]) -> list[tuple[int, int]]:
     length_C = (corner_CK**2).sum(axis=1)
     nearest = 2 * (1 - ALIKE)  # squared distance of two thumbnails of length 1
     found: list[tuple[int, int]] = []
+    n_candidates = 0
     for start in range(0, len(corner_CK), BLOCK):
         block = slice(start, start + BLOCK)
         product_BC = corner_CK[block] @ corner_CK[start:].T
         distance_BC = length_C[block, None] + length_C[None, start:] - 2 * product_BC
         rows, columns = np.nonzero(np.triu(distance_BC <= nearest + 1e-4, k=1))
+        n_candidates += len(rows)
+        if n_candidates > MOST_CANDIDATES:
+            return None
         found += _confirmed(standard_CTT, rows + start, columns + start)
     return found
 

@@ -1,7 +1,7 @@
 """A look at a picture: whether it can be used, and what it would be told apart by; each is decoded once, small.
 
-A JPEG is decoded at an eighth of its size, which takes its whole stream of codes through the same decoder: what is
-truncated or damaged fails as it would at full size. Shapes: T side of a thumbnail (SIDE), S of a picture.
+A JPEG is decoded at a quarter of its size or less, which takes its whole stream of codes through the same decoder: what
+is truncated or damaged fails as it would at full size. Shapes: T side of a thumbnail (SIDE), S of a picture.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from lymphtune.cohort.pictures import PictureSource, encoded, opened, rgb
 from lymphtune.errors import InputError
 
 SIDE = 16
-DRAFT = (28, 28)  # an eighth of 224 pixels
+DRAFT = (56, 56)  # a quarter of 224 pixels
 
 
 def look(name: str, data: bytes) -> Look:
@@ -30,19 +30,22 @@ def look(name: str, data: bytes) -> Look:
         with opened(data, name) as image:
             form, mode, size, n_pages = image.format or "", image.mode, image.size, getattr(image, "n_frames", 1)
             image.draft("RGB", DRAFT)
-            thumbnail_TT, contrast, brightness = _small(rgb(image))
+            thumbnail_TT, contrast, brightness = _small(rgb(image), size)
     except InputError as error:
         return Look(name, digest, len(data), str(error).removeprefix(f"{name}: "))
     return Look(name, digest, len(data), "", form, mode, size, n_pages, thumbnail_TT, contrast, brightness)
 
 
-def _small(image: Image.Image) -> tuple[np.ndarray, float, float]:
-    """Return the thumbnail [T, T] of the central square, the largest standard deviation of a colour, the mean."""
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    box = (left, top, left + side, top + side)
-    small = image.resize((SIDE, SIDE), Image.Resampling.BOX, box=box)
+def _small(image: Image.Image, size: tuple[int, int]) -> tuple[np.ndarray, float, float]:
+    """Return the thumbnail [T, T] of the central square, the largest standard deviation of a colour, the mean.
+
+    size: of the picture before it was decoded smaller; its square is cut where it lay there.
+    """
+    scale = next(scale for scale in (1, 2, 4, 8) if -(-size[0] // scale) == image.width)
+    side = min(size)
+    left, top = (size[0] - side) / 2, (size[1] - side) / 2
+    box = tuple(edge / scale for edge in (left, top, left + side, top + side))
+    small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box)
     colours_N3 = np.asarray(small, dtype=np.float32).reshape(-1, 3)
     return np.asarray(small.convert("L")), float(colours_N3.std(axis=0).max()), float(colours_N3.mean())
 
@@ -107,4 +110,4 @@ def look_through_pixels(cohort: Cohort) -> Iterator[list[Look]]:
 
 def _look_at_pixels(digest: str, pixels_SS3: np.ndarray) -> Look:
     image = Image.fromarray(pixels_SS3)
-    return Look(digest[:8], digest, 0, "", "", "RGB", image.size, 1, *_small(image))
+    return Look(digest[:8], digest, 0, "", "", "RGB", image.size, 1, *_small(image, image.size))

@@ -1,0 +1,64 @@
+"""lymphtune doctor of a cohort: what it prints, how it exits, the same for programs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lymphtune.cli import main
+from tests.cohort import corpus
+
+
+def test_exit_codes_by_severity(tiny_cohort_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["doctor", "--data", str(tiny_cohort_folder)]
+    assert main(given) == 0
+    said = capsys.readouterr()
+    assert "tiny: 15 patients: 12 labelled (6 reactive, 6 tumoral), 3 to predict" in said.out and "1 note" in said.out
+    assert said.err == ""
+    corpus.a_black_picture(tiny_cohort_folder)
+    assert main(given) == 3
+    said = capsys.readouterr()
+    assert "1 warning" in said.out and said.err.count("\n") == 1
+    assert f"lymphtune: {tiny_cohort_folder}: 1 warning, 1 note; see what to do" in said.err
+    corpus.an_empty_picture(tiny_cohort_folder)
+    assert main(given) == 2
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+def test_findings_as_values(tiny_cohort_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus.a_count_in_words(tiny_cohort_folder)
+    assert main(["doctor", "--data", str(tiny_cohort_folder), "--json"]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert (told["n_errors"], told["n_warnings"], told["n_notes"]) == (1, 0, 1)
+    assert told["cohort"]["n_patients"] == 15 and told["cohort"]["sizes"] == {"224x224": 52}
+    assert told["findings"][0] == {
+        "severity": "error", "check": "number", "text": "1 value of LYMPH_COUNT is not a number",
+        "cure": "Expected a number above 0, in 10^9/l, with a decimal point.", "places": ["row 2 (P3) 'high'"],
+        "count": 1,
+    }  # fmt: skip
+
+
+def test_a_corrected_copy_and_what_is_left(
+    tiny_cohort_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus.counts_a_microlitre(tiny_cohort_folder)
+    corpus.a_black_picture(tiny_cohort_folder)
+    given = ["doctor", "--data", str(tiny_cohort_folder), "--fix", str(tmp_path / "out")]
+    assert main(given) == 3
+    said = capsys.readouterr()
+    assert "16 changes" in said.out and "count unit (15)" in said.out and "all black" in said.out
+    assert f"{tmp_path / 'out'}: corrected, and left are 1 warning, 1 note" in said.err
+    assert main(given) == 2
+    assert "out: is there already; name another folder with --fix" in capsys.readouterr().err
+
+
+def test_of_a_packed_file_and_of_nothing(tiny_cohort_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    packed = corpus.packed(tiny_cohort_folder)
+    assert main(["doctor", "--data", str(packed)]) == 0
+    assert "52 pictures" in capsys.readouterr().out
+    assert main(["doctor", "--data", str(packed), "--fix", str(packed.with_name("out"))]) == 2
+    assert "--fix: " in capsys.readouterr().err
+    assert main(["doctor", "--data", str(packed.with_name("none"))]) == 2
+    assert "no such file or folder" in capsys.readouterr().err
+    assert main(["doctor", "--fix", "out"]) == 2
+    assert "nothing to check" in capsys.readouterr().err
