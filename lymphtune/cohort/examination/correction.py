@@ -178,7 +178,7 @@ def _count(entry: Entry, factor: float, layout: Layout) -> str:
 
 def _write_table(path: Path, rows: Sequence[Sequence[str]], layout: Layout) -> None:
     stream = io.StringIO(newline="")
-    csv.writer(stream, delimiter=layout.separator, lineterminator="\n").writerows(rows)
+    csv.writer(stream, delimiter=layout.separator).writerows(rows)
     try:
         data = stream.getvalue().encode(layout.encoding)
     except UnicodeEncodeError as error:
@@ -269,7 +269,7 @@ def _inside(path: Path, folder: Path) -> bool:
 def _write_changes(scratch: Path, changes: Sequence[Change]) -> None:
     """Write the changes as a table, no cell of which a spreadsheet would run, and as text."""
     stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
+    writer = csv.writer(stream)
     writer.writerow(["kind", "where", "before", "after"])
     for change in changes:
         cells = (change.kind, change.where, change.before, change.after)

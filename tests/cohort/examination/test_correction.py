@@ -70,6 +70,7 @@ def test_values_come_out_as_they_were_before_they_were_spoilt(tiny_cohort_folder
     corpus.rename(tiny_cohort_folder, "P10", "p10")
     corpus.change(tiny_cohort_folder, "ID", "P10 ", "p10")
     corpus.change(tiny_cohort_folder, "LABEL", lambda text: f"{text}.0")
+    corpus.change(tiny_cohort_folder, "note", "two\rlines", "P3")
     corpus.write(tiny_cohort_folder, corpus.rows_of(tiny_cohort_folder), ";", "utf-16")
     correct(tiny_cohort_folder, tmp_path / "out", REFERENCE_DATE)
     mended = load_cohort(tmp_path / "out").patients
