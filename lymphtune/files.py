@@ -20,6 +20,9 @@ MOST_YAML_BYTES = 4 * 2**20
 MOST_NODES = 100_000  # of one YAML file, aliases unfolded
 DEEPEST = 60  # mappings and lists inside each other
 LONGEST_NUMBER = 400  # characters; 1:30:00 and the like take the square of their length to read
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last: wide = + - @
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
 NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
 SCRATCH = re.compile(r"\..+\.[0-9a-f]{8}(\.old)?")  # of what is being written
 
@@ -235,6 +238,38 @@ for _reads_or_writes in (_Loader, _Dumper):
     _reads_or_writes.add_implicit_resolver(
         "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
     )
+
+
+def write_csv(path: Path, table: "pd.DataFrame", float_format: str | None = None) -> None:
+    """Write a csv table whole; what a spreadsheet would run as a formula has an apostrophe before it."""
+    safe = table.set_axis([harmless(str(name)) for name in table.columns], axis=1)
+    for place in range(table.shape[1]):
+        values = table.iloc[:, place]
+        if values.dtype.kind not in "biuf":
+            safe.isetitem(place, [harmless(value) if isinstance(value, str) else value for value in values])
+    with whole(path) as scratch:
+        safe.to_csv(scratch, index=False, float_format=float_format, lineterminator="\n")
+
+
+def is_formula(text: str) -> bool:
+    """Return whether a spreadsheet that opens a table would run such a cell; numbers are none."""
+    return text.startswith(FORMULA) and not NUMBER.fullmatch(text)
+
+
+def harmless(text: str) -> str:
+    """Return the text as a cell of a csv table; a carriage return, which would end the row, is a space."""
+    return ("'" if is_formula(text) else "") + text.replace("\r", " ")
+
+
+def name_problem(name: str) -> str | None:
+    """Return why a name should name no file, folder or row of a table somewhere, or None where it may."""
+    if name.endswith("."):
+        return "ends with a dot"
+    if name.partition(".")[0].rstrip().upper() in RESERVED:
+        return "is a device on Windows"
+    if is_formula(name):
+        return "begins as a formula does, which a spreadsheet would run"
+    return None
 
 
 def write_table(path: Path, table: "pd.DataFrame", about: Mapping[str, Any]) -> None:

@@ -1,13 +1,16 @@
 """Files and folders are written whole or not at all, a full disk is one line, and YAML keeps its words."""
 
+import csv
 import errno
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+import lymphtune
 from lymphtune.errors import InputError
-from lymphtune.files import read_yaml, remove_unfinished, whole, whole_folder, write_yaml
+from lymphtune.files import name_problem, read_yaml, remove_unfinished, whole, whole_folder, write_csv, write_yaml
 
 
 @pytest.mark.parametrize("write", [whole, whole_folder])
@@ -79,3 +82,42 @@ def test_a_bomb_in_yaml_is_refused_in_one_line(name: str, tmp_path: Path) -> Non
 def test_a_mark_before_a_yaml_text_is_no_part_of_it(tmp_path: Path) -> None:
     (tmp_path / "marked.yaml").write_bytes(b"\xef\xbb\xbfabout: x\n")
     assert read_yaml(tmp_path / "marked.yaml") == {"about": "x"}
+
+
+FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(1)", "\t=1", "\r=1", "-", "=", "+a1", "\uff1d1"]
+
+
+def test_no_text_of_a_csv_file_is_a_formula(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {"id": FORMULAS, "x": -1.5, "n": -2, "=head": ["-1.5", "+3", "-1e-3", "a=b", "", " -", *"abcd"]}
+    )
+    write_csv(tmp_path / "table.csv", table)
+    with (tmp_path / "table.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["id", "x", "n", "'=head"]
+    assert [row[0] for row in rows] == [f"'{text}".replace("\r", " ") for text in FORMULAS]
+    assert {(row[1], row[2]) for row in rows} == {("-1.5", "-2")}  # numbers stay what they are, in texts too
+    assert [row[3] for row in rows] == ["-1.5", "+3", "-1e-3", "a=b", "", " -", *"abcd"]
+    assert table["id"].tolist() == FORMULAS
+
+
+def test_every_csv_file_is_written_by_it() -> None:
+    """A csv writer of their own have: the simulated cohort, whose words are its own."""
+    source = Path(lymphtune.__file__).parent
+    found = {str(path.relative_to(source)) for path in source.rglob("*.py") if ".to_csv(" in path.read_text()}
+    assert found == {"files.py", "cohort/simulated.py"}
+    assert not [path for path in source.rglob("*.py") if "csv.writer" in path.read_text()]
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("CON", "device"), ("nul.txt", "device"), ("Aux", "device"), ("com1", "device"), ("LPT9.x.y", "device"),
+        ("con .a", "device"), ("P1.", "dot"), ("=1", "formula"), ("-x", "formula"), ("@a", "formula"),
+        ("+a", "formula"), ("P1", None), ("P-1", None),
+        ("-1", None), ("+3.5", None), ("CONSTANCE", None), ("COM10", None), ("a.b", None),
+    ],
+)  # fmt: skip
+def test_names_that_mean_something_elsewhere_are_known(name: str, problem: str | None) -> None:
+    found = name_problem(name)
+    assert found is None if problem is None else problem in (found or "")

@@ -16,6 +16,7 @@ from lymphtune.cohort.dates import WRITTEN, read_date
 from lymphtune.cohort.layout import STUDY, UNITS, Extra, Group, Layout
 from lymphtune.cohort.table import records, shown
 from lymphtune.errors import InputError
+from lymphtune.files import name_problem
 
 ATTRIBUTES = ("patient", "label", "sex", "age_years", "lymphocytes_g_per_l")
 MAX_AGE_YEARS = 120
@@ -81,7 +82,7 @@ def id_problem(patient: str) -> str | None:
         return "holds a path separator"
     if not patient.isprintable() or patient != patient.strip():
         return "holds a character that cannot be printed, or a space at an end"
-    return None
+    return name_problem(patient)
 
 
 class BadValue(InputError):

@@ -26,7 +26,7 @@ from lymphtune.ensembling.reliability import write_reliability
 from lymphtune.ensembling.score import ENSEMBLE, Contest, Entry, Scores, compare, score
 from lymphtune.ensembling.summary import better_recipes, recipes_rows, recipes_table, summary, summary_values
 from lymphtune.errors import InputError
-from lymphtune.files import read_yaml, sha256, whole, whole_folder, write_table, write_text, write_yaml
+from lymphtune.files import is_formula, read_yaml, sha256, whole_folder, write_csv, write_table, write_text, write_yaml
 from lymphtune.result import Told
 from lymphtune.runs import RUNS, Run, find_run
 
@@ -199,11 +199,15 @@ def _seal(folder: Path) -> None:
 
 
 def write_predictions(folder: Path, table: pd.DataFrame, about: Mapping[str, str]) -> None:
-    """Write predictions.parquet, which is the table, and submission.csv."""
+    """Write predictions.parquet, which is the table, and submission.csv.
+
+    A submission has the ids as they are: raises InputError where a spreadsheet would run one.
+    """
+    if formulas := [patient for patient in table["patient"] if is_formula(patient)]:
+        raise InputError(f"submission.csv: a spreadsheet would run {formulas[0]!r} as a formula; rename the patient")
     write_table(folder / "predictions.parquet", table, about)
     submission = table[["patient", "predicted"]].set_axis(["ID", "Predicted"], axis=1)
-    with whole(folder / "submission.csv") as scratch:
-        submission.to_csv(scratch, index=False, lineterminator="\n")
+    write_csv(folder / "submission.csv", submission)
 
 
 def _summary(

@@ -5,15 +5,14 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lymphtune.files import whole
+from lymphtune.files import whole, write_csv
 
 STAGES = {"before": ("#999999", "o"), "after": ("#0072b2", "s")}
 
 
 def write_reliability(folder: Path, table: pd.DataFrame, simulated: bool) -> None:
     """Write reliability.csv and its picture, .svg and .png; the table as `Scores.reliability` has it."""
-    with whole(folder / "reliability.csv") as scratch:
-        table.round(4).to_csv(scratch, index=False, lineterminator="\n")
+    write_csv(folder / "reliability.csv", table.round(4))
     figure = Figure(figsize=(4.2, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="#cccccc", linewidth=1, zorder=0)

@@ -16,7 +16,7 @@ from lymphtune.ensembling.recipe import SOURCES
 from lymphtune.ensembling.single_runs import SingleRuns, choose_trials, read_single_runs
 from lymphtune.ensembling.stability_figure import save_figure
 from lymphtune.errors import InputError
-from lymphtune.files import whole, whole_folder
+from lymphtune.files import whole_folder, write_csv
 from lymphtune.result import Told
 from lymphtune.runs import Run
 from lymphtune.statistics.metrics import balanced_accuracy, balanced_log_loss
@@ -115,10 +115,7 @@ def _runs_table(runs: SingleRuns) -> pd.DataFrame:
 
 
 def _write_csv(path: Path, table: pd.DataFrame, runs: SingleRuns) -> None:
-    with whole(path) as scratch:
-        table.assign(run=runs.run, cohort=runs.cohort).to_csv(
-            scratch, index=False, float_format="%.6g", lineterminator="\n"
-        )
+    write_csv(path, table.assign(run=runs.run, cohort=runs.cohort), "%.6g")
 
 
 def report(runs: SingleRuns, found: list[SizeStability]) -> str:

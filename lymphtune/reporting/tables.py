@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from lymphtune.files import whole, write_text
+from lymphtune.files import write_csv, write_text
 from lymphtune.reporting.parts import Table
 
 LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
@@ -15,13 +15,12 @@ LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
 
 def save_table(folder: Path, table: Table, cohort: str) -> None:
     """Write the table as .csv, every digit, and as .tex, as it is shown (for booktabs), the cohort named in both."""
-    with whole(folder / f"{table.name}.csv") as scratch:
-        table.frame.assign(cohort=cohort).to_csv(scratch, index=False, float_format="%.6g", lineterminator="\n")
+    write_csv(folder / f"{table.name}.csv", table.frame.assign(cohort=cohort), "%.6g")
     shown = as_shown(table)
     columns = "".join("r" if number else "l" for number in numeric(table).values())
     latex = shown.to_latex(
         index=False, escape=True, column_format=columns, label=f"tab:{table.name}",
-        caption=f"{table.title}. Cohort: {_escaped(cohort)}",
+        caption=f"{_escaped(table.title)}. Cohort: {_escaped(cohort)}",
     )  # fmt: skip
     write_text(folder / f"{table.name}.tex", latex)
 

@@ -14,7 +14,7 @@ import numpy as np
 from lymphtune.cohort import REFERENCE_DATE
 from lymphtune.config import Configuration, configuration, digest
 from lymphtune.errors import InputError
-from lymphtune.files import sha256
+from lymphtune.files import name_problem, sha256
 from lymphtune.registry import stopping_rules
 from lymphtune.runs import RUNS
 from lymphtune.searching.racing import Racing
@@ -69,7 +69,8 @@ class Settings:
             lowest = least.get(field.name, 1 if isinstance(value, int) else 0)
             if isinstance(value, int | float) and not isinstance(value, bool) and value < lowest:
                 raise InputError(f"{field.name}: {value}; expected {least.get(field.name, 1)} or more")
-        if self.name is not None and (not self.name or self.name.startswith(".") or {"/", "\\", "\0"} & set(self.name)):
+        strange = self.name is not None and (not self.name.isprintable() or name_problem(self.name) is not None)
+        if self.name is not None and (strange or self.name[:1] in ("", ".") or {"/", "\\"} & set(self.name)):
             raise InputError(f"name: {self.name!r}; expected a plain folder name")
         for package in ("mlflow", "wandb"):
             if getattr(self, package) and find_spec(package) is None:

@@ -127,6 +127,11 @@ def test_other_values(tmp_path: Path) -> None:
         ("x" * 101, "has 101 characters, over 100"),
         ("a\tb", "holds a character that cannot be printed"),
         ("a\u202eb", "holds a character that cannot be printed"),
+        ("CON", "is a device on Windows"),
+        ("nul.txt", "is a device on Windows"),
+        ("P1.", "ends with a dot"),
+        ("=1+1", "begins as a formula does"),
+        ("@P1", "begins as a formula does"),
     ],
 )
 def test_ids_that_cannot_name_a_folder(tmp_path: Path, patient: str, problem: str) -> None:
