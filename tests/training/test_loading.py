@@ -41,7 +41,7 @@ def of_first(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[State]
     [
         (renamed, "is missing"),
         (lambda state: state | {"more": torch.zeros(1)}, "'more' is too many"),
-        (of_first(lambda value: value[:1]), r"attribute_mean_A is F32 \[1\], expected F32 \[2\]"),
+        (of_first(lambda value: value[:1]), r"attribute_sd_A is F32 \[2\], expected F32 \[1\]"),
         (of_first(lambda value: value.half()), "is F16"),
         (of_first(lambda value: value.double()), "is F64"),
         (of_first(lambda value: value * torch.nan), "holds what is no number"),
