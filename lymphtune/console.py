@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
+from lymphtune.masking import masked
+
 T = TypeVar("T")
 QUIET_SECONDS = 2.0  # nothing is said of work that ends sooner
 WIDTH = 80  # columns of what is printed
@@ -92,7 +94,7 @@ def each(items: Iterable[T], label: str, total: int) -> Iterator[T]:
 
 def say(text: str) -> None:
     """A line for the person, not for a program: stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(masked(text), file=sys.stderr, flush=True)
 
 
 def painted(text: str, colour: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lymphtune.errors import InputError
 from lymphtune.files import whole
+from lymphtune.masking import masked
 
 
 def is_uri(place: object) -> bool:
@@ -76,7 +77,7 @@ class Mirror:
         files = [info for info in found if info.type == pyarrow.fs.FileType.File]
         named = {info.path[len(self._base) :].lstrip("/"): info for info in files}
         if strange := [file for file in named if ".." in PurePosixPath(file).parts or "\0" in file]:
-            raise InputError(f"{self.uri}: {strange[0][:100]!r} is no file below it; remove it there")
+            raise InputError(f"{masked(self.uri)}: {strange[0][:100]!r} is no file below it; remove it there")
         return named
 
     @contextmanager
@@ -85,8 +86,8 @@ class Mirror:
         try:
             yield
         except (OSError, ValueError) as error:
-            why = " ".join(str(error).split())[:300]
-            raise InputError(f"{self.uri}: cannot be read or written ({why}); name another --runs") from error
+            why = masked(" ".join(str(error).split())[:300])
+            raise InputError(f"{masked(self.uri)}: cannot be read or written ({why}); name another --runs") from error
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -170,6 +170,7 @@ FIELDS: dict[str, dict[str, Callable[[Any], bool]]] = {
     },
     "cohort": {
         "name": _text, "simulated": _a(bool), "data": _text, "hash": _text, "reference_date": _day,
+        "pseudonyms": _text, "pseudonym_key": _text,
         "n_patients": _count, "n_labelled": _count, "n_to_predict": _count, "n_cells": _count,
     },
     "protocol": dict.fromkeys(COUNTS, _count) | {

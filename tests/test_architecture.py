@@ -15,6 +15,7 @@ FLOORS = {
     "calibrations": 4, "models": 3, "statistics": 3, "cohort": 2, "config": 1, "registry": 1, "spaces": 1, "files": 1,
     "errors": 1, "console": 1, "runs": 1, "mirror": 1, "result": 1,
     "tables": 1,
+    "masking": 1,
 }  # fmt: skip
 MODULES = {
     ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path

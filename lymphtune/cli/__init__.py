@@ -22,6 +22,7 @@ from lymphtune.cli import (
 )
 from lymphtune.cli.options import Parser, at_hand
 from lymphtune.errors import InputError, Unfit, one_line
+from lymphtune.masking import masked
 from lymphtune.result import Told
 
 ABOUT = """Search many bag-of-cells classifiers, stop the weak ones early, average the best.
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with at_hand(arguments):
             _call(arguments)
     except InputError as error:
-        print(f"lymphtune: {one_line(str(error))}", file=sys.stderr)
+        print(f"lymphtune: {one_line(masked(str(error)))}", file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
         print("lymphtune: interrupted", file=sys.stderr)
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
     except OSError as error:  # what a person can mend: permissions, names too long, a full disk
         said = f"{error.filename or 'output'}: {error.strerror or error}"
-        print(f"lymphtune: {one_line(said)}", file=sys.stderr)
+        print(f"lymphtune: {one_line(masked(said))}", file=sys.stderr)
         return 2
     return 0
 
@@ -73,7 +74,7 @@ def _call(arguments: argparse.Namespace) -> None:
 def _print(told: Told, json: bool) -> None:
     """Print a result; no text where it has been shown while it was made."""
     if json or told:
-        print(told.document if json else told, flush=True)
+        print(masked(told.document if json else told), flush=True)
 
 
 def parser() -> argparse.ArgumentParser:

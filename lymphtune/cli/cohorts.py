@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lymphtune.cli.options import a_date, add_command
+from lymphtune.cli.options import a_date, add_command, add_pseudonymise
 from lymphtune.result import Told
 
 
@@ -24,6 +24,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="folder in the study's layout")
     parser.add_argument("out", type=Path, metavar="OUT", help=".parquet file to write")
     parser.add_argument("--reference-date", type=a_date, metavar="YYYY-MM-DD", help="ages are counted to (2020-01-01)")
+    add_pseudonymise(parser)
     parser.set_defaults(call=pack)
 
 
@@ -37,6 +38,9 @@ def simulate(arguments: argparse.Namespace) -> Told:
 def pack(arguments: argparse.Namespace) -> Told:
     from lymphtune.cohort import REFERENCE_DATE
     from lymphtune.cohort.packed import pack as write
+    from lymphtune.cohort.pseudonyms import read_pseudonyms
 
-    write(arguments.data, arguments.out, arguments.reference_date or REFERENCE_DATE)
+    key = arguments.pseudonymise
+    pseudonyms = None if key is None else read_pseudonyms(key, make=True)
+    write(arguments.data, arguments.out, arguments.reference_date or REFERENCE_DATE, pseudonyms)
     return Told(str(arguments.out), {"cohort": arguments.out})

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lymphtune.cli.options import add_command, add_data, add_runs
+from lymphtune.cli.options import add_command, add_data, add_pseudonymise, add_runs
 from lymphtune.console import hanging
 from lymphtune.errors import Unfit
 from lymphtune.result import Told
@@ -34,6 +34,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="(./predictions)")
     parser.add_argument("--cells", action="store_true", help="write cells.parquet: probability and weight of each cell")
     parser.add_argument("--allow-seen", action="store_true", help="predict patients seen in training too, marked so")
+    add_pseudonymise(parser)
     parser.set_defaults(call=predict)
     parser = add_command(
         commands, "export", "write a saved ensemble as one ONNX file, and check what it says",
@@ -50,6 +51,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--data", metavar="D", help="cohort of its patients (the run's)")
     parser.add_argument("--run", metavar="NAME", help="run whose cohort it is for (the latest)")
     add_runs(parser)
+    parser.add_argument(
+        "--pseudonymise", type=Path, metavar="FILE", help="key of the pseudonyms, with --data (the run's)"
+    )
+    parser.add_argument("--real-ids", type=Path, metavar="OUT", help="write it with the ids that pseudonyms stand for")
     parser.set_defaults(call=submit)
 
 
@@ -64,14 +69,19 @@ def ensemble(arguments: argparse.Namespace) -> Told:
     built = build_ensemble(procedure, arguments.run, arguments.runs, arguments.data)
     submission = built.path / "submission.csv"
     values = {"ensemble": built.path, "submission": submission, **built.summary.values}
-    return Told(f"{built.summary}\n{submission}", values)
+    told = [str(built.summary), str(submission)]
+    if built.description["cohort"].get("pseudonyms"):
+        own = f"lymphtune submit --check {submission} --run {built.description['run']} --real-ids OUT"
+        told += hanging(f"pseudonyms; the ids come back with `{own}`")
+    return Told("\n".join(told), values)
 
 
 def predict(arguments: argparse.Namespace) -> Told:
     from lymphtune.ensembling.apply import predict_to
 
     given = (arguments.ensemble, arguments.data, arguments.out)
-    return predict_to(*given, cells=arguments.cells, allow_seen=arguments.allow_seen)
+    options = {"cells": arguments.cells, "allow_seen": arguments.allow_seen, "key": arguments.pseudonymise}
+    return predict_to(*given, **options)
 
 
 def export(arguments: argparse.Namespace) -> Told:
@@ -81,10 +91,15 @@ def export(arguments: argparse.Namespace) -> Told:
 
 
 def submit(arguments: argparse.Namespace) -> Told:
-    from lymphtune.ensembling.submission import submission_report
+    from lymphtune.ensembling.submission import submission_report, write_real_ids
 
-    report = submission_report(arguments.check, data=arguments.data, run=arguments.run, runs=arguments.runs)
+    whose = {"data": arguments.data, "run": arguments.run, "runs": arguments.runs, "key": arguments.pseudonymise}
+    report = submission_report(arguments.check, **whose)
     lines = [row for line in report.lines for row in hanging(line)]
     if report.n_errors:
         raise Unfit(f"{report.summary}; correct the errors and check again", Told("\n".join(lines), report.values))
-    return Told("\n".join([*lines, *hanging(report.summary)]), report.values)
+    values = report.values
+    if arguments.real_ids is not None:
+        write_real_ids(arguments.check, arguments.real_ids, **whose)
+        lines, values = [*lines, str(arguments.real_ids)], values | {"real_ids": arguments.real_ids}
+    return Told("\n".join([*lines, *hanging(report.summary)]), values)

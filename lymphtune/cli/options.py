@@ -39,6 +39,12 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="D", help=DATA)
 
 
+def add_pseudonymise(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pseudonymise", type=Path, metavar="FILE", help="write keyed hashes for ids; file of the key, made if missing"
+    )
+
+
 def add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs",

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lymphtune.cli.options import a_date, add_command, add_data, add_runs, gpus, seconds
+from lymphtune.cli.options import a_date, add_command, add_data, add_pseudonymise, add_runs, gpus, seconds
 from lymphtune.errors import InputError
 from lymphtune.result import Told
 
@@ -18,6 +18,7 @@ SETTINGS = (
     "trials", "epochs", "folds", "repeats", "seed", "fold_seed", "name", "runs", "storage", "cpus_per_trial",
     "gpus_per_trial", "max_concurrent", "max_failures", "keep_weights", "address", "time_budget_s", "reference_date",
     "weights", "fused", "mlflow", "wandb", "report", "scheduler", "racing", "searcher", "grace", "reduction",
+    "pseudonymise",
 )  # fmt: skip
 
 
@@ -75,6 +76,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--racing", action=argparse.BooleanOptionalAction, default=None,
         help="stop also who is very probably worse than the best on the same patients (no)",
     )  # fmt: skip
+    add_pseudonymise(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would run at what cost; train nothing")
     parser.set_defaults(call=run)
     parser = add_command(commands, "status", "show how far a search is", "lymphtune status mixed --watch")

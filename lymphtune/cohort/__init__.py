@@ -9,6 +9,7 @@ from lymphtune.cohort.cohort import REFERENCE_DATE, Cohort
 from lymphtune.cohort.folds import check_trainable
 from lymphtune.cohort.layout import CLINICAL
 from lymphtune.cohort.packed import read_packed, survey_packed
+from lymphtune.cohort.pseudonyms import Pseudonyms, pseudonymised
 from lymphtune.cohort.study import LAYOUT, read_study, survey_study
 from lymphtune.errors import InputError
 
@@ -29,12 +30,17 @@ SIMULATED = "simulated"
 ACCEPTED = f"a folder with {LAYOUT}; a packed .parquet file; or the word {SIMULATED}"
 
 
-def load_cohort(data: str | Path | None, reference_date: date = REFERENCE_DATE) -> Cohort:
+def load_cohort(
+    data: str | Path | None, reference_date: date = REFERENCE_DATE, pseudonyms: Pseudonyms | None = None
+) -> Cohort:
     """Return the cohort that `data` names, ages counted to `reference_date`.
 
     `data` is a folder in the study's layout, a packed Parquet file or the word simulated; None means the
-    folder ./data where there is one, else the simulated cohort. Raises InputError on anything else.
+    folder ./data where there is one, else the simulated cohort. pseudonyms: stand in place of ids. Raises InputError
+    on anything else.
     """
+    if pseudonyms is not None:
+        return survey_cohort(data, reference_date, pseudonyms).whole()
     path = find_cohort(data)
     if path is None:
         from lymphtune.cohort.simulated import simulated_cohort
@@ -43,8 +49,12 @@ def load_cohort(data: str | Path | None, reference_date: date = REFERENCE_DATE) 
     return read_study(path, reference_date) if path.is_dir() else read_packed(path, reference_date)
 
 
-def survey_cohort(data: str | Path | None, reference_date: date = REFERENCE_DATE) -> Surveyed:
+def survey_cohort(
+    data: str | Path | None, reference_date: date = REFERENCE_DATE, pseudonyms: Pseudonyms | None = None
+) -> Surveyed:
     """Return the cohort that `data` names before its pictures are read, to be read block by block."""
+    if pseudonyms is not None:
+        return pseudonymised(survey_cohort(data, reference_date), pseudonyms)
     path = find_cohort(data)
     if path is None:
         from lymphtune.cohort.simulated import survey_simulated

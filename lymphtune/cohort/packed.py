@@ -18,7 +18,9 @@ from lymphtune.cohort.attributes import STANDARD, Attribute, attributes_of_yaml
 from lymphtune.cohort.blocks import Surveyed
 from lymphtune.cohort.clinical import ATTRIBUTES, DAYS_PER_YEAR, MAX_AGE_YEARS, id_problem
 from lymphtune.cohort.cohort import COLUMNS, GROUP, Cohort
+from lymphtune.cohort.metadata import without_metadata
 from lymphtune.cohort.pictures import MAX_ENCODED_BYTES, decode
+from lymphtune.cohort.pseudonyms import Pseudonyms, pseudonymised
 from lymphtune.cohort.study import natural_key, survey_study
 from lymphtune.errors import InputError, reason
 from lymphtune.files import whole
@@ -110,19 +112,23 @@ def _one_by_one(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
         yield {name: batch.column(name)[row].as_py() for name in batch.schema.names}
 
 
-def pack(folder: Path, out: Path, reference_date: date) -> None:
+def pack(folder: Path, out: Path, reference_date: date, pseudonyms: Pseudonyms | None = None) -> None:
     """Write the cohort of a folder in the study's layout to the Parquet file `out`.
 
     The pictures' own bytes are kept, and ages at `reference_date` in place of dates of birth. Every picture is
-    decoded once as a check. Raises InputError as reading the folder does.
+    decoded once as a check. With pseudonyms, which stand in place of ids, pictures lose what they say beside their
+    pixels. Raises InputError as reading the folder does.
     """
     surveyed = survey_study(folder, reference_date)
+    if pseudonyms is not None:
+        surveyed = pseudonymised(surveyed, pseudonyms)
     patients, sources = surveyed.patients, surveyed.sources(range(len(surveyed)))
 
     def pictures() -> Iterator[tuple[str, str, bytes]]:
         for patient, source in zip(patients["patient"], sources, strict=True):
             for where, data in source.read():
-                yield patient, where.rpartition("/")[2], data
+                bare = data if pseudonyms is None else without_metadata(data, where)
+                yield patient, where.rpartition("/")[2], bare
 
     checked = console.each(pictures(), "Packing pictures", sum(map(len, sources)))
     missing = bool(patients[[attribute.name for attribute in surveyed.attributes]].isna().any(axis=None))

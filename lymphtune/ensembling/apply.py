@@ -13,6 +13,7 @@ from lymphtune import console
 from lymphtune.cohort import Surveyed, survey_cohort
 from lymphtune.cohort.blocks import Block
 from lymphtune.cohort.cohort import TO_PREDICT, CohortHash, said_of
+from lymphtune.cohort.pseudonyms import Pseudonyms, are_pseudonyms, read_pseudonyms
 from lymphtune.ensembling.build import write_predictions
 from lymphtune.ensembling.bundle import Ensemble, Prediction, Votes, few
 from lymphtune.ensembling.cells import cells_file
@@ -24,12 +25,15 @@ from lymphtune.result import Told
 CellsFile = Callable[[Block, np.ndarray], None]
 
 
-def predict_to(ensemble: Path, data: str, out: Path, cells: bool = False, allow_seen: bool = False) -> Told:
+def predict_to(
+    ensemble: Path, data: str, out: Path, cells: bool = False, allow_seen: bool = False, key: Path | None = None
+) -> Told:
     """Write predictions.parquet and submission.csv for every patient of `data`, cells.parquet too if asked.
 
     Returns lines that say so, with the scores of labelled patients that were not seen in training, if there are
     any. Ages are counted to the day that the ensemble was trained with. Raises InputError where any patient was
-    seen in training, by id or picture, unless `allow_seen`; their rows are marked then and count in no score.
+    seen in training, by id or picture, unless `allow_seen`; their rows are marked then and count in no score. key:
+    file of the key of pseudonyms that stand in place of ids.
     """
     if out.exists():
         raise InputError(f"{out}: is there already; name another folder with --out")
@@ -37,7 +41,10 @@ def predict_to(ensemble: Path, data: str, out: Path, cells: bool = False, allow_
     given = loaded.description["cohort"]
     if loaded.other_versions:
         console.say(f"{ensemble}: last digits may differ here: {', '.join(loaded.other_versions)}")
-    surveyed = survey_cohort(data, loaded.reference_date)
+    pseudonyms = None if key is None else read_pseudonyms(key, make=True)
+    surveyed = survey_cohort(data, loaded.reference_date, pseudonyms)
+    if note := _other_names(given.get("pseudonyms"), pseudonyms, surveyed):
+        console.say(f"{ensemble}: {note}")
     for note in loaded.check_attributes(surveyed):
         console.say(f"{surveyed.name}: {note}")
     seen_P, cohort_hash = _look_through(loaded, surveyed, data, allow_seen)
@@ -56,6 +63,17 @@ def predict_to(ensemble: Path, data: str, out: Path, cells: bool = False, allow_
     external = _external(loaded, surveyed, said, seen_P)
     values = {"out": out, "threshold": loaded.threshold, "simulated": surveyed.simulated, "predictions": table}
     return Told(f"{out}: {_said(loaded, said, seen_P)}{external}", values | {"external": external.values})
+
+
+def _other_names(theirs: str | None, ours: Pseudonyms | None, surveyed: Surveyed) -> str:
+    """Return a note where patients seen in training cannot be known by their ids, "" where they can."""
+    alike = ours is not None or are_pseudonyms(surveyed.patients["patient"].tolist())
+    if theirs and not alike:
+        return "trained on pseudonyms: patients are known by their pictures alone; --pseudonymise FILE knows ids, too"
+    if ours is not None and ours.fingerprint != theirs:
+        trained = "pseudonyms of another key" if theirs else "ids as they are"
+        return f"trained on {trained}: patients seen in training are known by their pictures alone"
+    return ""
 
 
 def _look_through(loaded: Ensemble, surveyed: Surveyed, data: str, allow_seen: bool) -> tuple[np.ndarray, str]:

@@ -16,6 +16,7 @@ from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.cohort.attributes import STANDARD, in_words
 from lymphtune.cohort.folds import check_roles, hashed
 from lymphtune.cohort.pictures import check_link
+from lymphtune.cohort.pseudonyms import Pseudonyms, read_pseudonyms
 from lymphtune.ensembling.bundle import FORMAT, LEARNT, PACKAGES, Ensemble
 from lymphtune.ensembling.candidates import Candidates, group_note, read_candidates
 from lymphtune.ensembling.learnt import learnt_arrays
@@ -29,6 +30,8 @@ from lymphtune.errors import InputError
 from lymphtune.files import is_formula, read_yaml, sha256, whole_folder, write_csv, write_table, write_text, write_yaml
 from lymphtune.result import Told
 from lymphtune.runs import RUNS, Run, find_run
+
+COHORT = ("name", "simulated", "hash", "reference_date", "n_labelled", "pseudonyms")  # of run.yaml, kept
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,8 @@ def trained_cohort(run: Run, data: str | Path | None) -> Cohort:
     """Return the cohort the run was trained on, and no other."""
     given = run.description["cohort"]
     try:
-        cohort = load_cohort(data or given["data"], date.fromisoformat(given["reference_date"]))
+        pseudonyms = pseudonyms_of(run)
+        cohort = load_cohort(data or given["data"], date.fromisoformat(given["reference_date"]), pseudonyms)
     except InputError as error:
         if data is not None:
             raise
@@ -109,6 +113,17 @@ def trained_cohort(run: Run, data: str | Path | None) -> Cohort:
             f"(hash {cohort.hash}, expected {given['hash']}); name that one with --data"
         )
     return cohort
+
+
+def pseudonyms_of(run: Run) -> Pseudonyms | None:
+    """Return what the run's ids were replaced by, None where they were not; raises InputError without its key."""
+    given = run.description["cohort"]
+    if not given.get("pseudonyms"):
+        return None
+    pseudonyms = read_pseudonyms(Path(given["pseudonym_key"]))
+    if pseudonyms.fingerprint != given["pseudonyms"]:
+        raise InputError(f"{given['pseudonym_key']}: another key than that of the run {run.name}; put that one back")
+    return pseudonyms
 
 
 def _weights(run: Run, trials: list[str]) -> dict[str, list[Path]]:
@@ -175,7 +190,7 @@ def _describe(run: Run, chosen: Chosen, scores: Scores, members: list[dict[str, 
         "error_rate": procedure.error_rate,
         "run": run.name,
         "attributes": described["cohort"].get("attributes", [attribute.as_yaml() for attribute in STANDARD]),
-        "cohort": {k: described["cohort"][k] for k in ("name", "simulated", "hash", "reference_date", "n_labelled")},
+        "cohort": {k: described["cohort"][k] for k in COHORT if k in described["cohort"]},
         "folds": sha256(run.path / "folds.parquet")[:16],
         "scores": {"naive": {metric: round(v, 4) for metric, v in mine.naive.items()}, "honest": honest},
         "versions": {name: version(name) for name in PACKAGES},

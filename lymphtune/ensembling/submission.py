@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import pandas as pd
 from scipy.stats import binom
 
 from lymphtune import console
-from lymphtune.cohort import Cohort, load_cohort
-from lymphtune.ensembling.build import trained_cohort
+from lymphtune.cohort import Cohort, load_cohort, survey_cohort
+from lymphtune.cohort.pseudonyms import Pseudonyms, read_pseudonyms
+from lymphtune.cohort.study import natural_key
+from lymphtune.ensembling.build import pseudonyms_of, trained_cohort
 from lymphtune.errors import InputError
+from lymphtune.files import write_csv
 from lymphtune.runs import RUNS, find_run
 
 COLUMNS = ("ID", "Predicted")
@@ -90,11 +94,51 @@ class _Unreadable(Exception):
         self.finding = Finding("error", row, found, remedy)
 
 
-def submission_report(file: Path, *, data: str | None = None, run: str | None = None, runs: Path = RUNS) -> Report:
-    """Return what is wrong with a submission for the cohort of a run (the latest unless named), or for `data`."""
+def submission_report(
+    file: Path, *, data: str | None = None, run: str | None = None, runs: Path = RUNS, key: Path | None = None
+) -> Report:
+    """Return what is wrong with a submission for the cohort of a run (the latest unless named), or for `data`.
+
+    key: file of the key of the pseudonyms that stand in place of the ids of `data`.
+    """
     if data is not None and run is None:
-        return check_submission(file, load_cohort(data))
+        pseudonyms = None if key is None else read_pseudonyms(key)
+        return check_submission(file, load_cohort(data, pseudonyms=pseudonyms))
     return check_submission(file, trained_cohort(find_run(run, runs), data))
+
+
+def write_real_ids(
+    file: Path,
+    out: Path,
+    *,
+    data: str | None = None,
+    run: str | None = None,
+    runs: Path = RUNS,
+    key: Path | None = None,
+) -> None:
+    """Write a submission that was found to be in order to `out`, with the ids that its pseudonyms stand for.
+
+    It takes the key and the cohort, given as to `submission_report`. Raises InputError without either, and where `out`
+    is there already or lies in the run, in which no id is.
+    """
+    found = None if data is not None and run is None else find_run(run, runs)
+    if key is not None:
+        pseudonyms: Pseudonyms | None = read_pseudonyms(key)
+    else:
+        pseudonyms = None if found is None else pseudonyms_of(found)
+    if pseudonyms is None:
+        raise InputError(f"--real-ids: {file} has no pseudonyms in it, as far as is known; name their --pseudonymise")
+    if out.exists() or (found is not None and out.resolve().is_relative_to(found.path.resolve())):
+        raise InputError(f"{out}: is there already, or in a run of pseudonyms; name a new file elsewhere")
+    source = data if found is None else data or found.description["cohort"]["data"]
+    real = {pseudonyms.of(patient): patient for patient in survey_cohort(source).patients["patient"]}
+    lines = _lines(_text(_bytes(file)))
+    patient, predicted = _places(lines[0])
+    rows = [(real.get(line.values[patient], ""), line.values[predicted]) for line in lines[1:] if line.values]
+    if not all(known for known, _ in rows):
+        raise InputError(f"{file}: its ids are no pseudonyms of this key and cohort; name the right ones")
+    rows.sort(key=lambda row: natural_key(row[0]))
+    write_csv(out, pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
 def check_submission(file: Path, cohort: Cohort) -> Report:

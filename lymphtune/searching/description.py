@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from lymphtune.cohort import SIMULATED, Cohort
+from lymphtune.cohort.pseudonyms import read_pseudonyms
 from lymphtune.config import digest
 from lymphtune.errors import InputError
+from lymphtune.masking import is_masked, masked
 from lymphtune.runs import Run
 from lymphtune.searching.plan import Plan, Settings, Stage
 from lymphtune.spaces import Space, checked_space
@@ -38,12 +40,12 @@ def describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str
         "name": run.name,
         "created": datetime.now(UTC).isoformat(),
         "status": "running",
-        "command": shlex.join(["lymphtune", *sys.argv[1:]]) if sys.argv[0].endswith("lymphtune") else "Python",
+        "command": _typed(),
         "cohort": {
             "name": cohort.name, "simulated": cohort.simulated, "data": source, "hash": cohort.hash,
             "reference_date": str(cohort.reference_date), "n_patients": len(cohort.patients),
             "n_labelled": len(cohort.labelled), "n_to_predict": len(cohort.to_predict),
-            "n_cells": len(cohort.pictures_CSS3),
+            "n_cells": len(cohort.pictures_CSS3), **_pseudonyms(settings),
             "attributes": [attribute.as_yaml() for attribute in cohort.attributes],
         },
         "protocol": {
@@ -55,7 +57,7 @@ def describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str
             "weights": str(settings.weights.resolve()) if settings.weights else None, "fused": settings.fused,
             "stages": [list(stage) for stage in plan.stages],
             "configurations": digest([trial.hash for trial in plan.trials[: plan.stages[0].trials]]),
-        } | {name: getattr(settings, name) for name in MACHINE},
+        } | {name: _masked(getattr(settings, name)) for name in MACHINE},
         "space": {
             "name": plan.space.name, "about": plan.space.about, "grid": plan.space.grid,
             "configuration": plan.space.tree, "rows": [row.model_dump() for row in plan.space.rows],
@@ -63,6 +65,23 @@ def describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str
         },
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }  # fmt: skip
+
+
+def _masked(value: Any) -> Any:
+    return masked(value) if isinstance(value, str) else value
+
+
+def _pseudonyms(settings: Settings) -> dict[str, str]:
+    """Return that ids are pseudonyms, of which key, and where that lies; never the key."""
+    if settings.pseudonymise is None:
+        return {}
+    key = settings.pseudonymise.resolve()
+    return {"pseudonyms": read_pseudonyms(key).fingerprint, "pseudonym_key": str(key)}
+
+
+def _typed() -> str:
+    """Return what was typed, without passwords and tokens."""
+    return masked(shlex.join(["lymphtune", *sys.argv[1:]])) if sys.argv[0].endswith("lymphtune") else "Python"
 
 
 def stages_of(run: Run) -> tuple[Stage, ...]:
@@ -78,8 +97,12 @@ def settings_of(run: Run, changes: dict[str, Any]) -> Settings:
     described = run.description
     protocol = described["protocol"]
     own = {name: protocol[name] for name in (*DEFINING, *MACHINE, "weights") if protocol.get(name) is not None}
+    if is_masked(str(own.get("mlflow", ""))) and "mlflow" not in changes:
+        raise InputError(f"{run.path}: the password in --mlflow {own['mlflow']} was not kept; name the server again")
     if "weights" in own:
         own["weights"] = Path(own["weights"])
+    if key := described["cohort"].get("pseudonym_key"):
+        own["pseudonymise"] = Path(key)
     reference = date.fromisoformat(described["cohort"]["reference_date"])
     given = own | {"reference_date": reference, "name": run.name, "runs": run.path.parent} | changes
     return Settings(**given)
@@ -97,10 +120,10 @@ def check_same(run: Run, fresh: dict[str, Any]) -> None:
     own = run.description
     found = []
     for part, names in (
-        ("cohort", ("hash", "n_patients", "n_cells", "reference_date")),
+        ("cohort", ("pseudonyms", "hash", "n_patients", "n_cells", "reference_date")),
         ("protocol", DEFINING),
     ):
-        pairs = [(f"{part} {name}", own[part].get(name), fresh[part][name]) for name in names]
+        pairs = [(f"{part} {name}", own[part].get(name), fresh[part].get(name)) for name in names]
         found += [f"{name} {was} -> {now}" for name, was, now in pairs if was != now]
     found += _differences(own["space"]["configuration"], fresh["space"]["configuration"], "space")
     if not found and own["protocol"]["configurations"] != fresh["protocol"]["configurations"]:

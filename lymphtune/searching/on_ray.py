@@ -36,6 +36,7 @@ from ray.tune.search import Searcher  # noqa: E402
 from lymphtune import console  # noqa: E402
 from lymphtune.cohort import Cohort  # noqa: E402
 from lymphtune.errors import InputError  # noqa: E402
+from lymphtune.masking import masked  # noqa: E402
 from lymphtune.searching.board import Board, Halt  # noqa: E402
 from lymphtune.searching.fractions import measured_fraction, slim  # noqa: E402
 from lymphtune.searching.halting import Halting  # noqa: E402
@@ -254,7 +255,7 @@ def _last_line(error_file: str | None) -> str:
     if any(words in text for words in WORKER_DIED):  # a page of guesses follows
         return "its worker died"
     lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1].strip()[:300] if lines else "its worker died"
+    return masked(lines[-1].strip())[:300] if lines else "its worker died"
 
 
 def survive_out_of_memory() -> None:

@@ -57,6 +57,7 @@ class Settings:
     mlflow: str | None = None  # where to: a folder or server, as MLflow names it
     wandb: str | None = None  # Weights & Biases project
     report: bool = False  # written anew every minute
+    pseudonymise: Path | None = None  # file of a key: ids are keyed hashes in all that is written
     fused: bool | None = None  # fold models' steps as one; None: where that is found to be faster, on GPUs only
 
     def __post_init__(self) -> None:

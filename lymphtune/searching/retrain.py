@@ -44,6 +44,7 @@ def plan_again(
         cpus_per_trial=protocol["cpus_per_trial"], gpus_per_trial=protocol["gpus_per_trial"],
         keep_weights=protocol["keep_weights"], fused=protocol.get("fused"), address=address,
         reference_date=date.fromisoformat(given["reference_date"]),
+        pseudonymise=Path(given["pseudonym_key"]) if given.get("pseudonym_key") else None,
     )  # fmt: skip
     cohort, plan = prepare(_space(run, trials, seeds), data, settings)
     if cohort.hash != given["hash"]:

@@ -18,6 +18,7 @@ from lymphtune.cohort import Cohort, default_data, load_cohort
 from lymphtune.cohort.examination import glance
 from lymphtune.cohort.examination.report import in_short
 from lymphtune.cohort.folds import check_roles, cohort_folds, folds_hash, folds_table, roles_table
+from lymphtune.cohort.pseudonyms import read_pseudonyms
 from lymphtune.config import Part
 from lymphtune.errors import InputError
 from lymphtune.files import held, remove_unfinished, write_table, write_yaml
@@ -86,7 +87,11 @@ def prepare(
     chosen = space if isinstance(space, Space) else load_space(space)
     folds = settings.folds or chosen.suggested.folds
     data = default_data() if data is None else data
-    cohort = load_cohort(data, settings.reference_date)
+    pseudonyms = None
+    if settings.pseudonymise is not None:
+        _check_key_s_place(settings.pseudonymise, settings.runs)
+        pseudonyms = read_pseudonyms(settings.pseudonymise, make=not before)
+    cohort = load_cohort(data, settings.reference_date, pseudonyms)
     for line in [f"{cohort.name}: {note}" for note in cohort.notes] + in_short(cohort.name, glance(data, cohort), data):
         console.say(line)
     if note := check_roles(cohort):
@@ -105,6 +110,12 @@ def _warn_of_shortcuts(cohort: Cohort, data: str | Path) -> None:
     if enough(cohort):
         for finding in shortcut_audit(cohort, data).findings:
             console.say(f"{cohort.name}: {finding}")
+
+
+def _check_key_s_place(key: Path, runs: Path) -> None:
+    """Raise InputError where the key would lie among the runs, and travel with them."""
+    if key.resolve().is_relative_to(runs.resolve()):
+        raise InputError(f"{key}: the key of the pseudonyms would lie among the runs; name a place outside of {runs}")
 
 
 def _check_encoders(plan: Plan) -> None:

@@ -18,6 +18,7 @@ from lymphtune.cohort import Cohort
 from lymphtune.config import Configuration, digest
 from lymphtune.errors import InputError
 from lymphtune.files import refusals_named, sha256, write_text
+from lymphtune.masking import masked
 from lymphtune.mirror import Mirror
 from lymphtune.searching.ledger import Ledger
 from lymphtune.searching.plan import Trial
@@ -86,7 +87,7 @@ def run_trial(config: dict[str, Any], shared: Shared) -> None:
     except (MemoryError, torch.OutOfMemoryError) as error:
         tune.report({FAILED: f"out of memory: {error or 'on this machine'}"})
     except InputError as error:  # all that was handed in has been read: a disk or a storage that takes no more
-        tune.report({NO_ROOM: str(error)})
+        tune.report({NO_ROOM: masked(str(error))})
 
 
 def train_on(

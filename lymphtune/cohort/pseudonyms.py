@@ -1,0 +1,128 @@
+"""Ids replaced by keyed hashes: what is written from such a cohort names nobody, unless one has the key and the ids.
+
+A pseudonym is HMAC-SHA-256 (RFC 2104) of the id; the key lies in a file of its own and is written nowhere else.
+"""
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from lymphtune.cohort.blocks import Surveyed
+from lymphtune.cohort.cohort import GROUP
+from lymphtune.cohort.pictures import PictureSource
+from lymphtune.cohort.study import natural_key
+from lymphtune.errors import InputError
+from lymphtune.files import refusals_named
+
+KEY = re.compile(r"[0-9a-f]{64}\n?")
+PSEUDONYM = re.compile(r"x[0-9a-f]{16}")
+AGE_DIGITS = 1  # a tenth of a year: from an exact age and its day follows the date of birth
+
+
+@dataclass(frozen=True)
+class Pseudonyms:
+    """What turns ids into pseudonyms; fingerprint: of the key, by which another one is noticed."""
+
+    key: bytes = field(repr=False)
+
+    def of(self, patient: str) -> str:
+        return f"x{self._hashed('patient', patient)}"
+
+    @property
+    def fingerprint(self) -> str:
+        return self._hashed("fingerprint", "")
+
+    def _hashed(self, what: str, text: str) -> str:
+        return hmac.new(self.key, f"{what}\x1f{text}".encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def read_pseudonyms(path: Path, make: bool = False) -> Pseudonyms:
+    """Return the pseudonyms of a key's file; `make`: one that is not there is made, readable by its owner alone.
+
+    Raises InputError where it cannot be read, holds no key, or others may read it.
+    """
+    if make and not path.exists() and not path.is_symlink():
+        _make(path)
+    try:
+        with path.open("rb") as file:
+            mode, text = os.fstat(file.fileno()).st_mode, file.read(100).decode("ascii")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: the key of the pseudonyms is not there; put it back, or name it anew") from error
+    except OSError as error:
+        raise InputError(f"{path}: the key cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise _no_key(path) from error
+    if not KEY.fullmatch(text):
+        raise _no_key(path)
+    if stat.S_IMODE(mode) & 0o077:
+        raise InputError(f"{path}: others may read this key (mode {stat.S_IMODE(mode):o}); chmod 600 it")
+    return Pseudonyms(bytes.fromhex(text.strip()))
+
+
+def _make(path: Path) -> None:
+    with refusals_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(f"{secrets.token_hex(32)}\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _no_key(path: Path) -> InputError:
+    return InputError(f"{path}: holds no key; expected 64 hexadecimal digits, or name a file that is not there yet")
+
+
+def are_pseudonyms(ids: Sequence[str]) -> bool:
+    return all(map(PSEUDONYM.fullmatch, ids))
+
+
+def pseudonymised(surveyed: Surveyed, pseudonyms: Pseudonyms) -> Surveyed:
+    """Return the cohort with pseudonyms for ids, in their order; pictures go by number, ages by tenths of a year.
+
+    Raises InputError where ids are pseudonyms already.
+    """
+    ids = surveyed.patients["patient"].tolist()
+    if are_pseudonyms(ids):
+        raise InputError(f"{surveyed.name}: its ids are pseudonyms already; leave --pseudonymise out")
+    named = surveyed.patients.assign(
+        patient=[pseudonyms.of(patient) for patient in ids],
+        age_years=surveyed.patients["age_years"].round(AGE_DIGITS),
+    )
+    if GROUP in named.columns:  # of which each is named after a patient
+        named[GROUP] = [pseudonyms.of(group) for group in named[GROUP]]
+    order = np.array(sorted(range(len(ids)), key=lambda row: natural_key(named["patient"][row])), dtype=int)
+    patients = named.iloc[order].reset_index(drop=True)
+
+    def sources(rows: range) -> list[PictureSource]:
+        return [
+            _Nameless(surveyed.sources(range(order[row], order[row] + 1)), patients["patient"][row], n_cells)
+            for row, n_cells in zip(rows, patients["n_cells"].iloc[rows.start : rows.stop], strict=True)
+        ]
+
+    return replace(surveyed, patients=patients, sources=sources)
+
+
+@dataclass(frozen=True)
+class _Nameless:
+    """A patient's pictures, whose files may be named after it: they go by their number."""
+
+    parts: Sequence[PictureSource]
+    pseudonym: str
+    n_pictures: int
+
+    def __len__(self) -> int:
+        return int(self.n_pictures)
+
+    def read(self) -> Iterator[tuple[str, bytes]]:
+        pictures = (picture for part in self.parts for picture in part.read())
+        for number, (where, data) in enumerate(pictures):
+            suffix = Path(where).suffix.lower()
+            yield f"{self.pseudonym}/{number:06d}{suffix if len(suffix) < 6 else ''}", data
