@@ -88,6 +88,38 @@ MUTANTS = (
         ("tests/ensembling/test_candidates.py::test_another_search_s_probabilities_are_refused",),
     ),
     Mutant(
+        "group folds", "patients of one group are in several folds",
+        "cohort/folds.py", "    if groups_P is not None and len({*groups_P[labelled]}) < len(labelled):\n",
+        "    if groups_P is not None and len({*groups_P[labelled]}) > len(labelled):\n",
+        (
+            "tests/cohort/test_layout.py::test_folds_keep_groups_together",
+            "tests/cohort/test_folds.py::test_a_cohort_s_groups_are_kept_together",
+        ),
+    ),
+    Mutant(
+        "group folds", "the folds of a search are made without the cohort's groups",
+        "cohort/folds.py", "make_folds(cohort.labels, folds, repeats, seed, groups_P=cohort.groups)",
+        "make_folds(cohort.labels, folds, repeats, seed)",
+        ("tests/cohort/test_folds.py::test_a_cohort_s_groups_are_kept_together",),
+    ),
+    Mutant(
+        "group folds", "a resample may learn from one patient of a group and be scored on another",
+        "ensembling/score.py", "resample(candidates.labels_P, RESAMPLES, 0, group_P)",
+        "resample(candidates.labels_P, RESAMPLES, 0)",
+        ("tests/ensembling/test_score.py::test_a_group_is_drawn_or_left_out_as_one",),
+    ),
+    Mutant(
+        "group folds", "the resamples of a run are made without the cohort's groups",
+        "ensembling/candidates.py", "        grouping(cohort.groups[judged_P]),\n", "        None,\n",
+        ("tests/ensembling/test_ensemble.py::test_the_groups_of_a_cohort_reach_the_resamples",),
+    ),
+    Mutant(
+        "group folds", "one person may be labelled in one row and to be predicted in another",
+        "cohort/clinical.py", "        _check_persons(table, [key.get(\"person\") for key in keys], path)\n",
+        "        table = table.copy()\n",
+        ("tests/cohort/test_layout.py::test_one_person_has_one_role",),
+    ),
+    Mutant(
         "test overlap", "a picture may be of a labelled patient and of one to predict",
         "cohort/folds.py", "        if known and new:\n", "        if not known and new:\n",
         ("tests/cohort/test_folds.py::test_a_picture_in_two_roles_is_refused",),
@@ -114,6 +146,21 @@ MUTANTS = (
         "training/network.py", "        model.standardise_by(self.bags.attributes_PA[self.rows])\n",
         "        model.standardise_by(self.bags.attributes_PA)\n",
         (f"{LOCKSTEP}test_attributes_are_scaled_by_training_patients_only",),
+    ),
+    Mutant(
+        "scaler fit", "a missing value is the mean of all patients, in networks",
+        "training/batches.py", "        self.attributes_PA = torch.from_numpy(cohort.attributes_PA).float()\n",
+        "        self.attributes_PA = torch.from_numpy(cohort.attributes_PA).float()\n"
+        "        of_all_A = self.attributes_PA.nanmean(dim=0)\n"
+        "        self.attributes_PA = torch.where(self.attributes_PA.isnan(), of_all_A, self.attributes_PA)\n",
+        (f"{LOCKSTEP}test_a_missing_value_is_imputed_by_training_patients_only",),
+    ),
+    Mutant(
+        "scaler fit", "a missing value is the mean of all patients, in clinical models",
+        "training/lockstep.py", "    attributes_PA, labels_P = cohort.attributes_PA, cohort.labels\n",
+        "    attributes_PA, labels_P = cohort.attributes_PA, cohort.labels\n"
+        "    attributes_PA = np.where(np.isnan(attributes_PA), np.nanmean(attributes_PA, axis=0), attributes_PA)\n",
+        (f"{LOCKSTEP}test_a_missing_value_is_imputed_by_training_patients_only",),
     ),
     Mutant(
         "scaler fit", "frozen features are standardised, and reduced, by the cells of all patients",

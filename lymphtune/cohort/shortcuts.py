@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from lymphtune.cohort.cohort import Cohort, evenly_spaced
+from lymphtune.cohort.cohort import GROUP, Cohort, evenly_spaced
 
 CELLS = 4  # of a patient, evenly spaced in the bag
 PALE = 0.25  # share of a picture's pixels, the brightest, that is taken for background
@@ -33,7 +33,11 @@ def shortcuts(cohort: Cohort, rows: np.ndarray) -> pd.DataFrame:
     place_P = np.argsort(np.argsort(rows))
     numbers = pd.DataFrame(np.column_stack([counts, seen_P5, place_P]).astype(float), columns=list(NAMES[:-1]))
     numbers[NAMES[-1]] = [pattern_of(cohort.ids[row]) for row in rows]
-    given = cohort.patients.iloc[rows].drop(columns=["patient", "label", "n_cells"]).reset_index(drop=True)
+    given = (
+        cohort.patients.iloc[rows]
+        .drop(columns=["patient", "label", "n_cells", GROUP], errors="ignore")
+        .reset_index(drop=True)
+    )
     missing = (given.isna() | (given == "")).astype(float)
     return pd.concat([numbers, missing.add_prefix("missing ")], axis=1)
 

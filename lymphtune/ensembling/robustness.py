@@ -109,7 +109,8 @@ def robustness(ensemble: Ensemble, cohort: Cohort, candidates: Candidates, cells
         for said_P, shift in zip(said_KP, shifts.values(), strict=True):
             seen = replace(some, pictures_CSS3=shift(some.pictures_CSS3))
             said_P[:] = ensemble.fitted.probability(held_out_votes(ensemble, seen, candidates.fold_P, bar))
-    table = _table(list(shifts), said_KP, candidates.labels_P, ensemble.threshold)
+    counts_SP = resample(candidates.labels_P, RESAMPLES, 0, candidates.group_P)
+    table = _table(list(shifts), said_KP, candidates.labels_P, ensemble.threshold, counts_SP)
     return Robustness(table, len(candidates.patients), cells)
 
 
@@ -128,8 +129,9 @@ def held_out_votes(ensemble: Ensemble, cohort: Cohort, fold_P: np.ndarray, bar: 
     return said_MP / times_MP
 
 
-def _table(names: Sequence[str], said_KP: np.ndarray, labels_P: np.ndarray, threshold: float) -> pd.DataFrame:
-    counts_SP = resample(labels_P, RESAMPLES, seed=0)
+def _table(
+    names: Sequence[str], said_KP: np.ndarray, labels_P: np.ndarray, threshold: float, counts_SP: np.ndarray
+) -> pd.DataFrame:
     plain_P, rows = said_KP[0], []
     for name, said_P in zip(names, said_KP, strict=True):
         called_P = _called(said_P, threshold)

@@ -54,7 +54,7 @@ def shortcut_audit(
 
     data: what the cohort was read from; where it is a folder, its files and table are looked at too. fold_P: where
     each patient of the cohort is held out, -1 never; None: FOLDS stratified folds, or as many as the smaller class has
-    patients.
+    patients, groups kept together.
     """
     rows = cohort.labelled
     labels_P = cohort.labels[rows]
@@ -62,7 +62,7 @@ def shortcut_audit(
         fewest = min(int((labels_P == label).sum()) for label in CLASSES.values())
         if fewest < 2:
             return Shortcuts(_nothing())
-        fold_P = make_folds(cohort.labels, min(FOLDS, fewest), 1, seed)[0]
+        fold_P = make_folds(cohort.labels, min(FOLDS, fewest), 1, seed, groups_P=cohort.groups)[0]
     given = _attributes(cohort, rows, data)
     return Shortcuts(audit(given, labels_P, fold_P[rows], seed) if given else _nothing())
 

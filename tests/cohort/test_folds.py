@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lymphtune.cohort import Cohort, check_trainable
-from lymphtune.cohort.folds import check_roles, folds_hash, folds_table, make_folds, roles_table
+from lymphtune.cohort.folds import check_roles, cohort_folds, folds_hash, folds_table, make_folds, roles_table
 from lymphtune.errors import InputError
 
 
@@ -128,3 +128,15 @@ def test_the_manifest_has_every_picture_with_its_role_and_no_id(noisy_cohort: Co
     new = np.repeat(noisy_cohort.labels == -1, counts)
     assert ((table["role"] == "to predict") == new).all() and ((table["fold"] == -1) == new).all()
     assert not set(noisy_cohort.ids) & set(table["patient"]) and table["patient"].nunique() == len(noisy_cohort.ids)
+
+
+def test_a_cohort_s_groups_are_kept_together(tiny_cohort: Cohort) -> None:
+    """Of the tiny cohort's twelve labelled patients, those of a class in pairs."""
+    labels = tiny_cohort.labels
+    place = np.array([int((labels[:row] == labels[row]).sum()) for row in range(len(labels))])
+    named = np.array([f"{label} {number // 2}" for label, number in zip(labels, place, strict=True)])
+    grouped = replace(tiny_cohort, patients=tiny_cohort.patients.assign(group=named))
+    alone, together = (cohort_folds(cohort, 3, 2, 0) for cohort in (tiny_cohort, grouped))
+    for fold_P, kept in ((alone[0], False), (together[0], True), (together[1], True)):
+        of = {(group, fold) for group, fold in zip(named, fold_P, strict=True) if fold >= 0}
+        assert (len(of) == 6) is kept

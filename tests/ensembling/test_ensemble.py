@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 import lymphtune
-from lymphtune.cohort import load_cohort
+from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.config import configuration
 from lymphtune.ensembling.build import compare_recipes
 from lymphtune.ensembling.bundle import Ensemble
+from lymphtune.ensembling.candidates import read_candidates
 from lymphtune.errors import InputError
 from lymphtune.runs import Run
 from lymphtune.spaces import shipped
@@ -243,3 +244,15 @@ def test_a_description_that_was_tampered_with_is_refused(
     (moved / "ensemble.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
     with pytest.raises(InputError, match=message):
         Ensemble.load(moved)
+
+
+def test_the_groups_of_a_cohort_reach_the_resamples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort = load_cohort(run.description["cohort"]["data"])
+    assert read_candidates(run, cohort).group_P is None  # everybody alone
+    pairs = {patient: f"pair {number // 2}" for number, patient in enumerate(cohort.ids)}
+    monkeypatch.setattr(Cohort, "groups", property(lambda self: np.array([pairs[patient] for patient in self.ids])))
+    monkeypatch.setattr("lymphtune.statistics.bootstrap.LEAST_GROUPS", 2)
+    found = read_candidates(run, cohort)
+    assert found.group_P is not None
+    named = [pairs[patient] for patient in found.patients]
+    assert [(a == b) for a in named for b in named] == [(a == b) for a in found.group_P for b in found.group_P]

@@ -20,6 +20,7 @@ from lymphtune.ensembling.candidates import Candidates, read_candidates
 from lymphtune.ensembling.robustness import PLAIN, held_out_votes, kept_robustness, robustness, rows_of
 from lymphtune.errors import InputError
 from lymphtune.runs import Run
+from lymphtune.statistics.bootstrap import resample
 from lymphtune.training import loading
 
 
@@ -87,10 +88,14 @@ def test_a_shift_that_changes_nothing_changes_no_answer_and_one_that_blinds_does
     assert found.conclusion.startswith("The worst of 2 shifts for balanced accuracy is '")
 
 
+def drawn(labels: np.ndarray) -> np.ndarray:
+    return resample(labels, 1000, 0)
+
+
 def test_changes_are_counted_by_hand() -> None:
     labels, plain = np.array([0, 0, 1, 1]), np.array([0.2, 0.4, 0.6, 0.9])
     said = np.array([0.2, 0.6, 0.4, 0.9])
-    table = module._table([PLAIN, "shift"], np.stack([plain, said]), labels, 0.5).set_index("shift")
+    table = module._table([PLAIN, "shift"], np.stack([plain, said]), labels, 0.5, drawn(labels)).set_index("shift")
     changed = table.loc["shift"]
     assert changed["balanced_accuracy"] == 0.5 and changed["balanced_accuracy_change"] == -0.5
     assert changed["auc_change"] == pytest.approx(0.75 - 1) and changed["moved_change"] == pytest.approx(0.1)
@@ -103,7 +108,7 @@ def test_changes_are_counted_by_hand() -> None:
 
 def test_the_ensembles_own_threshold_calls() -> None:
     said = np.array([[0.2, 0.35, 0.6, 0.9], [0.2, 0.25, 0.6, 0.9]])
-    table = module._table([PLAIN, "shift"], said, np.array([0, 0, 1, 1]), 0.3)
+    table = module._table([PLAIN, "shift"], said, np.array([0, 0, 1, 1]), 0.3, drawn(np.array([0, 0, 1, 1])))
     assert table["flipped_change"].tolist() == [0, 0.25]
     assert table["balanced_accuracy"].tolist() == [0.75, 1] and table["balanced_accuracy_change"].tolist() == [0, 0.25]
 

@@ -1,5 +1,7 @@
 """Scores: luck is not praised, skill is, and other recipes are named only where they are credibly better."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -109,3 +111,15 @@ def test_waiting_is_counted_in_resamples(monkeypatch: pytest.MonkeyPatch, capsys
     contest = Contest.of(candidates(trials=6, patients=40))
     score(contest, Procedure(load_recipe("top")))
     assert "scoring: 1 of 3000, about " in capsys.readouterr().err
+
+
+def test_a_group_is_drawn_or_left_out_as_one() -> None:
+    """A patient that is left out tells nothing new where another of its group was learnt from."""
+    given = candidates(patients=80)
+    pair_P = np.arange(80) // 2
+    contest = Contest.of(replace(given, group_P=pair_P))
+    for counts_SP in (contest.drawn.counts_SP, contest.left_out.counts_SP):
+        np.testing.assert_array_equal(counts_SP[:, ::2], counts_SP[:, 1::2])
+    np.testing.assert_array_equal(contest.left_out.group_P, pair_P)
+    alone = Contest.of(given).drawn.counts_SP
+    assert (alone[:, ::2] != alone[:, 1::2]).any()

@@ -128,6 +128,18 @@ def test_attributes_are_scaled_by_training_patients_only(tiny_cohort: Cohort, tm
 
 
 @pytest.mark.parametrize("word", ["network", *registry.clinical_models.words()])
+def test_a_missing_value_is_imputed_by_training_patients_only(tiny_cohort: Cohort, word: str) -> None:
+    """Of two patients of one fold the one has no age; what its fold model takes for it knows nothing of the other's."""
+    chosen, folds_RP = small() if word == "network" else clinical(word), protocol(tiny_cohort).folds_RP
+    mates = np.flatnonzero(folds_RP[0] == folds_RP[0, tiny_cohort.labelled[0]])
+    without = changed(tiny_cohort, int(mates[0]), age_years=np.nan)
+    other = changed(without, int(mates[1]), age_years=1000.0)
+    first, again = (next(train(chosen, cohort, Protocol(folds_RP, 1, 0))) for cohort in (without, other))
+    assert np.isfinite(first.probabilities_RP[0, mates]).all()
+    assert first.probabilities_RP[0, mates[0]] == again.probabilities_RP[0, mates[0]]
+
+
+@pytest.mark.parametrize("word", ["network", *registry.clinical_models.words()])
 def test_patients_to_predict_change_nothing(tiny_cohort: Cohort, word: str) -> None:
     chosen = small() if word == "network" else clinical(word)
     other = changed(tiny_cohort, int(tiny_cohort.to_predict[0]), age_years=1.0, lymphocytes_g_per_l=999.0)
