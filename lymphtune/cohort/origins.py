@@ -6,7 +6,7 @@ None of it should know the label. Shapes: P patients, L pictures of one that are
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +15,12 @@ from PIL import Image
 
 from lymphtune import console
 from lymphtune.cohort.clinical import NUMBER
-from lymphtune.cohort.cohort import evenly_spaced
+from lymphtune.cohort.cohort import Cohort, evenly_spaced
 from lymphtune.cohort.layout import Layout, read_layout
 from lymphtune.cohort.pictures import FORMATS, UNREADABLE, PictureFiles
 from lymphtune.cohort.study import survey_study
 from lymphtune.cohort.table import records
+from lymphtune.files import sha256
 
 Attributes = dict[str, np.ndarray]  # by name: numbers [P], words [P], or [P, D] columns of one attribute
 LOOKS = 8  # pictures of a patient whose headers are read, evenly spaced in its bag
@@ -41,18 +42,26 @@ class _Header(NamedTuple):
     stamp: float
 
 
-def origins(folder: Path, ids: Sequence[str], reference_date: date) -> Attributes:
-    """Return what the folder tells of these patients, without what is alike for all or not to be had.
+def origins(folder: Path, cohort: Cohort, rows: np.ndarray) -> Attributes:
+    """Return what the folder tells of the patients in `rows`, without what is alike for all or not to be had.
 
-    Nothing is decoded; of pictures' headers LOOKS a patient are read. {} where the folder does not know one of the ids.
+    Nothing is decoded; of pictures' headers LOOKS a patient are read. Patients whose ids the folder does not know, as
+    pseudonyms, are found by their first pictures; {} where one is not.
     """
-    surveyed = survey_study(folder, reference_date)
-    place = {patient: number for number, patient in enumerate(surveyed.patients["patient"])}
-    if not all(patient in place for patient in ids):
-        return {}
+    surveyed = survey_study(folder, cohort.reference_date)
+    names = surveyed.patients["patient"].tolist()
     sources = surveyed.sources(range(len(surveyed)))
     files = [source.paths if isinstance(source, PictureFiles) else () for source in sources]
-    paths_P = [files[place[patient]] for patient in ids]
+    place = {name: number for number, name in enumerate(names)}
+    if not set(cohort.ids) <= set(names):
+        of_picture = {sha256(paths[0]): number for number, paths in enumerate(files) if paths}
+        firsts = [digests[0] for digests in cohort.digests_of_bags]
+        place = {name: of_picture[first] for name, first in zip(cohort.ids, firsts, strict=True) if first in of_picture}
+    if not all(cohort.ids[row] in place for row in rows):
+        return {}
+    places = [place[cohort.ids[row]] for row in rows]
+    paths_P = [files[number] for number in places]
+    ids = [names[number] for number in places]
     found = _of_table(folder, ids, read_layout(folder)) | _of_files(paths_P) | _of_headers(paths_P)
     return {name: values for name, values in found.items() if not alike(values)}
 

@@ -13,8 +13,9 @@ from lymphtune.cohort.cohort import GROUP, Cohort, evenly_spaced
 CELLS = 4  # of a patient, evenly spaced in the bag
 PALE = 0.25  # share of a picture's pixels, the brightest, that is taken for background
 STEP = 2  # of the pixels whose colours are averaged, every second row and column
+BAG_SIZE = "number of cells"
 NAMES = (
-    "number of cells", "background red", "background green", "background blue", "brightness", "sharpness",
+    BAG_SIZE, "background red", "background green", "background blue", "brightness", "sharpness",
     "order of ids", "pattern of ids",
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ import pandas as pd
 from lymphtune.cohort import SIMULATED, Cohort
 from lymphtune.cohort.folds import CLASSES, make_folds
 from lymphtune.cohort.origins import Attributes, alike, origins
-from lymphtune.cohort.shortcuts import shortcuts
+from lymphtune.cohort.shortcuts import BAG_SIZE, shortcuts
 from lymphtune.statistics.audit import audit, in_columns
 
 SIGNIFICANT = 0.05
@@ -41,8 +41,9 @@ class Shortcuts:
         """Return a line for each attribute that beats chance among all that were tried."""
         return [
             f"{row.attribute} alone predicts the label: balanced accuracy {row.balanced_accuracy:.2f}, AUC "
-            f"{row.auc:.2f} out of fold (by chance up to {row.auc_high:.2f}; p = {row.p_all:.3f} with all "
+            f"{row.auc:.2f} out of fold (by chance up to {row.auc_high:.2f}; p = {row.p_all:.3g} with all "
             f"{len(self.table)} tried); a network may learn it in place of the disease"
+            + (", and cannot with `bag_size: fixed`" if row.attribute == BAG_SIZE else "")
             for row in self.sure.itertuples()
         ]
 
@@ -82,7 +83,7 @@ def _attributes(cohort: Cohort, rows: np.ndarray, data: str | Path | None) -> At
     found: Attributes = {name: table[name].to_numpy() for name in table}
     folder = None if data is None or str(data) == SIMULATED else Path(data).expanduser()
     if folder is not None and folder.is_dir():
-        found |= origins(folder, [cohort.ids[row] for row in rows], cohort.reference_date)
+        found |= origins(folder, cohort, rows)
     kept: Attributes = {}
     for name, values in found.items():
         columns = in_columns(values)

@@ -3,20 +3,32 @@
 import csv
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lymphtune.cohort import REFERENCE_DATE
+from lymphtune.cohort import REFERENCE_DATE, Cohort
 from lymphtune.cohort.origins import COPYING_S, LOOKS, Attributes, origins
+from lymphtune.cohort.study import survey_study
 
 IDS = ["P1", "P2", "P10"]  # in the cohort's order
 
 
+def of_ids(folder: Path, ids: list[str]) -> Cohort:
+    """Return these patients as a cohort of blank pictures; what is told does not depend on pixels."""
+    surveyed = survey_study(folder, REFERENCE_DATE)
+    rows = [surveyed.patients["patient"].tolist().index(patient) for patient in ids]
+    digests = [digest for row in rows for digest in surveyed.digests(range(row, row + 1))[0]]
+    blank = np.zeros((len(digests), 1, 1, 3), np.uint8)
+    return Cohort("made up", surveyed.patients.iloc[rows].reset_index(drop=True), blank, digests)
+
+
 def found(folder: Path, ids: list[str] | None = None) -> Attributes:
-    return origins(folder, IDS if ids is None else ids, REFERENCE_DATE)
+    named = IDS if ids is None else ids
+    return origins(folder, of_ids(folder, named), np.arange(len(named)))
 
 
 def pictures(folder: Path, patient: str) -> list[Path]:
@@ -153,8 +165,20 @@ def test_a_table_of_other_names_is_read_as_cohort_yaml_says(tiny_cohort_folder: 
     assert told["missing GENDER"].sum() == 1 and set(told["format of born"]) == {"N-N-YYYY", "N/N/YYYY"}
 
 
-def test_a_folder_that_does_not_know_the_ids_tells_nothing(tiny_cohort_folder: Path) -> None:
-    assert found(tiny_cohort_folder, ["P1", "somebody"]) == {}
+def test_patients_of_other_names_are_found_by_their_pictures(tiny_cohort_folder: Path) -> None:
+    cohort = of_ids(tiny_cohort_folder, IDS)
+    hidden = replace(cohort, patients=cohort.patients.assign(patient=["c7", "P2", "a0"]))
+    plain, told = (origins(tiny_cohort_folder, one, np.arange(3)) for one in (cohort, hidden))
+    assert list(told) == list(plain) and len(told) >= 4
+    for name, values in plain.items():
+        np.testing.assert_array_equal(told[name], values)
+
+
+def test_a_folder_that_does_not_know_the_patients_tells_nothing(tiny_cohort_folder: Path) -> None:
+    cohort = of_ids(tiny_cohort_folder, IDS)
+    strangers = replace(cohort, patients=cohort.patients.assign(patient=["a", "b", "c"]))
+    unknown = replace(strangers, picture_digests=["0"] * len(cohort.picture_digests))
+    assert origins(tiny_cohort_folder, unknown, np.arange(3)) == {}
 
 
 def test_a_damaged_picture_is_passed_over(tiny_cohort_folder: Path) -> None:

@@ -44,7 +44,9 @@ def test_the_ids_of_one_centre_give_the_label_away() -> None:
 
 def test_a_bag_size_that_knows_the_label_is_named() -> None:
     cohort = of_patients(LABELS, PLAIN, 2 + 3 * LABELS + np.arange(60) % 3)
-    assert shortcut_audit(cohort).sure["attribute"].tolist() == ["number of cells"]
+    found = shortcut_audit(cohort)
+    assert found.sure["attribute"].tolist() == ["number of cells"]
+    assert found.findings[0].endswith("in place of the disease, and cannot with `bag_size: fixed`")
 
 
 def test_files_are_looked_at_where_the_cohort_is_a_folder(tiny_cohort: Cohort, tiny_cohort_folder: Path) -> None:
@@ -55,8 +57,8 @@ def test_files_are_looked_at_where_the_cohort_is_a_folder(tiny_cohort: Cohort, t
 
 
 def test_what_is_told_twice_counts_once(tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def same(folder: Path, ids: list[str], reference_date: object) -> Attributes:
-        return {"again": np.arange(len(ids), dtype=float), "constant": np.ones(len(ids))}
+    def same(folder: Path, cohort: Cohort, rows: np.ndarray) -> Attributes:
+        return {"again": np.arange(len(rows), dtype=float), "constant": np.ones(len(rows))}
 
     monkeypatch.setattr(module, "origins", same)
     told = shortcut_audit(tiny_cohort, tmp_path).table["attribute"].tolist()

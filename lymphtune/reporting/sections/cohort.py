@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from lymphtune.cohort.cohort import TO_PREDICT
 from lymphtune.cohort.origins import LOOKS
-from lymphtune.cohort.shortcuts import CELLS
+from lymphtune.cohort.shortcuts import BAG_SIZE, CELLS
 from lymphtune.reporting.drawing import BASELINE, ENSEMBLE, PALE, canvas
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Note, Part, Section, Table
@@ -21,7 +21,6 @@ from lymphtune.statistics.words import CLASSES, measured
 
 COLOURS, STYLES, HATCHES = (ENSEMBLE, BASELINE), ("-", "--"), ("", "////")
 BINS = 12
-BAG_SIZE = "number of cells"  # as the audit names it
 TICKS_G_PER_L = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500)
 
 
