@@ -79,7 +79,7 @@ def _of_table(folder: Path, ids: Sequence[str], layout: Layout) -> Attributes:
     found: Attributes = {"order of rows in the table": _order([texts[patient][0] for patient in ids])}
     for name in columns:
         cells = [texts[patient][1][name] for patient in ids]
-        shown = name[:MOST_SHOWN] or "the column without a name"
+        shown = _shown(name)
         missing_P = np.isin(cells, ["", *layout.missing])
         found[f"missing {shown}"] = missing_P.astype(float)
         given = [cell for cell, missing in zip(cells, missing_P, strict=True) if not missing]
@@ -88,6 +88,11 @@ def _of_table(folder: Path, ids: Sequence[str], layout: Layout) -> Attributes:
         elif _most(given, lambda cell: NUMBER.fullmatch(cell.replace(layout.decimal, ".")) is not None):
             found[f"decimals of {shown}"] = np.array([float(len(cell.partition(layout.decimal)[2])) for cell in cells])
     return found
+
+
+def _shown(column: str) -> str:
+    """Return a column's name as lines and tables can hold it."""
+    return "".join(letter if letter.isprintable() else "?" for letter in column[:MOST_SHOWN]) or "the unnamed column"
 
 
 def _order(numbers: Sequence[float]) -> np.ndarray:

@@ -145,6 +145,13 @@ def test_the_table_tells_how_it_was_filled_in(tiny_cohort_folder: Path) -> None:
     assert not any("1961" in str(value) for value in told["format of DOB"])  # a date of birth goes nowhere
 
 
+def test_a_column_s_name_cannot_break_a_line(tiny_cohort_folder: Path) -> None:
+    evil = "a\x1b[31m\nb" + "c" * 100
+    told = rewritten(tiny_cohort_folder, lambda row, number: row.update({evil: "" if row["ID"] == "P2" else "x"}))
+    (name,) = (name for name in told if name.startswith("missing a"))
+    assert name.isprintable() and len(name) < 60
+
+
 def test_the_label_is_no_attribute_however_it_is_written(tiny_cohort_folder: Path) -> None:
     told = rewritten(tiny_cohort_folder, lambda row, number: row.update(LABEL=row["LABEL"].replace("1", "1.0")))
     assert not any("LABEL" in name for name in told)
