@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pandas as pd
 
+from lymphtune import console
 from lymphtune.cohort.cohort import GROUP, Cohort, evenly_spaced
 
 CELLS = 4  # of a patient, evenly spaced in the bag
@@ -30,7 +31,8 @@ def shortcuts(cohort: Cohort, rows: np.ndarray) -> pd.DataFrame:
     cohort's own order (P2 before P10); pattern of ids: words, as `pattern_of` gives them.
     """
     counts = cohort.patients["n_cells"].to_numpy()[rows]
-    seen_P5 = np.array([_of_pictures(_some(cohort.bag(row))) for row in rows]).reshape(len(rows), 5)
+    looked_at = console.each(rows, "Looking for shortcuts", len(rows))
+    seen_P5 = np.array([_of_pictures(_some(cohort.bag(row))) for row in looked_at]).reshape(len(rows), 5)
     place_P = np.argsort(np.argsort(rows))
     numbers = pd.DataFrame(np.column_stack([counts, seen_P5, place_P]).astype(float), columns=list(NAMES[:-1]))
     numbers[NAMES[-1]] = [pattern_of(cohort.ids[row]) for row in rows]

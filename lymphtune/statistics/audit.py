@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from lymphtune import console
 from lymphtune.statistics.bootstrap import BOUNDS
 from lymphtune.statistics.metrics import THRESHOLD, class_weights
 
@@ -38,7 +39,10 @@ def audit(
     labels_SP = _permuted(labels_P, fold_P, seed)
     judged = fold_P >= 0
     names = list(attributes)
-    metrics_X2S = [_scores(in_columns(np.asarray(attributes[name])), labels_SP, fold_P, judged) for name in names]
+    metrics_X2S = [
+        _scores(in_columns(np.asarray(attributes[name])), labels_SP, fold_P, judged)
+        for name in console.each(names, "Permuting labels", len(names))
+    ]
     best_S = np.max([auc_S for auc_S, _ in metrics_X2S], axis=0)
     rows = []
     for name, (auc_S, accuracy_S) in zip(names, metrics_X2S, strict=True):
