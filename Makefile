@@ -45,6 +45,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/many_trials.py
+	$(BIN)/python benchmarks/doctor.py
 	$(BIN)/python benchmarks/predict_memory.py
 	$(BIN)/python benchmarks/search.py busy
 	$(BIN)/python benchmarks/search.py scale

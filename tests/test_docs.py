@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from lymphtune import registry
 from lymphtune.cli import parser
 from lymphtune.cohort import Cohort
+from lymphtune.cohort.layout import Layout
 from lymphtune.config import configuration
 from lymphtune.training.lockstep import train
 from tests.training.networks import protocol
@@ -94,6 +96,12 @@ def anchors(path: Path) -> set[str]:
     """Return the names of a page's headings, as both a repository and the site make them."""
     headings = re.findall(r"^#+ (.*)$", FENCED.sub("", path.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_layout_of_another_hospital_is_one() -> None:
+    (text,) = blocks(DOCS / "cohorts.md", "yaml")
+    layout = Layout.model_validate(yaml.safe_load(text))
+    assert layout.labels.values["CLL"] == 1 and set(layout.attributes) == {"hb_g_per_l", "ldh", "material"}
 
 
 @pytest.mark.parametrize("path", [page for page in PAGES if [*blocks(page, "python")]], ids=by_name)

@@ -99,15 +99,16 @@ def alike_pairs(thumbnails: Sequence[np.ndarray]) -> list[tuple[int, int]] | Non
     projected_CK = np.mean(list(_ways(standard_CTT)), axis=0).reshape(len(standard_CTT), -1)
     half = side // 2
     corner_CK = _folded(projected_CK.reshape(-1, side, side)[:, :half, :half])
-    length_C = (corner_CK**2).sum(axis=1)
+    length_C, one_C = (corner_CK**2).sum(axis=1), np.ones(len(corner_CK), np.float32)
+    left_CK = np.column_stack([-2 * corner_CK, length_C, one_C])  # a row of it times one of the other:
+    right_CK = np.column_stack([corner_CK, one_C, length_C])  # the squared distance of two pictures
     nearest = 2 * (1 - ALIKE)  # squared distance of two thumbnails of length 1
     found: list[tuple[int, int]] = []
     n_candidates = 0
     for start in range(0, len(corner_CK), BLOCK):
-        block = slice(start, start + BLOCK)
-        product_BC = corner_CK[block] @ corner_CK[start:].T
-        distance_BC = length_C[block, None] + length_C[None, start:] - 2 * product_BC
-        rows, columns = np.nonzero(np.triu(distance_BC <= nearest + 1e-4, k=1))
+        near_BC = left_CK[start : start + BLOCK] @ right_CK[start:].T <= nearest + 1e-4
+        rows, columns = np.nonzero(near_BC)
+        rows, columns = rows[rows < columns], columns[rows < columns]
         n_candidates += len(rows)
         if n_candidates > MOST_CANDIDATES:
             return None

@@ -8,7 +8,9 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -20,34 +22,61 @@ from lymphtune.cohort.pictures import PictureSource, encoded, opened, rgb
 from lymphtune.errors import InputError
 
 SIDE = 16
+LUMA_3 = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 DRAFT = (56, 56)  # a quarter of 224 pixels
+
+
+class _Glimpse(NamedTuple):
+    """One picture decoded: all of a look but what is counted over the colours [T, T, 3] of several at once."""
+
+    seen: Look
+    colours: bytes = b""
 
 
 def look(name: str, data: bytes) -> Look:
     """Return what is seen of one encoded picture."""
+    return _counted([_glimpse(name, data)])[0]
+
+
+def _glimpse(name: str, data: bytes) -> _Glimpse:
     digest = hashlib.sha256(data).hexdigest()
     try:
         with opened(data, name) as image:
             form, mode, size, n_pages = image.format or "", image.mode, image.size, getattr(image, "n_frames", 1)
             image.draft("RGB", DRAFT)
-            thumbnail_TT, contrast, brightness = _small(rgb(image), size)
+            colours = _small(rgb(image), size)
     except InputError as error:
-        return Look(name, digest, len(data), str(error).removeprefix(f"{name}: "))
-    return Look(name, digest, len(data), "", form, mode, size, n_pages, thumbnail_TT, contrast, brightness)
+        return _Glimpse(Look(name, digest, len(data), str(error).removeprefix(f"{name}: ")))
+    return _Glimpse(Look(name, digest, len(data), "", form, mode, size, n_pages), colours)
 
 
-def _small(image: Image.Image, size: tuple[int, int]) -> tuple[np.ndarray, float, float]:
-    """Return the thumbnail [T, T] of the central square, the largest standard deviation of a colour, the mean.
+def _small(image: Image.Image, size: tuple[int, int]) -> bytes:
+    """Return the central square as small as a thumbnail, in colours [T, T, 3].
 
     size: of the picture before it was decoded smaller; its square is cut where it lay there.
     """
     scale = next(scale for scale in (1, 2, 4, 8) if -(-size[0] // scale) == image.width)
     side = min(size)
     left, top = (size[0] - side) / 2, (size[1] - side) / 2
-    box = tuple(edge / scale for edge in (left, top, left + side, top + side))
-    small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box)
-    colours_N3 = np.asarray(small, dtype=np.float32).reshape(-1, 3)
-    return np.asarray(small.convert("L")), float(colours_N3.std(axis=0).max()), float(colours_N3.mean())
+    box = (left / scale, top / scale, (left + side) / scale, (top + side) / scale)
+    return image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box).tobytes()
+
+
+def _counted(glimpses: Sequence[_Glimpse]) -> list[Look]:
+    """Return the looks, with their thumbnails [T, T], largest standard deviations of a colour, and means."""
+    decoded = b"".join(glimpse.colours for glimpse in glimpses)
+    colours_CTT3 = np.frombuffer(decoded, np.uint8).reshape(-1, SIDE, SIDE, 3).astype(np.float32)
+    thumbnails_CTT = (colours_CTT3 @ LUMA_3).round().astype(np.uint8)
+    contrast_C = colours_CTT3.std(axis=(1, 2)).max(axis=1, initial=0)
+    brightness_C = colours_CTT3.mean(axis=(1, 2, 3))
+    counted = zip(thumbnails_CTT, contrast_C.tolist(), brightness_C.tolist(), strict=True)
+    looks = []
+    for seen, colours in glimpses:
+        if colours:
+            thumbnail_TT, contrast, brightness = next(counted)
+            seen = replace(seen, thumbnail_TT=thumbnail_TT, contrast=contrast, brightness=brightness)
+        looks.append(seen)
+    return looks
 
 
 def look_through(folder: Path, bags: Sequence[Bag]) -> None:
@@ -64,15 +93,15 @@ def look_through(folder: Path, bags: Sequence[Bag]) -> None:
 
 def _looks_of_bag(job: tuple[Path, Bag]) -> list[Look]:
     folder, bag = job
-    return [_look_at_file(folder / bag.place(name), name) for name in bag.names]
+    return _counted([_glimpse_of_file(folder / bag.place(name), name) for name in bag.names])
 
 
-def _look_at_file(path: Path, name: str) -> Look:
+def _glimpse_of_file(path: Path, name: str) -> _Glimpse:
     try:
         data = encoded(path)
     except InputError as error:
-        return Look(name, "", 0, str(error).removeprefix(f"{path}: "))
-    return look(name, data)
+        return _Glimpse(Look(name, "", 0, str(error).removeprefix(f"{path}: ")))
+    return _glimpse(name, data)
 
 
 def look_through_sources(sources: Sequence[PictureSource], bags: dict[str, Bag]) -> list[InputError]:
@@ -92,22 +121,23 @@ def look_through_sources(sources: Sequence[PictureSource], bags: dict[str, Bag])
 
 
 def _looks_of_source(source: PictureSource) -> tuple[list[tuple[str, Look]], InputError | None]:
-    looks = []
+    patients, glimpses, failed = [], [], None
     try:
         for where, data in source.read():
             patient, _, name = where.partition(", ")[2].partition("/")
-            looks.append((patient, look(name, data)))
+            patients.append(patient)
+            glimpses.append(_glimpse(name, data))
     except InputError as error:
-        return looks, error
-    return looks, None
+        failed = error
+    return list(zip(patients, _counted(glimpses), strict=True)), failed
 
 
 def look_through_pixels(cohort: Cohort) -> Iterator[list[Look]]:
     """Yield the looks of each patient of a cohort whose pictures are at hand decoded, as a drawn one's are."""
     for row, digests in enumerate(cohort.digests_of_bags):
-        yield [_look_at_pixels(digest, pixels) for digest, pixels in zip(digests, cohort.bag(row), strict=True)]
+        yield _counted([_of_pixels(digest, pixels) for digest, pixels in zip(digests, cohort.bag(row), strict=True)])
 
 
-def _look_at_pixels(digest: str, pixels_SS3: np.ndarray) -> Look:
+def _of_pixels(digest: str, pixels_SS3: np.ndarray) -> _Glimpse:
     image = Image.fromarray(pixels_SS3)
-    return Look(digest[:8], digest, 0, "", "", "RGB", image.size, 1, *_small(image, image.size))
+    return _Glimpse(Look(digest[:8], digest, 0, mode="RGB", size=image.size), _small(image, image.size))
