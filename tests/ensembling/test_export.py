@@ -17,7 +17,7 @@ import lymphtune
 from lymphtune.cli import main
 from lymphtune.cohort import Cohort
 from lymphtune.ensembling import export
-from lymphtune.ensembling.bundle import LEARNT, Ensemble
+from lymphtune.ensembling.bundle import LEARNT, Ensemble, fold_of
 from lymphtune.ensembling.export import export_onnx, weighted_means
 from lymphtune.errors import InputError
 from lymphtune.files import sha256
@@ -50,7 +50,8 @@ def learn(folder: Path, weight_M: np.ndarray) -> None:
     save_file({"combiner.weights_M_": weight_M}, folder / LEARNT)
     oof, members = folder / "oof.parquet", yaml.safe_load((folder / "ensemble.yaml").read_text())["members"]
     columns = ["label", "fold", "probability", *(member["trial"] for member in members)]
-    pd.read_parquet(oof)[columns].to_parquet(oof)
+    table, files = pd.read_parquet(oof)[columns], members[0]["weights"]
+    table[table["fold"].isin({fold_of(name) for name in files})].to_parquet(oof)
     for file in (folder / LEARNT, oof):
         rewrite(folder, lambda given, file=file: given["files"].update({file.name: sha256(file)}))
 

@@ -90,7 +90,7 @@ def test_the_summary_fits_eighty_columns(calibration: str) -> None:
     mine = Procedure(load_recipe("top"), procedure("top", calibration).calibration, parse_threshold("recall=0.95"), 0.1)
     scores = score(Contest.of(given), mine)
     members = given.trials(given.chosen(mine.recipe.choice)).assign(weight=0.2)
-    lines = summary(scores, mine, members, given.table)
+    lines = summary(scores, mine, members, given.table, "age and lymphocyte count")
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
     wanted = ["naive honest (95 %)", "optimism (BA)", "minus best baseline", "cannot be told from the best trial"]
