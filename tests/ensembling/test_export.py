@@ -11,7 +11,7 @@ import onnx
 import pandas as pd
 import pytest
 import yaml
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import lymphtune
 from lymphtune.cli import main
@@ -113,7 +113,7 @@ def test_learnt_weights_are_in_the_graph(clinical: Path, tiny_cohort: Cohort, tm
 
 def test_a_combiner_that_is_no_weighted_mean_is_refused(clinical: Path, tmp_path: Path) -> None:
     assert weighted_means() == ["greedy", "top"]
-    save_file({"combiner.none_": np.zeros(1)}, clinical / LEARNT)
+    save_file({}, clinical / LEARNT)  # a median learns nothing
     rewrite(clinical, lambda given: given["files"].update({LEARNT: sha256(clinical / LEARNT)}))
     rewrite(clinical, lambda given: given["recipe"].update(combiner={"median": {}}))
     with pytest.raises(InputError, match=r"'median' is no weighted mean.*combine by greedy, top"):
@@ -122,6 +122,11 @@ def test_a_combiner_that_is_no_weighted_mean_is_refused(clinical: Path, tmp_path
 
 
 def test_a_calibrated_ensemble_is_refused(clinical: Path, tmp_path: Path) -> None:
+    save_file(
+        load_file(clinical / LEARNT) | {f"calibration.{name}": np.ones(1) for name in ("slope_", "shift_")},
+        clinical / LEARNT,
+    )
+    rewrite(clinical, lambda given: given["files"].update({LEARNT: sha256(clinical / LEARNT)}))
     rewrite(clinical, lambda described: described.update(calibration={"platt": {}}))
     with pytest.raises(InputError, match=r"calibrated \(.*can hold an ensemble without calibration"):
         export_onnx(clinical, tmp_path / "out.onnx")
