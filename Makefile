@@ -43,6 +43,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/reference_loop.py
 	$(BIN)/python benchmarks/shared_memory.py
 	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/gpu.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/many_trials.py
 	$(BIN)/python benchmarks/doctor.py
