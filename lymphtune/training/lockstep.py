@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
+from traceback import clear_frames
 
 import numpy as np
 import torch
@@ -109,6 +110,9 @@ def train(
         try:
             with freed_memory_kept():
                 yield from _train_networks(configuration, cohort, protocol, torch.device(device), start)
+        except (Diverged, torch.OutOfMemoryError) as error:
+            clear_frames(error.__traceback__)  # whoever tells of it would hold the networks
+            raise
         finally:
             gc.collect()
             if device != "cpu":

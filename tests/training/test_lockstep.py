@@ -4,6 +4,7 @@ Shapes: R repeats, P patients of the cohort, B patients of a step, M cells of al
 """
 
 import itertools
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -295,6 +296,31 @@ def test_a_loss_that_is_no_number_is_a_divergence(tiny_cohort: Cohort, monkeypat
     monkeypatch.setattr(network, "bag_loss", lambda probability_B, *_: probability_B.sum() * torch.nan)
     with pytest.raises(Diverged, match="loss is nan in epoch 1"):
         trained(small(), tiny_cohort)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("error", [Diverged, torch.OutOfMemoryError])
+def test_who_tells_of_a_failure_holds_no_network(
+    tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch, error: type[Exception], fused: bool
+) -> None:
+    """On a GPU that others share its memory would be held as long."""
+    made: list[weakref.ref[Any]] = []
+
+    class Watched(lockstep.Bags):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            made.append(weakref.ref(self))
+
+    def fail(*_: Any) -> None:
+        raise error("it failed")
+
+    monkeypatch.setattr(lockstep, "Bags", Watched)
+    monkeypatch.setattr(network.NetworkMember, "close_epoch", fail)
+    with pytest.raises(error, match="it failed"):
+        try:
+            trained(small(head="linear"), tiny_cohort, epochs=1, fused=fused)
+        finally:
+            assert [reference() for reference in made] == [None]
 
 
 def test_the_loss_of_no_number_is_no_number() -> None:
