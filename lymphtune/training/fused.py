@@ -5,6 +5,7 @@ Shapes: F fold models, B bags of a step.
 
 import copy
 import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,10 +15,22 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from lymphtune.training.batches import Batch
+from lymphtune.training.fused_norm import FusedNorm
 from lymphtune.training.network import NetworkMember
 
 WARM, TIMED = 2, 5  # rounds each way of the trial that decides
 LOOKED_AT = 10  # batches, to find one that can be learnt together
+
+
+def fused_where_faster(members: Sequence[NetworkMember], wanted: bool | None) -> "Fused | None":
+    """Return how the members learn together; None: they are to learn apart, as `wanted` or as it is faster so.
+
+    Where nothing is wanted a GPU is tried, and a CPU is taken to gain nothing.
+    """
+    if wanted is False or (wanted is None and members[0].bags.device.type != "cuda"):
+        return None
+    fused = Fused(members)
+    return fused if wanted or fused.faster() else None
 
 
 class Fused:
@@ -28,9 +41,11 @@ class Fused:
         self.skeleton = copy.deepcopy(self.first.live).to("meta")
         self.weights_F2 = torch.tensor([member.class_weights for member in members], device=self.first.bags.device)
         self.fits = True  # into the device's memory, all together
+        self.taken = False  # in the last epoch, any step of all together
 
     def train_epoch(self, epoch: int) -> list[float]:
         """Train every member for one epoch and return their mean losses."""
+        self.taken = False
         losses: list[list[Tensor]] = [[] for _ in self.members]
         for batches in itertools.zip_longest(*(member.batches(epoch) for member in self.members)):
             for said, loss in zip(losses, self.step(batches), strict=True):
@@ -47,6 +62,7 @@ class Fused:
             else:
                 for member in self.members:
                     member.advance()
+                self.taken = True
                 return losses
             torch.cuda.empty_cache()
         pairs = zip(self.members, batches, strict=True)
@@ -64,7 +80,8 @@ class Fused:
                 member.learn(batch)
 
         try:
-            return self._seconds(lambda: self.learn(batches)) < self._seconds(apart)
+            needed = self._seconds(apart)
+            return self._seconds(lambda: self.learn(batches), needed) < needed
         except RuntimeError:  # out of memory, or a network that vmap does not take
             return False
         finally:
@@ -88,7 +105,7 @@ class Fused:
         parameters = {name: value.detach() for name, value in stacked.items()}  # the gradients are vmap's to take
 
         def loss(parameters: Any, buffers: Any, cells: Tensor, attributes: Tensor, labels: Tensor, w: Tensor) -> Tensor:
-            with self.first.arithmetic.autocast(self.first.bags.device):
+            with FusedNorm(), self.first.arithmetic.autocast(self.first.bags.device):
                 output = functional_call(self.skeleton, (parameters, buffers), (cells, counts, attributes))
             return self.first.loss(output, labels, w)
 
@@ -102,16 +119,22 @@ class Fused:
                 parameter.grad = torch.empty_like(parameter).copy_(gradients[name][number])
         return list(losses_F.unbind())
 
-    def _seconds(self, work: Callable[[], object]) -> float:
-        """Return the time of TIMED rounds of the work on the members' device, after WARM ones."""
-        started = 0.0
-        for number in range(WARM + TIMED):
-            if number == WARM:
-                self._wait()
-                started = time.perf_counter()
+    def _seconds(self, work: Callable[[], object], at_most: float = math.inf) -> float:
+        """Return the time of TIMED rounds of the work on the members' device, after WARM ones.
+
+        Infinity as soon as those after the first have taken twice `at_most`: some networks' convolutions, grouped, take
+        a GPU a hundred times as long.
+        """
+        rounds: list[float] = []
+        while len(rounds) < WARM + TIMED:
+            self._wait()
+            started = time.perf_counter()
             work()
-        self._wait()
-        return time.perf_counter() - started
+            self._wait()
+            rounds.append(time.perf_counter() - started)
+            if sum(rounds[1:]) > 2 * at_most:
+                return math.inf
+        return sum(rounds[WARM:])
 
     def _wait(self) -> None:
         if self.first.bags.device.type == "cuda":

@@ -27,7 +27,7 @@ from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.batches import Bags
 from lymphtune.training.clinical import ClinicalMember
 from lymphtune.training.frozen import features, place_backbone
-from lymphtune.training.fused import Fused
+from lymphtune.training.fused import Fused, fused_where_faster
 from lymphtune.training.network import SUFFIX, Diverged, NetworkMember
 
 
@@ -81,7 +81,7 @@ class EpochResult:
 
     train_loss, train_loss_sd: mean and standard deviation over the fold models of all repeats, 0 for one of them.
     gates_RP: share of the pictures' expert, NaN where the model has no gate. chunk_pixels: what goes through the
-    encoder at once since a GPU's memory ran out, 0 where it did not. fused: the fold models' steps were one.
+    encoder at once since a GPU's memory ran out, 0 where it did not. fused: all fold models took steps together.
     """
 
     epoch: int
@@ -140,10 +140,7 @@ def _train_networks(
         )
         for r, k in fold_models(protocol.folds_RP)
     }  # fmt: skip
-    wanted = device.type == "cuda" if protocol.fused is None else protocol.fused
-    fused = Fused(list(members.values())) if wanted else None
-    if fused and protocol.fused is None and not fused.faster():
-        fused = None
+    fused = fused_where_faster(list(members.values()), protocol.fused)
     kept = _Kept(members, configuration, chunk)
     if start is not None:
         kept.take_up(start, device)
@@ -181,7 +178,7 @@ def _epoch(
     return EpochResult(
         epoch, probabilities_RP, gates_RP, float(np.mean(losses)), _spread(losses), one.learning_rate, seconds,
         kept.save,
-        (one.live.chunk.pixels or 0) if one.live.chunk.halved else 0, fused is not None,
+        (one.live.chunk.pixels or 0) if one.live.chunk.halved else 0, fused is not None and fused.taken,
         lambda path: kept.checkpoint(path, epoch),
     )  # fmt: skip
 

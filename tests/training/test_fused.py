@@ -1,5 +1,6 @@
 """Fold models side by side: the same as one after the other."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +95,34 @@ def test_the_cells_of_all_models_together_count_against_the_chunk(tiny_cohort: C
     assert together == [False] * 4
 
 
-def members_of(chosen: Configuration, cohort: Cohort) -> list[NetworkMember]:
+def members_of(chosen: Configuration, cohort: Cohort, arithmetic: Arithmetic = FIRST) -> list[NetworkMember]:
     folds_RP = protocol(cohort).folds_RP
     bags = Bags(cohort, chosen.data, CPU, features(chosen, cohort, CPU))
     rows = [np.setdiff1d(cohort.labelled, np.flatnonzero(folds_RP[0] == fold)) for _, fold in fold_models(folds_RP)]
-    return [NetworkMember(chosen, bags, of, 2, [0, 0, number], FIRST) for number, of in enumerate(rows)]
+    return [NetworkMember(chosen, bags, of, 2, [0, 0, number], arithmetic) for number, of in enumerate(rows)]
+
+
+def test_a_result_says_whether_steps_were_taken_together(tiny_cohort: Cohort, together: list[bool]) -> None:
+    for bag_size, expected in ((3, True), (None, False)):
+        results = trained(small(head=PLAIN_HEAD, data={"bag_size": bag_size}), tiny_cohort, fused=True)
+        assert [result.fused for result in results] == [expected] * 2 == [any(together)] * 2
+        together.clear()
+
+
+@pytest.mark.parametrize("pooling", ["average", "flatten"])
+def test_batch_norm_goes_together_in_bfloat16_and_with_channels_last(tiny_cohort: Cohort, pooling: str) -> None:
+    chosen = small(encoder={"resnet": {"filters": 16, "pooling": pooling}}, head=PLAIN_HEAD, precision="auto")
+    members = members_of(chosen, tiny_cohort, Arithmetic("bfloat16", channels_last=True))
+    batches = [next(member.batches(1)) for member in members]
+    losses = [float(member.learn(batch)) for member, batch in zip(members, batches, strict=True)]
+    apart = [gradient(member) for member in members]
+    np.testing.assert_allclose([float(loss) for loss in Fused(members).learn(batches)], losses, rtol=1e-3)
+    for member, expected in zip(members, apart, strict=True):
+        assert float((gradient(member) - expected).norm() / expected.norm()) < 0.1  # 8 bits
+
+
+def gradient(member: NetworkMember) -> torch.Tensor:
+    return torch.cat([p.grad.ravel() for p in member.live.parameters() if p.grad is not None])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -132,6 +156,21 @@ def test_finding_out_what_is_faster_changes_nothing_learnt(
     rows = tiny_cohort.labelled
     for one, other in zip(members, fresh, strict=True):
         np.testing.assert_array_equal(one.judge(rows).probability_P, other.judge(rows).probability_P)
+
+
+def test_what_takes_far_longer_together_is_not_tried_for_long(
+    tiny_cohort: Cohort, backbone_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side_by_side, tried = Fused(members_of(chosen_of("gated", backbone_weights), tiny_cohort)), []
+
+    def slow(*_: Any) -> None:
+        tried.append(1)
+        time.sleep(0.5)
+
+    monkeypatch.setattr(side_by_side, "learn", slow)
+    monkeypatch.setattr(NetworkMember, "learn", lambda *_: None)
+    assert not side_by_side.faster()
+    assert len(tried) == 2  # of WARM + TIMED
 
 
 def test_one_model_alone_is_never_faster_together(tiny_cohort: Cohort, backbone_weights: Path) -> None:
