@@ -10,8 +10,7 @@ from lymphtune.searching.estimate import MEASURED, both_classes, kinds
 from lymphtune.searching.plan import Plan, Trial
 
 MOST = 8  # trials on one GPU: beyond, their processes are in each other's way
-ROOM = 0.85  # of a GPU's memory; the rest is for the processes' own contexts and for fragments
-STATES = 4  # gradient, two moments, average: kept beside each weight
+ROOM = 0.85  # of a GPU's memory; the rest is for fragments, and for bags larger than those that were measured
 STEPS = 4
 
 
@@ -31,38 +30,64 @@ def measured_fraction(cohort: Cohort, plan: Plan, device_name: str, arithmetic: 
 
 
 def demand(cohort: Cohort, plan: Plan, trial: Trial, device: Any, arithmetic: Any) -> tuple[float, float]:
-    """Return the shares of the device's memory and time that a trial takes, all its fold models counted."""
+    """Return the shares of the device's memory and time that a trial takes, measured on all its fold models."""
+    import gc
+
     import torch
 
     from lymphtune.training.batches import Bags
     from lymphtune.training.frozen import stand_in
+    from lymphtune.training.fused import fused_where_faster
+    from lymphtune.training.lockstep import fold_models
     from lymphtune.training.network import NetworkMember
 
     assert trial.configuration.training is not None
     cuda = device.type == "cuda"
     if cuda:
+        gc.collect()
+        torch.cuda.empty_cache()  # of what was measured before
         torch.cuda.reset_peak_memory_stats(device)
     bags = Bags(cohort, trial.configuration.data, device, stand_in(trial.configuration, cohort))
     rows = both_classes(cohort, STEPS * trial.configuration.training.patients_per_step)
-    member = NetworkMember(trial.configuration, bags, rows, max(trial.epochs, 2), [trial.seed, 0, 0], arithmetic)
-    member.train_epoch(1)  # warms up
-    busy = busy_share(lambda: member.train_epoch(2), cuda)
+    members = [
+        NetworkMember(trial.configuration, bags, rows, max(trial.epochs, 2), [trial.seed, *which], arithmetic)
+        for which in fold_models(plan.folds_RP)
+    ]
+    fused = fused_where_faster(members, plan.settings.fused)
+
+    def train_epoch() -> list[float]:
+        return fused.train_epoch(1) if fused else [member.train_epoch(1) for member in members]
+
+    train_epoch()  # warms up
+    members[0].judge(rows)
+    busy = busy_share(train_epoch, cuda)
     if not cuda:
         return 0.0, busy
-    members = plan.n_folds * len(plan.folds_RP)
-    weights = sum(value.nbytes for value in member.live.state_dict().values())
-    taken = torch.cuda.max_memory_reserved(device) + (members - 1) * weights * (1 + STATES)
-    return taken / torch.cuda.get_device_properties(device).total_memory, busy
+    free, total = torch.cuda.mem_get_info(device)
+    others = total - free - torch.cuda.memory_reserved(device)  # the process's own context: every trial has one
+    return (torch.cuda.max_memory_reserved(device) + others) / total, busy
 
 
 def busy_share(work: Callable[[], object], cuda: bool) -> float:
-    """Return the share of the work's time in which the device computes; of the CPU's own where there is no GPU."""
+    """Return the share of the work's time in which the device computes; of the CPU's own where there is no GPU.
+
+    The work is done twice: its time is taken without the profiler, which takes its own to start and to end.
+    """
+    import torch
     from torch.profiler import ProfilerActivity, profile
 
+    def wait() -> None:
+        if cuda:
+            torch.cuda.synchronize()
+
+    wait()
     started = time.perf_counter()
+    work()
+    wait()
+    wall_us = 1e6 * (time.perf_counter() - started)
     with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as profiled:
         work()
-    wall_us = 1e6 * (time.perf_counter() - started)
+        wait()
     name = "self_device_time_total" if cuda else "self_cpu_time_total"
     return min(1.0, sum(getattr(event, name) for event in profiled.key_averages()) / wall_us)
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from lymphtune.searching.fractions import MOST, busy_share, demand, fraction, me
 from lymphtune.searching.plan import Settings, concurrency
 from lymphtune.searching.search import prepare
 from lymphtune.training.arithmetic import Arithmetic
+from lymphtune.training.fused import Fused
+from lymphtune.training.network import NetworkMember
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,33 @@ def test_waiting_is_not_being_busy() -> None:
     assert busy_share(lambda: time.sleep(0.2), cuda=False) < 0.2
 
 
+def test_the_profiler_s_own_time_is_not_the_work_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    class Slow(torch.profiler.profile):
+        def __enter__(self) -> "Slow":
+            time.sleep(0.5)
+            super().__enter__()
+            return self
+
+    monkeypatch.setattr(torch.profiler, "profile", Slow)
+    matrix = torch.ones(1500, 1500)
+    assert busy_share(lambda: matrix @ matrix, cuda=False) > 0.5
+
+
+@pytest.mark.parametrize("fused", [None, True])
+def test_all_fold_models_of_a_trial_are_measured(
+    tiny_cohort_folder: Path, monkeypatch: pytest.MonkeyPatch, fused: bool | None
+) -> None:
+    cohort, plan = prepare("tiny", tiny_cohort_folder, Settings(trials=1, folds=2, repeats=2, fused=fused))
+    apart, together = Counter[int](), []
+    monkeypatch.setattr(NetworkMember, "train_epoch", lambda self, epoch: apart.update([id(self)]))
+    monkeypatch.setattr(Fused, "train_epoch", lambda self, epoch: together.append(len(self.members)))
+    demand(cohort, plan, plan.networks[0], torch.device("cpu"), Arithmetic())
+    assert together == ([4] * 3 if fused else [])  # one warms up, one is timed, one profiled
+    assert list(apart.values()) == ([] if fused else [3] * 4)
+
+
 def test_auto_without_a_gpu_means_none() -> None:
     assert concurrency(Settings(gpus_per_trial="auto"), 4, 0) == (4, 0.0)
 
@@ -61,6 +91,8 @@ import lymphtune
 from lymphtune.searching import on_ray, search as search_module
 from lymphtune.searching.trial import Shared
 from lymphtune.training.arithmetic import Arithmetic
+from lymphtune.training.fused import Fused
+from lymphtune.training.network import NetworkMember
 from dataclasses import replace
 
 notes, at_once = Path(sys.argv[2]), int(sys.argv[4])
