@@ -162,10 +162,10 @@ def measure(cohort: Cohort, plan: Plan, trial: Trial, device: Any, arithmetic: A
     member = NetworkMember(trial.configuration, bags, rows, max(trial.epochs, 2), [trial.seed, 0, 0], arithmetic)
     member.train_epoch(1)  # warms up
     losses: list[torch.Tensor] = []
-    training_s = _timed(lambda: losses.extend(map(member.step, member.batches(2)))) / len(rows)
-    closing_s = _timed(lambda: member.close_epoch(2, losses))
+    training_s = _timed(lambda: losses.extend(map(member.step, member.batches(2))), device) / len(rows)
+    closing_s = _timed(lambda: member.close_epoch(2, losses), device)
     cells = cohort.patients["n_cells"].to_numpy()
-    evaluation_s = _timed(lambda: member.judge(rows)) / cells[rows].sum()
+    evaluation_s = _timed(lambda: member.judge(rows), device) / cells[rows].sum()
     folds, repeats = plan.n_folds, len(plan.folds_RP)
     judged = plan.folds_RP[0] >= 0
     trained = len(cohort.labelled) * folds - judged.sum()
@@ -181,7 +181,12 @@ def both_classes(cohort: Cohort, count: int) -> np.ndarray:
     return np.concatenate(by_class)
 
 
-def _timed(work: Callable[[], object]) -> float:
+def _timed(work: Callable[[], object], device: Any) -> float:
+    """Return the time of the work, what it leaves a GPU to do included."""
+    import torch
+
     started = time.perf_counter()
     work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return time.perf_counter() - started
