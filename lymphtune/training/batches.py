@@ -140,10 +140,8 @@ class Bags:
         numbers_M = np.concatenate(cells)
         if self.features_VCD is not None:
             seen = self._features(numbers_M, views_M)
-        elif self.resident_CSS3 is not None:
-            seen = _seen_together(self.resident_CSS3, numbers_M, views_M)
         else:
-            seen = _seen_one_by_one(self.crops_CSS3[numbers_M], views_M)
+            seen = self._pictures(numbers_M, views_M)
         return Batch(
             rows=rows.tolist(),
             cells=seen.to(self.device, non_blocking=True),
@@ -151,6 +149,16 @@ class Bags:
             attributes_BA=self.attributes_PA[rows].to(self.device, non_blocking=True),
             labels_B=torch.from_numpy(self.labels_P[rows]).to(self.device, non_blocking=True),
         )
+
+    def _pictures(self, numbers_M: np.ndarray, views_M: np.ndarray) -> Tensor:
+        """Return the pictures in their views; a GPU that has no room for them gives up its copy of the cohort."""
+        if self.resident_CSS3 is not None:
+            try:
+                return _seen_together(self.resident_CSS3, numbers_M, views_M)
+            except torch.OutOfMemoryError:
+                self.resident_CSS3 = None
+            torch.cuda.empty_cache()
+        return _seen_one_by_one(self.crops_CSS3[numbers_M], views_M)
 
     def _features(self, numbers_M: np.ndarray, views_M: np.ndarray) -> Tensor:
         assert self.features_VCD is not None

@@ -252,3 +252,21 @@ def test_frozen_features_come_in_the_view_that_was_drawn(noisy_cohort: Cohort) -
     own = bags.features_of(rows[:2])
     assert len(own) == sum(high - low for low, high in pairwise(starts.tolist()) if low in starts[rows[:2]])
     assert (own[:, 0] == 0).all()
+
+
+def test_where_a_gpu_has_no_room_pictures_come_from_the_host(
+    noisy_cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, tried = Data(crop_px=40, bag_size=None), []
+    host, resident = Bags(noisy_cohort, data, CPU), Bags(noisy_cohort, data, CPU)
+    resident.resident_CSS3 = torch.from_numpy(np.ascontiguousarray(resident.crops_CSS3))
+
+    def full(*_: object) -> torch.Tensor:
+        tried.append(1)
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr("lymphtune.training.batches._seen_together", full)
+    for view in FLIPS:
+        (one,), (other,) = (bags.evaluation(noisy_cohort.labelled[:2], view) for bags in (host, resident))
+        assert one.cells.equal(other.cells)
+    assert resident.resident_CSS3 is None and len(tried) == 1  # and not again
