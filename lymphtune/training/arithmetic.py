@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +35,17 @@ class Arithmetic(NamedTuple):
 
 def usual(device: torch.device) -> Arithmetic:
     """Return what is known to be faster where the processor multiplies bfloat16; nothing is measured."""
+@contextmanager
+def exact() -> Iterator[None]:
+    """Let GPUs multiply float32 as such within the block: convolutions would round to 10 bits first (TF32)."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
     if device.type == "cuda":
         fits = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

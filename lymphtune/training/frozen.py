@@ -24,6 +24,7 @@ from lymphtune.errors import InputError
 from lymphtune.files import locked, sha256, whole
 from lymphtune.models.backbone import Backbone, feature_count, file_state
 from lymphtune.models.bag_classifier import as_pictures
+from lymphtune.training.arithmetic import exact
 from lymphtune.training.batches import evaluation_views, seen_as, training_views
 
 FORMAT = 1  # part of a cache file's name; raise it when the features change
@@ -206,7 +207,7 @@ def _computed(backbone: Backbone, pictures_CSS3: np.ndarray, crop_px: int, view:
     device = backbone.scale.device
     low = (pictures_CSS3.shape[1] - crop_px) // 2
     said: list[np.ndarray] = []
-    with console.bar(label, len(pictures_CSS3)) as bar:
+    with exact(), console.bar(label, len(pictures_CSS3)) as bar:
         for start in range(0, len(pictures_CSS3), CELLS_AT_ONCE):
             crops = pictures_CSS3[start : start + CELLS_AT_ONCE, low : low + crop_px, low : low + crop_px]
             cells = seen_as(torch.from_numpy(np.ascontiguousarray(crops)).to(device), view)

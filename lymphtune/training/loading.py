@@ -23,7 +23,7 @@ from lymphtune.config import Configuration
 from lymphtune.config import configuration as parsed
 from lymphtune.errors import InputError, reason
 from lymphtune.models.bag_classifier import BagClassifier
-from lymphtune.training.arithmetic import Arithmetic
+from lymphtune.training.arithmetic import Arithmetic, exact
 from lymphtune.training.batches import Bags
 from lymphtune.training.clinical import probability
 from lymphtune.training.clinical_network import NETWORKS
@@ -58,7 +58,8 @@ def judge_with(
     if configuration.kind == "clinical":
         return _clinical(path, cohort, rows)
     model, bags = open_network(path, configuration, cohort, kept, on)
-    said = judge(model, bags, rows, Arithmetic())
+    with exact():
+        said = judge(model, bags, rows, Arithmetic())
     _check_probabilities(said.probability_P, path)
     return said
 
@@ -71,7 +72,8 @@ def judge_cells_with(
         nothing_C = np.full(int(cohort.patients["n_cells"].to_numpy()[rows].sum()), np.nan)
         return _clinical(path, cohort, rows), SaidOfCells(nothing_C, nothing_C)
     model, bags = open_network(path, configuration, cohort, kept)
-    said, of_cells = judge_cells(model, bags, rows, Arithmetic())
+    with exact():
+        said, of_cells = judge_cells(model, bags, rows, Arithmetic())
     _check_probabilities(said.probability_P, path)
     return said, of_cells
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from lymphtune.cohort.cohort import Cohort
 from lymphtune.config import Configuration
 from lymphtune.models.bag_classifier import BagClassifier
+from lymphtune.training.arithmetic import exact
 from lymphtune.training.batches import Batch
 from lymphtune.training.frozen import Kept
 from lymphtune.training.loading import open_network
@@ -29,7 +30,8 @@ def judge_lone_cells_with(
     `kept`: where frozen features are computed in memory.
     """
     model, bags = open_network(path, configuration, cohort, kept)
-    said = [_of_batch(model, batch) for batch in bags.evaluation(np.asarray(rows))]
+    with exact():
+        said = [_of_batch(model, batch) for batch in bags.evaluation(np.asarray(rows))]
     return SaidOfCells(*np.concatenate(said, axis=1))
 
 

@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,9 @@ from lymphtune.models.bag_classifier import BagClassifier
 from lymphtune.training import arithmetic, network
 from lymphtune.training.arithmetic import Arithmetic, measured, usual
 from lymphtune.training.batches import Bags
+from lymphtune.training.loading import judge_cells_with, judge_with
+from lymphtune.training.lone_cells import judge_lone_cells_with
+from lymphtune.training.network import NetworkMember
 from tests.training.networks import CPU, member_of, small
 
 PLAIN = Arithmetic("float32", channels_last=False)
@@ -88,6 +93,33 @@ def test_what_cannot_be_kept_is_taken_all_the_same(
 
 def test_a_step_is_really_timed() -> None:
     assert 0 < arithmetic._seconds(LAST, CPU) < 60
+
+
+def test_saved_networks_are_asked_in_unrounded_float32(
+    tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU convolutions round to 10 bits unless told otherwise."""
+    chosen, seen = small(head="linear"), []
+
+    def flags() -> tuple[bool, bool]:
+        return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+    monkeypatch.setattr(BagClassifier, "encode", watched(BagClassifier.encode, lambda: seen.append(flags())))
+    before, path = flags(), tmp_path / "a.safetensors"
+    NetworkMember.save(member_of(chosen, tiny_cohort).state(), path)
+    rows = tiny_cohort.labelled
+    judge_with(path, chosen, tiny_cohort, rows)
+    judge_cells_with(path, chosen, tiny_cohort, rows)
+    judge_lone_cells_with(path, chosen, tiny_cohort, rows, {})
+    assert len(seen) == 3 and set(seen) == {(False, False)} and flags() == before
+
+
+def watched(work: Callable[..., Any], note: Callable[[], None]) -> Callable[..., Any]:
+    def both(*given: Any) -> Any:
+        note()
+        return work(*given)
+
+    return both
 
 
 def test_what_is_usual_is_one_of_those_that_are_tried() -> None:
