@@ -95,6 +95,14 @@ def test_a_step_is_really_timed() -> None:
     assert 0 < arithmetic._seconds(LAST, CPU) < 60
 
 
+def test_a_step_that_does_not_fit_takes_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> float:
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(arithmetic, "_step", full)
+    assert arithmetic._seconds(LAST, CPU) == arithmetic.NO_ROOM_S
+
+
 def test_saved_networks_are_asked_in_unrounded_float32(
     tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
