@@ -1,0 +1,176 @@
+"""What only a GPU can show: that it learns what a CPU learns, makes room, and gives its memory back.
+
+Left out where there is none. What the CPU can show of the same code is tested beside it.
+"""
+
+import gc
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lymphtune.cohort import Cohort
+from lymphtune.config import Configuration
+from lymphtune.searching.fractions import demand
+from lymphtune.searching.plan import Settings
+from lymphtune.searching.search import prepare
+from lymphtune.training import network
+from lymphtune.training.arithmetic import Arithmetic, exact
+from lymphtune.training.batches import Bags
+from lymphtune.training.fused import Fused
+from lymphtune.training.loading import judge_with
+from lymphtune.training.lockstep import Diverged, EpochResult, Start, train
+from lymphtune.training.network import NetworkMember
+from tests.training.networks import CPU, probabilities, protocol, small
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+
+GPU = torch.device("cuda")
+PLAIN = {"mlp": {"hidden": [8], "dropout": 0.0}}
+NORMS = [{"resnet": {"filters": 16, "norm": norm}} for norm in ("batch", "group")]
+ARITHMETICS = [Arithmetic("float32", False), Arithmetic("float32", True), Arithmetic("bfloat16", True)]
+CONTEXT = 150e6  # bytes that cuBLAS keeps for itself
+
+
+@pytest.fixture(autouse=True)
+def _room() -> Iterator[None]:
+    gc.collect()
+    torch.cuda.empty_cache()
+    yield
+    torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def allow(n_bytes: float) -> None:
+    """Let this process take so much of the GPU."""
+    torch.cuda.set_per_process_memory_fraction(n_bytes / torch.cuda.get_device_properties(GPU).total_memory)
+
+
+def members(chosen: Configuration, cohort: Cohort, device: torch.device, arithmetic: Arithmetic) -> list[NetworkMember]:
+    bags = Bags(cohort, chosen.data, device)
+    return [NetworkMember(chosen, bags, cohort.labelled, 2, [0, 0, k], arithmetic) for k in range(3)]
+
+
+def gradient(member: NetworkMember) -> torch.Tensor:
+    return torch.cat([p.grad.float().cpu().ravel() for p in member.live.parameters() if p.grad is not None])
+
+
+def apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).norm() / other.norm())
+
+
+def trained(chosen: Configuration, cohort: Cohort, **wanted: Any) -> list[EpochResult]:
+    return list(train(chosen, cohort, protocol(cohort, **wanted), "cuda"))
+
+
+@pytest.mark.parametrize("encoder", NORMS, ids=["batch", "group"])
+def test_it_learns_from_the_same_cells_what_a_cpu_learns(tiny_cohort: Cohort, encoder: Any) -> None:
+    chosen = small(encoder=encoder, head=PLAIN)
+    there, here = (members(chosen, tiny_cohort, device, ARITHMETICS[0])[0] for device in (GPU, CPU))
+    assert there.bags.resident_CSS3 is not None
+    batches = [next(member.batches(1)) for member in (there, here)]
+    assert batches[0].cells.cpu().equal(batches[1].cells)
+    with exact():
+        losses = [float(member.learn(batch)) for member, batch in zip((there, here), batches, strict=True)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert apart(gradient(there), gradient(here)) < 1e-2
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS, ids=["float32-first", "float32-last", "bfloat16"])
+@pytest.mark.parametrize("encoder", NORMS, ids=["batch", "group"])
+def test_all_models_together_learn_what_each_learns_alone(
+    tiny_cohort: Cohort, encoder: Any, arithmetic: Arithmetic
+) -> None:
+    some = members(small(encoder=encoder, head=PLAIN, precision="auto"), tiny_cohort, GPU, arithmetic)
+    batches = [next(member.batches(1)) for member in some]
+    with exact():
+        losses = [float(member.learn(batch)) for member, batch in zip(some, batches, strict=True)]
+        alone = [gradient(member) for member in some]
+        together = [float(loss) for loss in Fused(some).learn(batches) if loss is not None]
+    near = 1e-4 if arithmetic.precision == "float32" else 2e-2
+    np.testing.assert_allclose(together, losses, rtol=near)
+    assert max(apart(gradient(member), of) for member, of in zip(some, alone, strict=True)) < (10 * near)
+
+
+@pytest.mark.parametrize("fused", [False, True, None])
+def test_training_goes_on_as_if_there_had_been_no_break(
+    tiny_cohort: Cohort, tmp_path: Path, fused: bool | None
+) -> None:
+    chosen = small(encoder=NORMS[0], precision="auto")
+    asked = replace(protocol(tiny_cohort, epochs=4), fused=fused)
+    unbroken = []
+    for result in train(chosen, tiny_cohort, asked, "cuda"):
+        assert result.checkpoint is not None
+        result.checkpoint(tmp_path / str(result.epoch))
+        unbroken.append(result)
+    assert fused is None or {result.fused for result in unbroken} == {fused}
+    rest = list(train(chosen, tiny_cohort, asked, "cuda", Start(2, tmp_path / "2")))
+    np.testing.assert_allclose(probabilities(rest), probabilities(unbroken)[2:], rtol=0, atol=0.05)
+
+
+def test_where_memory_runs_out_chunks_are_halved(tiny_cohort: Cohort) -> None:
+    chosen = small(encoder={"resnet": {"filters": 64}}, data={"crop_px": 224, "bag_size": None}, patients_per_step=12)
+    (plenty,) = trained(chosen, tiny_cohort, epochs=1, fused=False)
+    most = torch.cuda.max_memory_reserved()
+    assert plenty.chunk_pixels == 0
+    gc.collect()
+    torch.cuda.empty_cache()
+    allow(0.5 * most)
+    (tight,) = trained(chosen, tiny_cohort, epochs=1, fused=False)
+    assert 0 < tight.chunk_pixels < len(tiny_cohort.pictures_CSS3) * 224**2
+    assert np.isfinite(tight.train_loss)
+
+
+def test_pictures_leave_a_gpu_that_is_full(tiny_cohort: Cohort) -> None:
+    bags = Bags(tiny_cohort, small(data={"crop_px": 224}).data, GPU)
+    assert bags.resident_CSS3 is not None
+    expected = next(bags.evaluation(tiny_cohort.labelled, view=3)).cells.cpu()
+    allow(torch.cuda.memory_reserved(GPU))
+    others: list[torch.Tensor] = []
+    with pytest.raises(torch.OutOfMemoryError):
+        while True:
+            others.append(torch.empty(1_000_000, dtype=torch.uint8, device=GPU))
+    said = next(bags.evaluation(tiny_cohort.labelled, view=3)).cells.cpu()
+    assert bags.resident_CSS3 is None and said.equal(expected)
+
+
+def left() -> float:
+    """Return the bytes that this process still holds of the GPU for its tensors, used or not."""
+    return torch.cuda.memory_reserved(GPU)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_memory_is_given_back_however_a_trial_ends(
+    tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch, fused: bool
+) -> None:
+    chosen = small(encoder={"resnet": {"filters": 32}}, data={"crop_px": 224})
+    trained(chosen, tiny_cohort, epochs=1, fused=fused)
+    assert left() < CONTEXT
+    results = train(chosen, tiny_cohort, replace(protocol(tiny_cohort), fused=fused), "cuda")
+    last = next(results)
+    assert left() > CONTEXT
+    results.close()
+    assert left() < CONTEXT and last.epoch == 1
+    monkeypatch.setattr(network, "bag_loss", lambda probability_B, *_: probability_B.sum() * torch.nan)
+    with pytest.raises(Diverged) as caught:
+        trained(chosen, tiny_cohort, epochs=1, fused=fused)
+    assert left() < CONTEXT and "epoch 1" in str(caught.value)  # and all that led to it
+
+
+def test_a_saved_network_says_the_same_on_both(tiny_cohort: Cohort, tmp_path: Path) -> None:
+    chosen = small(encoder=NORMS[0], precision="auto")
+    (result,) = trained(chosen, tiny_cohort, epochs=1)
+    result.save(tmp_path)
+    rows = np.arange(len(tiny_cohort.labels))
+    for path in sorted(tmp_path.glob("*.safetensors")):
+        there, here = (judge_with(path, chosen, tiny_cohort, rows, on=on).probability_P for on in ("cuda", "cpu"))
+        np.testing.assert_allclose(there, here, rtol=0, atol=1e-5)
+
+
+def test_a_trial_s_demand_is_measured(tiny_cohort_folder: Path) -> None:
+    cohort, plan = prepare("tiny", tiny_cohort_folder, Settings(trials=4, folds=3))
+    memory, busy = demand(cohort, plan, plan.trials[0], GPU, Arithmetic())
+    assert 0 < memory < 0.5 and 0.001 < busy <= 1
