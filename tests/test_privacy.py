@@ -273,3 +273,31 @@ def test_a_picture_loses_all_but_its_pixels(name: str) -> None:
     assert without_metadata(bare, name) == bare  # which has no more to lose, and so keeps its digest
     with Image.open(io.BytesIO(bare)) as image:
         assert not image.getexif() and not {"comment", "Description"} & set(image.info)
+
+
+def test_what_is_said_of_the_cohort_names_nobody(
+    data: Path, key: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A search looks its cohort over, the table too, and says what it found: it may stand in a batch system's log."""
+    table = data / "clinical_annotation.csv"
+    sound = table.read_text()
+    try:
+        table.write_text(sound.replace("3/27/1961", "1/1/1905"))
+        ask = [
+            "search",
+            "--space",
+            "clinical",
+            "--data",
+            str(data),
+            "--folds",
+            "2",
+            "--dry-run",
+            "--runs",
+            str(tmp_path),
+        ]
+        assert main(ask) == 0
+        assert SECRET in "".join(capsys.readouterr())
+        assert main([*ask, "--pseudonymise", str(key)]) == 0
+        assert SECRET not in "".join(capsys.readouterr())
+    finally:
+        table.write_text(sound)

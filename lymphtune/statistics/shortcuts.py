@@ -12,6 +12,7 @@ import pandas as pd
 from lymphtune.cohort import SIMULATED, Cohort
 from lymphtune.cohort.folds import CLASSES, make_folds
 from lymphtune.cohort.origins import Attributes, alike, origins
+from lymphtune.cohort.pseudonyms import are_pseudonyms
 from lymphtune.cohort.shortcuts import BAG_SIZE, shortcuts
 from lymphtune.statistics.audit import audit, in_columns
 
@@ -82,7 +83,7 @@ def _attributes(cohort: Cohort, rows: np.ndarray, data: str | Path | None) -> At
     table = shortcuts(cohort, rows)
     found: Attributes = {name: table[name].to_numpy() for name in table}
     folder = None if data is None or str(data) == SIMULATED else Path(data).expanduser()
-    if folder is not None and folder.is_dir():
+    if folder is not None and folder.is_dir() and not are_pseudonyms(cohort.ids):  # by which no file goes
         found |= origins(folder, cohort, rows)
     kept: Attributes = {}
     for name, values in found.items():

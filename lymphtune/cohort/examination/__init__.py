@@ -13,6 +13,7 @@ from lymphtune.cohort.examination.evidence import Evidence
 from lymphtune.cohort.examination.finding import SEVERITIES, Finding
 from lymphtune.cohort.examination.gathering import gather_cohort, gather_folder, gather_packed, of_patients
 from lymphtune.cohort.examination.summary import Summary, summary
+from lymphtune.cohort.pseudonyms import are_pseudonyms
 
 Check = Callable[[Evidence], Iterator[Finding]]
 OF_THE_TABLE: tuple[Check, ...] = (
@@ -61,7 +62,7 @@ def glance(data: str | Path, cohort: Cohort) -> list[Finding]:
     Whether there are patients and groups enough depends on the folds, and is left to who makes them.
     """
     path = find_cohort(data)
-    if path is not None and path.is_dir():
+    if path is not None and path.is_dir() and not are_pseudonyms(cohort.ids):  # else ids would be in what is said
         evidence = gather_folder(path, cohort.reference_date, pictures=False)
     else:
         evidence = of_patients(cohort, cohort.reference_date)
