@@ -1,11 +1,12 @@
 # make demo: environment and the main job on the simulated cohort; make test: the suite; make test-all: slow tests too;
 # make docs: the site; make guards: are the guards against leaks tested?
+# make fuzz SECONDS=600: what atheris makes up, to each reader of what others hand over
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/ready
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo test test-all browser lint docs reference images bench guards clean
+.PHONY: demo test test-all browser lint docs reference images bench guards fuzz clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -55,6 +56,11 @@ bench: $(READY)
 
 guards: $(READY)  # each guard against leaks is broken in a copy; a test must notice
 	$(BIN)/python benchmarks/leak_guards.py
+
+SECONDS ?= 600
+fuzz: $(READY)  # inputs that came out wrong are in fuzz/ then, and the exit code is not 0
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	for reader in csv space recipe bundle; do $(BIN)/python tests/fuzz/run.py $$reader --seconds $(SECONDS) || exit 1; done
 
 clean:
 	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache

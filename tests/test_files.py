@@ -102,22 +102,12 @@ def test_no_text_of_a_csv_file_is_a_formula(tmp_path: Path) -> None:
 
 
 def test_every_csv_file_is_written_by_it() -> None:
-<<<<<<< HEAD
-    """A csv writer of their own have: the simulated cohort, whose words are its own, and the doctor's corrected copy,
-    which keeps what the cohort's own table says."""
-    source = Path(lymphtune.__file__).parent
-    found = {str(path.relative_to(source)) for path in source.rglob("*.py") if ".to_csv(" in path.read_text()}
-    assert found == {"files.py", "cohort/simulated.py"}
-    own = {str(path.relative_to(source)) for path in source.rglob("*.py") if "csv.writer" in path.read_text()}
-    assert own == {"cohort/examination/correction.py"}
-=======
-    """Tables of patients alone, which are read again, have writers of their own: a drawn one's and a corrected one's."""
+    """But tables of patients, which are read again: a drawn cohort's and a corrected one's."""
     source = Path(lymphtune.__file__).parent
     found = {str(path.relative_to(source)) for path in source.rglob("*.py") if ".to_csv(" in path.read_text()}
     assert found == {"files.py", "cohort/simulated.py"}
     found = {str(path.relative_to(source)) for path in source.rglob("*.py") if "csv.writer(" in path.read_text()}
     assert found == {"cohort/examination/correction.py"}
->>>>>>> 2177bf7 (What a search says of a cohort of pseudonyms names nobody; who writes csv tables, told)
 
 
 @pytest.mark.parametrize(

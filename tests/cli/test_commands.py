@@ -52,18 +52,8 @@ def test_exit_codes_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     said = capsys.readouterr().out
-<<<<<<< HEAD
     codes = [line.split()[0] for line in said.split("exit codes:")[1].splitlines() if line]
     assert codes == ["0", "1", "2", "3", "130"]
-=======
-    assert [line.split()[0] for line in said.split("exit codes:")[1].splitlines() if line] == [
-        "0",
-        "1",
-        "2",
-        "3",
-        "130",
-    ]
->>>>>>> 2177bf7 (What a search says of a cohort of pseudonyms names nobody; who writes csv tables, told)
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -6,7 +6,12 @@ import yaml
 from lymphtune.ensembling.bundle import Ensemble
 from tests.fuzz.harnesses import HARNESSES, SCRATCH, grown, plan_of, read_bundle
 
-GONE_WRONG: dict[str, dict[str, bytes]] = {"space": {}, "recipe": {}, "bundle": {}, "csv": {}}
+GONE_WRONG: dict[str, dict[str, bytes]] = {
+    "space": {},
+    "recipe": {},
+    "bundle": {"hashes that are no text": b"\x0301\xce\xd0456  `adef\n"},
+    "csv": {},
+}
 
 
 @pytest.mark.parametrize("reader", HARNESSES)
