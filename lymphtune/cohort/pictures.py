@@ -32,6 +32,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 MAX_PIXELS = 4096 * 4096
 MIN_SIDE_PX = 16
 LIMITS = f"expected sides of {MIN_SIDE_PX} pixels or more and {MAX_PIXELS} pixels in all at most"
+MAX_SCANS = 100  # of a JPEG file; each goes over all pixels, and may take a few bytes
 MAX_ENCODED_BYTES = 160 * 2**20  # the largest picture allowed, four 16-bit channels, not compressed
 CACHE_FORMAT = 1  # part of a cache file's name; raise it when decoding changes
 CACHE_VARIABLE = "LYMPHTUNE_CACHE"
@@ -162,6 +163,8 @@ def opened(data: bytes, where: str) -> Iterator[Image.Image]:
     """Yield the picture, of allowed size, before it is decoded; whatever turns up then is told as an InputError."""
     if not data:
         raise InputError(f"{where}: truncated or unreadable picture (empty file); replace or remove it")
+    if data.startswith(b"\xff\xd8") and (scans := data.count(b"\xff\xda")) > MAX_SCANS:
+        raise InputError(f"{where}: a JPEG file of {scans} scans; expected {MAX_SCANS} at most: save it anew")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size, where)

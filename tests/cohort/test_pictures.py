@@ -285,3 +285,12 @@ class TestCache:
         monkeypatch.delenv("XDG_CACHE_HOME")
         monkeypatch.setenv("HOME", "/home/someone")
         assert cache_dir() == Path("/home/someone/.cache/lymphtune")
+
+
+def test_a_picture_of_endless_scans_is_refused() -> None:
+    """A scan takes a few bytes and goes over all pixels: thousands of them would take hours."""
+    data = encoded(Image.new("L", (224, 224), 128), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    assert decode(data, "x.jpg").pixels_SS3.shape == (224, 224, 3)
+    with pytest.raises(InputError, match=r"x.jpg: a JPEG file of 20\d scans; expected 100 at most"):
+        decode(data[:-2] + scan * 200 + data[-2:], "x.jpg")
