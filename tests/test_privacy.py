@@ -297,7 +297,9 @@ def test_what_is_said_of_the_cohort_names_nobody(
         ]
         assert main(ask) == 0
         assert SECRET in "".join(capsys.readouterr())
-        assert main([*ask, "--pseudonymise", str(key)]) == 0
-        assert SECRET not in "".join(capsys.readouterr())
+        for own in (key, tmp_path.parent / "none"):
+            assert main([*ask, "--pseudonymise", str(own)]) == 0
+            assert SECRET not in "".join(capsys.readouterr())
+        assert not (tmp_path.parent / "none").exists()
     finally:
         table.write_text(sound)

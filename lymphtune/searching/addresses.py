@@ -1,10 +1,12 @@
 """Whether anyone answers at a Ray address, known within seconds; Ray itself waits for two minutes."""
 
 import os
+import re
 import socket
 
 from lymphtune.errors import InputError
 
+FORM = re.compile(r"(\[[0-9A-Fa-f:]+\]|[^\s:/\[\]]+):[0-9]{1,5}")
 PATIENCE_S = 10.0
 HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))  # HTTP/2: preface, empty SETTINGS
 SETTINGS = 4  # type of the frame that every HTTP/2 server, and so every Ray head, answers with
@@ -14,6 +16,8 @@ def check_answers(address: str) -> None:
     """Raise InputError unless something that may be a Ray head answers at `auto` or HOST:PORT."""
     from ray._private.services import canonicalize_bootstrap_address
 
+    if address != "auto" and not FORM.fullmatch(address):  # Ray would print a traceback of its own
+        raise InputError(f"address {address}: not an address; expected auto or HOST:PORT")
     try:
         found = canonicalize_bootstrap_address(address)
     except (ValueError, ConnectionError, OSError) as error:

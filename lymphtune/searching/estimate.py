@@ -39,7 +39,7 @@ def dry_run(space: str, data: str | Path | None, settings: Settings) -> Told:
     from lymphtune.training.arithmetic import measured
     from lymphtune.training.frozen import all_frozen, missing
 
-    cohort, plan = prepare(space, data, settings)
+    cohort, plan = prepare(space, data, settings, dry=True)
     networks = plan.networks
     some = kinds(plan)
     slots, gpus = concurrency(settings, local_cpus(), torch.cuda.device_count())

@@ -18,7 +18,7 @@ from lymphtune.cohort import Cohort, default_data, load_cohort
 from lymphtune.cohort.examination import glance
 from lymphtune.cohort.examination.report import in_short
 from lymphtune.cohort.folds import check_roles, cohort_folds, folds_hash, folds_table, roles_table
-from lymphtune.cohort.pseudonyms import read_pseudonyms
+from lymphtune.cohort.pseudonyms import Pseudonyms, read_pseudonyms
 from lymphtune.config import Part
 from lymphtune.errors import InputError
 from lymphtune.files import held, remove_unfinished, write_table, write_yaml
@@ -76,22 +76,19 @@ def _go_on(run: Run, space: Space, data: str | Path, settings: Settings, started
 
 
 def prepare(
-    space: str | Space, data: str | Path | None, settings: Settings, before: tuple[Stage, ...] = ()
+    space: str | Space, data: str | Path | None, settings: Settings, before: tuple[Stage, ...] = (), dry: bool = False
 ) -> tuple[Cohort, Plan]:
-    """Return the cohort and everything that would be done with it; writes nothing but the picture cache.
+    """Return the cohort and everything that would be done with it; writes nothing but the picture cache, and the key of
+    pseudonyms where there is none.
 
-    before: the stages of the run that is gone on with.
+    before: the stages of the run that is gone on with. dry: a key that is not there is not made, but drawn for once.
     """
     if settings.address is not None:
         check_answers(settings.address)
     chosen = space if isinstance(space, Space) else load_space(space)
     folds = settings.folds or chosen.suggested.folds
     data = default_data() if data is None else data
-    pseudonyms = None
-    if settings.pseudonymise is not None:
-        _check_key_s_place(settings.pseudonymise, settings.runs)
-        pseudonyms = read_pseudonyms(settings.pseudonymise, make=not before)
-    cohort = load_cohort(data, settings.reference_date, pseudonyms)
+    cohort = load_cohort(data, settings.reference_date, _pseudonyms(settings, bool(before), dry))
     for line in [f"{cohort.name}: {note}" for note in cohort.notes] + in_short(cohort.name, glance(data, cohort), data):
         console.say(line)
     if note := check_roles(cohort):
@@ -112,10 +109,16 @@ def _warn_of_shortcuts(cohort: Cohort, data: str | Path) -> None:
             console.say(f"{cohort.name}: {finding}")
 
 
-def _check_key_s_place(key: Path, runs: Path) -> None:
-    """Raise InputError where the key would lie among the runs, and travel with them."""
+def _pseudonyms(settings: Settings, again: bool, dry: bool) -> Pseudonyms | None:
+    """Return what stands in place of ids; raises InputError where the key would lie among the runs: they travel."""
+    key, runs = settings.pseudonymise, settings.runs
+    if key is None:
+        return None
     if key.resolve().is_relative_to(runs.resolve()):
         raise InputError(f"{key}: the key of the pseudonyms would lie among the runs; name a place outside of {runs}")
+    if dry and not key.exists():
+        return Pseudonyms(os.urandom(32))
+    return read_pseudonyms(key, make=not again and not dry)
 
 
 def _check_encoders(plan: Plan) -> None:
