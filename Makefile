@@ -60,7 +60,7 @@ guards: $(READY)  # each guard against leaks is broken in a copy; a test must no
 SECONDS ?= 600
 fuzz: $(READY)  # inputs that came out wrong are in fuzz/ then, and the exit code is not 0
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
-	for reader in csv space recipe bundle; do $(BIN)/python tests/fuzz/run.py $$reader --seconds $(SECONDS) || exit 1; done
+	for reader in csv layout space recipe bundle; do $(BIN)/python tests/fuzz/run.py $$reader --seconds $(SECONDS) || exit 1; done
 
 clean:
 	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache

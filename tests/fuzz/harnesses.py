@@ -22,7 +22,7 @@ import yaml
 from safetensors.numpy import save
 
 from lymphtune.cohort.clinical import MAX_AGE_YEARS, id_problem, read_clinical
-from lymphtune.cohort.layout import STUDY, Layout
+from lymphtune.cohort.layout import SECTIONS, STUDY, Layout, read_layout
 from lymphtune.config import Configuration, Data, Model, Training, parse_part
 from lymphtune.ensembling import recipe as recipes
 from lymphtune.ensembling.bundle import FORMAT, LEARNT, Ensemble
@@ -100,6 +100,35 @@ def read_table(data: bytes) -> None:
         assert all(id_problem(patient) is None for patient in table["patient"])
         ages, counts = table["age_years"].dropna(), table["lymphocytes_g_per_l"].dropna()
         assert ages.between(0, MAX_AGE_YEARS).all() and ((counts > 0) & np.isfinite(counts)).all()
+
+
+def read_cohort_yaml(data: bytes) -> None:
+    """Read a cohort.yaml, and, where it is sound, a table by it."""
+    folder = SCRATCH / "cohort"
+    folder.mkdir(exist_ok=True)
+    grown_or("cohort/cohort.yaml", data, layout_words())
+    with suppress(InputError):
+        layout = read_layout(folder)
+        assert all(not home.startswith("/") and ".." not in home.split("/") for home in [*layout.homes, layout.table])
+        read_clinical(written("clinical_annotation.csv", TABLES[0].encode()), date(2020, 1, 1), layout)
+
+
+def layout_seeds() -> list[bytes]:
+    return planned([yaml.safe_dump(layout, sort_keys=False).encode() for layout in LAYOUTS], layout_words())
+
+
+@cache
+def layout_words() -> list[str]:
+    sections = (Layout, *SECTIONS.values())
+    values = ["study", "month_first", "iso", "latin-1", "cp1252", "1/uL", "numeric", "categorical", "{patient}", "../x"]
+    return [
+        *YAML,
+        *(name for section in sections for name in section.model_fields),
+        *values,
+        *TABLE_WORDS[:9],
+        ";",
+        ",",
+    ]
 
 
 LAYOUTS: list[dict[str, Any]] = [
@@ -318,6 +347,7 @@ def _with_options(family: Family) -> list[str]:
 
 HARNESSES = {
     "csv": Harness(read_table, lambda: [table.encode() for table in TABLES], lambda: TABLE_WORDS),
+    "layout": Harness(read_cohort_yaml, layout_seeds, layout_words),
     "space": Harness(read_space, lambda: planned(shipped_files(SHIPPED), space_words()), space_words),
     "recipe": Harness(read_recipe, lambda: planned(shipped_files(recipes.SHIPPED), recipe_words()), recipe_words),
     "bundle": Harness(read_bundle, bundle_seeds, bundle_words),
