@@ -49,7 +49,9 @@ def _cohort(arguments: argparse.Namespace) -> Told:
     reference_date = arguments.reference_date or REFERENCE_DATE
     if arguments.fix is not None:
         return fix_cohort(arguments.data, arguments.fix, reference_date)
-    return check_cohort(arguments.data, reference_date)
+    from lymphtune.statistics.shortcuts import shortcut_findings
+
+    return check_cohort(arguments.data, reference_date, shortcut_findings)
 
 
 def _cluster(arguments: argparse.Namespace) -> Told:

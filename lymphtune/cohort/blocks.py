@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from lymphtune.cohort.attributes import STANDARD, Attribute
-from lymphtune.cohort.cohort import Cohort
+from lymphtune.cohort.cohort import Cohort, evenly_spaced
 from lymphtune.cohort.pictures import (
     Decoder,
+    PictureFiles,
     PictureSource,
     cache_dir,
     decode,
@@ -34,6 +35,24 @@ class Block(NamedTuple):
     rows: range  # of the whole cohort
     cohort: Cohort
     names: list[str]
+
+
+@dataclass(frozen=True)
+class _Some:
+    """Some pictures of a source, by their numbers."""
+
+    source: PictureSource
+    numbers: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def read(self) -> Iterator[tuple[str, bytes]]:
+        if isinstance(self.source, PictureFiles):
+            yield from PictureFiles([self.source.paths[number] for number in self.numbers]).read()
+            return
+        wanted = set(self.numbers.tolist())
+        yield from (picture for number, picture in enumerate(self.source.read()) if number in wanted)
 
 
 @dataclass(frozen=True)
@@ -80,6 +99,23 @@ class Surveyed:
         digests = [digest for source in read for digest in source.digests]
         names = [name for source in read for name in source.names]
         return Block(rows, self._cohort(self._patients(rows), pictures_CSS3, digests, notes_of(read)), names)
+
+    def glimpse(self, most: int) -> Cohort:
+        """Return everybody with `most` pictures at most, evenly spaced in the bag, decoded in memory.
+
+        Its `n_cells` counts these pictures; raises InputError as reading the whole cohort does.
+        """
+        counts = self.patients["n_cells"].to_numpy()
+        starts, numbers = np.cumsum([0, *counts]), [evenly_spaced(count, most) for count in counts]
+        wanted = np.concatenate([start + some for start, some in zip(starts, numbers, strict=False)])
+        low, sources = 0, []
+        for source in self.sources(range(len(self))):  # of one patient, or of several
+            high = low + len(source)
+            sources.append(_Some(source, wanted[(wanted >= low) & (wanted < high)] - low))
+            low = high
+        pictures_CSS3, read = decoded_here(sources, self.decode)
+        digests = [digest for source in read for digest in source.digests]
+        return self._cohort(self.patients.assign(n_cells=list(map(len, numbers))), pictures_CSS3, digests, [])
 
     def _patients(self, rows: range) -> pd.DataFrame:
         return self.patients.iloc[rows.start : rows.stop].reset_index(drop=True)

@@ -95,17 +95,17 @@ def prepare(
         console.say(f"{cohort.name}: {note}")
     repeats = settings.repeats or chosen.suggested.repeats
     folds_RP = cohort_folds(cohort, folds, repeats, settings.seed_of_folds)
-    _warn_of_shortcuts(cohort, data)
+    _warn_of_shortcuts(cohort, data, folds_RP[0] if folds > 1 else None)
     defining = {"cohort": cohort.hash, "folds": folds_hash(folds_table(cohort, folds_RP))}
     plan = make_plan(chosen, settings, folds_RP, defining, before, int(cohort.patients["n_cells"].min()))
     _check_encoders(plan)
     return cohort, plan
 
 
-def _warn_of_shortcuts(cohort: Cohort, data: str | Path) -> None:
+def _warn_of_shortcuts(cohort: Cohort, data: str | Path, fold_P: np.ndarray | None) -> None:
     """Say a line for each thing that ought not to matter and tells the label alone, where patients are enough to."""
-    if enough(cohort):
-        for finding in shortcut_audit(cohort, data).findings:
+    if enough(cohort.labels):
+        for finding in shortcut_audit(cohort, data, fold_P).findings:
             console.say(f"{cohort.name}: {finding}")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lymphtune.cli import main
+from lymphtune.statistics import shortcuts
 from tests.cohort import corpus
 
 
@@ -62,3 +63,22 @@ def test_of_a_packed_file_and_of_nothing(tiny_cohort_folder: Path, capsys: pytes
     assert "no such file or folder" in capsys.readouterr().err
     assert main(["doctor", "--fix", "out"]) == 2
     assert "nothing to check" in capsys.readouterr().err
+
+
+def test_what_tells_the_label_alone_is_a_finding(
+    tiny_cohort_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tiny_cohort_folder / "clinical_annotation.csv"
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    for row in rows[1:]:
+        row[4] = "16-09-1934" if row[2] == "1" else "3/27/1961"
+    table.write_text("\n".join(map(",".join, rows)) + "\n")
+    monkeypatch.setattr(shortcuts, "FEWEST", 2)
+    monkeypatch.setattr(shortcuts, "SIGNIFICANT", 0.2)  # of so few patients a label is permuted into itself
+    monkeypatch.setattr(shortcuts, "HARDLY_CHANCE", 0.2)
+    assert main(["doctor", "--data", str(tiny_cohort_folder)]) == 3
+    said = " ".join(capsys.readouterr().out.split())
+    assert "shortcut: format of DOB alone predicts the label" in said and shortcuts.CURE in said
+    corpus.an_empty_picture(tiny_cohort_folder)  # with an error in it the cohort cannot be audited
+    assert main(["doctor", "--data", str(tiny_cohort_folder)]) == 2
+    assert "alone predicts" not in capsys.readouterr().out

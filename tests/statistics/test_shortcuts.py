@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lymphtune.cohort import Cohort
+from lymphtune.cohort import REFERENCE_DATE, Cohort, load_cohort
 from lymphtune.cohort.origins import Attributes
+from lymphtune.cohort.packed import pack
+from lymphtune.cohort.simulated import write_simulated
 from lymphtune.statistics import shortcuts as module
-from lymphtune.statistics.shortcuts import enough, shortcut_audit
+from lymphtune.statistics.shortcuts import enough, glanced_audit, shortcut_audit, shortcut_findings
 
 
 def of_patients(labels: np.ndarray, ids: list[str], n_cells: np.ndarray | None = None) -> Cohort:
@@ -86,4 +88,42 @@ def test_the_runs_own_folds_are_used() -> None:
 def test_too_few_patients_tell_nothing() -> None:
     one_class = of_patients(np.r_[0, np.ones(9, int)], PLAIN[:10])
     assert shortcut_audit(one_class).findings == [] and len(shortcut_audit(one_class).table) == 0
-    assert not enough(of_patients(LABELS[:15], PLAIN[:15])) and enough(of_patients(LABELS, PLAIN))
+    assert not enough(LABELS[:15]) and enough(LABELS)
+
+
+def test_groups_stay_in_one_fold_where_that_can_be() -> None:
+    cohort = of_patients(LABELS, PLAIN)
+    pairs = [f"{label} {number // 2}" for label, number in zip(LABELS, np.arange(60), strict=True)]
+    fold_P = module._folds(replace(cohort, patients=cohort.patients.assign(group=pairs)), 0)
+    assert fold_P is not None
+    assert len({(pair, fold) for pair, fold in zip(pairs, fold_P, strict=True)}) == len(set(pairs))
+    for named in (["north"] * 60, [f"site {number % 3}" for number in range(60)], [f"site {one}" for one in LABELS]):
+        site = replace(cohort, patients=cohort.patients.assign(group=named))
+        assert shortcut_audit(site).table["auc"].notna().all()  # too few groups, or none with both classes
+
+
+def simulated_folder(folder: Path) -> Path:
+    write_simulated(folder, 48, 5, 1)
+    table = pd.read_csv(folder / "clinical_annotation.csv", dtype=str, keep_default_na=False)
+    table["DOB"] = np.where(table["LABEL"] == "1", "16-09-1934", "3/27/1961")
+    table.to_csv(folder / "clinical_annotation.csv", index=False)
+    return folder
+
+
+def test_few_pictures_tell_what_all_of_them_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = simulated_folder(tmp_path / "cohort")
+    pack(folder, tmp_path / "cohort.parquet", REFERENCE_DATE)
+    for data in (folder, tmp_path / "cohort.parquet"):
+        whole = shortcut_audit(load_cohort(data), data).table
+        glanced = glanced_audit(data, REFERENCE_DATE)
+        assert glanced is not None
+        pd.testing.assert_frame_equal(glanced.table, whole)
+    (finding,) = shortcut_findings(folder, REFERENCE_DATE)
+    assert finding.severity == "warning" and finding.text.startswith("format of DOB alone predicts the label")
+    monkeypatch.setattr(module, "HARDLY_CHANCE", 0.001)
+    assert [finding.severity for finding in shortcut_findings(folder, REFERENCE_DATE)] == ["note"]
+
+
+def test_few_patients_are_not_audited_by_the_doctor(tiny_cohort_folder: Path) -> None:
+    assert glanced_audit(tiny_cohort_folder, REFERENCE_DATE) is None
+    assert shortcut_findings(tiny_cohort_folder, REFERENCE_DATE) == []

@@ -1,7 +1,7 @@
 """A cohort examined before hours are spent on it: what is there, and what is wrong, odd or worth knowing."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,10 @@ class Examination:
     evidence: Evidence
     summary: Summary
     findings: Sequence[Finding]
+
+    def with_findings(self, more: Sequence[Finding]) -> "Examination":
+        """Return the same with some findings more."""
+        return replace(self, findings=_sorted([*self.findings, *more]))
 
     @property
     def values(self) -> dict[str, Any]:

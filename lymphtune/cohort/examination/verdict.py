@@ -1,25 +1,30 @@
 """The doctor's word on a cohort, its corrected copy included: told where all is well, raised with all that is not."""
 
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
 from lymphtune.cohort import find_cohort
 from lymphtune.cohort.examination import Examination, examine
 from lymphtune.cohort.examination.correction import Change, correct
-from lymphtune.cohort.examination.finding import Severity, counted, worst
+from lymphtune.cohort.examination.finding import Finding, Severity, counted, worst
 from lymphtune.cohort.examination.report import count_of, report
 from lymphtune.errors import DOUBTFUL, InputError, Unfit
 from lymphtune.result import Told
 
+Further = Callable[[str, date], Sequence[Finding]]
 CODES: dict[Severity, int] = {"error": InputError.code, "warning": DOUBTFUL}
 
 
-def check_cohort(data: str, reference_date: date) -> Told:
+def check_cohort(data: str, reference_date: date, further: Further | None = None) -> Told:
     """Return what is there and what was found of a cohort.
 
-    Raises Unfit, which carries them, where there is an error or, with the code DOUBTFUL, a warning.
+    further: what looks at it once more where there is no error. Raises Unfit, which carries them, where there is an
+    error or, with the code DOUBTFUL, a warning.
     """
     found = examine(data, reference_date)
+    if further is not None and worst(found.findings) != "error":
+        found = found.with_findings(further(data, reference_date))
     told = Told(report(found.summary.lines, found.findings), found.values)
     return _judged(found, told, f"{data}: {count_of(found.findings)}; see what to do under each, then check again")
 
