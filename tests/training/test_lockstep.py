@@ -215,11 +215,11 @@ def test_what_the_caller_does_between_epochs_changes_nothing(tiny_cohort: Cohort
         assert all(value.equal(late[name]) for name, value in early.items())
 
 
-@pytest.mark.parametrize("average", [0, 0.9])
+@pytest.mark.parametrize(("average", "bag_size"), [(0, 3), (0.9, 3), (0.9, "fixed:2")])
 def test_saved_networks_repeat_their_out_of_fold_probabilities(
-    tiny_cohort: Cohort, tmp_path: Path, average: float
+    tiny_cohort: Cohort, tmp_path: Path, average: float, bag_size: Any
 ) -> None:
-    chosen = small(encoder={"resnet": {"filters": 8}}, moving_average=average)
+    chosen = small(encoder={"resnet": {"filters": 8}}, moving_average=average, data={"bag_size": bag_size})
     wanted = protocol(tiny_cohort, repeats=2)
     for result in train(chosen, tiny_cohort, wanted):
         result.save(tmp_path / str(result.epoch))
