@@ -83,3 +83,16 @@ def test_what_tells_the_label_alone_is_a_finding(
     assert main(["doctor", "--data", str(tiny_cohort_folder)]) == 2
     said = capsys.readouterr().out
     assert "1 error" in said and "alone predicts" not in said
+
+
+def test_no_name_of_a_file_reaches_the_terminal_as_it_is(
+    tiny_cohort_folder: Path, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    corpus.a_file_whose_name_clears_the_screen(tiny_cohort_folder)
+    corpus.a_folder_whose_name_is_no_text(tiny_cohort_folder)
+    corpus.a_picture_whose_name_breaks_the_line(tiny_cohort_folder)
+    given = ["doctor", "--data", str(tiny_cohort_folder)]
+    for more in ([], ["--json"], ["--fix", str(tmp_path / "out")]):
+        assert main([*given, *more]) == 2
+        said = capsysbinary.readouterr()
+        assert b"\x1b" not in said.out + said.err and b"\\x1b[2J" in said.out.replace(b"\\\\", b"\\")

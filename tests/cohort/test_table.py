@@ -4,7 +4,6 @@ import csv
 import io
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -113,13 +112,3 @@ def test_the_doctor_goes_on_whatever_bytes_the_table_is(data: bytes, tmp_path: P
     (tmp_path / STUDY.table).write_bytes(data)
     evidence = gather_folder(tmp_path, REFERENCE_DATE, pictures=False)
     assert any(finding.severity == "error" for finding in evidence.form)
-
-
-@pytest.mark.parametrize("name", ["a\udcff", "\ud800"])
-def test_a_name_that_is_no_text_is_told_all_the_same(name: str, tmp_path: Path) -> None:
-    (tmp_path / STUDY.table).write_text(",".join(STUDY.required) + "\nP1,0,F,1/13/1950,4.5\n")
-    if name == "a\udcff":
-        (tmp_path / "trainset" / name).mkdir(parents=True)
-    evidence = gather_folder(tmp_path, REFERENCE_DATE)
-    found = [finding for check in OF_THE_TABLE for finding in check(evidence)]
-    assert any(finding.check == "no folder" for finding in found)

@@ -25,7 +25,7 @@ from lymphtune.cohort.examination.roles import matches
 from lymphtune.cohort.layout import STUDY, Layout
 from lymphtune.cohort.pictures import check_link
 from lymphtune.cohort.study import folder_layout
-from lymphtune.errors import InputError
+from lymphtune.errors import InputError, one_line
 from lymphtune.files import whole_folder, write_text
 
 CHANGES = ("doctor-changes.csv", "doctor-changes.txt")
@@ -37,12 +37,16 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 
 @dataclass(frozen=True)
 class Change:
-    """One change of the copy: what kind, where, and from what to what ("" where it is gone)."""
+    """One change of the copy: what kind, where, and from what to what ("" where it is gone); all can be printed."""
 
     kind: str
     where: str
     before: str
     after: str
+
+    def __post_init__(self) -> None:
+        for name in ("where", "before", "after"):
+            object.__setattr__(self, name, one_line(getattr(self, name)))
 
 
 def correct(folder: Path, out: Path, reference_date: date) -> list[Change]:

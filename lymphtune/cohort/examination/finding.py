@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lymphtune.errors import one_line
+
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 MOST_PLACES = 100  # of one finding in its values
@@ -23,6 +25,11 @@ class Finding:
     text: str
     cure: str
     places: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Escape what cannot be printed: names of files and texts of a table are anybody's."""
+        object.__setattr__(self, "text", one_line(self.text))
+        object.__setattr__(self, "places", tuple(map(one_line, self.places)))
 
     @property
     def where(self) -> str:

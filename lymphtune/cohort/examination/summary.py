@@ -11,6 +11,7 @@ from lymphtune.cohort.examination.evidence import Evidence
 from lymphtune.cohort.examination.finding import counted
 from lymphtune.cohort.examination.values import AGE, COUNT, given
 from lymphtune.console import size
+from lymphtune.errors import one_line
 
 MOST_KINDS = 3  # of sizes, modes, formats
 
@@ -87,7 +88,7 @@ def summary(evidence: Evidence) -> Summary:
     seen = [look for _, look in evidence.sound()]
     sexes = Counter(str(entry.values["sex"]) or "unknown" for entry in evidence.entries if "sex" in entry.values)
     return Summary(
-        evidence.name, evidence.simulated, len(evidence.entries),
+        one_line(evidence.name), evidence.simulated, len(evidence.entries),
         len(evidence.with_label(REACTIVE)), len(evidence.with_label(TUMORAL)), len(evidence.with_label(TO_PREDICT)),
         sum(entry.label is None for entry in evidence.entries),
         sum(counts), sum(look.n_bytes for _, look in evidence.looks()), _spread(np.array(counts)),
