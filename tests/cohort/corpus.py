@@ -581,6 +581,11 @@ def decimal_commas(folder: Path) -> None:
     change(folder, "LYMPH_COUNT", lambda text: text.replace(".", ","))
 
 
+@breaks("number", "error", "not a number", "is not a number")
+def commas_between_thousands(folder: Path) -> None:
+    change(folder, "LYMPH_COUNT", lambda text: f"{1000 * float(text):,.0f}")
+
+
 @breaks("constant", "warning", "it can tell nothing")
 def one_count_of_all(folder: Path) -> None:
     change(folder, "LYMPH_COUNT", "5.5")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from lymphtune.cohort.clinical import NUMBER
 from lymphtune.cohort.cohort import REACTIVE, TO_PREDICT, TUMORAL
 from lymphtune.cohort.examination.evidence import Entry, Evidence
 from lymphtune.cohort.examination.finding import Finding, Severity, counted, some
@@ -62,13 +63,17 @@ def _n_given(evidence: Evidence, column: str) -> int:
 
 
 def other_decimals(evidence: Evidence) -> list[str]:
-    """Return the columns half of which or more are numbers only with the other sign before their decimals."""
+    """Return the columns half of which or more are numbers only with the other sign before their decimals.
+
+    Where three digits follow it in all of them, it may as well part thousands: then the column is left out.
+    """
     sign = "," if evidence.layout.decimal == "." else "."
     found = []
     for column in _number_columns(evidence):
         texts = [fault.text for _, fault in evidence.faults(column) if fault.kind == "not a number"]
-        decimal = all(text.count(sign) == 1 and text.replace(sign, "").removeprefix("-").isdigit() for text in texts)
-        if texts and decimal and len(texts) >= 0.5 * _n_given(evidence, column):
+        decimal = all(NUMBER.fullmatch(text.replace(sign, ".", 1)) for text in texts)
+        thousands = all(len(text.partition(sign)[2]) == 3 for text in texts)
+        if texts and decimal and not thousands and len(texts) >= 0.5 * _n_given(evidence, column):
             found.append(column)
     return found
 
