@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from lymphtune import console
-from lymphtune.cohort.clinical import id_problem
+from lymphtune.cohort.clinical import NUMBER, id_problem
 from lymphtune.cohort.dates import read_date
 from lymphtune.cohort.examination import values
 from lymphtune.cohort.examination.dates import accepts, consistent
@@ -126,24 +126,20 @@ def _correctors(evidence: Evidence, names: dict[str, str]) -> list[Corrector]:
 
 
 def _label(entry: Entry, layout: Layout) -> str:
-    """Return the first word of the row's label; a number that equals one of the study's is that."""
+    """Return the study's word for a number that equals it; words of another layout say more than the label."""
     text = entry.texts[str(layout.columns.label)]
-    words = {0: layout.labels.reactive[0], 1: layout.labels.tumoral[0], -1: layout.labels.to_predict[0]}
-    if entry.label is not None:
-        return words[entry.label] if text else text
-    if layout.labels == STUDY.labels:
-        try:
-            return words.get(float(text), text)  # type: ignore[call-overload, no-any-return]
-        except ValueError:
-            return text
-    return text
+    if layout.labels != STUDY.labels or not NUMBER.fullmatch(text):
+        return text
+    return {0.0: "0", 1.0: "1", -1.0: "-1"}.get(float(text), text)
 
 
 def _sex(entry: Entry, layout: Layout) -> str:
-    column = str(layout.columns.sex)
-    text, words = entry.texts[column], {"F": layout.sexes.F[0], "M": layout.sexes.M[0]}
-    known = entry.values.get("sex", SEXES.get(text.casefold(), ""))
-    return words.get(known, text)
+    """Return the layout's first word for a sex that is spelt in another case, or out in full."""
+    text, words = entry.texts[str(layout.columns.sex)], {"F": layout.sexes.F[0], "M": layout.sexes.M[0]}
+    for word in words.values():
+        if text.casefold() == word.casefold():
+            return word
+    return words.get(SEXES.get(text.casefold(), ""), text) if "sex" not in entry.values else text
 
 
 def _other_reading(evidence: Evidence) -> str | None:

@@ -111,8 +111,8 @@ def _ambiguous(evidence: Evidence, column: str, given: list[Entry]) -> Iterator[
     """Yield the dates that could be read two ways, form by form, and whether others of their form tell."""
     forms: dict[str, list[Entry]] = {}
     for entry in given:
-        if sign := re.search(r"[-/.]", entry.texts[column]):
-            forms.setdefault(sign.group(), []).append(entry)
+        if found := re.search(r"[-/.]", entry.texts[column]):
+            forms.setdefault(found.group(), []).append(entry)
     for sign, entries in forms.items():
         two_ways = [entry for entry in entries if _two_ways(entry.texts[column])]
         if not two_ways:

@@ -50,7 +50,7 @@ class Look:
     format: str = ""
     mode: str = ""
     size: tuple[int, int] = (0, 0)
-    n_pages: int = 1
+    several_pages: bool = False
     thumbnail_TT: np.ndarray | None = None  # uint8, brightness
     contrast: float = 0.0  # largest standard deviation of a colour, 0 to 127
     brightness: float = 0.0  # 0 to 255

@@ -42,12 +42,13 @@ def _glimpse(name: str, data: bytes) -> _Glimpse:
     digest = hashlib.sha256(data).hexdigest()
     try:
         with opened(data, name) as image:
-            form, mode, size, n_pages = image.format or "", image.mode, image.size, getattr(image, "n_frames", 1)
+            form, mode, size = image.format or "", image.mode, image.size
+            several_pages = getattr(image, "is_animated", False)
             image.draft("RGB", DRAFT)
             colours = _small(rgb(image), size)
     except InputError as error:
         return _Glimpse(Look(name, digest, len(data), str(error).removeprefix(f"{name}: ")))
-    return _Glimpse(Look(name, digest, len(data), "", form, mode, size, n_pages), colours)
+    return _Glimpse(Look(name, digest, len(data), "", form, mode, size, several_pages), colours)
 
 
 def _small(image: Image.Image, size: tuple[int, int]) -> bytes:

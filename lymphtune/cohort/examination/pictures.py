@@ -112,7 +112,7 @@ def forms(evidence: Evidence) -> Iterator[Finding]:
         yield Finding(
             "note", "mode", f"{counted(len(other), 'picture')} in mode {modes}, converted when read", "", other
         )
-    pages = _places(seen, lambda look: look.n_pages > 1)
+    pages = _places(seen, lambda look: look.several_pages)
     if pages:
         text = f"{counted(len(pages), 'picture')} of several pages, of which the first alone is read"
         yield Finding("warning", "several pages", text, "Save the pages as pictures of their own.", pages)

@@ -123,3 +123,45 @@ def test_where_it_may_not_be_written(tiny_cohort_folder: Path, tmp_path: Path) -
     with pytest.raises(InputError, match=r"nothing can be corrected before this is: .*NUL"):
         correct(tiny_cohort_folder, tmp_path / "out", date(2020, 1, 1))
     assert not (tmp_path / "out").exists()
+
+
+OTHER_LAYOUT = """
+table: tabelle/Patienten.csv
+separator: ";"
+decimal: ","
+encoding: cp1252
+columns: {patient: Fall, label: Diagnose, sex: null, age_years: Alter, lymphocytes: Lymphozyten}
+labels: {reactive: reaktiv, tumoral: [CLL, MCL], to_predict: "?"}
+missing: ["", k.A.]
+lymphocyte_unit: 1/uL
+attributes: {hb: {column: Hb}, material: {column: Material, kind: categorical}}
+groups: [Klinik]
+pictures: {labelled: "bilder/{patient}", to_predict: "bilder/{patient}"}
+"""
+
+
+def test_a_cohort_of_another_layout_is_examined_and_copied_as_its_layout_says(
+    tiny_cohort_folder: Path, tmp_path: Path
+) -> None:
+    rows = [["Fall", "Diagnose", "Alter", "Lymphozyten", "Hb", "Material", "Klinik"]]
+    for place, (_, patient, label, *_, count) in enumerate(corpus.rows_of(tiny_cohort_folder)[1:]):
+        word = {"0": "reaktiv", "1": ("CLL", "MCL")[place % 2], "-1": "?"}[label]
+        of = [f"{61 + place},5", f"{1000 * float(count):.0f}", "k.A." if place == 3 else f"{9 + place % 5},5"]
+        rows.append([patient, word, *of, ("Blut", "Märk")[place % 2], "ABCDEF"[place % 6]])
+    (tiny_cohort_folder / corpus.TABLE).unlink()
+    (tiny_cohort_folder / "tabelle").mkdir()
+    with (tiny_cohort_folder / "tabelle" / "Patienten.csv").open("w", newline="", encoding="cp1252") as file:
+        csv.writer(file, delimiter=";").writerows(rows)
+    (tiny_cohort_folder / "bilder").mkdir()
+    for home in list(tiny_cohort_folder.glob("*set/*")):
+        home.rename(tiny_cohort_folder / "bilder" / home.name)
+    for home in tiny_cohort_folder.glob("*set"):
+        home.rmdir()
+    corpus.say(tiny_cohort_folder, OTHER_LAYOUT)
+    found = examine(tiny_cohort_folder).findings
+    assert {finding.severity for finding in found} <= {"note"}, found
+    assert correct(tiny_cohort_folder, tmp_path / "out", REFERENCE_DATE) == []
+    left = examine(tmp_path / "out").findings
+    assert [(one.check, one.text) for one in left] == [(one.check, one.text) for one in found]
+    given, copied = (load_cohort(folder).patients for folder in (tiny_cohort_folder, tmp_path / "out"))
+    assert given.equals(copied)
