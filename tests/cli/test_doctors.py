@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from lymphtune.cli import main
+from lymphtune.errors import Unfit
+from lymphtune.result import Told
 from lymphtune.statistics import shortcuts
 from tests.cohort import corpus
 
@@ -96,3 +98,30 @@ def test_no_name_of_a_file_reaches_the_terminal_as_it_is(
         assert main([*given, *more]) == 2
         said = capsysbinary.readouterr()
         assert b"\x1b" not in said.out + said.err and b"\\x1b[2J" in said.out.replace(b"\\\\", b"\\")
+
+
+def test_a_cohort_and_a_cluster_are_told_as_one(
+    tiny_cohort_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[object] = [
+        Told("ok node", {"nodes": ["node"]}),
+        Unfit("1 finding on node", Told("! node", {"nodes": []})),
+    ]
+
+    def check_cluster(*given: object) -> Told:
+        answer = said.pop(0)
+        if isinstance(answer, Unfit):
+            raise answer
+        assert isinstance(answer, Told) and given[:3] == ("auto", None, str(tiny_cohort_folder))
+        return answer
+
+    monkeypatch.setattr("lymphtune.searching.doctor.check_cluster", check_cluster)
+    corpus.a_black_picture(tiny_cohort_folder)
+    given = ["doctor", "--address", "auto", "--data", str(tiny_cohort_folder)]
+    assert main([*given, "--json"]) == 3
+    told = json.loads(capsys.readouterr().out)
+    assert told["nodes"] == ["node"] and told["cohort"]["n_warnings"] == 1
+    assert main(given) == 2
+    shown = capsys.readouterr()
+    assert shown.out.startswith("! node\n\ntiny: 15 patients")
+    assert shown.err.startswith(f"lymphtune: 1 finding on node. {tiny_cohort_folder}: 1 warning")

@@ -410,6 +410,15 @@ def two_rows_of_one_person(folder: Path) -> None:
         change(folder, column, text, "P3", "P4")
 
 
+@breaks("twin rows", "warning", "perhaps the same person")
+def two_rows_of_one_person_at_one_site(folder: Path) -> None:
+    two_rows_of_one_person(folder)
+    for place, row in enumerate(rows_of(folder)[1:]):
+        change(folder, "site", f"site {place % 6}", row[1])
+    change(folder, "site", "site 0", "P3", "P4")
+    say(folder, "groups: [site]")
+
+
 @breaks("two roles", "error", "P3", "no person may have two roles")
 def a_person_with_two_roles(folder: Path) -> None:
     change(folder, "person", lambda _: "")

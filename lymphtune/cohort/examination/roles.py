@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from lymphtune.cohort.cohort import TO_PREDICT
+from lymphtune.cohort.cohort import GROUP, TO_PREDICT
 from lymphtune.cohort.examination.evidence import Entry, Evidence
 from lymphtune.cohort.examination.finding import Finding, counted
 from lymphtune.cohort.examination.ids import alike
@@ -111,8 +111,8 @@ def twins(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _known_as_one(rows: list[Entry]) -> bool:
-    """Return whether the rows are of one group already."""
-    return any(len({row.keys.get(name) for row in rows}) == 1 for name in rows[0].keys)
+    """Return whether the rows are one person's already; a packed cohort says of its groups no more than which."""
+    return any(name in rows[0].keys and len({row.keys.get(name) for row in rows}) == 1 for name in ("person", GROUP))
 
 
 CHECKS = (both_sets, wrong_set, unmatched, persons, twins)
