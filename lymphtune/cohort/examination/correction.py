@@ -7,9 +7,10 @@ other unit. Left out: pictures that cannot be read or that a patient has twice, 
 
 import csv
 import io
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -20,11 +21,12 @@ from lymphtune.cohort.dates import read_date
 from lymphtune.cohort.examination import values
 from lymphtune.cohort.examination.dates import accepts, consistent
 from lymphtune.cohort.examination.evidence import Bag, Entry, Evidence
-from lymphtune.cohort.examination.gathering import gather_folder
+from lymphtune.cohort.examination.gathering import decoded, gather_folder
 from lymphtune.cohort.examination.roles import matches
 from lymphtune.cohort.layout import STUDY, Layout
 from lymphtune.cohort.pictures import check_link
 from lymphtune.cohort.study import folder_layout
+from lymphtune.cohort.table import data_of
 from lymphtune.errors import InputError, one_line
 from lymphtune.files import whole_folder, write_text
 
@@ -86,6 +88,14 @@ def _formal(evidence: Evidence) -> Iterator[Change]:
     for finding in evidence.form:
         if finding.check in ("encoding", "separator", "columns") and finding.severity != "warning":
             yield Change(finding.check, evidence.layout.table, finding.text, "as the layout says")
+    assert evidence.folder is not None
+    path = evidence.folder / evidence.layout.table
+    text = decoded(data_of(path), replace(evidence, form=[], layout=folder_layout(evidence.folder)), path)
+    sign = re.escape(evidence.layout.separator)
+    spaced, blank = rf"(?:^|{sign}) +[^ ]|[^ ] +(?:{sign}|\r?$)", rf"^[ {sign}]*\r?\n"
+    for kind, pattern in (("spaces round values", spaced), ("blank rows", blank)):
+        if count := len(re.findall(pattern, text, re.MULTILINE)):
+            yield Change(kind, evidence.layout.table, str(count), "taken out")
 
 
 def _table(evidence: Evidence, scratch: Path, names: dict[str, str], layout: Layout) -> list[Change]:

@@ -71,7 +71,7 @@ def _read_table(evidence: Evidence) -> None:
         check_links(folder, layout.table)
         if not path.is_file():
             raise InputError(f"{folder}: no {layout.table} in it; expected {layout.described}")
-        text = _decoded(data_of(path), evidence, path)
+        text = decoded(data_of(path), evidence, path)
         layout, header, rows = _parsed(text, evidence, path)
     except InputError as error:
         evidence.form.append(of_error("table", error, folder))
@@ -89,7 +89,7 @@ def _read_table(evidence: Evidence) -> None:
         evidence.complete = False
 
 
-def _decoded(data: bytes, evidence: Evidence, path: Path) -> str:
+def decoded(data: bytes, evidence: Evidence, path: Path) -> str:
     """Return the table's text in the encoding that fits, and note where that is another than the layout's."""
     said, name = evidence.layout.encoding, evidence.layout.table
     save = "Save it as CSV UTF-8"

@@ -125,6 +125,15 @@ def test_where_it_may_not_be_written(tiny_cohort_folder: Path, tmp_path: Path) -
     assert not (tmp_path / "out").exists()
 
 
+def test_spaces_and_blank_rows_are_taken_out_and_told(tiny_cohort_folder: Path, tmp_path: Path) -> None:
+    corpus.change(tiny_cohort_folder, "GENDER", str.upper)
+    table = tiny_cohort_folder / corpus.TABLE
+    table.write_text(table.read_text().replace(",P3,", ", P3 ,").replace("3,P11", "\n,,,,,\n3,P11"))
+    changes = correct(tiny_cohort_folder, tmp_path / "out", REFERENCE_DATE)
+    assert [(one.kind, one.before) for one in changes] == [("spaces round values", "2"), ("blank rows", "2")]
+    assert corpus.rows_of(tmp_path / "out")[1][1] == "P3" and len(corpus.rows_of(tmp_path / "out")) == 16
+
+
 OTHER_LAYOUT = """
 table: tabelle/Patienten.csv
 separator: ";"
