@@ -339,6 +339,21 @@ def an_id_that_rings_the_bell(folder: Path) -> None:
     change(folder, "ID", "P\a3", "P3")
 
 
+@breaks("id", "error", "device on Windows", "is a device on Windows")
+def an_id_that_is_a_device(folder: Path) -> None:
+    rename(folder, "P3", "CON")
+
+
+@breaks("id", "error", "ends with a dot", "ends with a dot")
+def an_id_that_ends_with_a_dot(folder: Path) -> None:
+    rename(folder, "P3", "P3.")
+
+
+@breaks("id", "error", "formula", "begins as a formula does")
+def an_id_that_a_spreadsheet_would_run(folder: Path) -> None:
+    rename(folder, "P3", "=1+1")
+
+
 @breaks("repeated id", "error", r"P4 \(rows 2, 4\)", "'P4' is in row 2 already")
 def an_id_twice(folder: Path) -> None:
     shutil.rmtree(bag(folder, "P3"))

@@ -28,13 +28,12 @@ from lymphtune.cohort.pictures import check_link
 from lymphtune.cohort.study import folder_layout
 from lymphtune.cohort.table import data_of
 from lymphtune.errors import InputError, one_line
-from lymphtune.files import whole_folder, write_text
+from lymphtune.files import harmless, whole_folder, write_text
 
 CHANGES = ("doctor-changes.csv", "doctor-changes.txt")
 PASSES = 3  # one correction may show what another one has to do
 SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
 Corrector = tuple[str, str, Callable[[Entry], str]]  # kind, column, the row's text as it should be
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 
 
 @dataclass(frozen=True)
@@ -283,7 +282,7 @@ def _write_changes(scratch: Path, changes: Sequence[Change]) -> None:
     writer.writerow(["kind", "where", "before", "after"])
     for change in changes:
         cells = (change.kind, change.where, change.before, change.after)
-        writer.writerow([f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells])
+        writer.writerow(map(harmless, cells))
     write_text(scratch / CHANGES[0], stream.getvalue())
     lines = [
         f"{change.kind}: {change.where}: {change.before!r} -> {change.after!r}"
