@@ -21,8 +21,9 @@ from lymphtune.cohort.dates import read_date
 from lymphtune.cohort.examination import values
 from lymphtune.cohort.examination.dates import accepts, consistent
 from lymphtune.cohort.examination.evidence import Bag, Entry, Evidence
-from lymphtune.cohort.examination.gathering import decoded, gather_folder
+from lymphtune.cohort.examination.gathering import gather_folder
 from lymphtune.cohort.examination.roles import matches
+from lymphtune.cohort.examination.table import decoded
 from lymphtune.cohort.layout import STUDY, Layout
 from lymphtune.cohort.pictures import check_link
 from lymphtune.cohort.study import folder_layout
@@ -85,7 +86,7 @@ def _names(evidence: Evidence) -> dict[str, str]:
 def _formal(evidence: Evidence) -> Iterator[Change]:
     """Yield what is changed by writing the table in the layout's own form."""
     for finding in evidence.form:
-        if finding.check in ("encoding", "separator", "columns") and finding.severity != "warning":
+        if finding.check in ("encoding", "separator", "columns"):
             yield Change(finding.check, evidence.layout.table, finding.text, "as the layout says")
     assert evidence.folder is not None
     path = evidence.folder / evidence.layout.table

@@ -7,7 +7,7 @@ from datetime import date
 from lymphtune.cohort.clinical import DAYS_PER_YEAR, MAX_AGE_YEARS
 from lymphtune.cohort.dates import DAY_FIRST, MONTH_FIRST, READINGS, WRITTEN, read_date
 from lymphtune.cohort.examination.evidence import Entry, Evidence
-from lymphtune.cohort.examination.finding import Finding, counted, some
+from lymphtune.cohort.examination.finding import Finding, counted, sentence, some
 from lymphtune.cohort.layout import FILE
 from lymphtune.cohort.table import shown
 
@@ -150,7 +150,7 @@ def group_dates(evidence: Evidence) -> Iterator[Finding]:
         if found and group.column != born:
             given = some(list(dict.fromkeys(shown(fault.text) for _, fault in found)))
             text = f"{counted(len(found), 'row')} with {group.column} {given}: no date to group by"
-            cure = f"{found[0][1].expected.capitalize()}, or say in {FILE}, under `dates`, how they are written."
+            cure = sentence(f"{found[0][1].expected}, or say in {FILE}, under `dates`, how they are written")
             yield Finding("error", "date", text, cure, tuple(entry.place for entry, _ in found))
 
 

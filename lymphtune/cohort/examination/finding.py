@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from lymphtune.errors import one_line
+from lymphtune.errors import InputError, one_line
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -29,6 +30,7 @@ class Finding:
     def __post_init__(self) -> None:
         """Escape what cannot be printed: names of files and texts of a table are anybody's."""
         object.__setattr__(self, "text", one_line(self.text))
+        object.__setattr__(self, "cure", one_line(self.cure))
         object.__setattr__(self, "places", tuple(map(one_line, self.places)))
 
     @property
@@ -57,3 +59,17 @@ def worst(findings: Iterable[Finding]) -> Severity | None:
     """Return the worst severity, None where there is nothing."""
     found = {finding.severity for finding in findings}
     return next((severity for severity in SEVERITIES if severity in found), None)
+
+
+def of_error(check: str, error: InputError, folder: Path | None = None) -> Finding:
+    """Return the finding that a refusal is; paths are told from the folder."""
+    text, _, cure = str(error).rpartition("; ")
+    text = text or cure
+    if folder is not None:
+        text = text.replace(f"{folder}/", "").removeprefix(f"{folder}: ")
+    return Finding("error", check, text, "" if text == cure else cure[:1].upper() + cure[1:])
+
+
+def sentence(text: str) -> str:
+    """Return the text with a capital at its start and a full stop at its end."""
+    return f"{text[:1].upper()}{text[1:]}."

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from lymphtune.cohort.examination.evidence import Evidence
-from lymphtune.cohort.examination.finding import Finding, counted, some
+from lymphtune.cohort.examination.finding import Finding, counted, sentence, some
 from lymphtune.cohort.folds import CLASSES
 from lymphtune.cohort.table import shown
 
@@ -20,7 +20,7 @@ def words(evidence: Evidence) -> Iterator[Finding]:
             continue
         distinct = list(dict.fromkeys(shown(fault.text) for _, fault in found))
         text = f"{counted(len(found), 'row')} with {column} {some(distinct)}"
-        cure = f"{found[0][1].expected.capitalize()}; or say in cohort.yaml, under `{name}`, what these words mean."
+        cure = sentence(f"{found[0][1].expected}; or say in cohort.yaml, under `{name}`, what these words mean")
         yield Finding("error", check, text, cure, tuple(entry.place for entry, _ in found))
 
 

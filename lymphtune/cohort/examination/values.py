@@ -12,7 +12,7 @@ import numpy as np
 from lymphtune.cohort.clinical import NUMBER
 from lymphtune.cohort.cohort import REACTIVE, TO_PREDICT, TUMORAL
 from lymphtune.cohort.examination.evidence import Entry, Evidence
-from lymphtune.cohort.examination.finding import Finding, Severity, counted, some
+from lymphtune.cohort.examination.finding import Finding, Severity, counted, sentence, some
 from lymphtune.cohort.examination.ids import alike
 from lymphtune.cohort.layout import FILE, UNITS
 from lymphtune.cohort.table import shown
@@ -46,7 +46,7 @@ def numbers(evidence: Evidence) -> Iterator[Finding]:
                 yield Finding("error", "missing", f"{counted(len(found), 'row')} without a {column}", cure, places)
             else:
                 wrong = "not a number" if kind == "not a number" else kind
-                cure = f"{found[0][1].expected.capitalize()}."
+                cure = sentence(found[0][1].expected)
                 text = f"{counted(len(found), 'value')} of {column} {'is' if len(found) == 1 else 'are'} {wrong}"
                 yield Finding("error", "number", text, cure, places)
 

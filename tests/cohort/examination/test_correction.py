@@ -14,7 +14,8 @@ from lymphtune.errors import InputError
 from tests.cohort import corpus
 
 CORRECTED = [
-    corpus.semicolons, corpus.tabs, corpus.utf_16, corpus.an_accent_in_latin_1, corpus.a_byte_order_mark,
+    corpus.semicolons, corpus.tabs, corpus.utf_16, corpus.an_accent_in_latin_1,
+    corpus.an_accent_in_utf_8_where_cohort_yaml_says_latin_1, corpus.a_byte_order_mark,
     corpus.a_column_in_lower_case, corpus.a_row_in_another_case_than_its_folder,
     corpus.a_folder_with_more_zeros_than_its_row, corpus.sexes_in_words, corpus.days_before_months, corpus.iso_dates,
     corpus.counts_a_microlitre, corpus.counts_in_10_12_a_litre, corpus.decimal_commas, corpus.an_empty_picture,
