@@ -103,10 +103,11 @@ def prepare(
 
 
 def _warn_of_shortcuts(cohort: Cohort, data: str | Path, fold_P: np.ndarray | None) -> None:
-    """Say a line for each thing that ought not to matter and tells the label alone, where patients are enough to."""
+    """Say what ought not to matter and surely tells the label alone, where patients are enough to tell."""
     if enough(cohort.labels):
         for finding in shortcut_audit(cohort, data, fold_P).findings:
-            console.say(f"{cohort.name}: {finding}")
+            if finding.severity == "warning":
+                console.say(f"{cohort.name}: {finding.text}")
 
 
 def _pseudonyms(settings: Settings, again: bool, dry: bool) -> Pseudonyms | None:

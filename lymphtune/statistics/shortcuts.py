@@ -43,15 +43,17 @@ class Shortcuts:
         return self.table[self.table["p_all"] < SIGNIFICANT]
 
     @property
-    def findings(self) -> list[str]:
-        """Return a line for each attribute that beats chance among all that were tried."""
-        return [
+    def findings(self) -> list[Finding]:
+        """Return one for each attribute that beats chance among all tried, a warning where it is hardly chance."""
+        texts = [
             f"{row.attribute} alone predicts the label: balanced accuracy {row.balanced_accuracy:.2f}, AUC "
             f"{row.auc:.2f} out of fold (by chance up to {row.auc_high:.2f}; p = {row.p_all:.3g} with all "
             f"{len(self.table)} tried); a network may learn it in place of the disease"
             + (", and cannot with `bag_size: fixed`" if row.attribute == BAG_SIZE else "")
             for row in self.sure.itertuples()
         ]
+        severities = np.where(self.sure["p_all"] < HARDLY_CHANCE, "warning", "note").tolist()
+        return [Finding(each, "shortcut", text, CURE) for each, text in zip(severities, texts, strict=True)]
 
 
 def shortcut_audit(
@@ -90,14 +92,9 @@ def glanced_audit(data: str | Path, reference_date: date) -> Shortcuts | None:
 
 
 def shortcut_findings(data: str | Path, reference_date: date) -> list[Finding]:
-    """Return what the audit finds as an examination's findings, a warning where it is hardly chance."""
+    """Return what the audit finds in what `data` names, nothing where patients are too few to tell."""
     audited = glanced_audit(data, reference_date)
-    if audited is None:
-        return []
-    return [
-        Finding("warning" if row.p_all < HARDLY_CHANCE else "note", "shortcut", text, CURE)
-        for row, text in zip(audited.sure.itertuples(), audited.findings, strict=True)
-    ]
+    return [] if audited is None else audited.findings
 
 
 def _folds(cohort: Cohort, seed: int) -> np.ndarray | None:

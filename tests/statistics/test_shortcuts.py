@@ -40,7 +40,8 @@ def test_the_ids_of_one_centre_give_the_label_away() -> None:
     ids = [f"{'NORTH' if label else 'S'}-{number}" for number, label in enumerate(LABELS)]
     found = shortcut_audit(of_patients(LABELS, ids))
     assert found.table.loc[0, "attribute"] == "pattern of ids" and found.table.loc[0, "balanced_accuracy"] == 1
-    (line,) = found.findings
+    line = found.findings[0].text
+    assert len(found.findings) == 1
     assert line.startswith("pattern of ids alone predicts the label: balanced accuracy 1.00, AUC 1.00")
 
 
@@ -48,7 +49,7 @@ def test_a_bag_size_that_knows_the_label_is_named() -> None:
     cohort = of_patients(LABELS, PLAIN, 2 + 3 * LABELS + np.arange(60) % 3)
     found = shortcut_audit(cohort)
     assert found.sure["attribute"].tolist() == ["number of cells"]
-    assert found.findings[0].endswith("in place of the disease, and cannot with `bag_size: fixed`")
+    assert found.findings[0].text.endswith("in place of the disease, and cannot with `bag_size: fixed`")
 
 
 def test_files_are_looked_at_where_the_cohort_is_a_folder(tiny_cohort: Cohort, tiny_cohort_folder: Path) -> None:
