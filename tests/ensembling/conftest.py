@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 import lymphtune
+from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.ensembling.bundle import Ensemble
+from lymphtune.ensembling.candidates import Candidates, read_candidates
 from lymphtune.runs import Run
 
 
@@ -19,3 +21,13 @@ def run(searched: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def ensemble(run: Run) -> Ensemble:
     return lymphtune.ensemble(run=run.path, top=2)
+
+
+@pytest.fixture(scope="module")
+def cohort(run: Run) -> Cohort:
+    return load_cohort(run.description["cohort"]["data"])
+
+
+@pytest.fixture(scope="module")
+def candidates(run: Run, cohort: Cohort) -> Candidates:
+    return read_candidates(run, cohort)

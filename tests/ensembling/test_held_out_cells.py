@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import lymphtune
-from lymphtune.cohort import Cohort, load_cohort
+from lymphtune.cohort import Cohort
 from lymphtune.config import configuration
 from lymphtune.ensembling import held_out_cells as module
 from lymphtune.ensembling.bundle import Ensemble
-from lymphtune.ensembling.candidates import Candidates, read_candidates
+from lymphtune.ensembling.candidates import Candidates
 from lymphtune.ensembling.held_out_cells import held_out_cells, of_this_run, speakers
 from lymphtune.runs import Run
 from lymphtune.training import lone_cells
@@ -23,16 +23,6 @@ from lymphtune.training.loading import judge_with
 def ensemble(run: Run) -> Ensemble:
     """Of networks, so that every member sees pictures."""
     return lymphtune.ensemble(run=run.path, top=2, source="networks")
-
-
-@pytest.fixture(scope="module")
-def cohort(run: Run) -> Cohort:
-    return load_cohort(run.description["cohort"]["data"])
-
-
-@pytest.fixture(scope="module")
-def candidates(run: Run, cohort: Cohort) -> Candidates:
-    return read_candidates(run, cohort)
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ import pytest
 
 import lymphtune
 from lymphtune.cli import main
-from lymphtune.cohort import Cohort, load_cohort
+from lymphtune.cohort import Cohort
 from lymphtune.cohort.shifts import SHIFTS
 from lymphtune.console import SILENT
 from lymphtune.ensembling import robustness as module
 from lymphtune.ensembling.bundle import Ensemble
-from lymphtune.ensembling.candidates import Candidates, read_candidates
+from lymphtune.ensembling.candidates import Candidates
 from lymphtune.ensembling.robustness import PLAIN, held_out_votes, kept_robustness, robustness, rows_of
 from lymphtune.errors import InputError
 from lymphtune.runs import Run
@@ -28,16 +28,6 @@ from lymphtune.training import loading
 def ensemble(run: Run) -> Ensemble:
     """Of two networks and the clinical models."""
     return lymphtune.ensemble(run=run.path, top=6, source="all")
-
-
-@pytest.fixture(scope="module")
-def cohort(run: Run) -> Cohort:
-    return load_cohort(run.description["cohort"]["data"])
-
-
-@pytest.fixture(scope="module")
-def candidates(run: Run, cohort: Cohort) -> Candidates:
-    return read_candidates(run, cohort)
 
 
 def of_candidates(cohort: Cohort, candidates: Candidates) -> Cohort:
