@@ -117,6 +117,8 @@ def is_held(path: Path) -> bool:
     """Return whether a process holds the file's lock."""
     import fcntl
 
+    if not path.is_file():  # a pipe would be waited for
+        return False
     try:
         with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -283,9 +285,18 @@ def write_table(path: Path, table: "pd.DataFrame", about: Mapping[str, Any]) -> 
         pq.write_table(arrow, scratch)
 
 
+def read_json(path: Path) -> Any:
+    """Return what a small JSON file holds; raises OSError or ValueError where it is none."""
+    if not path.is_file() or path.stat().st_size > MOST_YAML_BYTES:  # a pipe would be waited for
+        raise FileNotFoundError(path)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def read_yaml(path: Path) -> Any:
     """Return what the YAML file holds; raises InputError naming file and line where it is not YAML, or too large."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise InputError(f"{path}: not a file; expected one of YAML")
         with path.open("rb") as file:
             data = file.read(MOST_YAML_BYTES + 1)
         if len(data) > MOST_YAML_BYTES:

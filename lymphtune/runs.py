@@ -1,6 +1,5 @@
 """A run on disk: where its files lie, and how a finished or unfinished one is found and read."""
 
-import json
 import math
 import re
 import socket
@@ -17,7 +16,7 @@ from pyarrow import ArrowException
 from lymphtune import console
 from lymphtune.config import Configuration, configuration, shown
 from lymphtune.errors import InputError, one_line, reason
-from lymphtune.files import is_held, read_yaml
+from lymphtune.files import is_held, read_json, read_yaml
 from lymphtune.tables import check_table
 
 RUNS = Path("runs")
@@ -66,7 +65,7 @@ class Run:
     def driver(self) -> dict[str, Any]:
         """Return pid, host and start of the process that drives the run, or did last; {} where that is not known."""
         try:
-            found = json.loads((self.path / DRIVER).read_text(encoding="utf-8"))
+            found = read_json(self.path / DRIVER)
         except (OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) and {"pid", "host", "since"} <= set(found) else {}

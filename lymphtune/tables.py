@@ -26,6 +26,7 @@ def check_table(path: Path) -> None:
     """
     import pyarrow.parquet as pq
 
+    check_file(path)
     with pq.ParquetFile(path) as file:
         metadata, schema = file.metadata, file.schema_arrow
         check_counts(metadata, path)
@@ -36,6 +37,12 @@ def check_table(path: Path) -> None:
         found = pq.read_table(path, columns=texts, read_dictionary=texts, use_threads=False)
         if (n_bytes := text_bytes(found.columns)) > MOST_BYTES:
             raise InputError(f"{path}: {console.size(n_bytes)} of text, over {console.size(MOST_BYTES)}")
+
+
+def check_file(path: Path) -> None:
+    """Raise FileNotFoundError where there is no file, a pipe in its place included: it would be waited for."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
 
 
 def check_counts(metadata: "pq.FileMetaData", path: Path) -> None:

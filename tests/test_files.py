@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,6 +78,14 @@ def test_a_bomb_in_yaml_is_refused_in_one_line(name: str, tmp_path: Path) -> Non
     (tmp_path / "bomb.yaml").write_text(text)
     with pytest.raises(InputError, match=rf"^[^\n]*bomb.yaml.*{said}[^\n]*$"):
         read_yaml(tmp_path / "bomb.yaml")
+
+
+def test_a_pipe_or_folder_in_the_place_of_yaml_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "folder.yaml").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(InputError, match=f"{name}.yaml: not a file"):
+            read_yaml(tmp_path / f"{name}.yaml")
 
 
 def test_a_mark_before_a_yaml_text_is_no_part_of_it(tmp_path: Path) -> None:

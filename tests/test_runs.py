@@ -1,5 +1,6 @@
 """The folder of somebody else's run: what no search writes is refused in one line, and no name in it is a way out."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -164,3 +165,19 @@ def test_a_command_of_somebody_else_s_is_quoted_anew() -> None:
     for other in ("rm -rf ~", "lymphtune 'search", ""):
         made = search_command(given | {"command": other, "cohort": {"data": "; id"}})
         assert made.startswith("lymphtune search --space '$(id)' --data '; id' --trials 1")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "name",
+    ["run.yaml", "driver.json", "progress.json", "leaderboard.parquet", "folds.parquet", "oof.parquet", "config.yaml"],
+)
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(name: str, run: Run, capsys: Any) -> None:
+    for path in run.path.rglob(name):
+        path.unlink()
+        os.mkfifo(path)
+    commands = [["status", "theirs"], ["runs"]]
+    if not name.endswith(".json"):  # which these do without
+        commands += [["stability", "--run", "theirs"], ["ensemble", "--run", "theirs"]]
+    for command in commands:
+        assert main([*command, "--runs", str(run.path.parent)]) in (0, 2)

@@ -22,7 +22,7 @@ from lymphtune.errors import InputError, reason
 from lymphtune.runs import Run
 from lymphtune.statistics.bootstrap import LEAST_GROUPS, grouping
 from lymphtune.statistics.metrics import THRESHOLD, auc, class_weights, log_losses
-from lymphtune.tables import check_counts
+from lymphtune.tables import check_counts, check_file
 
 AT_ONCE = 2_000_000  # losses (resamples x epochs of trials) held at a time
 READERS = 4
@@ -229,6 +229,7 @@ def read_oof(path: Path, patients: list[str], folds_RP: np.ndarray, cohort_hash:
     """
     columns = ["repeat", "fold", "epoch", "trial", "patient", "probability"]
     try:
+        check_file(path)
         check_counts(pq.read_metadata(path), path)  # its texts are read as dictionaries: they do not unfold
         table = pq.read_table(path, columns=columns, read_dictionary=["trial", "patient"], use_threads=False)
     except (OSError, ArrowException) as error:

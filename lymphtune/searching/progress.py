@@ -1,6 +1,5 @@
 """How far a search is: written beside its results every few seconds, and read from another terminal."""
 
-import json
 import time
 from collections import Counter
 from datetime import datetime
@@ -8,7 +7,7 @@ from typing import Any
 
 from lymphtune import console
 from lymphtune.errors import InputError
-from lymphtune.files import write_json
+from lymphtune.files import read_json, write_json
 from lymphtune.runs import PROGRESS, Run
 from lymphtune.searching.board import Board
 from lymphtune.searching.display import leaderboard_text
@@ -53,7 +52,7 @@ def _told(board: Board) -> dict[str, Any]:
 def told_of(run: Run) -> dict[str, Any] | None:
     """Return the last progress.json of a search, None where there is none that can be read."""
     try:
-        told = json.loads((run.path / PROGRESS).read_text(encoding="utf-8"))
+        told = read_json(run.path / PROGRESS)
         texts = [told["time"], *told["trials"], *(row[name] for row in told["running"] for name in ("trial", "title"))]
         numbers = [told["share"], told["left_s"] or 0, *told["trials"].values()]
         numbers += [row[name] for row in told["running"] for name in SHOWN_OF_TRIAL]
