@@ -99,6 +99,15 @@ def test_no_id_and_no_key_is_in_a_run_of_pseudonyms(run: Run, data: Path, key: P
 
 
 @pytest.mark.slow
+def test_no_table_of_a_report_has_an_age_to_the_day(searched: Run, tmp_path: Path) -> None:
+    """From an exact age and the reference date the date of birth follows."""
+    copy = Path(shutil.copytree(searched.path, tmp_path / "runs" / "mine"))
+    assert main(["report", "--run", "mine", "--runs", str(copy.parent)]) == 0
+    ages = [table["age_years"] for path in copy.rglob("*.csv") if "age_years" in (table := pd.read_csv(path))]
+    assert ages and all((column == column.round(1)).all() for column in ages)
+
+
+@pytest.mark.slow
 def test_no_id_is_in_the_report_of_a_run_of_pseudonyms(run: Run) -> None:
     assert main(["report", "--run", "mine", "--runs", str(run.path.parent)]) == 0
     assert (run.path / "report.html").is_file() and not holding(run.path, [SECRET, *BORN])

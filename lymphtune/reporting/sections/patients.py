@@ -65,6 +65,7 @@ def judged(facts: Facts) -> pd.DataFrame:
     candidates = facts.candidates
     numbered = facts.cohort.patients.assign(row=np.arange(len(facts.cohort.patients)))
     known = judged_patients(candidates, numbered)
+    known["age_years"] = known["age_years"].round(1)  # from an exact age the date of birth follows
     several = len(facts.rows) > 1
     table = pd.DataFrame(
         {
