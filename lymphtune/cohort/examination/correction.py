@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from lymphtune import console
 from lymphtune.cohort.clinical import NUMBER, id_problem
@@ -206,7 +206,7 @@ def _write_table(path: Path, rows: Sequence[Sequence[str]], layout: Layout) -> N
 def _copied(evidence: Evidence, scratch: Path, names: dict[str, str], layout: Layout) -> list[Change]:
     """Copy what is kept, byte by byte; return what is left out, and which folders are called otherwise."""
     assert evidence.folder is not None
-    changes = list(_top_files(evidence.folder, scratch, layout))
+    changes = [*_top_files(evidence.folder, scratch, layout), *_beside(evidence)]
     folders = {folder: names[row] for row, folder in matches(evidence).items()}
     with console.bar("Copying pictures", sum(len(bag.names) for bag in evidence.bags)) as progress:
         for bag in evidence.bags:
@@ -220,12 +220,25 @@ def _copied(evidence: Evidence, scratch: Path, names: dict[str, str], layout: La
     return changes
 
 
+def _beside(evidence: Evidence) -> Iterator[Change]:
+    """Yield what lies beside the patients' folders and is not copied."""
+    kinds = {"other files": "other file", "hidden files": "hidden file", "link": "link"}
+    for finding in evidence.form:
+        if finding.check in kinds:
+            for place in finding.places or (finding.text,):
+                yield Change(kinds[finding.check], place, place, "")
+
+
 def _top_files(folder: Path, scratch: Path, layout: Layout) -> Iterator[Change]:
-    """Copy the plain files beside the table; yield those that are not."""
+    """Copy the plain files beside the table; yield what is not copied: folders that are not of the cohort, links."""
+    own = {PurePosixPath(place).parts[0] for place in (layout.table, *layout.homes) if place}
     for path in sorted(folder.iterdir()):
-        if path.name in (layout.table, *CHANGES) or (path.is_dir() and not path.is_symlink()):
+        if path.name in (*own, *CHANGES):
             continue
-        if path.name.startswith("."):
+        if path.is_dir() and not path.is_symlink():
+            if "" not in layout.homes:
+                yield Change("other folder", path.name, path.name, "")
+        elif path.name.startswith("."):
             yield Change("hidden file", path.name, path.name, "")
         elif not path.is_file() or not _inside(path, folder):
             yield Change("link", path.name, path.name, "")

@@ -8,7 +8,7 @@ from lymphtune.cohort.clinical import id_problem
 from lymphtune.cohort.examination.evidence import Evidence
 from lymphtune.cohort.examination.finding import Finding, counted
 
-PADDING = re.compile(r"[\s_-]+|(?<![0-9])0+(?=[0-9])")  # what stands between, and zeros before a number
+PADDING = re.compile(r"(?<![0-9])\s+|\s+(?![0-9])|(?<![0-9])0+(?=[0-9])")  # spaces but between digits, leading zeros
 
 
 def alike(patient: str) -> str:

@@ -39,7 +39,7 @@ def classes(evidence: Evidence) -> Iterator[Finding]:
         text = f"{counted(n_labelled, 'labelled patient')}, none of them {fewest}: nothing can be learnt"
         yield Finding("error", "classes", text, "Label patients of both classes; 0 is reactive, 1 tumoral.")
     elif counts[fewest] < USUAL_FOLDS:
-        text = f"{counts[fewest]} {fewest} patients for {USUAL_FOLDS} folds"
+        text = f"{counted(counts[fewest], f'{fewest} patient')} for {USUAL_FOLDS} folds"
         folds = max(counts[fewest], 2)
         yield Finding("warning", "classes", text, f"Label more patients, or search with {folds} folds or fewer.")
     elif counts[fewest] < RARE * n_labelled:

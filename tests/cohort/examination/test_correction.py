@@ -126,6 +126,42 @@ def test_where_it_may_not_be_written(tiny_cohort_folder: Path, tmp_path: Path) -
     assert not (tmp_path / "out").exists()
 
 
+def test_what_lies_beside_the_cohort_is_left_out_and_told(tiny_cohort_folder: Path, tmp_path: Path) -> None:
+    corpus.change(tiny_cohort_folder, "GENDER", str.upper)
+    (tiny_cohort_folder / "README").write_text("of the cohort")
+    (tiny_cohort_folder / "runs").mkdir()
+    (tiny_cohort_folder / "trainset" / "Thumbs.db").write_text("x")
+    (tiny_cohort_folder / "testset" / ".DS_Store").write_text("x")
+    corpus.a_patients_folder_that_links_out(tiny_cohort_folder)
+    changes = correct(tiny_cohort_folder, tmp_path / "out", REFERENCE_DATE)
+    assert {(one.kind, one.where.partition(":")[0]) for one in changes} == {
+        ("other folder", "runs"), ("other file", "trainset/Thumbs.db"), ("hidden file", "testset/.DS_Store"),
+        ("link", "trainset/P2"),
+    }  # fmt: skip
+    assert (tmp_path / "out" / "README").read_text() == "of the cohort"
+    assert not {"runs", "trainset/Thumbs.db", "testset/.DS_Store", "trainset/P2"} & {
+        str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*")
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "folder", "one"),
+    [
+        ("p3", "P3", True), ("P3", "P003", True), ("P 3", "P3", True), ("P-3", "P3", False), ("P3 1", "P31", False),
+        ("P30", "P3", False),
+    ],
+)  # fmt: skip
+def test_ids_are_one_only_by_case_spaces_and_zeros(
+    row: str, folder: str, one: bool, tiny_cohort_folder: Path, tmp_path: Path
+) -> None:
+    corpus.bag(tiny_cohort_folder, "P3").rename(tiny_cohort_folder / "trainset" / folder)
+    corpus.change(tiny_cohort_folder, "ID", row, "P3")
+    correct(tiny_cohort_folder, tmp_path / "out", REFERENCE_DATE)
+    found = {finding.check for finding in examine(tmp_path / "out").findings}
+    assert ("no folder" not in found) == one
+    assert corpus.rows_of(tmp_path / "out")[1][1] == (folder if one else row)
+
+
 def test_spaces_and_blank_rows_are_taken_out_and_told(tiny_cohort_folder: Path, tmp_path: Path) -> None:
     corpus.change(tiny_cohort_folder, "GENDER", str.upper)
     table = tiny_cohort_folder / corpus.TABLE
