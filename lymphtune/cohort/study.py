@@ -20,7 +20,7 @@ from lymphtune.cohort.pictures import (
     PictureFiles,
     check_link,
     entries,
-    find_pictures,
+    picture_names,
 )
 from lymphtune.errors import InputError
 
@@ -61,12 +61,12 @@ def _listed(folder: Path, reference_date: date) -> tuple[pd.DataFrame, Sources, 
         folder / layout.home(label) / patient
         for patient, label in zip(clinical["patient"], clinical["label"], strict=True)
     ]
-    counted = clinical.assign(n_cells=[len(_bag(bag, folder)) for bag in bags])
+    counted = clinical.assign(n_cells=[len(_names(bag, folder)) for bag in bags])
     patients = counted[[*COLUMNS, *(name for name in counted.columns if name not in COLUMNS)]]
 
     def sources(rows: range) -> list[PictureFiles]:
         # listed once more: the names of all patients' pictures would be held as long as the cohort
-        found = [PictureFiles(_bag(bags[row], folder)) for row in rows]
+        found = [PictureFiles([bags[row] / name for name in _names(bags[row], folder)]) for row in rows]
         for row, source in zip(rows, found, strict=True):
             if len(source) != patients["n_cells"][row]:
                 raise InputError(f"{bags[row]}: changed while it was read; start again")
@@ -157,8 +157,8 @@ def _named(names: Sequence[str]) -> str:
     return f"{some} and {len(names) - 3} more folders ({len(names)} in all)" if len(names) > 3 else some
 
 
-def _bag(folder: Path, root: Path) -> list[Path]:
-    paths = find_pictures(folder, root)
-    if not paths:
+def _names(folder: Path, root: Path) -> list[str]:
+    names = picture_names(folder, root)
+    if not names:
         raise InputError(f"{folder}: no picture in it ({', '.join(SUFFIXES)}); add some or remove the patient")
-    return paths
+    return names

@@ -10,9 +10,12 @@ import numpy as np
 from lymphtune.cohort.cohort import TO_PREDICT, evenly_spaced
 from lymphtune.cohort.examination.evidence import Bag, Evidence, Look
 from lymphtune.cohort.examination.finding import Finding, Severity, counted
+from lymphtune.cohort.examination.looking import SIDE
 from lymphtune.cohort.examination.pictures import is_blank
 
 ALIKE = 0.975  # correlation of two thumbnails, brightness and contrast left aside
+NEAREST = 2 * (1 - ALIKE)  # squared distance of two thumbnails of length 1 that correlate so
+SLACK = 1e-4  # of arithmetic in single precision
 MOST_COMPARED = 30_000  # pictures; of more, evenly many
 MOST_CANDIDATES = 2_000_000  # pairs
 MANY_PAIRS, MOST_EACH = 100, 4  # so many, and as many a picture: these are no copies
@@ -87,33 +90,42 @@ def _told(evidence: Evidence, pairs: Sequence[tuple[Seen, Seen]], check: str, ho
 def alike_pairs(thumbnails: Sequence[np.ndarray]) -> list[tuple[int, int]] | None:
     """Return the pairs, low number first, that correlate by ALIKE or more in one of the eight ways to lay one down.
 
-    None where more than MOST_CANDIDATES pairs would have to be looked at: the pictures are all alike.
-
-    The mean of a thumbnail over those ways is a projection: two pictures that are close in any way are as close in
-    it, so that it leaves out none, and what it leaves is few.
+    None where more than MOST_CANDIDATES pairs would have to be looked at: the pictures are all alike. The mean over
+    those ways is a projection, and so are means of four numbers: what is near is as near in either, so that they leave
+    out none, and what they leave is few.
     """
     if len(thumbnails) < 2:
         return []
-    standard_CTT = _standardised(np.stack(thumbnails))
-    side = standard_CTT.shape[1]
-    projected_CK = np.mean(list(_ways(standard_CTT)), axis=0).reshape(len(standard_CTT), -1)
-    half = side // 2
-    corner_CK = _folded(projected_CK.reshape(-1, side, side)[:, :half, :half])
-    length_C, one_C = (corner_CK**2).sum(axis=1), np.ones(len(corner_CK), np.float32)
-    left_CK = np.column_stack([-2 * corner_CK, length_C, one_C])  # a row of it times one of the other:
-    right_CK = np.column_stack([corner_CK, one_C, length_C])  # the squared distance of two pictures
-    nearest = 2 * (1 - ALIKE)  # squared distance of two thumbnails of length 1
+    fine_CTT = _standardised(np.stack(thumbnails))
+    coarse_CHH = fine_CTT.reshape(len(fine_CTT), SIDE // 2, 2, SIDE // 2, 2).sum(axis=(2, 4)) / 2
+    coarse_8CK = [way_CHH.reshape(len(way_CHH), -1) for way_CHH in _ways(coarse_CHH)]
+    length_C = (coarse_8CK[0] ** 2).sum(axis=1)
     found: list[tuple[int, int]] = []
     n_candidates = 0
-    for start in range(0, len(corner_CK), BLOCK):
-        near_BC = left_CK[start : start + BLOCK] @ right_CK[start:].T <= nearest + 1e-4
-        rows, columns = np.nonzero(near_BC)
-        rows, columns = rows[rows < columns], columns[rows < columns]
+    for rows, columns in _candidates(fine_CTT):
         n_candidates += len(rows)
         if n_candidates > MOST_CANDIDATES:
             return None
-        found += _confirmed(standard_CTT, rows + start, columns + start)
+        product = np.max([np.einsum("ck,ck->c", coarse_8CK[0][rows], way[columns]) for way in coarse_8CK], axis=0)
+        near = length_C[rows] + length_C[columns] - 2 * product <= NEAREST + SLACK
+        rows, columns = rows[near], columns[near]
+        same = np.max([np.einsum("ckl,ckl->c", fine_CTT[rows], way) for way in _ways(fine_CTT[columns])], axis=0)
+        found += zip(rows[same >= ALIKE].tolist(), columns[same >= ALIKE].tolist(), strict=True)
     return found
+
+
+def _candidates(fine_CTT: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the pairs (low numbers, high numbers) that are near in their means over the eight ways, PAIRS at most."""
+    corner_CK = _folded(np.mean(list(_ways(fine_CTT)), axis=0)[:, : SIDE // 2, : SIDE // 2])
+    length_C, one_C = (corner_CK**2).sum(axis=1), np.ones(len(corner_CK), np.float32)
+    left_CK = np.column_stack([-2 * corner_CK, length_C, one_C])  # a row of it times one of the other:
+    right_CK = np.column_stack([corner_CK, one_C, length_C])  # the squared distance of two pictures
+    for start in range(0, len(corner_CK), BLOCK):
+        near_BC = left_CK[start : start + BLOCK] @ right_CK[start:].T <= NEAREST + SLACK
+        rows, columns = np.nonzero(near_BC)
+        upper = np.flatnonzero(rows < columns)
+        for some in (upper[at : at + PAIRS] for at in range(0, len(upper), PAIRS)):
+            yield rows[some] + start, columns[some] + start
 
 
 def _standardised(thumbnails_CTT: np.ndarray) -> np.ndarray:
@@ -123,29 +135,18 @@ def _standardised(thumbnails_CTT: np.ndarray) -> np.ndarray:
     return centred_CTT / np.maximum(np.sqrt((centred_CTT**2).sum(axis=(1, 2), keepdims=True)), 1e-6)
 
 
-def _ways(thumbnails_CTT: np.ndarray) -> Iterator[np.ndarray]:
+def _ways(pictures_CKK: np.ndarray) -> Iterator[np.ndarray]:
     """Yield them turned and mirrored in each of the eight ways."""
     for turns in range(4):
-        turned_CTT = np.rot90(thumbnails_CTT, turns, axes=(1, 2))
-        yield turned_CTT
-        yield turned_CTT[:, :, ::-1]
+        turned_CKK = np.rot90(pictures_CKK, turns, axes=(1, 2))
+        yield turned_CKK
+        yield turned_CKK[:, :, ::-1]
 
 
 def _folded(corner_CHH: np.ndarray) -> np.ndarray:
     """Return what determines a picture that is the same in all eight ways, from its corner: distances stay."""
     rows, columns = np.triu_indices(corner_CHH.shape[1])
     return corner_CHH[:, rows, columns] * np.sqrt(np.where(rows == columns, 4.0, 8.0)).astype(np.float32)
-
-
-def _confirmed(standard_CTT: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> list[tuple[int, int]]:
-    """Return those of the pairs that are alike in one way."""
-    found = []
-    for start in range(0, len(rows), PAIRS):
-        some_rows, some_columns = rows[start : start + PAIRS], columns[start : start + PAIRS]
-        one, other = standard_CTT[some_rows], standard_CTT[some_columns]
-        best = np.max([np.einsum("ckl,ckl->c", one, way) for way in _ways(other)], axis=0)
-        found += [(int(some_rows[at]), int(some_columns[at])) for at in np.flatnonzero(best >= ALIKE)]
-    return found
 
 
 CHECKS = (same_files, alike)

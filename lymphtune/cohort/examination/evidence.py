@@ -52,7 +52,7 @@ class Look:
     size: tuple[int, int] = (0, 0)
     several_pages: bool = False
     thumbnail_TT: np.ndarray | None = None  # uint8, brightness
-    contrast: float = 0.0  # largest standard deviation of a colour, 0 to 127
+    contrast: float = 0.0  # standard deviation of the thumbnail
     brightness: float = 0.0  # 0 to 255
 
 

@@ -1,7 +1,8 @@
 """A look at a picture: whether it can be used, and what it would be told apart by; each is decoded once, small.
 
-A JPEG is decoded at a quarter of its size or less, which takes its whole stream of codes through the same decoder: what
-is truncated or damaged fails as it would at full size. Shapes: T side of a thumbnail (SIDE), S of a picture.
+A JPEG is decoded in grey at a quarter of its size or less, which takes its whole stream of codes through the same
+decoder: what is truncated or damaged fails as it would at full size.
+Shapes: T side of a thumbnail (SIDE), S of a picture.
 """
 
 import hashlib
@@ -22,15 +23,14 @@ from lymphtune.cohort.pictures import PictureSource, encoded, opened, rgb
 from lymphtune.errors import InputError
 
 SIDE = 16
-LUMA_3 = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 DRAFT = (56, 56)  # a quarter of 224 pixels
 
 
 class _Glimpse(NamedTuple):
-    """One picture decoded: all of a look but what is counted over the colours [T, T, 3] of several at once."""
+    """One picture decoded: all of a look but what is counted over the brightness [T, T] of several at once."""
 
     seen: Look
-    colours: bytes = b""
+    bright: bytes = b""
 
 
 def look(name: str, data: bytes) -> Look:
@@ -44,15 +44,15 @@ def _glimpse(name: str, data: bytes) -> _Glimpse:
         with opened(data, name) as image:
             form, mode, size = image.format or "", image.mode, image.size
             several_pages = getattr(image, "is_animated", False)
-            image.draft("RGB", DRAFT)
-            colours = _small(rgb(image), size)
+            image.draft("L", DRAFT)
+            bright = _small(image if image.mode == "L" else rgb(image).convert("L"), size)
     except InputError as error:
         return _Glimpse(Look(name, digest, len(data), str(error).removeprefix(f"{name}: ")))
-    return _Glimpse(Look(name, digest, len(data), "", form, mode, size, several_pages), colours)
+    return _Glimpse(Look(name, digest, len(data), "", form, mode, size, several_pages), bright)
 
 
 def _small(image: Image.Image, size: tuple[int, int]) -> bytes:
-    """Return the central square as small as a thumbnail, in colours [T, T, 3].
+    """Return the central square of a grey picture as small as a thumbnail [T, T].
 
     size: of the picture before it was decoded smaller; its square is cut where it lay there.
     """
@@ -64,16 +64,14 @@ def _small(image: Image.Image, size: tuple[int, int]) -> bytes:
 
 
 def _counted(glimpses: Sequence[_Glimpse]) -> list[Look]:
-    """Return the looks, with their thumbnails [T, T], largest standard deviations of a colour, and means."""
-    decoded = b"".join(glimpse.colours for glimpse in glimpses)
-    colours_CTT3 = np.frombuffer(decoded, np.uint8).reshape(-1, SIDE, SIDE, 3).astype(np.float32)
-    thumbnails_CTT = (colours_CTT3 @ LUMA_3).round().astype(np.uint8)
-    contrast_C = colours_CTT3.std(axis=(1, 2)).max(axis=1, initial=0)
-    brightness_C = colours_CTT3.mean(axis=(1, 2, 3))
+    """Return the looks, with their thumbnails [T, T], the standard deviations and the means of their brightness."""
+    decoded = b"".join(glimpse.bright for glimpse in glimpses)
+    thumbnails_CTT = np.frombuffer(decoded, np.uint8).reshape(-1, SIDE, SIDE)
+    contrast_C, brightness_C = thumbnails_CTT.std(axis=(1, 2)), thumbnails_CTT.mean(axis=(1, 2))
     counted = zip(thumbnails_CTT, contrast_C.tolist(), brightness_C.tolist(), strict=True)
     looks = []
-    for seen, colours in glimpses:
-        if colours:
+    for seen, bright in glimpses:
+        if bright:
             thumbnail_TT, contrast, brightness = next(counted)
             seen = replace(seen, thumbnail_TT=thumbnail_TT, contrast=contrast, brightness=brightness)
         looks.append(seen)
@@ -140,5 +138,5 @@ def look_through_pixels(cohort: Cohort) -> Iterator[list[Look]]:
 
 
 def _of_pixels(digest: str, pixels_SS3: np.ndarray) -> _Glimpse:
-    image = Image.fromarray(pixels_SS3)
+    image = Image.fromarray(pixels_SS3).convert("L")
     return _Glimpse(Look(digest[:8], digest, 0, mode="RGB", size=image.size), _small(image, image.size))

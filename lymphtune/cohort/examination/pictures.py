@@ -8,7 +8,7 @@ from lymphtune.cohort.examination.evidence import Bag, Evidence, Look
 from lymphtune.cohort.examination.finding import Finding, counted, some
 from lymphtune.cohort.pictures import SUFFIXES
 
-LEAST_CONTRAST = 3.0  # standard deviation of a colour, of 255; photographs of cells have 15 and more
+LEAST_CONTRAST = 3.0  # standard deviation of brightness, of 255; photographs of cells have 10 and more
 BLACK, WHITE = 10, 245
 FEW = 3  # pictures of a patient below which little is seen of it
 UNLIKE = 20  # times as many pictures in the largest bag as in the smallest
