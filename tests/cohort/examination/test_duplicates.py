@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from scipy.stats import fisher_exact
 
 from lymphtune.cohort.examination import examine
-from lymphtune.cohort.examination.duplicates import alike_pairs
+from lymphtune.cohort.examination.duplicates import _folded, _standardised, _ways, alike_pairs
 from lymphtune.cohort.examination.looking import look
 from lymphtune.cohort.examination.values import fisher
 from lymphtune.cohort.pictures import decode
@@ -100,3 +100,13 @@ def test_a_look_at_other_formats(kind: str) -> None:
 @pytest.mark.parametrize("table", [[[3, 5], [7, 1]], [[0, 50], [9, 104]], [[0, 0], [3, 9]], [[6, 0], [0, 6]]])
 def test_fishers_test_is_that_of_scipy(table: list[list[int]]) -> None:
     assert fisher(table) == pytest.approx(fisher_exact(table).pvalue)
+
+
+def test_what_is_near_in_any_way_is_near_in_what_is_compared_first(cells: list[Image.Image]) -> None:
+    """The first comparison leaves out no pair, and is that of the means over all ways."""
+    fine = _standardised(np.stack([thumbnail(cell) for cell in cells]))
+    folded, means = _folded(fine), np.mean(list(_ways(fine)), axis=0)
+    for one, other in ((0, 1), (3, 8), (20, 41)):
+        apart = ((folded[one] - folded[other]) ** 2).sum()
+        assert apart == pytest.approx(((means[one] - means[other]) ** 2).sum(), rel=1e-4)
+        assert all(apart <= ((fine[one] - way[other]) ** 2).sum() + 1e-6 for way in _ways(fine))
