@@ -32,7 +32,9 @@ def make(folder: Path, n_patients: int, n_pictures: int) -> None:
     """Write a cohort of so many patients, a fifth of them to predict, from a few drawn ones."""
     drawn = folder.with_name("drawn")
     given = ["simulate", str(drawn), "--patients", str(DRAWN_PATIENTS), "--cells", str(DRAWN_CELLS)]
-    subprocess.run([sys.executable, "-m", "lymphtune", *given], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "lymphtune", *given], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     cells = [np.asarray(Image.open(path)) for path in sorted(drawn.glob("*set/*/*.jpg"))]
     rng = np.random.default_rng(0)
     sizes = np.bincount(rng.integers(0, n_patients, n_pictures - 3 * n_patients), minlength=n_patients) + 3
