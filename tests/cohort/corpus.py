@@ -7,6 +7,7 @@ makes them all, has the doctor, a dry run and the reading that a prediction does
 
 import argparse
 import csv
+import os
 import re
 import shutil
 import sys
@@ -799,6 +800,17 @@ def pictures_one_folder_deeper(folder: Path) -> None:
 @breaks("other files", "note", "P2/Thumbs.db")
 def a_file_that_is_no_picture(folder: Path) -> None:
     (bag(folder, "P2") / "Thumbs.db").write_text("x")
+
+
+@breaks("other files", "note", "P2/pipe.jpg")
+def a_pipe_with_a_pictures_name(folder: Path) -> None:
+    os.mkfifo(bag(folder, "P2") / "pipe.jpg")
+
+
+@breaks("table", "error", "no clinical_annotation.csv", f"no {TABLE} in it")
+def a_pipe_in_the_tables_place(folder: Path) -> None:
+    (folder / TABLE).unlink()
+    os.mkfifo(folder / TABLE)
 
 
 @breaks("other files", "note", "trainset/readme.txt")

@@ -241,7 +241,7 @@ def _top_files(folder: Path, scratch: Path, layout: Layout) -> Iterator[Change]:
         elif path.name.startswith("."):
             yield Change("hidden file", path.name, path.name, "")
         elif not path.is_file() or not _inside(path, folder):
-            yield Change("link", path.name, path.name, "")
+            yield Change("no plain file", path.name, path.name, "")
         else:
             shutil.copyfile(path, scratch / path.name)
 
@@ -268,7 +268,7 @@ def _copied_bag(folder: Path, bag: Bag, target: Path) -> Iterator[Change]:
 def _copied_other(path: Path, target: Path, place: str) -> Iterator[Change]:
     """Copy a file that is no picture, or a folder of such; yield what is none of them."""
     if path.is_symlink() or not (path.is_file() or path.is_dir()):
-        yield Change("link", place, path.name, "")
+        yield Change("no plain file", place, path.name, "")
     elif path.is_file():
         shutil.copyfile(path, target)
     else:

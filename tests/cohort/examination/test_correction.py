@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import os
 from datetime import date
 from pathlib import Path
 
@@ -133,10 +134,11 @@ def test_what_lies_beside_the_cohort_is_left_out_and_told(tiny_cohort_folder: Pa
     (tiny_cohort_folder / "trainset" / "Thumbs.db").write_text("x")
     (tiny_cohort_folder / "testset" / ".DS_Store").write_text("x")
     corpus.a_patients_folder_that_links_out(tiny_cohort_folder)
+    os.mkfifo(tiny_cohort_folder / "trainset" / "P3" / "pipe.jpg")
     changes = correct(tiny_cohort_folder, tmp_path / "out", REFERENCE_DATE)
     assert {(one.kind, one.where.partition(":")[0]) for one in changes} == {
         ("other folder", "runs"), ("other file", "trainset/Thumbs.db"), ("hidden file", "testset/.DS_Store"),
-        ("link", "trainset/P2"),
+        ("link", "trainset/P2"), ("no plain file", "trainset/P3/pipe.jpg"),
     }  # fmt: skip
     assert (tmp_path / "out" / "README").read_text() == "of the cohort"
     assert not {"runs", "trainset/Thumbs.db", "testset/.DS_Store", "trainset/P2"} & {
