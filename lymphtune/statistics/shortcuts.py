@@ -23,7 +23,7 @@ FOLDS = 5
 FEWEST = 10  # patients of each class, of whom anything can be told
 HARDLY_CHANCE = 0.01  # one of a hundred audits of sound cohorts has such a finding
 MOST_PICTURES = 4000  # decoded at once, 600 MB
-CURE = "find out how the classes came to differ in it, and let neither of them have it alone"
+CURE = "Find out how the classes came to differ in it, and let neither of them have it alone."
 
 
 @dataclass(frozen=True)
