@@ -5,6 +5,7 @@ import struct
 import zlib
 from functools import lru_cache
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
@@ -17,6 +18,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from sklearn.tree._tree import Tree
 
 from lymphtune.cohort.cohort import Cohort
 from lymphtune.config import Configuration
@@ -35,7 +37,7 @@ DTYPES = {torch.float32: "F32", torch.int64: "I64", torch.bool: "BOOL"}  # of a 
 MOST_FILES, MOST_BYTES = 200_000, 2**30  # in a clinical model's file, unpacked
 UNREADABLE = (  # what damaged or hostile files make skops and scikit-learn raise
     BadZipFile, zlib.error, struct.error, ValueError, OSError, KeyError, TypeError, AttributeError, IndexError,
-    ImportError, RuntimeError, MemoryError, OverflowError, EOFError, AssertionError, SyntaxError,
+    ImportError, RuntimeError, MemoryError, OverflowError, EOFError, AssertionError, SyntaxError, TokenError,
 )  # fmt: skip
 KNOWN_TYPES = [  # of scikit-learn's, beyond those that skops knows as harmless
     "sklearn.calibration._CalibratedClassifier",
@@ -194,10 +196,11 @@ def _check_pipeline(pipeline: Any, wrong: str) -> None:
 
 
 def _check_tree(tree: Any, n_attributes: int, wrong: str) -> None:
-    """Refuse a tree that points outside itself, or back: it would be followed for ever."""
+    """Refuse a tree that is empty, points outside itself, or back: it would be followed for ever."""
     left, right, own = tree.children_left, tree.children_right, np.arange(tree.node_count)
     inner = left != -1
-    sound = ((right != -1) == inner).all() and (np.minimum(left, right) > own)[inner].all()
+    sound = type(tree) is Tree and tree.node_count > 0 and tree.value.shape[1:] == (1, 2)  # one label of two classes
+    sound = sound and ((right != -1) == inner).all() and (np.minimum(left, right) > own)[inner].all()
     sound = sound and (np.maximum(left, right) < tree.node_count).all()
     if not sound or not ((tree.feature >= 0) & (tree.feature < n_attributes))[inner].all():
         raise InputError(f"{wrong} (a tree points outside itself)")

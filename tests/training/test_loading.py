@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.tree._tree import Tree
 
 from lymphtune.config import Configuration, configuration
 from lymphtune.errors import InputError
@@ -108,6 +109,10 @@ def _tree_of_another_attribute(model: Any) -> None:
     model[-1].estimators_[0].tree_.__setstate__(state)
 
 
+def _tree_of_nothing(model: Any) -> None:
+    model[-1].estimators_[0].tree_ = Tree(2, np.array([2], dtype=np.intp), 1)
+
+
 def _more_vectors_than_there_are(model: Any) -> None:
     machine = model[-1].calibrated_classifiers_[0].estimator
     machine._n_support = machine._n_support + np.int32(1_000_000)
@@ -131,6 +136,7 @@ def _of_three_attributes(model: Any) -> None:
     [
         ("random_forest", _tree_in_a_circle, "a tree points outside itself"),
         ("random_forest", _tree_of_another_attribute, "a tree points outside itself"),
+        ("random_forest", _tree_of_nothing, "a tree points outside itself"),
         ("svm", _more_vectors_than_there_are, "support vector machine do not fit together"),
         ("svm", _too_few_weights, "support vector machine do not fit together"),
         ("logistic", _nan, "it makes no probabilities"),
@@ -212,13 +218,14 @@ def test_a_damaged_archive_is_refused(files: dict[str, bytes], tmp_path: Path) -
     assert not list(tmp_path.parent.rglob("escaped"))
 
 
-def test_an_array_larger_than_memory_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("header", [npy_header((10**14,)), b"\x93NUMPY\1\0\x10\0{'descr': '<f8',\n"])
+def test_an_array_larger_than_memory_or_of_half_a_header_is_refused(header: bytes, tmp_path: Path) -> None:
     skops.io.dump(fitted("logistic"), tmp_path / "sound.skops")
     with zipfile.ZipFile(tmp_path / "sound.skops") as sound:
         files = {name: sound.read(name) for name in sound.namelist()}
     archive(
         tmp_path / "fold.skops",
-        {name: npy_header((10**14,)) if name.endswith(".npy") else data for name, data in files.items()},
+        {name: header if name.endswith(".npy") else data for name, data in files.items()},
     )
     with pytest.raises(InputError, match=r"^[^\n]*fold.skops: not a clinical model[^\n]*$"):
         load_pipeline(tmp_path / "fold.skops")
