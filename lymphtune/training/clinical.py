@@ -22,7 +22,9 @@ class ClinicalMember:
         assert configuration.clinical is not None
         member = registry.clinical_models[configuration.clinical.word]
         model = member.build(configuration.clinical.options, seed)
-        self.pipeline = Pipeline([("scale", StandardScaler().fit(attributes_PA)), ("model", model)])
+        with np.errstate(invalid="ignore"):  # an attribute of which none of them has a value
+            scale = StandardScaler().fit(attributes_PA)
+        self.pipeline = Pipeline([("scale", scale), ("model", model)])
         model.fit(_standard(self.pipeline, attributes_PA), labels_P, compute_sample_weight("balanced", labels_P))
 
     def predict(self, attributes_PA: np.ndarray) -> np.ndarray:

@@ -84,7 +84,7 @@ def test_every_new_patient_is_written_once(
         predict_to(ensemble.path, str(new), tmp_path / "out")
 
 
-@pytest.mark.parametrize("kind", ["folder", "packed"])
+@pytest.mark.parametrize("kind", ["folder", pytest.param("packed", marks=pytest.mark.slow)])
 def test_the_size_of_the_blocks_changes_nothing(
     ensemble: Ensemble, new: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

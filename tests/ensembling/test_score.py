@@ -84,7 +84,7 @@ def test_recipes_that_a_run_has_no_trials_for_are_passed_over() -> None:
     assert "blend" not in entries and "top" in entries
 
 
-@pytest.mark.parametrize("calibration", ["none", "platt"])
+@pytest.mark.parametrize("calibration", ["none", pytest.param("platt", marks=pytest.mark.slow)])
 def test_the_summary_fits_eighty_columns(calibration: str) -> None:
     given = candidates(trials=12, patients=120)
     mine = Procedure(load_recipe("top"), procedure("top", calibration).calibration, parse_threshold("recall=0.95"), 0.1)

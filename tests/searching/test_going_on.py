@@ -144,7 +144,8 @@ def test_nothing_that_has_ended_is_repeated(unbroken: Machine, planned: tuple[Co
     assert 2 <= len(kept) <= 4  # the best two, and the best of each kind
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
 def test_killed_again_and_again_it_ends_the_same(machine: Machine, unbroken: Machine, seed: int) -> None:
     draw = random.Random(seed)
     kills = 0
@@ -219,8 +220,9 @@ def truncate_run_ledger(machine: Machine) -> None:
 @pytest.mark.parametrize(
     "harm",
     [
-        damage_checkpoint, damage_oof,
+        damage_oof,
         *(pytest.param(harm, marks=pytest.mark.slow) for harm in (
+            damage_checkpoint,
             damage_ledger, damage_rung, lose_ledger, damage_kept_weights, damage_config, lose_leaderboard,
             truncate_run_ledger,
         )),
@@ -317,7 +319,8 @@ def test_more_epochs_go_on_with_those_that_are_left(finished: Machine, folder: P
     pd.testing.assert_frame_equal(longer.table(), again)
 
 
-@pytest.mark.parametrize("after", [1, pytest.param(0, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0, 1, 3])
 def test_an_extension_that_is_killed_goes_on_to_the_same(
     finished: Machine, folder: Path, tmp_path: Path, after: int
 ) -> None:

@@ -153,8 +153,8 @@ def test_repeats_are_trained_from_seeds_of_their_own(
     ("error", "reason"),
     [
         (Diverged("loss is nan in epoch 1"), "diverged: loss is nan in epoch 1"),
-        (MemoryError("2 GB wanted"), "out of memory: 2 GB wanted"),
-        (ZeroDivisionError("a bug"), "a bug"),
+        pytest.param(MemoryError("2 GB wanted"), "out of memory: 2 GB wanted", marks=pytest.mark.slow),
+        pytest.param(ZeroDivisionError("a bug"), "a bug", marks=pytest.mark.slow),
     ],
 )
 def test_a_trial_that_fails_fails_alone_and_by_name(
