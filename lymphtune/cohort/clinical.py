@@ -204,7 +204,11 @@ class Row:
     def _extra(self, extra: Extra) -> float | str:
         """Return the value of one of the layout's own attributes."""
         if extra.kind == "categorical":
-            return self._given(extra.column, "say in cohort.yaml, under missing, what stands for no value")
+            word = self._given(extra.column, "say in cohort.yaml, under missing, what stands for no value")
+            if len(word) > MAX_ID_LENGTH or not word.isprintable():
+                expected = f"expected a word of {MAX_ID_LENGTH} characters at most that can be printed"
+                raise self._bad(extra.column, "unknown", word, f"{shown(word)} is no category", expected)
+            return word
         expected = f"expected a number{' above 0' if extra.log else ''}"
         text = self._given(extra.column, expected)
         if not text:

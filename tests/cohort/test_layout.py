@@ -155,6 +155,8 @@ def test_a_wrong_file_is_refused_where_it_is_wrong(tmp_path: Path, text: str, me
         ("600", "1441", r"row 2 \(A\): Alter '1441' is out of range"),
         ("reaktiv", "0", r"row 2 \(A\): Diagnose '0'; expected reaktiv \(reactive\), CLL \(tumoral\) or \? \(to"),
         ("1.2.2019", "1.13.2019", r"row 2 \(A\): Datum '1.13.2019' is not a date; expected D/M/YYYY"),
+        ("12,5;ja", "12,5;j\x1b[2Ja", r"row 2 \(A\): Raucher 'j\\x1b\[2Ja' is no category; expected a word of 100"),
+        ("12,5;ja", f"12,5;{'j' * 101}", r"row 2 \(A\): Raucher 'j+\.\.\.' is no category"),
         ("HB;", "HP;", r"no column HB; found 'Nr', .* separated by semicolons"),
     ],
 )
