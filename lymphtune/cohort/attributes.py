@@ -58,7 +58,8 @@ def in_words(attributes: Sequence[Attribute]) -> str:
     """Return what models are told beside the pictures, for a sentence."""
     if tuple(attributes) == STANDARD:
         return "age and lymphocyte count"
-    return f"the clinical attributes ({', '.join(attribute.name for attribute in attributes)})"
+    *names, last = [attribute.name for attribute in attributes]
+    return f"{', '.join(names)} and {last}" if names else last
 
 
 def names_of(attributes: Iterable[Attribute]) -> list[str]:

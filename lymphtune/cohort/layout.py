@@ -17,7 +17,7 @@ FILE = "cohort.yaml"
 CLINICAL = "clinical_annotation.csv"
 TRAINSET, TESTSET = "trainset", "testset"
 PATIENT = "{patient}"
-RESERVED = {*COLUMNS, "group", "picture", "encoded"}  # names of other columns
+RESERVED = (*COLUMNS, "group", "picture", "encoded", "age", "lymphocytes", "cells")  # names of other columns
 UNITS = {"10^9/L": 1.0, "10^3/uL": 1.0, "1/uL": 1e-3, "10^6/L": 1e-3, "1/L": 1e-9}  # of one in 10^9/L
 
 
@@ -176,7 +176,9 @@ class Layout(Section):
     def _names(cls, given: dict[str, Extra]) -> dict[str, Extra]:
         for name in given:
             if name in RESERVED or not name.isidentifier() or len(name) > 60:
-                raise ValueError(f"{name!r}: expected a name of letters, digits and _ that is not {', '.join(COLUMNS)}")
+                raise ValueError(
+                    f"{name!r}: expected a name of letters, digits and _ that is not {', '.join(RESERVED)}"
+                )
         return given
 
     @model_validator(mode="after")

@@ -35,4 +35,5 @@ def test_attributes_are_read_back_as_they_were_written() -> None:
 
 def test_sentences_name_what_models_are_told() -> None:
     assert in_words(STANDARD) == "age and lymphocyte count"
-    assert in_words((*STANDARD, SMOKER)) == "the clinical attributes (age_years, lymphocytes_g_per_l, smoker)"
+    assert in_words((*STANDARD, SMOKER)) == "age_years, lymphocytes_g_per_l and smoker"
+    assert in_words([SMOKER]) == "smoker"

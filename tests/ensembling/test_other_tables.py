@@ -77,7 +77,7 @@ def test_from_a_table_of_one_s_own_to_a_prediction_elsewhere(
     assert run.leaderboard["balanced_accuracy"].notna().all()
     made = lymphtune.ensemble(run=run.path, top=2, source="all")
     assert [attribute.name for attribute in made.attributes][2:] == ["haemoglobin", "smoker"]
-    assert "haemoglobin, smoker)" in (made.path / "MODEL_CARD.md").read_text()
+    assert "haemoglobin and smoker" in (made.path / "MODEL_CARD.md").read_text()
     assert write_report(run).exists()
     assert export_onnx(made.path, tmp_path / "own.onnx").values["farthest"] < 1e-4
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import lymphtune
+from lymphtune.cohort.attributes import Attribute
 from lymphtune.config import Configuration
 from lymphtune.reporting.drawing import styled
 from lymphtune.reporting.facts import Facts, gather
@@ -143,3 +144,16 @@ def test_the_cohorts_counts_are_those_of_its_patients(facts: Facts) -> None:
     assert counts["cells_all"].sum() == len(facts.cohort.pictures_CSS3)
     age = facts.cohort.patients.query("label == 1")["age_years"].median()
     assert counts.loc["tumoral", "age_median"] == age and f"median age {age:.0f}" in of_kind(section, Drawing)[0].alt
+
+
+def test_attributes_of_the_cohorts_own_are_counted(facts: Facts) -> None:
+    patients = facts.cohort.patients
+    smokes = np.where(patients["label"] == 1, "yes", "no")
+    more = (Attribute("hb"), Attribute("smoker", levels=("no", "yes")))
+    given = replace(
+        facts.cohort, patients=patients.assign(hb=np.nan, smoker=smokes), attributes=(*facts.cohort.attributes, *more)
+    )
+    table = cohort_section._counts(given)
+    counts, shown = table.frame.set_index("class"), table.shown.set_index("of")
+    assert counts["smoker: yes"].to_dict() == {"reactive": 0, "tumoral": 6, "to predict": 0}
+    assert shown.loc["hb", "tumoral"] == "unknown" and shown.loc["smoker: no", "reactive"] == "6"

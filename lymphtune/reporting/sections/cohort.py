@@ -3,12 +3,15 @@
 Shapes: P patients judged.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from lymphtune.cohort import Cohort
+from lymphtune.cohort.attributes import STANDARD, Attribute
 from lymphtune.cohort.cohort import TO_PREDICT
 from lymphtune.cohort.origins import LOOKS
 from lymphtune.cohort.shortcuts import BAG_SIZE, CELLS
@@ -34,7 +37,7 @@ def section(facts: Facts) -> Section:
         f"{len(labelled)} labelled patients ({n[0]} reactive, {n[1]} tumoral), {len(patients) - len(labelled)} to "
         f"predict, {int(patients['n_cells'].sum())} cells. {_lead(found)}"
     )
-    parts: list[Part] = [_distributions(labelled), _counts(patients), _shortcut_table(found)]
+    parts: list[Part] = [_distributions(labelled), _counts(facts.cohort), _shortcut_table(found)]
     return Section("cohort", "The cohort", lead, [*parts, *_notes(found), *_on_bags(facts, found)])
 
 
@@ -183,7 +186,10 @@ def _sexes(axis: Any, of: list[pd.DataFrame]) -> None:
     axis.set_xlabel("sex")
 
 
-def _counts(patients: pd.DataFrame) -> Table:
+def _counts(cohort: Cohort) -> Table:
+    patients, more = cohort.patients, [one for one in cohort.attributes if one not in STANDARD]
+    numbers = {"age": "age_years", "lymphocytes": "lymphocytes_g_per_l", "cells": "n_cells"}
+    numbers |= {one.name: one.name for one in more if one.levels is None}
     groups = {name: patients[patients["label"] == label] for name, label in [*zip(CLASSES, (0, 1), strict=True),
                                                                             ("to predict", TO_PREDICT)]}  # fmt: skip
     rows = []
@@ -194,24 +200,29 @@ def _counts(patients: pd.DataFrame) -> Table:
         row |= {
             said: int((one["sex"] == sex).sum()) for said, sex in (("women", "F"), ("men", "M"), ("sex unknown", ""))
         }
-        for said, column in (("age", "age_years"), ("lymphocytes", "lymphocytes_g_per_l"), ("cells", "n_cells")):
+        for said, column in numbers.items():
             row |= {f"{said}_{q}": float(one[column].quantile(at)) for q, at in QUARTILES.items()}
+        row |= {f"{of.name}: {level}": int((one[of.name] == level).sum()) for of in more for level in of.levels or ()}
         rows.append(row | {"cells_all": int(one["n_cells"].sum())})
     frame = pd.DataFrame(rows)
     caption = "Median (first to third quartile) of the patients; age in years, lymphocytes in 10⁹/L."
-    return Table("cohort-counts", "How many of whom", caption, frame, _transposed(frame))
+    return Table("cohort-counts", "How many of whom", caption, frame, _transposed(frame, more))
 
 
 QUARTILES = {"q1": 0.25, "median": 0.5, "q3": 0.75}
 
 
-def _transposed(frame: pd.DataFrame) -> pd.DataFrame:
+def _transposed(frame: pd.DataFrame, more: Sequence[Attribute]) -> pd.DataFrame:
     """Return the counts with a column a class, as a phone shows them best."""
     shown = {}
     for row in frame.to_dict("records"):
         said = {name: str(row[name]) for name in ("patients", "women", "men", "sex unknown")}
-        for name, digits in (("age", 0), ("lymphocytes", 1), ("cells", 0)):
+        own = [(one.name, 1) for one in more if one.levels is None]
+        for name, digits in (("age", 0), ("lymphocytes", 1), *own, ("cells", 0)):
             median, low, high = (measured(row[f"{name}_{q}"], digits) for q in ("median", "q1", "q3"))
-            said[f"{name} a patient" if name == "cells" else name] = f"{median} ({low} to {high})"
+            said[f"{name} a patient" if name == "cells" else name] = (
+                median if low == median == high else f"{median} ({low} to {high})"
+            )
+        said |= {name: str(count) for name, count in row.items() if ": " in name}
         shown[row["class"]] = said | {"cells in all": str(row["cells_all"])}
     return pd.DataFrame(shown).rename_axis("of").reset_index()
