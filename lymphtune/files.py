@@ -21,7 +21,7 @@ MOST_NODES = 100_000  # of one YAML file, aliases unfolded
 DEEPEST = 60  # mappings and lists inside each other
 LONGEST_NUMBER = 400  # characters; 1:30:00 and the like take the square of their length to read
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last: wide = + - @
-NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")  # float() takes 1_000 and nan too
 RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
 NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
 SCRATCH = re.compile(r"\..+\.[0-9a-f]{8}(\.old)?")  # of what is being written

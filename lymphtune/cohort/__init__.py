@@ -8,9 +8,9 @@ from lymphtune.cohort.blocks import Surveyed
 from lymphtune.cohort.cohort import REFERENCE_DATE, Cohort
 from lymphtune.cohort.folds import check_trainable
 from lymphtune.cohort.layout import CLINICAL
-from lymphtune.cohort.packed import read_packed, survey_packed
+from lymphtune.cohort.packed import survey_packed
 from lymphtune.cohort.pseudonyms import Pseudonyms, pseudonymised
-from lymphtune.cohort.study import LAYOUT, read_study, survey_study
+from lymphtune.cohort.study import LAYOUT, survey_study
 from lymphtune.errors import InputError
 
 __all__ = [
@@ -39,14 +39,11 @@ def load_cohort(
     folder ./data where there is one, else the simulated cohort. pseudonyms: stand in place of ids. Raises InputError
     on anything else.
     """
-    if pseudonyms is not None:
-        return survey_cohort(data, reference_date, pseudonyms).whole()
-    path = find_cohort(data)
-    if path is None:
-        from lymphtune.cohort.simulated import simulated_cohort
+    if pseudonyms is None and find_cohort(data) is None:
+        from lymphtune.cohort.simulated import simulated_cohort  # which keeps what it has drawn
 
         return simulated_cohort(reference_date)
-    return read_study(path, reference_date) if path.is_dir() else read_packed(path, reference_date)
+    return survey_cohort(data, reference_date, pseudonyms).whole()
 
 
 def survey_cohort(

@@ -1,7 +1,6 @@
 """The table of patients, read and checked: one row a patient, ages instead of dates of birth."""
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from datetime import date
 from functools import partial
@@ -16,7 +15,7 @@ from lymphtune.cohort.dates import WRITTEN, read_date
 from lymphtune.cohort.layout import STUDY, UNITS, Extra, Group, Layout
 from lymphtune.cohort.table import records, shown
 from lymphtune.errors import InputError
-from lymphtune.files import name_problem
+from lymphtune.files import NUMBER, name_problem
 
 ATTRIBUTES = ("patient", "label", "sex", "age_years", "lymphocytes_g_per_l")
 MAX_AGE_YEARS = 120
@@ -24,7 +23,6 @@ MAX_ID_LENGTH = 100
 MAX_LEVELS = 30
 DAYS_PER_YEAR = 365.25
 PERIODS = {"day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
-NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")  # float() takes 1_000 and nan too
 
 
 def read_clinical(path: Path, reference_date: date, layout: Layout = STUDY) -> pd.DataFrame:

@@ -14,13 +14,12 @@ import numpy as np
 from PIL import Image
 
 from lymphtune import console
-from lymphtune.cohort.clinical import NUMBER
 from lymphtune.cohort.cohort import Cohort, evenly_spaced
 from lymphtune.cohort.layout import Layout, read_layout
 from lymphtune.cohort.pictures import FORMATS, UNREADABLE, PictureFiles
 from lymphtune.cohort.study import survey_study
 from lymphtune.cohort.table import records
-from lymphtune.files import sha256
+from lymphtune.files import NUMBER, sha256
 
 Attributes = dict[str, np.ndarray]  # by name: numbers [P], words [P], or [P, D] columns of one attribute
 LOOKS = 8  # pictures of a patient whose headers are read, evenly spaced in its bag

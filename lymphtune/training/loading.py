@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree._tree import Tree
 
+from lymphtune.cohort.attributes import names_of
 from lymphtune.cohort.cohort import Cohort
 from lymphtune.config import Configuration
 from lymphtune.config import configuration as parsed
@@ -151,7 +152,7 @@ def _outline(text: str, n_attributes: int) -> dict[str, str]:
 
 
 def _check_attributes(path: Path, known: int, cohort: Cohort) -> None:
-    if known != (given := cohort.attributes_PA.shape[1]):
+    if known != (given := len(names_of(cohort.attributes))):
         raise InputError(f"{path}: trained on {known} clinical attributes, {cohort.name} has {given}")
 
 

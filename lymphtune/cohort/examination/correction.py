@@ -10,13 +10,15 @@ import io
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
 from datetime import date
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+import pandas as pd
+
 from lymphtune import console
-from lymphtune.cohort.clinical import NUMBER, id_problem
+from lymphtune.cohort.clinical import id_problem
 from lymphtune.cohort.dates import read_date
 from lymphtune.cohort.examination import values
 from lymphtune.cohort.examination.dates import accepts, consistent
@@ -29,7 +31,7 @@ from lymphtune.cohort.pictures import check_link
 from lymphtune.cohort.study import folder_layout
 from lymphtune.cohort.table import data_of
 from lymphtune.errors import InputError, one_line
-from lymphtune.files import harmless, whole_folder, write_text
+from lymphtune.files import NUMBER, whole_folder, write_csv, write_text
 
 CHANGES = ("doctor-changes.csv", "doctor-changes.txt")
 PASSES = 3  # one correction may show what another one has to do
@@ -291,13 +293,8 @@ def _inside(path: Path, folder: Path) -> bool:
 
 def _write_changes(scratch: Path, changes: Sequence[Change]) -> None:
     """Write the changes as a table, no cell of which a spreadsheet would run, and as text."""
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream)
-    writer.writerow(["kind", "where", "before", "after"])
-    for change in changes:
-        cells = (change.kind, change.where, change.before, change.after)
-        writer.writerow(map(harmless, cells))
-    write_text(scratch / CHANGES[0], stream.getvalue())
+    columns = [field.name for field in fields(Change)]
+    write_csv(scratch / CHANGES[0], pd.DataFrame([astuple(change) for change in changes], columns=columns))
     lines = [
         f"{change.kind}: {change.where}: {change.before!r} -> {change.after!r}"
         if change.after
