@@ -14,7 +14,6 @@ from lymphtune.cohort import SIMULATED, Cohort, survey_cohort
 from lymphtune.cohort.examination.finding import Finding
 from lymphtune.cohort.folds import CLASSES, make_folds
 from lymphtune.cohort.origins import Attributes, alike, origins
-from lymphtune.cohort.pseudonyms import are_pseudonyms
 from lymphtune.cohort.shortcuts import BAG_SIZE, CELLS, shortcuts
 from lymphtune.statistics.audit import audit, in_columns
 
@@ -128,7 +127,7 @@ def _attributes(cohort: Cohort, rows: np.ndarray, data: str | Path | None, n_cel
     if n_cells_P is not None:
         found[BAG_SIZE] = n_cells_P[rows].astype(float)
     folder = None if data is None or str(data) == SIMULATED else Path(data).expanduser()
-    if folder is not None and folder.is_dir() and not are_pseudonyms(cohort.ids):  # by which no file goes
+    if folder is not None and folder.is_dir():
         found |= origins(folder, cohort, rows)
     kept: Attributes = {}
     for name, values in found.items():

@@ -10,6 +10,7 @@ import pytest
 from lymphtune.cohort import REFERENCE_DATE, Cohort, load_cohort
 from lymphtune.cohort.origins import Attributes
 from lymphtune.cohort.packed import pack
+from lymphtune.cohort.pseudonyms import Pseudonyms
 from lymphtune.cohort.simulated import write_simulated
 from lymphtune.statistics import shortcuts as module
 from lymphtune.statistics.shortcuts import enough, glanced_audit, shortcut_audit, shortcut_findings
@@ -129,3 +130,10 @@ def test_few_pictures_tell_what_all_of_them_do(tmp_path: Path, monkeypatch: pyte
 def test_few_patients_are_not_audited_by_the_doctor(tiny_cohort_folder: Path) -> None:
     assert glanced_audit(tiny_cohort_folder, REFERENCE_DATE) is None
     assert shortcut_findings(tiny_cohort_folder, REFERENCE_DATE) == []
+
+
+def test_pseudonyms_hide_no_shortcut_of_the_files(tmp_path: Path) -> None:
+    folder = simulated_folder(tmp_path / "cohort")
+    hidden = load_cohort(folder, REFERENCE_DATE, Pseudonyms(b"key"))
+    told = shortcut_audit(hidden, folder).sure["attribute"].tolist()
+    assert told == shortcut_audit(load_cohort(folder), folder).sure["attribute"].tolist() == ["format of DOB"]
