@@ -22,11 +22,11 @@ from lymphtune.errors import InputError, reason
 from lymphtune.runs import Run
 from lymphtune.statistics.bootstrap import LEAST_GROUPS, grouping
 from lymphtune.statistics.metrics import THRESHOLD, auc, class_weights, log_losses
+from lymphtune.statistics.probabilities import as_probabilities
 from lymphtune.tables import check_counts, check_file
 
 AT_ONCE = 2_000_000  # losses (resamples x epochs of trials) held at a time
 READERS = 4
-ROUNDING = 1e-5  # by which a mean of float32 probabilities may pass 1
 NEEDED = {"trial", "status", "kind", "epoch", "sees", "architecture", "best_epoch_picked"}  # of the leaderboard
 
 
@@ -250,10 +250,11 @@ def read_oof(path: Path, patients: list[str], folds_RP: np.ndarray, cohort_hash:
             raise InputError(f"{path}: its {name}s are not those of the run's folds; an ensemble mixes no folds")
     if (epoch != np.repeat(np.arange(1, n_epochs + 1), len(held_R))).any() or not n_epochs:
         raise InputError(f"{path}: expected epochs 1, 2, ... in order")
-    if probability.dtype.kind != "f" or not ((probability >= -ROUNDING) & (probability <= 1 + ROUNDING)).all():
-        raise InputError(f"{path}: probabilities outside 0 to 1; search again")
+    if probability.dtype.kind != "f":
+        raise InputError(f"{path}: its probabilities are {probability.dtype}, expected numbers; search again")
+    probability = as_probabilities(probability, path, "search again", of="rows")
     oof_ERP = np.full((n_epochs, *folds_RP.shape), np.nan)
-    oof_ERP[:, held_R, held_P] = probability.clip(0, 1).reshape(n_epochs, -1)
+    oof_ERP[:, held_R, held_P] = probability.reshape(n_epochs, -1)
     return oof_ERP
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from lymphtune.ensembling.procedure import Fitted
 from lymphtune.errors import InputError
+from lymphtune.statistics.probabilities import as_probabilities
 
 MOST_BYTES = 2**28
 GRID = 21  # probabilities that what was read back must have an answer to
@@ -79,5 +80,6 @@ def _check_answers(fitted: Fitted, path: Path, n_members: int) -> None:
             said_G = fitted.probability(members_MG)
     except (ValueError, IndexError) as error:
         raise InputError(f"{path}: its arrays do not fit together; copy the folder again") from error
-    if said_G.shape != (GRID,) or not ((said_G >= 0) & (said_G <= 1)).all():
+    if said_G.shape != (GRID,):
         raise InputError(f"{path}: makes no probabilities; copy the folder again")
+    as_probabilities(said_G, path, "copy the folder again", of=f"of {GRID} inputs from 0 to 1")

@@ -26,6 +26,7 @@ from lymphtune.config import Configuration
 from lymphtune.config import configuration as parsed
 from lymphtune.errors import InputError, reason
 from lymphtune.models.bag_classifier import BagClassifier
+from lymphtune.statistics.probabilities import as_probabilities
 from lymphtune.training.arithmetic import Arithmetic, exact
 from lymphtune.training.batches import Bags
 from lymphtune.training.clinical import probability
@@ -62,9 +63,7 @@ def judge_with(
         return _clinical(path, cohort, rows)
     model, bags = open_network(path, configuration, cohort, kept, on)
     with exact():
-        said = judge(model, bags, rows, Arithmetic())
-    _check_probabilities(said.probability_P, path)
-    return said
+        return _checked(judge(model, bags, rows, Arithmetic()), path)
 
 
 def judge_cells_with(
@@ -77,22 +76,20 @@ def judge_cells_with(
     model, bags = open_network(path, configuration, cohort, kept)
     with exact():
         said, of_cells = judge_cells(model, bags, rows, Arithmetic())
-    _check_probabilities(said.probability_P, path)
-    return said, of_cells
+    return _checked(said, path), of_cells
 
 
-def _check_probabilities(probability_P: np.ndarray, path: Path) -> None:
-    """Refuse what is no probability: it would be below every threshold, and so be called reactive."""
-    if not ((probability_P >= 0) & (probability_P <= 1)).all():
-        raise InputError(f"{path}: says of some patients what is no probability; search again")
+def _checked(said: Said, path: Path) -> Said:
+    """Return the prediction with probabilities in [0, 1]; a value that is none would be called reactive."""
+    remedy = "the weights do not fit this cohort"
+    return said._replace(probability_P=as_probabilities(said.probability_P, path, remedy))
 
 
 def _clinical(path: Path, cohort: Cohort, rows: np.ndarray) -> Said:
     pipeline = load_pipeline(path)
     _check_attributes(path, pipeline[0].n_features_in_, cohort)
     probability_P = probability(pipeline, cohort.attributes_PA[rows])
-    _check_probabilities(probability_P, path)
-    return Said(probability_P, np.full(len(rows), np.nan))
+    return _checked(Said(probability_P, np.full(len(rows), np.nan)), path)
 
 
 def open_network(

@@ -173,6 +173,7 @@ def _epoch(
         probabilities_RP[r, held_out], gates_RP[r, held_out] = member.judge(held_out)
     if not np.isfinite(probabilities_RP[folds_RP >= 0]).all():
         raise Diverged(f"a probability is not a number in epoch {epoch}")
+    probabilities_RP = probabilities_RP.clip(0, 1)  # a float32 mean may exceed 1 by its rounding
     one = next(iter(members.values()))
     seconds = time.perf_counter() - started
     return EpochResult(

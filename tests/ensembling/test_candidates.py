@@ -138,8 +138,8 @@ def test_probabilities_are_read_by_epoch_repeat_and_patient(tmp_path: Path) -> N
         ({"repeat": [0] * 12}, "x", "its repeats are not those of the run's folds"),
         ({"epoch": [2] * 6 + [1] * 6}, "x", "expected epochs 1, 2, ... in order"),
         ({"trial": ["t"] * 11 + ["u"]}, "x", "of another trial than its folder"),
-        ({"probability": [0.5] * 11 + [7.0]}, "x", "probabilities outside 0 to 1"),
-        ({"probability": [0.5] * 11 + [float("nan")]}, "x", "probabilities outside 0 to 1"),
+        ({"probability": [0.5] * 11 + [7.0]}, "x", r"outside \[0, 1\] for 1 rows \(largest 7\)"),
+        ({"probability": [0.5] * 11 + [float("nan")]}, "x", r"for 1 rows \(1 are NaN\)"),
     ],
 )  # fmt: skip
 def test_another_search_s_probabilities_are_refused(changed: dict, hash_: str, message: str, tmp_path: Path) -> None:

@@ -73,7 +73,10 @@ def set_to(key: str, value: np.ndarray) -> Callable[[dict], dict]:
         (set_to("calibration.said_", np.zeros(0)), "expected finite numbers"),
         (set_to("calibration.said_", np.zeros((1, 1))), "expected finite numbers"),
         (set_to("calibration.said_", np.zeros(P)), "its arrays do not fit together"),
-        (lambda given: given | {"calibration.meant_": given["calibration.meant_"] + 5}, "makes no probabilities"),
+        (
+            lambda given: given | {"calibration.meant_": given["calibration.meant_"] + 5},
+            r"outside \[0, 1\] for .* inputs from 0 to 1 \(largest 5",
+        ),
     ],
 )
 def test_anything_else_is_refused(change: Callable[[dict], dict], message: str, tmp_path: Path) -> None:

@@ -18,12 +18,14 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree._tree import Tree
 
+from lymphtune.cohort import Cohort
 from lymphtune.config import Configuration, configuration
 from lymphtune.errors import InputError
 from lymphtune.models.bag_classifier import BagClassifier
 from lymphtune.training import loading
 from lymphtune.training.clinical import ClinicalMember
-from lymphtune.training.loading import load_network, load_pipeline
+from lymphtune.training.loading import judge_with, load_network, load_pipeline
+from lymphtune.training.network import Said
 
 VANILLA = configuration({"model": {"encoder": "vanilla", "fusion": "concat"}, "data": {"crop_px": 40}}, "test")
 State = dict[str, torch.Tensor]
@@ -70,6 +72,32 @@ def test_a_configuration_takes_no_memory_before_the_file_has_its_weights(tmp_pat
     with pytest.raises(InputError, match="not the weights of vanilla"):
         load_network(tmp_path / "fold.safetensors", configuration(greedy, "test"))
     assert peak_mb() - before < 200
+
+
+@pytest.mark.parametrize("value", [np.float64(np.float32(1.0000001)), 1.0, 0.0, -1e-9])
+def test_a_prediction_that_rounding_put_outside_is_clipped(
+    value: float, noisy_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_predicts(value, float(np.clip(value, 0, 1)), noisy_cohort, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(("value", "finding"), [(1.2, r"\(largest 1.2\)"), (np.nan, r"\(2 are NaN\)")])
+def test_a_prediction_that_is_no_probability_is_refused(
+    value: float, finding: str, noisy_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=rf"fold.safetensors: .*for 2 patients {finding}; the weights do not fit"):
+        assert_predicts(value, value, noisy_cohort, tmp_path, monkeypatch)
+
+
+def assert_predicts(
+    value: float, expected: float, cohort: Cohort, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Assert what a saved network returns for two patients where its mean comes to `value`."""
+    save_file(BagClassifier(VANILLA).state_dict(), folder / "fold.safetensors")
+    prediction = Said(np.array([value, value]), np.full(2, np.nan))
+    monkeypatch.setattr(loading, "judge", lambda *given: prediction)
+    found = judge_with(folder / "fold.safetensors", VANILLA, cohort, np.arange(2), on="cpu")
+    assert found.probability_P.tolist() == [expected, expected]
 
 
 def peak_mb() -> float:
