@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lymphtune.cli.options import add_command, add_data, add_pseudonymise, add_runs
+from lymphtune.cli.options import add_command, add_data, add_include_stopped, add_pseudonymise, add_runs
 from lymphtune.console import hanging
 from lymphtune.errors import Unfit
 from lymphtune.result import Told
@@ -17,6 +17,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--top", type=int, metavar="N", help="trials to average (the recipe's)")
     parser.add_argument("--recipe", default="top", metavar="R", help="shipped recipe or .yaml file (top)")
     parser.add_argument("--from", dest="source", choices=("networks", "clinical", "all"), help="(the recipe's)")
+    add_include_stopped(parser)
     parser.add_argument("--threshold", default="0.5", metavar="T", help="0.5, tuned, recall=0.95 or cost=FN:FP (0.5)")
     parser.add_argument("--calibration", default="none", metavar="C", help="none, temperature, platt, isotonic (none)")
     parser.add_argument("--refer", type=float, default=0.0, metavar="X", help="share of patients not to call (0)")
@@ -64,6 +65,7 @@ def ensemble(arguments: argparse.Namespace) -> Told:
 
     procedure = asked(
         arguments.recipe, top=arguments.top, source=arguments.source, threshold=arguments.threshold,
+        include_stopped=arguments.include_stopped,
         calibration=arguments.calibration, refer=arguments.refer, error_rate=arguments.error_rate,
     )  # fmt: skip
     built = build_ensemble(procedure, arguments.run, arguments.runs, arguments.data)

@@ -4,7 +4,7 @@ import argparse
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from lymphtune.cli.options import add_command, add_data, add_runs
+from lymphtune.cli.options import add_command, add_data, add_include_stopped, add_runs
 from lymphtune.console import WIDTH, hanging
 from lymphtune.result import Told
 
@@ -24,6 +24,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = add_command(commands, "recipes", "list the ensemble recipes, or compare them on a run",
                          "lymphtune recipes --run mixed")  # fmt: skip
     parser.add_argument("--run", metavar="NAME", help="run to compare them on; without it, they are listed")
+    add_include_stopped(parser)
     add_runs(parser)
     add_data(parser)
     parser.set_defaults(call=recipes)
@@ -73,7 +74,8 @@ def recipes(arguments: argparse.Namespace) -> Told:
         return Told("\n".join(lines), [{"name": one.name, **one.as_yaml()} for one in there])
     from lymphtune.ensembling.build import compare_recipes
 
-    return compare_recipes(arguments.run, runs=arguments.runs, data=arguments.data)
+    stopped = arguments.include_stopped
+    return compare_recipes(arguments.run, runs=arguments.runs, data=arguments.data, include_stopped=stopped)
 
 
 def runs(arguments: argparse.Namespace) -> Told:

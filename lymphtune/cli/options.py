@@ -45,6 +45,15 @@ def add_pseudonymise(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_include_stopped(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--include-stopped",
+        action="store_true",
+        default=None,
+        help="take trials that were stopped early beside those that ran to their end (default: the recipe's)",
+    )
+
+
 def add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs",

@@ -70,7 +70,9 @@ def build_ensemble(
     weights = _weights(found, chosen.trials)
     contest = Contest.of(candidates)
     scores = score(contest, procedure)
-    entries = compare(contest, procedure, [other for other in all_recipes() if other.name != procedure.recipe.name])
+    stopped = procedure.recipe.choice.include_stopped
+    others = [other for other in all_recipes(stopped or None) if other.name != procedure.recipe.name]
+    entries = compare(contest, procedure, others)
     path = found.path / "ensembles" / procedure.recipe.name
     with whole_folder(path) as scratch:
         described = _write_bundle(scratch, found, chosen, scores, weights)
@@ -86,12 +88,19 @@ def build_ensemble(
     return Ensemble.load(path, _summary(found, cohort, chosen, contest, scores, entries))
 
 
-def compare_recipes(run: str | Path | None = None, *, runs: Path = RUNS, data: str | Path | None = None) -> Told:
+def compare_recipes(
+    run: str | Path | None = None,
+    *,
+    runs: Path = RUNS,
+    data: str | Path | None = None,
+    include_stopped: bool | None = None,
+) -> Told:
     """Return a table of all shipped recipes on a run: naive, honest, interval, and the difference to `top`."""
     found = find_run(None if run is None else str(run), Path(runs))
     cohort = trained_cohort(found, data)
     contest = Contest.of(read_candidates(found, cohort))
-    entries = compare(contest, Procedure(load_recipe("top")), all_recipes())
+    recipes = all_recipes(include_stopped)
+    entries = compare(contest, Procedure(load_recipe("top", include_stopped=include_stopped)), recipes)
     table = recipes_table(f"{found.name}: {len(contest.candidates.labels_P)} patients judged", contest, entries)
     text = "\n".join([table, "The best of these is flattered by being picked among them.", *_warnings(found, cohort)])
     return Told(text, _about(found, cohort, contest.candidates) | {"recipes": recipes_rows(contest, entries, "top")})
@@ -229,7 +238,7 @@ def _summary(
     run: Run, cohort: Cohort, chosen: Chosen, contest: Contest, scores: Scores, entries: dict[str, Entry]
 ) -> Told:
     protocol, candidates = run.description["protocol"], chosen.candidates
-    allowed = candidates.table[candidates.only(chosen.procedure.recipe.choice.source)]
+    allowed = candidates.table[candidates.allowed(chosen.procedure.recipe.choice)]
     opening = (
         f"{run.name}: {len(chosen.rows)} of {len(allowed)} trials, {protocol['folds']} folds x {protocol['repeats']} "
         f"seeds, {len(candidates.patients)} patients judged, {len(cohort.to_predict)} to predict"
@@ -237,6 +246,8 @@ def _summary(
     members = candidates.trials(chosen.rows).assign(weight=_member_weights(chosen))
     known = in_words(cohort.attributes)
     lines = [*console.wrapped(opening), *summary(scores, chosen.procedure, members, allowed, known)]
+    if warning := candidates.shortage(chosen.procedure.recipe.choice, len(chosen.rows)):
+        lines += [console.painted(line, "warning") for line in console.wrapped(warning)]
     lines += better_recipes(contest, scores.entries["ensemble"], entries)
     values = _about(run, cohort, candidates) | summary_values(scores, members, allowed)
     values["recipes"] = recipes_rows(contest, entries | {ENSEMBLE: scores.entries[ENSEMBLE]}, ENSEMBLE)

@@ -5,7 +5,7 @@ held out, S resamples. counts_SP: how often each patient is drawn.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,25 +42,37 @@ class Candidates:
     trial_C: np.ndarray  # row of `table` that each row of oof_CP belongs to, ascending
     group_P: np.ndarray | None = None  # of patients that are drawn together
 
-    def only(self, source: str) -> np.ndarray:
-        """Return which trials [M] are of a kind: networks, clinical or all."""
+    def allowed(self, choice: Choice) -> np.ndarray:
+        """Return which trials [M] the choice may take: those of its kind that ran to their end, or were stopped."""
         kinds = self.table["kind"].to_numpy()
-        return np.ones(len(kinds), bool) if source == "all" else kinds == source.removesuffix("s")
+        of_kind = np.ones(len(kinds), bool) if choice.source == "all" else kinds == choice.source.removesuffix("s")
+        return of_kind if choice.include_stopped else of_kind & (self.table["status"] == "done").to_numpy()
+
+    def shortage(self, choice: Choice, taken: int) -> str:
+        """Return a warning where the choice took fewer trials than it asks for, else ""."""
+        if taken >= choice.most:
+            return ""
+        trials = f"{taken} trial{'s' if taken != 1 else ''}"
+        return f"{choice.most} trials were asked for and {trials} of them can be taken{self._left_out(choice)}."
+
+    def _left_out(self, choice: Choice) -> str:
+        """Return how many trials of the kind asked for are left out because they were stopped early."""
+        every = replace(choice, include_stopped=True)
+        stopped = int((self.allowed(every) & ~self.allowed(choice)).sum())
+        return f"; {stopped} stopped early are left out (--include-stopped takes them)" if stopped else ""
 
     def available(self, choice: Choice) -> list[tuple[np.ndarray, int]]:
         """Return for each count of the recipe which trials [M] it is taken from, and how many there are to take.
 
-        Kinds of which the run has none are left out. Raises InputError where fewer than two kinds are left, or
-        fewer trials than were asked for.
+        Kinds of which the run has none are left out. Raises InputError where there is no trial to take, or fewer
+        than two kinds for a choice by kind.
         """
-        allowed = self.only(choice.source)
+        allowed = self.allowed(choice)
         if not allowed.any():
             kinds = ", ".join(f"{n} {kind}" for kind, n in self.table["kind"].value_counts().items()) or "none"
-            raise InputError(f"no trial for 'from: {choice.source}'; the run has {kinds}; try another --from")
-        if choice.exact and choice.most > allowed.sum():
             raise InputError(
-                f"--top {choice.most}: the run has {allowed.sum()} trials to choose from ('from: {choice.source}'); "
-                f"ask for at most {allowed.sum()}, or search more"
+                f"no trial for 'from: {choice.source}'; the run has {kinds}{self._left_out(choice)}; "
+                "try another --from, or search more"
             )
         sees = self.table["sees"].to_numpy()
         found = []
@@ -70,7 +82,10 @@ class Candidates:
                 found.append((of, min(count, int(of.sum()))))
         if choice.each_kind and len(found) < 2:
             there = ", ".join(sorted({str(kind) for kind in sees[allowed]})) or "none"
-            raise InputError(f"the recipe blends kinds of trials, and this run has only: {there}; take another recipe")
+            raise InputError(
+                f"the recipe blends kinds of trials, and this run has only: {there}{self._left_out(choice)}; "
+                "take another recipe"
+            )
         return found
 
     def chosen(self, choice: Choice) -> np.ndarray:

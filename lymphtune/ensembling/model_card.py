@@ -133,7 +133,7 @@ def _selection(subject: Subject) -> dict[str, Any]:
     return {
         "protocol": protocol, "n_folds": n_folds, "source": choice.source, "by": NAMES[choice.by],
         "folds_text": folds_text(n_folds, bool(protocol.get("grouped"))),
-        "n_allowed": int(subject.contest.candidates.only(choice.source).sum()), "n_tied": int(scores.tied_M.sum()),
+        "n_allowed": int(subject.contest.candidates.allowed(choice).sum()), "n_tied": int(scores.tied_M.sum()),
         "calibration": procedure.calibration.word if procedure.calibration else "none", "refer": referred,
     }  # fmt: skip
 

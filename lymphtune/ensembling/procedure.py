@@ -154,6 +154,7 @@ def asked(
     *,
     top: int | None = None,
     source: str | None = None,
+    include_stopped: bool | None = None,
     threshold: str = "0.5",
     calibration: str = NONE,
     refer: float = 0.0,
@@ -161,13 +162,14 @@ def asked(
 ) -> Procedure:
     """Return the procedure that a person asked for; raises InputError where it is none.
 
-    recipe: a shipped one or a file. threshold: a number, tuned, recall=X or cost=FN:FP. calibration: none, temperature,
-    platt or isotonic. refer: the share of patients to send to another examination.
+    recipe: a shipped one or a file. include_stopped: take trials that were stopped early, too. threshold: a number,
+    tuned, recall=X or cost=FN:FP. calibration: none, temperature, platt or isotonic. refer: the fraction of patients
+    to send to another examination.
     """
     for name, value in (("refer", refer), ("error-rate", error_rate)):
         if not 0 <= value <= MOST:
             raise InputError(f"--{name} {value:g}: expected a share from 0 to {MOST:g}")
-    chosen, part = load_recipe(recipe, top, source), parse_calibration(calibration)
+    chosen, part = load_recipe(recipe, top, source, include_stopped), parse_calibration(calibration)
     return Procedure(chosen, part, parse_threshold(threshold), refer, error_rate)
 
 

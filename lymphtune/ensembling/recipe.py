@@ -15,22 +15,22 @@ SHIPPED = "ensembles"
 SOURCES = ("networks", "clinical", "all")
 SEES = ("images", "clinical", "mixed")  # what a trial looks at
 METRICS = ("log_loss", "brier", "balanced_accuracy", "auc")
-KEYS = ("about", "combiner", "from", "trials", "by", "per_architecture")
+KEYS = ("about", "combiner", "from", "trials", "by", "per_architecture", "include_stopped")
 
 
 @dataclass(frozen=True)
 class Choice:
     """Which trials a recipe takes.
 
-    counts: how many at most of those that see `images`, `clinical` or `mixed`, or of `any` of them. exact: fewer would
-    not do.
+    counts: how many at most of those that see `images`, `clinical` or `mixed`, or of `any` of them. include_stopped:
+    whether trials that were stopped early are taken beside those that ran to their end.
     """
 
     source: str = "networks"
     counts: tuple[tuple[str, int], ...] = (("any", 5),)
     by: str = "log_loss"
     per_architecture: int | None = None
-    exact: bool = False
+    include_stopped: bool = False
 
     @property
     def most(self) -> int:
@@ -62,16 +62,19 @@ class Recipe:
         return {
             "about": self.about, "combiner": self.combiner.as_yaml(), "from": self.choice.source, "trials": trials,
             "by": self.choice.by, "per_architecture": self.choice.per_architecture,
+            "include_stopped": self.choice.include_stopped,
         }  # fmt: skip
 
 
-def all_recipes() -> list[Recipe]:
-    """Return the shipped recipes."""
-    return [load_recipe(name) for name in shipped(SHIPPED)]
+def all_recipes(include_stopped: bool | None = None) -> list[Recipe]:
+    """Return the shipped recipes, with `include_stopped` in place of their own where given."""
+    return [load_recipe(name, include_stopped=include_stopped) for name in shipped(SHIPPED)]
 
 
-def load_recipe(name: str, top: int | None = None, source: str | None = None) -> Recipe:
-    """Return a shipped recipe or a file's, with `top` and `source` in place of its own where given.
+def load_recipe(
+    name: str, top: int | None = None, source: str | None = None, include_stopped: bool | None = None
+) -> Recipe:
+    """Return a shipped recipe or a file's, with `top`, `source`, `include_stopped` in place of its own where given.
 
     Raises InputError: file, what was found, what would do.
     """
@@ -85,8 +88,9 @@ def load_recipe(name: str, top: int | None = None, source: str | None = None) ->
     if choice.each_kind and (top is not None or source not in (None, "all")):
         raise InputError(f"{path}: says how many trials of each kind; change its 'trials' rather than --top or --from")
     if top is not None:
-        choice = replace(choice, counts=(("any", top),), exact=True)
-    return replace(recipe, choice=replace(choice, source=source or choice.source))
+        choice = replace(choice, counts=(("any", top),))
+    stopped = choice.include_stopped if include_stopped is None else include_stopped
+    return replace(recipe, choice=replace(choice, source=source or choice.source, include_stopped=stopped))
 
 
 def parse_recipe(given: Any, name: str, where: str) -> Recipe:
@@ -102,7 +106,10 @@ def parse_recipe(given: Any, name: str, where: str) -> Recipe:
     limit = given.get("per_architecture")
     if limit is not None and not _whole(limit):
         raise InputError(f"{where}: per_architecture: expected a whole number from 1; found {limit!r}")
-    choice = Choice(source, counts, _word(given, "by", "log_loss", METRICS, where), limit)
+    stopped = given.get("include_stopped", False)
+    if not isinstance(stopped, bool):
+        raise InputError(f"{where}: include_stopped: expected true or false; found {stopped!r}")
+    choice = Choice(source, counts, _word(given, "by", "log_loss", METRICS, where), limit, stopped)
     combiner = parse_part(combiners, given.get("combiner"), f"{where}: combiner")
     return Recipe(name, str(given.get("about", "")), combiner, choice)
 

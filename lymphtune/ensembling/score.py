@@ -83,7 +83,7 @@ class Contest:
         """Return which trials [M] that may enter cannot be told from the best, by class-balanced log loss."""
         every = Drawn(self.candidates, np.ones((1, len(self.candidates.labels_P)), dtype=int))
         loss_SM, loss_M = self.drawn.losses("log_loss")[0], every.losses("log_loss")[0][0]
-        tied_M = self.candidates.only(choice.source)
+        tied_M = self.candidates.allowed(choice)
         tied_M[tied_M] = tied_with_best(loss_SM[:, tied_M], loss_M[tied_M])
         return tied_M
 
@@ -124,7 +124,7 @@ def score(contest: Contest, procedure: Procedure) -> Scores:
     choice, labels_P = procedure.recipe.choice, contest.candidates.labels_P
     entered = {
         ENSEMBLE: procedure,
-        SINGLE: replace(procedure, recipe=one_of(choice.source, choice.by)),
+        SINGLE: replace(procedure, recipe=one_of(choice.source, choice.by, choice.include_stopped)),
         BASELINE: replace(procedure, recipe=one_of("clinical", choice.by)),
     }
     with console.bar("scoring", len(entered) * contest.steps) as bar:
@@ -149,9 +149,10 @@ def score(contest: Contest, procedure: Procedure) -> Scores:
     )  # fmt: skip
 
 
-def one_of(source: str, by: str) -> Recipe:
+def one_of(source: str, by: str, include_stopped: bool = False) -> Recipe:
     """Return the recipe that takes the single best trial of a kind."""
-    return Recipe("one", "", parse_part(combiners, "top", "one"), Choice(source, (("any", 1),), by))
+    choice = Choice(source, (("any", 1),), by, include_stopped=include_stopped)
+    return Recipe("one", "", parse_part(combiners, "top", "one"), choice)
 
 
 def compare(contest: Contest, procedure: Procedure, recipes: list[Recipe]) -> dict[str, Entry]:

@@ -85,7 +85,7 @@ def _check_largest(run: Run, largest: int, trials: int, repeats: int) -> None:
 
 
 def _finished(run: Run, source: str, pool: int | None) -> pd.DataFrame:
-    """Return the eligible trials that were not stopped, best first; a baseline that is a trial too counts once."""
+    """Return the trials that ran to their end, best first; a baseline that is a trial too counts once."""
     table = eligible(run.leaderboard, source)
     table = table[table["status"] == "done"]
     if not len(table):

@@ -17,6 +17,7 @@ from lymphtune.ensembling.build import trained_cohort
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.ensembling.candidates import Candidates, read_candidates, read_oof, run_folds
 from lymphtune.ensembling.procedure import Fitted, Procedure, asked
+from lymphtune.ensembling.recipe import Choice
 from lymphtune.ensembling.score import Contest, Scores, score
 from lymphtune.errors import InputError
 from lymphtune.runs import Run, read_table
@@ -160,6 +161,6 @@ def saved_ensemble(run: Run, name: str | None) -> Ensemble | None:
 def procedure_of(bundle: Ensemble | None, candidates: Candidates) -> Procedure:
     """Return what the ensemble was made by; without one the mean of the best trials, networks where there are any."""
     if bundle is None:
-        source = "networks" if candidates.only("networks").any() else "all"
-        return asked("top", top=min(TOP, int(candidates.only(source).sum())), source=source)
+        source = "networks" if candidates.allowed(Choice("networks")).any() else "all"
+        return asked("top", top=min(TOP, int(candidates.allowed(Choice(source)).sum())), source=source)
     return bundle.procedure

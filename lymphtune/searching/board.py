@@ -58,8 +58,8 @@ class Board:
         self.halt: Halt | None = None
         self._undecided: set[int] = set()  # ended, but other trials' reports may still stop them
         self._decided: set[int] = set()  # of those, the ones that none can any more: to be written down
-        self._ranked: list[tuple[float, int]] = []  # settled networks that have not failed: log loss, number
-        self._best: dict[str, list[tuple[float, int]]] = {}  # the first BEST_OF_EACH of them, by what they see
+        self._ranked: list[tuple[bool, float, int]] = []  # settled networks that have not failed: see _standing
+        self._best: dict[str, list[tuple[bool, float, int]]] = {}  # the first BEST_OF_EACH of them, by what they see
         self._kept: set[int] = set()  # those of them whose weights are on the disk
         self._ledger = Ledger(run.path / LEDGER)
         self.mirror: Mirror | None = None
@@ -331,8 +331,8 @@ class Board:
         number = record.trial.number
         if record.row["status"] == "failed":
             return
-        insort(self._ranked, (record.row["log_loss"], number))
-        kept = {n for _, n in self._ranked[: self.plan.settings.keep_weights]} | self._best_of_each(record)
+        insort(self._ranked, _standing(record))
+        kept = {n for *_, n in self._ranked[: self.plan.settings.keep_weights]} | self._best_of_each(record)
         for fallen in (self._kept | ({number} if weights else set())) - kept:
             shutil.rmtree(self.run.trial(self.records[fallen].trial.hash) / WEIGHTS, ignore_errors=True)
             self._push(self.records[fallen].trial.hash)
@@ -340,11 +340,15 @@ class Board:
 
     def _best_of_each(self, record: Record) -> set[int]:
         """Return the best trials of each kind, the record's included."""
-        kind, loss = record.row["sees"], (record.row["log_loss"], record.trial.number)
-        best = self._best.setdefault(kind, [])
-        insort(best, loss)
+        best = self._best.setdefault(record.row["sees"], [])
+        insort(best, _standing(record))
         del best[BEST_OF_EACH:]
-        return {number for best in self._best.values() for _, number in best}
+        return {number for best in self._best.values() for *_, number in best}
+
+
+def _standing(record: Record) -> tuple[bool, float, int]:
+    """Return what orders trials whose weights are kept: those that ran to their end come first, ensembles take them."""
+    return record.row["status"] != "done", record.row["log_loss"], record.trial.number
 
 
 def _place_weights(folder: Path, source: Path, move: bool) -> None:

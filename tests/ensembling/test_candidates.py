@@ -88,21 +88,46 @@ def test_kinds_that_are_missing_are_left_out_or_refused() -> None:
         candidates(trials=1).chosen(Choice("all", (("images", 1), ("clinical", 1))))
 
 
-def test_fewer_trials_than_asked_for_are_refused_and_none_of_a_kind() -> None:
+def test_fewer_trials_than_asked_for_are_taken_with_a_warning() -> None:
     given = candidates()
-    assert len(given.chosen(Choice("networks", (("any", 8),), exact=True))) == 8
-    with pytest.raises(
-        InputError, match=r"--top 9: the run has 8 trials to choose from .'from: networks'.; ask for at"
-    ):
-        given.chosen(Choice("networks", (("any", 9),), exact=True))
+    for most in (8, 9):
+        assert len(given.chosen(Choice("networks", (("any", most),)))) == 8
+    assert given.shortage(Choice("networks", (("any", 8),)), 8) == ""
+    assert "9 trials were asked for and 8 trials of them" in given.shortage(Choice("networks", (("any", 9),)), 8)
+
+
+def test_no_trial_of_a_kind_is_refused() -> None:
     with pytest.raises(InputError, match="no trial for 'from: clinical'; the run has 2 network; try another --from"):
         candidates(trials=2).chosen(Choice("clinical"))
+
+
+def test_stopped_trials_are_left_out_unless_asked_for() -> None:
+    """The best trial of all was stopped; everything is chosen among the others, in resamples too."""
+    given = candidates()
+    best = given.table["trial"].iloc[given.trial_C[given.chosen(Choice("all", (("any", 1),)))[0]]]
+    given.table.loc[given.table["trial"] == best, "status"] = "stopped"
+    choice, both = Choice("all", (("any", 12),)), Choice("all", (("any", 12),), include_stopped=True)
+    assert best not in set(given.trials(given.chosen(choice))["trial"])
+    assert best in set(given.trials(given.chosen(both))["trial"])
+    drawn = Drawn(given, resample(given.labels_P, 20, 0))
+    stopped_row = int(given.table.index[given.table["trial"] == best][0])
+    assert not (given.trial_C[drawn.choose(choice)] == stopped_row).any()
+    assert (given.trial_C[drawn.choose(both)] == stopped_row).any()
+    assert "1 stopped early are left out (--include-stopped takes them)" in given.shortage(choice, 11)
+
+
+def test_a_run_in_which_all_were_stopped_names_the_option() -> None:
+    given = candidates()
+    given.table["status"] = "stopped"
+    with pytest.raises(InputError, match=r"8 stopped early are left out .--include-stopped takes them."):
+        given.chosen(Choice("networks"))
+    assert len(given.chosen(Choice("networks", include_stopped=True))) == 5
 
 
 def test_sources() -> None:
     given = candidates()
     for source, count in (("networks", 8), ("clinical", 4), ("all", 12)):
-        assert given.only(source).sum() == count
+        assert given.allowed(Choice(source)).sum() == count
         assert len(given.chosen(Choice(source, (("any", 99),)))) == count
 
 

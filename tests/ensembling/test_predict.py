@@ -29,7 +29,7 @@ NEW, CELLS = 14, 3  # patients, about so many cells each
 def of_source(run: Run, folder: Path, source: str, top: int) -> Ensemble:
     """Return an ensemble of its own of the run's trials of that kind."""
     own = Path(shutil.copytree(run.path, folder / "own"))
-    return lymphtune.ensemble(run=own, top=top, source=source)
+    return lymphtune.ensemble(run=own, top=top, source=source, include_stopped=True)
 
 
 @pytest.fixture(scope="module")

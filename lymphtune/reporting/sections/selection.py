@@ -180,7 +180,7 @@ def _naive_calls(facts: Facts, name: str) -> tuple[np.ndarray, float]:
     if name == ENSEMBLE:
         return facts.said_P >= facts.fitted.threshold, facts.fitted.threshold
     choice = facts.procedure.recipe.choice
-    recipe = one_of("clinical" if name == BASELINE else choice.source, choice.by)
+    recipe = one_of("clinical" if name == BASELINE else choice.source, choice.by, choice.include_stopped)
     members_NP = facts.candidates.oof_CP[facts.candidates.chosen(recipe.choice)]
     fitted = replace(facts.procedure, recipe=recipe).fit(members_NP, facts.labels_P)
     return fitted.probability(members_NP) >= fitted.threshold, fitted.threshold
