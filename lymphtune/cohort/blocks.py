@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lymphtune.cohort.attributes import STANDARD, Attribute
-from lymphtune.cohort.cohort import Cohort, evenly_spaced
+from lymphtune.cohort.cohort import AgesAt, Cohort, evenly_spaced
 from lymphtune.cohort.pictures import (
     Decoder,
     PictureFiles,
@@ -59,7 +59,8 @@ class _Some:
 class Surveyed:
     """A cohort whose patients (as Cohort has them, in order of id) are known and whose pictures are not read yet.
 
-    sources: from patients in a range of rows to what holds their pictures, in order, and no others.
+    sources: from patients in a range of rows to what holds their pictures, in order, and no others. notes: what was
+    left out or is worth knowing, without an id. ages: as in Cohort.
     """
 
     name: str
@@ -69,6 +70,8 @@ class Surveyed:
     simulated: bool = False
     decode: Decoder = decode
     attributes: tuple[Attribute, ...] = STANDARD
+    ages: AgesAt = "reference_date"
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.patients)
@@ -124,6 +127,6 @@ class Surveyed:
         self, patients: pd.DataFrame, pictures_CSS3: np.ndarray, digests: list[str], notes: list[str]
     ) -> Cohort:
         return Cohort(
-            self.name, patients, pictures_CSS3, digests, self.reference_date, self.simulated, tuple(notes),
-            self.attributes,
+            self.name, patients, pictures_CSS3, digests, self.reference_date, self.simulated,
+            (*self.notes, *notes), self.attributes, self.ages,
         )  # fmt: skip

@@ -3,12 +3,13 @@
 The file is safe YAML; every path in it stays inside the folder.
 """
 
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from lymphtune.cohort.cohort import COLUMNS, TO_PREDICT
+from lymphtune.cohort.cohort import COLUMNS, TO_PREDICT, AgesAt
 from lymphtune.config import Section, mishap
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml
@@ -18,6 +19,7 @@ CLINICAL = "clinical_annotation.csv"
 TRAINSET, TESTSET = "trainset", "testset"
 PATIENT = "{patient}"
 RESERVED = (*COLUMNS, "group", "picture", "encoded", "age", "lymphocytes", "cells")  # names of other columns
+AGE = "AGE"  # column of ages that the study's table may have in place of dates of birth
 UNITS = {"10^9/L": 1.0, "10^3/uL": 1.0, "1/uL": 1e-3, "10^6/L": 1e-3, "1/L": 1e-9}  # of one in 10^9/L
 
 
@@ -47,18 +49,47 @@ class Columns(Section):
     label: str | None = "LABEL"  # null: all patients are to be predicted
     sex: str | None = "GENDER"
     birth_date: str | None = "DOB"
-    age_years: str | None = None  # in place of birth_date
+    examined_on: str | None = "EXAMINED_ON"  # date to which the age is counted; without it, the reference date
+    age_years: str | None = None  # age at the examination, in place of birth_date and examined_on
     lymphocytes: str | None = "LYMPH_COUNT"
 
     @model_validator(mode="before")
     @classmethod
     def _age(cls, given: Any) -> Any:
-        """Take a column of ages in place of the dates of birth."""
-        if isinstance(given, dict) and given.get("age_years") is not None:
-            if given.get("birth_date") is not None:
-                raise ValueError("birth_date and age_years: name one of the two")
-            return given | {"birth_date": None}
+        """Take a column of ages in place of the dates of birth and of examination."""
+        if not isinstance(given, dict):
+            return given
+        if given.get("age_years") is not None:
+            for name in ("birth_date", "examined_on"):
+                if given.get(name) is not None:
+                    raise ValueError(f"{name} and age_years: name one of the two")
+            return given | {"birth_date": None, "examined_on": None}
+        if "birth_date" in given and given["birth_date"] is None:
+            if given.get("examined_on") is not None:
+                raise ValueError("examined_on: goes with birth_date, from which the age is counted")
+            return given | {"examined_on": None}
         return given
+
+    @property
+    def optional(self) -> dict[str, str]:
+        """Return, by key, the columns that the table may lack: those that cohort.yaml leaves as in the study."""
+        found = {key: getattr(self, key) for key in OPTIONAL}
+        return {key: name for key, name in found.items() if name is not None and name == OPTIONAL[key]}
+
+    @property
+    def may_give_ages(self) -> bool:
+        """Return whether the table may have the column AGE in place of dates of birth."""
+        return self.birth_date is not None and "birth_date" not in self.model_fields_set
+
+    def fitted(self, header: Collection[str]) -> "Columns":
+        """Return them without the optional columns that the header lacks, ages in place of dates of birth it lacks."""
+        changes: dict[str, str | None] = {key: None for key, name in self.optional.items() if name not in header}
+        if self.may_give_ages and self.birth_date not in header and AGE in header:
+            changes |= {"birth_date": None, "examined_on": None, "age_years": AGE}
+        return self.model_copy(update=changes) if changes else self
+
+
+OPTIONAL = {key: str(Columns.model_fields[key].default) for key in ("sex", "examined_on")}
 
 
 class Labels(Section):
@@ -193,10 +224,19 @@ class Layout(Section):
         """Return the columns that the table must have."""
         columns, extra = self.columns, [one.column for one in self.attributes.values()]
         named = [columns.patient, columns.label, columns.birth_date, columns.age_years, columns.lymphocytes]
-        if columns.sex != Columns().sex:  # the study's table may be without
-            named.append(columns.sex)
+        named += [getattr(columns, key) for key in OPTIONAL if key not in columns.optional]
         named += [*extra, self.person, *(group.column for group in self.groups)]
         return list(dict.fromkeys(name for name in named if name is not None))
+
+    def fitted(self, header: Collection[str]) -> "Layout":
+        """Return the layout of a table with this header: without the optional columns that it lacks."""
+        return self.model_copy(update={"columns": self.columns.fitted(header)})
+
+    @property
+    def ages(self) -> AgesAt:
+        """Return to what ages are counted; of a layout that `fitted` has returned."""
+        columns = self.columns
+        return "examination" if columns.examined_on or columns.age_years else "reference_date"
 
     @property
     def described(self) -> str:

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lymphtune import console
+from lymphtune.cohort.ages import age_note
 from lymphtune.cohort.attributes import STANDARD, Attribute, attributes_of_yaml
 from lymphtune.cohort.blocks import Surveyed
 from lymphtune.cohort.clinical import ATTRIBUTES, DAYS_PER_YEAR, MAX_AGE_YEARS, id_problem
-from lymphtune.cohort.cohort import COLUMNS, GROUP, Cohort
+from lymphtune.cohort.cohort import COLUMNS, GROUP, AgesAt, Cohort
 from lymphtune.cohort.metadata import without_metadata
 from lymphtune.cohort.pictures import MAX_ENCODED_BYTES, decode
 from lymphtune.cohort.pseudonyms import Pseudonyms, pseudonymised
@@ -58,6 +59,7 @@ class About:
     attributes: tuple[Attribute, ...] = STANDARD
     missing: bool = False
     grouped: bool = False
+    ages: AgesAt = "reference_date"
 
     @property
     def more(self) -> dict[str, pa.DataType]:
@@ -76,6 +78,8 @@ class About:
         }
         if self.attributes != STANDARD:
             given["attributes"] = [attribute.as_yaml() for attribute in self.attributes]
+        if self.ages != "reference_date":
+            given["ages"] = self.ages
         return given | {name: True for name in ("missing", "grouped") if getattr(self, name)}
 
 
@@ -115,13 +119,15 @@ def _one_by_one(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
 def pack(folder: Path, out: Path, reference_date: date, pseudonyms: Pseudonyms | None = None) -> None:
     """Write the cohort of a folder in the study's layout to the Parquet file `out`.
 
-    The pictures' own bytes are kept, and ages at `reference_date` in place of dates of birth. Every picture is
-    decoded once as a check. With pseudonyms, which stand in place of ids, pictures lose what they say beside their
-    pixels. Raises InputError as reading the folder does.
+    The pictures' own bytes are kept, and ages, at the examination or at `reference_date`, in place of dates.
+    Every picture is decoded once as a check. With pseudonyms, which stand in place of ids, pictures lose what they
+    say beside their pixels. Raises InputError as reading the folder does.
     """
     surveyed = survey_study(folder, reference_date)
     if pseudonyms is not None:
         surveyed = pseudonymised(surveyed, pseudonyms)
+    for note in filter(None, [*surveyed.notes, age_note(surveyed)]):
+        console.say(f"{surveyed.name}: {note}")
     patients, sources = surveyed.patients, surveyed.sources(range(len(surveyed)))
 
     def pictures() -> Iterator[tuple[str, str, bytes]]:
@@ -133,7 +139,13 @@ def pack(folder: Path, out: Path, reference_date: date, pseudonyms: Pseudonyms |
     checked = console.each(pictures(), "Packing pictures", sum(map(len, sources)))
     missing = bool(patients[[attribute.name for attribute in surveyed.attributes]].isna().any(axis=None))
     about = About(
-        surveyed.name, reference_date, surveyed.simulated, surveyed.attributes, missing, GROUP in patients.columns
+        surveyed.name,
+        reference_date,
+        surveyed.simulated,
+        surveyed.attributes,
+        missing,
+        GROUP in patients.columns,
+        surveyed.ages,
     )
     write_packed(out, patients, checked, about)
 
@@ -206,15 +218,23 @@ def survey_packed(path: Path, reference_date: date | None) -> Surveyed:
     if patients["patient"].tolist() != sorted(patients["patient"], key=natural_key):
         raise InputError(f"{path}: patients are not in order of id; pack the cohort again")
     wanted = reference_date or about.reference_date
-    patients["age_years"] += (wanted - about.reference_date).days / DAYS_PER_YEAR
+    if about.ages == "reference_date":
+        patients["age_years"] += (wanted - about.reference_date).days / DAYS_PER_YEAR
     aged = patients["age_years"].between(0, MAX_AGE_YEARS) | patients["age_years"].isna()
-    _check(patients, aged, f"an age outside 0-120 years at {wanted}", path)
+    if not aged.all():
+        raise InputError(
+            f"{path}: patient {patients.loc[~aged, 'patient'].iloc[0]!r} has an age outside 0-{MAX_AGE_YEARS} years at "
+            f"{wanted}; count ages to another day with --reference-date ({about.reference_date} when it was packed), "
+            "or pack the cohort with the day of each examination in its table"
+        )
     starts = [0, *patients["n_cells"].cumsum().tolist()]
 
     def sources(rows: range) -> list[RowGroup]:
         return _parts(groups, starts[rows.start], starts[rows.stop])
 
-    return Surveyed(about.name, patients, sources, wanted, about.simulated, attributes=about.attributes)
+    return Surveyed(
+        about.name, patients, sources, wanted, about.simulated, attributes=about.attributes, ages=about.ages
+    )
 
 
 def _bags(file: pq.ParquetFile, groups: list[RowGroup], columns: list[str]) -> Iterator[pd.DataFrame]:
@@ -253,13 +273,14 @@ def _about(schema: pa.Schema, path: Path) -> About:
         reference_date = date.fromisoformat(found["reference_date"])
         attributes = attributes_of_yaml(found["attributes"]) if "attributes" in found else STANDARD
         missing, grouped = found.get("missing") is True, found.get("grouped") is True
+        ages: AgesAt = "examination" if found.get("ages") == "examination" else "reference_date"
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(wrong) from error
     if version != FORMAT:
         raise InputError(f"{path}: packed in format {version!r}, this version reads {FORMAT}; pack the cohort again")
     if not (isinstance(name, str) and len(name) <= 255 and name.isprintable() and isinstance(simulated, bool)):
         raise InputError(wrong)
-    return About(name, reference_date, simulated, attributes, missing, grouped)
+    return About(name, reference_date, simulated, attributes, missing, grouped, ages)
 
 
 def _check_types(schema: pa.Schema, about: About, path: Path) -> None:

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from lymphtune.cohort.attributes import Attribute
 from lymphtune.cohort.blocks import Surveyed
 from lymphtune.cohort.clinical import attributes_of, read_clinical
-from lymphtune.cohort.cohort import COLUMNS, Cohort
+from lymphtune.cohort.cohort import COLUMNS, REFERENCE_DATE, Cohort
 from lymphtune.cohort.layout import FILE, STUDY, Layout, read_layout
 from lymphtune.cohort.pictures import (
     SUFFIXES,
@@ -22,6 +21,7 @@ from lymphtune.cohort.pictures import (
     entries,
     picture_names,
 )
+from lymphtune.cohort.table import open_table, unread_ages
 from lymphtune.errors import InputError
 
 MARKER = "SIMULATED"  # a file of this name tells a simulated folder from a real one
@@ -36,22 +36,26 @@ def read_study(folder: Path, reference_date: date) -> Cohort:
     return survey_study(folder, reference_date).whole()
 
 
-def survey_study(folder: Path, reference_date: date) -> Surveyed:
-    """Return the folder's cohort before any picture is read; raises InputError as `read_study` does."""
-    patients, sources, attributes = _listed(folder, reference_date)
+def survey_study(folder: Path, reference_date: date | None) -> Surveyed:
+    """Return the folder's cohort before any picture is read; raises InputError as `read_study` does.
+
+    reference_date: None where nobody asks for ages, which then are missing where they would be counted to one day.
+    """
+    layout, notes = _checked_layout(folder)
+    clinical = read_clinical(folder / layout.table, reference_date, layout)
+    attributes = attributes_of(clinical, layout)
+    patients, sources = _listed(folder, clinical, layout)
     return Surveyed(
-        folder.resolve().name, patients, sources, reference_date, is_simulated(folder), attributes=attributes
-    )
+        folder.resolve().name, patients, sources, reference_date or REFERENCE_DATE, is_simulated(folder),
+        attributes=attributes, ages=layout.ages, notes=notes,
+    )  # fmt: skip
 
 
 Sources = Callable[[range], list[PictureFiles]]  # the picture files of the patients in some rows
 
 
-def _listed(folder: Path, reference_date: date) -> tuple[pd.DataFrame, Sources, tuple[Attribute, ...]]:
-    """Return the patients, what lists their picture files, and the attributes that models are shown."""
-    layout = _checked_layout(folder)
-    clinical = read_clinical(folder / layout.table, reference_date, layout)
-    attributes = attributes_of(clinical, layout)
+def _listed(folder: Path, clinical: pd.DataFrame, layout: Layout) -> tuple[pd.DataFrame, Sources]:
+    """Return the patients in order of id, and what lists their picture files."""
     sets = {home: _patient_folders(folder, home) for home in layout.homes}
     _check_sets(clinical, sets, folder, layout)
     for name, ids in sets.items():
@@ -72,7 +76,7 @@ def _listed(folder: Path, reference_date: date) -> tuple[pd.DataFrame, Sources, 
                 raise InputError(f"{bags[row]}: changed while it was read; start again")
         return found
 
-    return patients, sources, attributes
+    return patients, sources
 
 
 def is_simulated(folder: Path) -> bool:
@@ -85,13 +89,18 @@ def natural_key(patient: str) -> tuple[tuple[str | int, ...], str]:
     return tuple(int(part) if position % 2 else part for position, part in enumerate(parts)), patient
 
 
-def _checked_layout(folder: Path) -> Layout:
-    """Return the folder's layout; raises InputError where there is no such folder, or no table in it."""
+def _checked_layout(folder: Path) -> tuple[Layout, tuple[str, ...]]:
+    """Return the folder's layout, fitted to its table's header, and notes on what is not read of the table.
+
+    Raises InputError where there is no such folder, or no table in it.
+    """
     layout = folder_layout(folder)
     if not (folder / layout.table).is_file():
         raise InputError(f"{folder}: no {layout.table} in it; expected {layout.described}")
     check_links(folder, layout.table)
-    return layout
+    header, layout, _ = open_table(folder / layout.table, layout)
+    note = unread_ages(header, layout)
+    return layout, (note,) if note else ()
 
 
 def folder_layout(folder: Path) -> Layout:

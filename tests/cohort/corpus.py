@@ -234,6 +234,17 @@ def a_column_in_lower_case(folder: Path) -> None:
     write(folder, [["Id" if name == "ID" else name for name in rows[0]], *rows[1:]])
 
 
+@breaks("columns", "error", "'Gender' for 'GENDER'", "column 'Gender' is spelt GENDER")
+def an_optional_column_in_lower_case(folder: Path) -> None:
+    rows = rows_of(folder)
+    write(folder, [["Gender" if name == "GENDER" else name for name in rows[0]], *rows[1:]])
+
+
+@breaks("columns", "error", "'Examined on' for 'EXAMINED_ON'", "column 'Examined on' is spelt EXAMINED_ON")
+def a_day_of_examination_spelt_with_a_space(folder: Path) -> None:
+    change(folder, "Examined on", "1/13/2019")
+
+
 @breaks("columns", "error", "there twice", "there twice")
 def a_column_twice(folder: Path) -> None:
     write(folder, [[*row, row[5]] for row in rows_of(folder)])
@@ -541,9 +552,39 @@ def born_in_1850(folder: Path) -> None:
     change(folder, "DOB", "3/27/1850", "P3")
 
 
-@breaks("missing", "error", "without a DOB", "DOB '' is not a date")
+@breaks("missing", "error", "without a DOB", "DOB is missing; .* fill it in, or write in cohort.yaml")
 def a_date_missing(folder: Path) -> None:
     change(folder, "DOB", "", "P3")
+
+
+@breaks("date", "error", "P3", "EXAMINED_ON 'soon' is not a date")
+def a_day_of_examination_that_is_none(folder: Path) -> None:
+    change(folder, "EXAMINED_ON", "1/13/2019")
+    change(folder, "EXAMINED_ON", "soon", "P3")
+
+
+@breaks("missing", "error", "without a EXAMINED_ON", "EXAMINED_ON is missing")
+def a_day_of_examination_missing(folder: Path) -> None:
+    change(folder, "EXAMINED_ON", "1/13/2019")
+    change(folder, "EXAMINED_ON", "", "P3")
+
+
+@breaks("date", "error", "correct what was born after its examination", "is after the examination on 1/13/2009")
+def born_after_the_examination(folder: Path) -> None:
+    change(folder, "EXAMINED_ON", "1/13/2019")
+    change(folder, "EXAMINED_ON", "1/13/2009", "P3")
+    change(folder, "DOB", "3/27/2011", "P3")
+
+
+@breaks("date reading", "error", "dates: iso", "is not a date")
+def iso_dates_of_birth_and_of_examination(folder: Path) -> None:
+    change(folder, "DOB", "1950-12-31")
+    change(folder, "EXAMINED_ON", "2019-12-31")
+
+
+@breaks("columns", "note", "column AGE beside DOB is not read")
+def ages_beside_dates_of_birth(folder: Path) -> None:
+    change(folder, "AGE", "61")
 
 
 @breaks("odd age", "warning", "over 105 years")

@@ -12,7 +12,7 @@ from lymphtune.cohort.cohort import REFERENCE_DATE
 from lymphtune.cohort.examination import OF_THE_TABLE
 from lymphtune.cohort.examination.gathering import gather_folder
 from lymphtune.cohort.layout import STUDY, Layout
-from lymphtune.cohort.table import records
+from lymphtune.cohort.table import open_table
 from lymphtune.errors import InputError
 
 ENCODINGS = ("utf-8", "latin-1", "cp1252")
@@ -55,7 +55,7 @@ def test_what_was_written_comes_back(
     writer.writerows([header, *rows])
     path.write_bytes(stream.getvalue().encode(layout.encoding))
     kept = [(number, [text.strip() for text in row]) for number, row in enumerate(rows, start=2)]
-    assert [(number, list(values.values())) for number, values in records(path, layout)] == [
+    assert [(number, list(values.values())) for number, values in open_table(path, layout).rows] == [
         (number, row) for number, row in kept if any(row)
     ]
 
@@ -66,7 +66,7 @@ def test_of_any_bytes_a_refusal_is_an_input_error(data: bytes, layout: Layout, t
     path = tmp_path / "table.csv"
     path.write_bytes(data)
     try:
-        list(records(path, layout))
+        list(open_table(path, layout).rows)
     except InputError as error:
         assert str(path) in str(error) and "\n" not in str(error)
 

@@ -128,7 +128,8 @@ def _correctors(evidence: Evidence, names: dict[str, str]) -> list[Corrector]:
     if columns.sex:
         found.append(("sex", columns.sex, lambda entry: _sex(entry, evidence.layout)))
     if columns.birth_date and (reading := _other_reading(evidence)):
-        found.append(("date", columns.birth_date, lambda entry: _date(entry, reading, evidence)))
+        for column in filter(None, [columns.birth_date, columns.examined_on]):
+            found.append(("date", column, partial(_date, column, reading, evidence)))
     decimals = values.other_decimals(evidence)
     found += [("decimal", column, partial(_decimal, column, evidence)) for column in decimals]
     factor = values.unit_factor(evidence)
@@ -155,17 +156,17 @@ def _sex(entry: Entry, layout: Layout) -> str:
 
 
 def _other_reading(evidence: Evidence) -> str | None:
-    """Return the one reading in which every date of birth is one, where the one in use is not."""
+    """Return the one reading in which every date of birth and examination is one, where the one in use is not."""
     column, absent = str(evidence.layout.columns.birth_date), {"", *evidence.layout.missing}
-    texts = [text for entry in evidence.entries if (text := entry.texts.get(column, "")) not in absent]
-    if all(accepts(text, evidence.layout.dates, evidence) for text in texts):
+    given = [entry for entry in evidence.entries if entry.texts.get(column, "") not in absent]
+    if all(accepts(entry, evidence.layout.dates, evidence) for entry in given):
         return None
-    fitting = consistent(evidence, texts)
+    fitting = consistent(evidence, given)
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _date(entry: Entry, reading: str, evidence: Evidence) -> str:
-    text = entry.texts[str(evidence.layout.columns.birth_date)]
+def _date(column: str, reading: str, evidence: Evidence, entry: Entry) -> str:
+    text = entry.texts[column]
     day = read_date(text, reading)
     if day is None:
         return text

@@ -13,7 +13,7 @@ import numpy as np
 
 from lymphtune.cohort.attributes import STANDARD
 from lymphtune.cohort.clinical import BadValue
-from lymphtune.cohort.cohort import TO_PREDICT
+from lymphtune.cohort.cohort import TO_PREDICT, AgesAt
 from lymphtune.cohort.examination.finding import Finding
 from lymphtune.cohort.layout import STUDY, Layout
 
@@ -89,10 +89,16 @@ class Evidence:
     columns: Sequence[str] = ()  # of the table
     entries: list[Entry] = field(default_factory=list)
     bags: list[Bag] = field(default_factory=list)
+    ages: AgesAt = "reference_date"
     attributes: Sequence[str] = tuple(attribute.name for attribute in STANDARD)  # numbers among the values
     form: list[Finding] = field(default_factory=list)  # found while reading
     complete: bool = True  # False: rows are missing, so nothing is said of who has none
     pictures_seen: bool = False
+
+    @property
+    def aged_at(self) -> str:
+        """Return to what ages are counted, in words."""
+        return "at the examination" if self.ages == "examination" else f"at {self.reference_date}"
 
     def with_label(self, label: int) -> list[Entry]:
         return [entry for entry in self.entries if entry.label == label]

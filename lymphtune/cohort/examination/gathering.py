@@ -30,8 +30,8 @@ def gather_folder(folder: Path, reference_date: date, pictures: bool = True) -> 
         evidence.form.append(of_error("layout", error, folder))
         evidence.complete = False
         return evidence
-    evidence.attributes = _numbers(evidence.layout)
     read_table(evidence)
+    evidence.attributes, evidence.ages = _numbers(evidence.layout), evidence.layout.ages
     evidence.bags = [bag for home in evidence.layout.homes for bag in _list_home(evidence, home)]
     if pictures:
         look_through(folder, evidence.bags)
@@ -156,5 +156,5 @@ def of_patients(cohort: Cohort | Surveyed, reference_date: date) -> Evidence:
     numbers = [attribute.name for attribute in cohort.attributes if attribute.levels is None]
     return Evidence(
         cohort.name, reference_date, simulated=cohort.simulated, entries=entries_,
-        bags=[Bag("", row["patient"]) for row in rows], attributes=numbers,
+        bags=[Bag("", row["patient"]) for row in rows], attributes=numbers, ages=cohort.ages,
     )  # fmt: skip

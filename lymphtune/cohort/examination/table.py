@@ -7,9 +7,18 @@ from pathlib import Path
 from lymphtune.cohort.clinical import BadValue, Row
 from lymphtune.cohort.examination.evidence import Entry, Evidence
 from lymphtune.cohort.examination.finding import Finding, counted, of_error
-from lymphtune.cohort.layout import FILE, Layout
+from lymphtune.cohort.layout import AGE, FILE, Layout
 from lymphtune.cohort.study import check_links
-from lymphtune.cohort.table import checked_header, data_of, lines, separators, text_of
+from lymphtune.cohort.table import (
+    checked_header,
+    data_of,
+    lines,
+    plain,
+    separators,
+    spelt_otherwise,
+    text_of,
+    unread_ages,
+)
 from lymphtune.errors import InputError
 
 SEPARATORS = (",", ";", "\t", "|")
@@ -32,6 +41,9 @@ def read_table(evidence: Evidence) -> None:
         return
     evidence.layout, evidence.columns = layout, header
     readable = _check_header(header, evidence, path)
+    evidence.layout = layout = layout.fitted(header)
+    if note := unread_ages(header, layout):
+        evidence.form.append(Finding("note", "columns", note, ""))
     if layout.columns.patient in header:
         evidence.entries = list(_entries(header, rows, evidence, readable))
         if not evidence.entries:
@@ -97,27 +109,25 @@ def _parsed(text: str, evidence: Evidence, path: Path) -> tuple[Layout, list[str
     return layout, _renamed(rows[0][1], evidence, layout), rows[1:]
 
 
-def _plain(name: str) -> str:
-    return "".join(character for character in name.casefold() if character.isalnum())
-
-
 def _has(header: Sequence[str], layout: Layout) -> bool:
-    return {_plain(name) for name in layout.required} <= {_plain(name) for name in header}
+    known = {plain(name) for name in header}
+    fitted = layout.fitted([*header, *([AGE] if plain(AGE) in known else [])])
+    return {plain(name) for name in fitted.required} <= known
 
 
 def _renamed(header: list[str], evidence: Evidence, layout: Layout) -> list[str]:
     """Return the header with the layout's spelling of the names that differ from it only by case, spaces and signs."""
-    found = []
-    for name in (name for name in layout.required if name not in header):
-        alike = [other for other in header if _plain(other) == _plain(name)]
-        if len(alike) == 1:
-            header = [name if other == alike[0] else other for other in header]
-            found.append(f"{alike[0]!r} for {name!r}")
-    if found:
+    expected = [*layout.required, *layout.columns.optional.values()]
+    if layout.columns.may_give_ages and plain(str(layout.columns.birth_date)) not in map(plain, header):
+        expected.append(AGE)
+    spelt = spelt_otherwise(expected, header)
+    names = {other: name for name, other in spelt.items()}
+    if spelt:
+        found = [f"{other!r} for {name!r}" for name, other in spelt.items()]
         told = f"{layout.table}: columns are spelt in another way: {', '.join(found)}"
         cure = f"Correct the header, or name the columns in {FILE} under `columns`."
         evidence.form.append(Finding("error", "columns", told, cure, tuple(found)))
-    return header
+    return [names.get(name, name) for name in header]
 
 
 def _check_header(header: list[str], evidence: Evidence, path: Path) -> bool:
