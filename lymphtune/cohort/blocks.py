@@ -19,6 +19,7 @@ from lymphtune.cohort.pictures import (
     PictureFiles,
     PictureSource,
     cache_dir,
+    check_depths,
     decode,
     decoded,
     decoded_here,
@@ -78,7 +79,9 @@ class Surveyed:
 
     def whole(self) -> Cohort:
         """Return all of it, its pictures decoded into the cache or taken from there."""
-        pictures_CSS3, digests, notes = decoded(self.sources(range(len(self))), cache_dir(), self.decode)
+        pictures_CSS3, digests, notes = decoded(
+            self.sources(range(len(self))), cache_dir(), self.decode, self.patients["n_cells"].tolist()
+        )
         return self._cohort(self.patients, pictures_CSS3, digests, notes)
 
     def spans(self) -> Iterator[range]:
@@ -99,6 +102,7 @@ class Surveyed:
     def block(self, rows: range) -> Block:
         """Return some patients, their pictures decoded; raises InputError as reading the whole cohort does."""
         pictures_CSS3, read = decoded_here(self.sources(rows), self.decode)
+        check_depths(read, self._patients(rows)["n_cells"].tolist())
         digests = [digest for source in read for digest in source.digests]
         names = [name for source in read for name in source.names]
         return Block(rows, self._cohort(self._patients(rows), pictures_CSS3, digests, notes_of(read)), names)

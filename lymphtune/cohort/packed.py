@@ -19,8 +19,9 @@ from lymphtune.cohort.attributes import STANDARD, Attribute, attributes_of_yaml
 from lymphtune.cohort.blocks import Surveyed
 from lymphtune.cohort.clinical import ATTRIBUTES, DAYS_PER_YEAR, MAX_AGE_YEARS, id_problem
 from lymphtune.cohort.cohort import COLUMNS, GROUP, AgesAt, Cohort
+from lymphtune.cohort.depth import Depth
 from lymphtune.cohort.metadata import without_metadata
-from lymphtune.cohort.pictures import MAX_ENCODED_BYTES, decode
+from lymphtune.cohort.pictures import MAX_ENCODED_BYTES, check_bag, decode
 from lymphtune.cohort.pseudonyms import Pseudonyms, pseudonymised
 from lymphtune.cohort.study import natural_key, survey_study
 from lymphtune.errors import InputError, reason
@@ -183,13 +184,19 @@ def _row_groups(
     pictures: Iterable[tuple[str, str, bytes]], attributes: dict[str, tuple[Any, ...]]
 ) -> Iterator[list[tuple[Any, ...]]]:
     rows, n_bytes = [], 0
+    of, deep = "", list[tuple[str, Depth]]()
     for patient, name, data in pictures:
-        decode(data, f"{patient}/{name}")
+        if patient != of:
+            check_bag(deep)
+            of, deep = patient, []
+        if depth := decode(data, f"{patient}/{name}").depth:
+            deep.append((f"{patient}/{name}", depth))
         rows.append((*attributes[patient], name, data))
         n_bytes += len(data)
         if n_bytes >= GROUP_BYTES:
             yield rows
             rows, n_bytes = [], 0
+    check_bag(deep)
     if rows:
         yield rows
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageOps
@@ -767,6 +768,49 @@ def a_picture_of_25_megapixels(folder: Path) -> None:
     forged(picture(folder), 5_000, 5_000)
 
 
+def in_16_bits(folder: Path, *largest: int) -> None:
+    """Make the first pictures of P2 grey ones of 16 bits, each with its largest value."""
+    for number, most in enumerate(largest):
+        path = picture(folder, number=number)
+        with Image.open(path) as image:
+            grey = ImageOps.autocontrast(image.convert("L"))
+        levels = np.asarray(grey).astype(float) / 255 * most
+        path.unlink()
+        Image.fromarray(levels.round().astype(np.uint16)).save(path.with_suffix(".png"))
+
+
+@breaks("bit depth", "error", "1 picture of more than 8 bits.* 4095 .12 bits.", "4095 .12 bits.* nearly black; convert")
+def a_picture_of_12_bits_in_16(folder: Path) -> None:
+    in_16_bits(folder, 4095)
+
+
+@breaks("mode", "warning", "2 grey pictures among")
+def a_dark_picture_of_16_bits_beside_one_of_the_whole_range(folder: Path) -> None:
+    in_16_bits(folder, 4095, 65535)
+
+
+@breaks("unreadable picture", "error", "floating-point", "floating-point grey levels; convert it to 8 bits")
+def a_picture_of_floating_point_numbers(folder: Path) -> None:
+    with Image.open(picture(folder)) as image:
+        image.convert("F").save(picture(folder).with_suffix(".tif"))
+    picture(folder).unlink()
+
+
+@breaks("sizes", "warning", "P2/000000.jpg .200x300")
+def a_picture_that_was_held_sideways(folder: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(picture(folder)) as image:
+        image.resize((300, 200)).save(picture(folder), exif=exif)
+
+
+@breaks("blank picture", "warning", "1 picture of hardly any contrast")
+def a_picture_of_two_close_greys(folder: Path) -> None:
+    grey = Image.new("RGB", (224, 224), (120, 120, 120))
+    grey.paste((126, 126, 126), (100, 100, 140, 140))
+    grey.save(picture(folder))
+
+
 @breaks("blank picture", "warning", "all black")
 def a_black_picture(folder: Path) -> None:
     Image.new("RGB", (224, 224)).save(picture(folder))
@@ -777,7 +821,7 @@ def a_white_picture(folder: Path) -> None:
     Image.new("RGB", (224, 224), "white").save(picture(folder))
 
 
-@breaks("blank picture", "warning", "of one colour")
+@breaks("blank picture", "warning", "all of one colour")
 def a_picture_of_one_colour(folder: Path) -> None:
     Image.new("RGB", (224, 224), (200, 120, 180)).save(picture(folder))
 

@@ -14,6 +14,7 @@ import numpy as np
 from lymphtune.cohort.attributes import STANDARD
 from lymphtune.cohort.clinical import BadValue
 from lymphtune.cohort.cohort import TO_PREDICT, AgesAt
+from lymphtune.cohort.depth import Depth
 from lymphtune.cohort.examination.finding import Finding
 from lymphtune.cohort.layout import STUDY, Layout
 
@@ -54,6 +55,8 @@ class Look:
     thumbnail_TT: np.ndarray | None = None  # uint8, brightness
     contrast: float = 0.0  # standard deviation of the thumbnail
     brightness: float = 0.0  # 0 to 255
+    levels: tuple[int, int] = (0, 255)  # the darkest and the brightest of all pixels
+    depth: Depth | None = None  # where it has more than 8 bits
 
 
 @dataclass

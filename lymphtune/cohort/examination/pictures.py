@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from lymphtune.cohort.cohort import PICTURE_PX
+from lymphtune.cohort.depth import CURE, underused
 from lymphtune.cohort.examination.evidence import Bag, Evidence, Look
-from lymphtune.cohort.examination.finding import Finding, counted, some
+from lymphtune.cohort.examination.finding import Finding, counted, sentence, some
 from lymphtune.cohort.pictures import SUFFIXES
 
+ONE_COLOUR = 2  # levels between the darkest and the brightest pixel, at most
 LEAST_CONTRAST = 3.0  # standard deviation of brightness, of 255; photographs of cells have 10 and more
 BLACK, WHITE = 10, 245
 FEW = 3  # pictures of a patient below which little is seen of it
@@ -77,16 +79,43 @@ def bags(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("note", "bag sizes", f"{text}; `bag_size` in a space draws as many of each", "")
 
 
+def depths(evidence: Evidence) -> Iterator[Finding]:
+    """Yield pictures of more than 8 bits that use few of them, patient by patient."""
+    places, n_pictures = [], 0
+    for bag in evidence.bags:
+        if most := underused(look.depth for look in bag.looks):
+            deep = [look for look in bag.looks if look.depth is not None]
+            n_pictures += len(deep)
+            places.append(f"{bag.place(next(look.name for look in deep if look.depth == most))} ({most})")
+    if places:
+        text = (
+            f"{counted(n_pictures, 'picture')} of more than 8 bits, of {counted(len(places), 'patient')}, that use few "
+            "of them: they would come out nearly black"
+        )
+        yield Finding("error", "bit depth", text, sentence(CURE), tuple(places))
+
+
 def blank(evidence: Evidence) -> Iterator[Finding]:
     """Yield pictures that show nothing."""
     kinds: dict[str, list[str]] = {}
-    for bag, look in evidence.sound():
-        if is_blank(look):
-            kind = "black" if look.brightness < BLACK else "white" if look.brightness > WHITE else "of one colour"
-            kinds.setdefault(kind, []).append(bag.place(look.name))
+    for bag in evidence.bags:
+        if underused(look.depth for look in bag.looks):
+            continue  # which says why they are black
+        for look in filter(is_blank, bag.looks):
+            kinds.setdefault(_blankness(look.levels), []).append(bag.place(look.name))
     for kind, places in kinds.items():
-        text = f"{counted(len(places), 'picture')} all {kind}"
+        text = f"{counted(len(places), 'picture')} {kind}"
         yield Finding("warning", "blank picture", text, "Replace them, or leave them out.", tuple(places))
+
+
+def _blankness(levels: tuple[int, int]) -> str:
+    """Return in words what a picture shows that shows nothing; levels: its darkest and its brightest pixel."""
+    low, high = levels
+    if high < BLACK:
+        return "all black"
+    if low > WHITE:
+        return "all white"
+    return "all of one colour" if high - low <= ONE_COLOUR else "of hardly any contrast"
 
 
 def is_blank(look: Look) -> bool:
@@ -99,7 +128,7 @@ def forms(evidence: Evidence) -> Iterator[Finding]:
     if not seen:
         return
     yield from _sizes(seen)
-    grey = _places(seen, lambda look: look.mode in ("1", "L", "LA", "I", "I;16"))
+    grey = _places(seen, lambda look: look.mode in ("1", "L", "LA") or look.mode.startswith("I"))
     if 0 < len(grey) < len(seen):
         text = f"{counted(len(grey), 'grey picture')} among {counted(len(seen) - len(grey), 'coloured one')}"
         cure = "A stain is told by its colour: take them from the same source as the others, or leave them out."
@@ -169,4 +198,4 @@ def leftovers(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("note", "hidden files", f"{counted(len(hidden), 'hidden file')}, which nothing reads", "", hidden)
 
 
-CHECKS = (unreadable, refused, bags, blank, forms, leftovers)
+CHECKS = (unreadable, refused, bags, depths, blank, forms, leftovers)
