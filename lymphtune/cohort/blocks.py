@@ -16,6 +16,7 @@ from lymphtune.cohort.attributes import STANDARD, Attribute
 from lymphtune.cohort.cohort import AgesAt, Cohort, evenly_spaced
 from lymphtune.cohort.pictures import (
     Decoder,
+    Encoded,
     PictureFiles,
     PictureSource,
     cache_dir,
@@ -48,9 +49,10 @@ class _Some:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def read(self) -> Iterator[tuple[str, bytes]]:
+    def read(self) -> Iterator[Encoded]:
         if isinstance(self.source, PictureFiles):
-            yield from PictureFiles([self.source.paths[number] for number in self.numbers]).read()
+            paths = [self.source.paths[number] for number in self.numbers]
+            yield from PictureFiles(paths, self.source.folder).read()
             return
         wanted = set(self.numbers.tolist())
         yield from (picture for number, picture in enumerate(self.source.read()) if number in wanted)

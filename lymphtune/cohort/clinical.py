@@ -27,6 +27,7 @@ LATE_BIRTH = (
     f"{OPTIONAL['examined_on']} (`examined_on` in {FILE})"
 )
 ALLOW_MISSING = f'fill it in, or write in {FILE} what stands for no value (`missing: ""` where it is empty)'
+NO_FOLDER = "no folder's name"  # kind of fault
 PERIODS = {"day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
 
 
@@ -56,6 +57,16 @@ def read_clinical(path: Path, reference_date: date | None, layout: Layout = STUD
     if layout.person:
         _check_persons(table, [key.get("person") for key in keys], path)
     return table
+
+
+def homes_of(path: Path, layout: Layout) -> dict[str, tuple[str, str]]:
+    """Return, by patient of a table that has been checked, the folders that `Row.homes` names."""
+    _, layout, rows = open_table(path, layout)
+    column = layout.columns.patient
+    return {
+        values[column]: Row(values, layout, None, f"{path}, row {row} ({values[column]})").homes()
+        for row, values in rows
+    }
 
 
 def attributes_of(table: pd.DataFrame, layout: Layout) -> tuple[Attribute, ...]:
@@ -131,6 +142,21 @@ class Row:
         if self.layout.person:
             keys["person"] = self._text(self.layout.person)
         return {name: key for name, key in keys.items() if key}
+
+    def homes(self) -> tuple[str, str]:
+        """Return the folder in which the patient has its own where it is labelled, and where it is to be predicted."""
+        templates = [self.layout.pictures.template(0), self.layout.pictures.template(TO_PREDICT)]
+        columns = {name for template in templates for name in template.columns}
+        values = {column: self._folder_name(column) for column in columns}
+        labelled, to_predict = (template.home(values) for template in templates)
+        return labelled, to_predict
+
+    def _folder_name(self, column: str) -> str:
+        text = self._text(column)
+        if problem := id_problem(text):
+            expected = f"expected the name of a folder, as `pictures` in {FILE} has {{{column}}} for one"
+            raise self._bad(column, NO_FOLDER, text, f"{shown(text)} {problem}", expected)
+        return text
 
     def _text(self, column: str) -> str:
         """Return the text of a column, "" where it stands for no value."""

@@ -20,8 +20,9 @@ from lymphtune.cohort.blocks import Surveyed
 from lymphtune.cohort.clinical import ATTRIBUTES, DAYS_PER_YEAR, MAX_AGE_YEARS, id_problem
 from lymphtune.cohort.cohort import COLUMNS, GROUP, AgesAt, Cohort
 from lymphtune.cohort.depth import Depth
+from lymphtune.cohort.folders import composed
 from lymphtune.cohort.metadata import without_metadata
-from lymphtune.cohort.pictures import MAX_ENCODED_BYTES, check_bag, decode
+from lymphtune.cohort.pictures import MAX_ENCODED_BYTES, Encoded, check_bag, decode
 from lymphtune.cohort.pseudonyms import Pseudonyms, pseudonymised
 from lymphtune.cohort.study import natural_key, survey_study
 from lymphtune.errors import InputError, reason
@@ -96,7 +97,7 @@ class RowGroup:
     def __len__(self) -> int:
         return self.n_pictures
 
-    def read(self) -> Iterator[tuple[str, bytes]]:
+    def read(self) -> Iterator[Encoded]:
         columns = ["patient", "picture", "encoded"]
         try:
             # pictures as a dictionary: a file may name a large one in any number of rows
@@ -107,7 +108,7 @@ class RowGroup:
                     where = f"{self.path}, {row['patient']}/{row['picture']}"
                     if row["encoded"] is None or len(row["encoded"]) > MAX_ENCODED_BYTES:
                         raise InputError(f"{where}: no picture, or an oversized one; pack the cohort again")
-                    yield where, row["encoded"]
+                    yield Encoded(where, row["picture"], row["encoded"])
         except DAMAGED as error:
             raise _damaged(self.path, error) from error
 
@@ -133,9 +134,9 @@ def pack(folder: Path, out: Path, reference_date: date, pseudonyms: Pseudonyms |
 
     def pictures() -> Iterator[tuple[str, str, bytes]]:
         for patient, source in zip(patients["patient"], sources, strict=True):
-            for where, data in source.read():
+            for where, name, data in source.read():
                 bare = data if pseudonyms is None else without_metadata(data, where)
-                yield patient, where.rpartition("/")[2], bare
+                yield patient, name, bare
 
     checked = console.each(pictures(), "Packing pictures", sum(map(len, sources)))
     missing = bool(patients[[attribute.name for attribute in surveyed.attributes]].isna().any(axis=None))
@@ -224,6 +225,9 @@ def survey_packed(path: Path, reference_date: date | None) -> Surveyed:
     _check(patients, ~patients.duplicated("patient"), "rows in two places", path)
     if patients["patient"].tolist() != sorted(patients["patient"], key=natural_key):
         raise InputError(f"{path}: patients are not in order of id; pack the cohort again")
+    for name in {"patient", GROUP} & set(patients.columns):
+        patients[name] = patients[name].map(composed)
+    _check(patients, ~patients.duplicated("patient"), "another one with the same characters, coded otherwise", path)
     wanted = reference_date or about.reference_date
     if about.ages == "reference_date":
         patients["age_years"] += (wanted - about.reference_date).days / DAYS_PER_YEAR

@@ -29,7 +29,6 @@ from lymphtune.cohort.depth import CURE, BadDepth, Depth, depth_of, stored_as, u
 from lymphtune.errors import InputError
 from lymphtune.files import whole, write_json
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 MAX_PIXELS = 4096 * 4096
 MIN_SIDE_PX = 16
@@ -56,28 +55,38 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
+class Encoded(NamedTuple):
+    """An encoded picture; where: it lies, for messages; name: below its patient's folder."""
+
+    where: str
+    name: str
+    data: bytes
+
+
 class PictureSource(Protocol):
     """Pictures that one thread reads one after the other: a patient's folder, a row group of a packed cohort."""
 
     def __len__(self) -> int: ...
 
-    def read(self) -> Iterator[tuple[str, bytes]]:
-        """Yield where each picture lies, for messages, ending in a slash and its name, and its encoded bytes."""
+    def read(self) -> Iterator[Encoded]:
+        """Yield each picture's encoded bytes, with its name and where it lies."""
         ...
 
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """The picture files of one patient."""
+    """The picture files of one patient, whose own folder is `folder`; None: the one that each file lies in."""
 
     paths: Sequence[Path]
+    folder: Path | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self) -> Iterator[tuple[str, bytes]]:
+    def read(self) -> Iterator[Encoded]:
         for path in self.paths:
-            yield str(path), encoded(path)
+            name = path.name if self.folder is None else path.relative_to(self.folder).as_posix()
+            yield Encoded(str(path), name, encoded(path))
 
 
 @dataclass(frozen=True)
@@ -109,48 +118,6 @@ class _Job(NamedTuple):
     pixels_NSS3: np.ndarray
     decode: Decoder
     expected: Sequence[str] | None = None
-
-
-def find_pictures(folder: Path, root: Path | None = None) -> list[Path]:
-    """Return the folder's picture files sorted by name; hidden files and other suffixes are left out.
-
-    Raises InputError on a symbolic link that leads nowhere or out of `root` (the folder itself unless given).
-    """
-    return [folder / name for name in picture_names(folder, root)]
-
-
-def picture_names(folder: Path, root: Path | None = None) -> list[str]:
-    """Return their names alone, which takes less: paths of thousands of pictures are slow to make."""
-    found = []
-    for entry in entries(folder):
-        name = entry.name
-        if name.startswith(".") or not name.lower().endswith(SUFFIXES):
-            continue
-        if not name.isprintable():
-            raise InputError(f"{folder}: the picture's name {name!r} cannot be printed; rename it")
-        if entry.is_symlink():
-            check_link(folder / name, root or folder)
-        if entry.is_file():
-            found.append(name)
-    return sorted(found)
-
-
-def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return what the folder holds; raises InputError where it cannot be listed."""
-    try:
-        with os.scandir(folder) as found:
-            return list(found)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
-
-
-def check_link(path: Path, root: Path) -> None:
-    """Raise InputError where the symbolic link leads out of `root`, or nowhere."""
-    target = Path(os.path.realpath(path))
-    if not target.is_relative_to(os.path.realpath(root)):
-        raise InputError(f"{path}: a symbolic link out of {root}; put a copy in its place")
-    if not target.exists():
-        raise InputError(f"{path}: a symbolic link to nothing; replace or remove it")
 
 
 def decode(data: bytes, where: str) -> Picture:
@@ -347,7 +314,7 @@ def encoded(path: Path) -> bytes:
 
 
 def _digests(source: PictureSource) -> list[str]:
-    return [hashlib.sha256(data).hexdigest() for _, data in source.read()]
+    return [hashlib.sha256(data).hexdigest() for _, _, data in source.read()]
 
 
 def _key(digests: Sequence[str]) -> str:
@@ -412,13 +379,13 @@ def _build(
 def _fill(job: _Job) -> Read:
     """Decode one source into its rows; raises InputError where it does not hold what it held before."""
     read = Read([], [], Counter(), [])
-    for pixels_SS3, (where, data) in zip(job.pixels_NSS3, job.source.read(), strict=True):
+    for pixels_SS3, (where, name, data) in zip(job.pixels_NSS3, job.source.read(), strict=True):
         read.digests.append(hashlib.sha256(data).hexdigest())
         if job.expected is not None and read.digests[-1] != job.expected[len(read.digests) - 1]:
             raise InputError(f"{where}: changed while it was read; start again")
         picture = job.decode(data, where)
         pixels_SS3[:] = picture.pixels_SS3
-        read.names.append(where.rpartition("/")[2])
+        read.names.append(name)
         read.changes.update(picture.changes)
         read.depths.append(None if picture.depth is None else (where, picture.depth))
     return read

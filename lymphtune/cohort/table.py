@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lymphtune.cohort.folders import composed
 from lymphtune.cohort.layout import AGE, FILE, Layout
 from lymphtune.errors import InputError
 
@@ -94,6 +95,7 @@ def text_of(data: bytes, layout: Layout, path: Path) -> str:
         row, byte = data.count(b"\n", 0, error.start) + 1, data[error.start]
         name = layout.encoding.upper()
         raise InputError(f"{path}, row {row}: byte 0x{byte:02x} is not {name}; save it as CSV UTF-8") from error
+    text = composed(text)  # of a Mac's files or another system's: ids and words are compared in one form
     if "\0" in text:
         row = text.count("\n", 0, text.index("\0")) + 1
         raise InputError(f"{path}, row {row}: a NUL character; save it as CSV UTF-8")

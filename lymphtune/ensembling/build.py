@@ -14,8 +14,8 @@ import pandas as pd
 from lymphtune import console
 from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.cohort.attributes import STANDARD, in_words
+from lymphtune.cohort.folders import check_link
 from lymphtune.cohort.folds import check_roles, hashed
-from lymphtune.cohort.pictures import check_link
 from lymphtune.cohort.pseudonyms import Pseudonyms, read_pseudonyms
 from lymphtune.ensembling.bundle import FORMAT, LEARNT, PACKAGES, Ensemble
 from lymphtune.ensembling.candidates import Candidates, group_note, read_candidates

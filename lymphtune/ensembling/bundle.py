@@ -4,6 +4,7 @@ Shapes: P patients of a cohort, C cells of theirs, M member trials, F fold model
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -223,8 +224,10 @@ class Ensemble:
         return self.seen_ids(cohort.ids) | self.seen_pictures(cohort.digests_of_bags)
 
     def seen_ids(self, ids: Sequence[str]) -> np.ndarray:
-        """Return which of these patients [P] have the id of one seen in training."""
-        return np.array([hashed(patient) in self._trained_on for patient in ids], dtype=bool)
+        """Return which of these patients [P] have the id of one seen in training, whichever way its characters are
+        coded."""
+        spellings = [{patient, *(unicodedata.normalize(form, patient) for form in ("NFC", "NFD"))} for patient in ids]
+        return np.array([any(hashed(one) in self._trained_on for one in of) for of in spellings], dtype=bool)
 
     def seen_pictures(self, digests: Sequence[Sequence[str]]) -> np.ndarray:
         """Return which patients [P], given by their pictures' digests, have a picture seen in training."""

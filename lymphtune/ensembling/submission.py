@@ -14,6 +14,7 @@ from scipy.stats import binom
 
 from lymphtune import console
 from lymphtune.cohort import Cohort, survey_cohort
+from lymphtune.cohort.folders import composed
 from lymphtune.cohort.pseudonyms import Pseudonyms, read_pseudonyms
 from lymphtune.cohort.study import natural_key
 from lymphtune.ensembling.build import pseudonyms_of, trained_cohort
@@ -180,7 +181,7 @@ def _bytes(file: Path) -> bytes:
 
 def _text(data: bytes) -> str:
     try:
-        return data.decode("utf-8")
+        return composed(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         row = data.count(b"\n", 0, error.start) + 1
         raise _Unreadable(row, f"byte 0x{data[error.start]:02x} is not UTF-8", "save it as CSV UTF-8") from error

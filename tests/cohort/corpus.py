@@ -314,6 +314,80 @@ def a_word_for_two_labels(folder: Path) -> None:
     say(folder, 'labels: {reactive: ["0"], tumoral: ["0", "1"]}')
 
 
+@breaks("layout", "error", "both describe the cohort", "cohort.yaml and cohort.yml both describe")
+def two_layouts(folder: Path) -> None:
+    say(folder, "{}")
+    (folder / "cohort.yml").write_text("{}")
+
+
+@breaks("layout", "error", "rename it to cohort.yaml|Rename it to cohort.yaml", "Cohort.YML: not read under this name")
+def a_layout_in_capitals(folder: Path) -> None:
+    (folder / "Cohort.YML").write_text("{}")
+
+
+@breaks("table", "error", "but patients.csv: name it in cohort.yaml", "but patients.csv: name it in cohort.yaml")
+def a_table_of_another_name(folder: Path) -> None:
+    (folder / TABLE).rename(folder / "patients.csv")
+
+
+def by_site(folder: Path) -> None:
+    """Have the pictures in folders of sites, which the table names."""
+    for number, (_, patient, *_) in enumerate(rows_of(folder)[1:]):
+        site = ("north", "south")[number % 2]
+        change(folder, "site", site, patient)
+        (folder / "pics" / site).mkdir(parents=True, exist_ok=True)
+        shutil.move(bag(folder, patient), folder / "pics" / site / patient)
+    shutil.rmtree(folder / "trainset")
+    shutil.rmtree(folder / "testset")
+    say(folder, "pictures: {labelled: 'pics/{site}/{patient}', to_predict: 'pics/{site}/{patient}'}")
+
+
+@breaks("wrong folder", "error", r"P3.* in pics/(north|south)/P3, not pics/", "no folder pics/.*/P3, but pics/.*/P3")
+def a_patient_at_another_site_than_its_row_says(folder: Path) -> None:
+    by_site(folder)
+    change(folder, "site", lambda site: {"north": "south", "south": "north"}[site], "P3")
+
+
+@breaks("folder name", "error", "P3.* ''", "site '' is empty; expected the name of a folder")
+def a_patient_without_a_site(folder: Path) -> None:
+    by_site(folder)
+    change(folder, "site", "", "P3")
+
+
+@breaks("folder name", "error", r"P3.* '\.\./\.\.'", "site '../..' starts with a dot")
+def a_site_that_climbs_out(folder: Path) -> None:
+    by_site(folder)
+    change(folder, "site", "../..", "P3")
+
+
+@breaks("layout", "error", "expected a path that ends in", "expected a path that ends in /{patient}")
+def a_template_without_the_patient(folder: Path) -> None:
+    say(folder, "pictures: {labelled: 'pics/{site}/**'}")
+
+
+@breaks("columns", "error", "no column site", "no column site")
+def a_template_of_a_column_that_is_not_there(folder: Path) -> None:
+    say(folder, "pictures: {labelled: 'pics/{site}/{patient}'}")
+
+
+@breaks("unread pictures", "warning", "picture beside the patients' folders")
+def a_picture_beside_the_patients(folder: Path) -> None:
+    shutil.copy(picture(folder), folder / "trainset" / "stray.jpg")
+
+
+@breaks("no picture", "error", "there are some in folders below", r"in folders below it: `/\*\*` at the end")
+def pictures_in_slides_alone(folder: Path) -> None:
+    for path in [*bag(folder, "P2").iterdir()]:
+        (bag(folder, "P2") / "slide").mkdir(exist_ok=True)
+        path.rename(bag(folder, "P2") / "slide" / path.name)
+
+
+@breaks("link", "error", "symbolic link to a folder that is read already", "which is read already")
+def slides_that_link_round(folder: Path) -> None:
+    say(folder, "pictures: {labelled: 'trainset/{patient}/**', to_predict: 'testset/{patient}/**'}")
+    (bag(folder, "P2") / "again").symlink_to(bag(folder, "P2"), target_is_directory=True)
+
+
 @breaks("table", "error", "no patients.csv", "no patients.csv in it")
 def a_layout_that_names_no_table(folder: Path) -> None:
     say(folder, "table: patients.csv")
@@ -388,10 +462,16 @@ def ids_that_differ_by_a_space(folder: Path) -> None:
     another(folder, "P1", "P 1")
 
 
-@breaks("similar ids", "warning", "differ only by")
+@breaks("repeated id", "error", "P\u00e9 .rows 17, 18", "'P\u00e9' is in row 17 already")
 def ids_that_differ_by_the_codes_of_an_accent(folder: Path) -> None:
     another(folder, "P1", unicodedata.normalize("NFC", "P\u00e9"))
     another(folder, "P1", unicodedata.normalize("NFD", "P\u00e9"))
+
+
+@breaks("repeated folder", "error", "trainset/P\u00e9", "two folders of this name")
+def folders_that_differ_by_the_codes_of_an_accent(folder: Path) -> None:
+    another(folder, "P1", unicodedata.normalize("NFC", "P\u00e9"))
+    shutil.copytree(bag(folder, "P1"), folder / "trainset" / unicodedata.normalize("NFD", "P\u00e9"))
 
 
 @breaks("no folder", "error", "probably 'P3'", "no folder trainset/p3")
@@ -961,6 +1041,14 @@ def a_patients_folder_that_links_out(folder: Path) -> None:
     home = bag(folder, "P2")
     shutil.move(home, outside)
     home.symlink_to(outside)
+
+
+@breaks("link", "error", "12 symbolic links out of the cohort", "symbolic link out")
+def all_folders_link_out(folder: Path) -> None:
+    shutil.move(folder / "trainset", folder.with_name("outside"))
+    (folder / "trainset").mkdir()
+    for home in folder.with_name("outside").iterdir():
+        (folder / "trainset" / home.name).symlink_to(home)
 
 
 @breaks("link", "error", "symbolic link out", "symbolic link out")

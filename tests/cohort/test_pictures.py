@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from lymphtune.cohort import pictures
-from lymphtune.cohort.pictures import PictureFiles, cache_dir, decode, decoded, find_pictures
+from lymphtune.cohort.folders import find_pictures
+from lymphtune.cohort.pictures import PictureFiles, cache_dir, decode, decoded
 from lymphtune.errors import InputError
 
 GENERATOR = np.random.default_rng(0)
@@ -225,7 +226,7 @@ class TestCache:
     def test_the_rows_are_the_pictures_in_order(self, tmp_path: Path) -> None:
         sources = [bag(tmp_path / "P1"), bag(tmp_path / "P2", 2)]
         pixels_CSS3, digests, _ = decoded(sources, tmp_path / "cache")
-        data = [data for source in sources for _, data in source.read()]
+        data = [data for source in sources for _, _, data in source.read()]
         for row, picture in enumerate(data):
             np.testing.assert_array_equal(pixels_CSS3[row], decode(picture, "x").pixels_SS3)
         assert len(set(digests)) == 5

@@ -30,6 +30,12 @@ class Entry:
     values: Mapping[str, Any] = field(default_factory=dict)
     faults: Sequence[BadValue] = ()
     keys: Mapping[str, str] = field(default_factory=dict)  # shared with others of its group
+    homes: tuple[str, str] | None = None  # folders in which its own lies where it is labelled, and to be predicted
+
+    @property
+    def home(self) -> str | None:
+        """Return the folder in which the patient's own has to lie; None where that cannot be told."""
+        return None if self.homes is None or self.label is None else self.homes[self.label == TO_PREDICT]
 
     @property
     def place(self) -> str:
@@ -69,12 +75,14 @@ class Bag:
     hidden: Sequence[str] = ()
     others: Sequence[str] = ()  # files that are no pictures by their names
     folders: Sequence[str] = ()
-    refused: Mapping[str, str] = field(default_factory=dict)  # entries that must not be read, and why
+    refused: Mapping[str, str] = field(default_factory=dict)  # entries that must not be read, and why; "": itself
     looks: list[Look] = field(default_factory=list)
+    at: str = ""  # where it lies, as the file system spells it; "": as home and patient say
+    n_below: int = 0  # pictures in folders below it that are not looked into
 
     @property
     def path(self) -> str:
-        return f"{self.home}/{self.patient}" if self.home else self.patient
+        return self.at or (f"{self.home}/{self.patient}" if self.home else self.patient)
 
     def place(self, name: str) -> str:
         return f"{self.path}/{name}"

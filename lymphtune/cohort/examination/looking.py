@@ -7,6 +7,7 @@ Shapes: T side of a thumbnail (SIDE), S of a picture.
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,10 +21,12 @@ from lymphtune import console
 from lymphtune.cohort.cohort import Cohort
 from lymphtune.cohort.depth import depth_of, stored_as
 from lymphtune.cohort.examination.evidence import Bag, Look
+from lymphtune.cohort.folders import composed
 from lymphtune.cohort.pictures import SIDEWAYS, PictureSource, encoded, opened, rgb, turn_of
 from lymphtune.errors import InputError
 
 SIDE = 16
+OF_PACKED = re.compile(r"\.parquet, ", re.IGNORECASE)  # before a patient's id, where a packed picture lies
 DRAFT = (56, 56)  # a quarter of 224 pixels
 
 
@@ -135,9 +138,8 @@ def look_through_sources(sources: Sequence[PictureSource], bags: dict[str, Bag])
 def _looks_of_source(source: PictureSource) -> tuple[list[tuple[str, Look]], InputError | None]:
     patients, glimpses, failed = [], [], None
     try:
-        for where, data in source.read():
-            patient, _, name = where.partition(", ")[2].partition("/")
-            patients.append(patient)
+        for where, name, data in source.read():
+            patients.append(composed(OF_PACKED.split(where.removesuffix(f"/{name}"), 1)[-1]))
             glimpses.append(_glimpse(name, data))
     except InputError as error:
         failed = error

@@ -7,8 +7,9 @@ from pathlib import Path
 from lymphtune.cohort.clinical import BadValue, Row
 from lymphtune.cohort.examination.evidence import Entry, Evidence
 from lymphtune.cohort.examination.finding import Finding, counted, of_error
+from lymphtune.cohort.folders import composed
 from lymphtune.cohort.layout import AGE, FILE, Layout
-from lymphtune.cohort.study import check_links
+from lymphtune.cohort.study import table_path
 from lymphtune.cohort.table import (
     checked_header,
     data_of,
@@ -28,11 +29,8 @@ def read_table(evidence: Evidence) -> None:
     """Fill in the rows, read in the form that fits them, and what is wrong with the form."""
     folder, layout = evidence.folder, evidence.layout
     assert folder is not None
-    path = folder / layout.table
     try:
-        check_links(folder, layout.table)
-        if not path.is_file():
-            raise InputError(f"{folder}: no {layout.table} in it; expected {layout.described}")
+        path = table_path(folder, layout)
         text = decoded(data_of(path), evidence, path)
         layout, header, rows = _parsed(text, evidence, path)
     except InputError as error:
@@ -73,7 +71,7 @@ def decoded(data: bytes, evidence: Evidence, path: Path) -> str:
         evidence.form.append(Finding("error", "encoding", of_error("", error, evidence.folder).text, cure))
         return data.decode("cp1252", errors="replace")
     if said != "utf-8" and not data.isascii() and _is_utf8(data):
-        text = data.decode("utf-8-sig")
+        text = composed(data.decode("utf-8-sig"))
         told = f"{name}: its characters are UTF-8, {FILE} says {said}: words come out garbled"
         evidence.form.append(Finding("warning", "encoding", told, f"Take `encoding` out of {FILE}."))
     return text
@@ -170,4 +168,9 @@ def _entry(values: list[str], header: list[str], patient: str, row: int, evidenc
         keys = reader.keys()
     except BadValue as fault:
         keys, faults = {}, [*faults, fault]
-    return Entry(patient, row, values, texts, found, faults, keys)
+    homes = None
+    try:
+        homes = reader.homes()
+    except BadValue as fault:
+        faults = [*faults, fault]
+    return Entry(patient, row, values, texts, found, faults, keys, homes)
