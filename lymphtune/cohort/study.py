@@ -29,7 +29,7 @@ from lymphtune.cohort.folders import (
 )
 from lymphtune.cohort.layout import FILE, STUDY, Layout, layout_file, read_layout
 from lymphtune.cohort.pictures import PictureFiles
-from lymphtune.cohort.table import open_table, unread_ages
+from lymphtune.cohort.table import has_columns, open_table, unread_ages
 from lymphtune.errors import InputError, one_line
 
 MARKER = "SIMULATED"  # a file of this name tells a simulated folder from a real one
@@ -162,15 +162,19 @@ def table_path(folder: Path, layout: Layout) -> Path:
     """Return the table's file; raises InputError where there is none, or a link leads out of the folder."""
     path = spelt(folder, layout.table)
     if not path.is_file():
-        raise InputError(f"{folder}: no {layout.table} in it{_other_table(folder)}; expected {layout.described}")
+        raise InputError(
+            f"{folder}: no {layout.table} in it{_other_table(folder, layout)}; expected {layout.described}"
+        )
     check_links(folder, path.relative_to(folder).as_posix())
     return path
 
 
-def _other_table(folder: Path) -> str:
-    """Return what would do where exactly one file of the folder may be its table, "" else."""
+def _other_table(folder: Path, layout: Layout) -> str:
+    """Return what would do where one file of the folder may be its table, alone or by its header; "" else."""
     found = [entry.name for entry in entries(folder) if entry.name.lower().endswith((".csv", ".tsv"))]
-    found = [name for name in found if not name.startswith(".") and (folder / name).is_file()]
+    found = [name for name in found if not (folder / name).is_symlink() and (folder / name).is_file()]
+    if len(found) > 1:
+        found = [name for name in found if has_columns(folder / name, layout)]
     if len(found) != 1:
         return ""
     more = ', separator: "\\t"' if found[0].lower().endswith(".tsv") else ""

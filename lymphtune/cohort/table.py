@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from lymphtune.errors import InputError
 
 MAX_BYTES = 64 * 2**20
 MAX_COLUMNS = 2000
+LONGEST_HEADER = 2**16  # bytes of it that are looked at to tell a table from another file
 
 
 class Table(NamedTuple):
@@ -56,7 +58,8 @@ def lines(text: str, separator: str, path: Path) -> Iterator[tuple[int, list[str
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
     try:
         for row, values in enumerate(reader, start=1):
-            values = [value.strip() for value in values]
+            # not the text as a whole: a Greek question mark is composed to a semicolon, and would part values
+            values = [composed(value.strip()) for value in values]
             if any(values):
                 yield row, values
     except csv.Error as error:
@@ -95,7 +98,6 @@ def text_of(data: bytes, layout: Layout, path: Path) -> str:
         row, byte = data.count(b"\n", 0, error.start) + 1, data[error.start]
         name = layout.encoding.upper()
         raise InputError(f"{path}, row {row}: byte 0x{byte:02x} is not {name}; save it as CSV UTF-8") from error
-    text = composed(text)  # of a Mac's files or another system's: ids and words are compared in one form
     if "\0" in text:
         row = text.count("\n", 0, text.index("\0")) + 1
         raise InputError(f"{path}, row {row}: a NUL character; save it as CSV UTF-8")
@@ -125,6 +127,14 @@ def checked_header(names: list[str], path: Path, layout: Layout) -> list[str]:
     if twice:
         raise InputError(f"{path}: column {', '.join(twice)} is there twice; keep one")
     return names
+
+
+def has_columns(path: Path, layout: Layout) -> bool:
+    """Return whether the first line of the file holds the columns of the layout, whatever separates them."""
+    with path.open("rb") as file:
+        line = composed(file.readline(LONGEST_HEADER).decode(errors="replace"))
+    names = {plain(name) for name in re.split(r"[,;\t|]", line)}
+    return {plain(name) for name in layout.fitted([AGE] if plain(AGE) in names else []).required} <= names
 
 
 def spelt_otherwise(expected: Sequence[str], names: Sequence[str]) -> dict[str, str]:

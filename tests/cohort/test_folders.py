@@ -124,16 +124,25 @@ def test_cohort_yml_is_read(tiny_cohort_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "hint"), [(["a.csv", "b.csv"], False), (["a.csv"], True), (["a.tsv"], True), ([], False)]
+    ("files", "named"), [(["a.csv", "b.csv"], ""), (["a.csv"], "a.csv"), (["a.tsv"], "a.tsv"), ([], "")]
 )
-def test_one_other_table_is_named(tiny_cohort_folder: Path, files: list[str], hint: bool) -> None:
+def test_one_other_table_is_named(tiny_cohort_folder: Path, files: list[str], named: str) -> None:
     table = tiny_cohort_folder / "clinical_annotation.csv"
     for name in files:
         shutil.copy(table, tiny_cohort_folder / name)
     table.unlink()
     with pytest.raises(InputError, match=r"no clinical_annotation.csv in it") as refused:
         load_cohort(tiny_cohort_folder)
-    assert (f"but {files[0] if files else ''}: name it in cohort.yaml (`table: " in str(refused.value)) == hint
+    assert ("name it in cohort.yaml" in str(refused.value)) == bool(named)
+    assert not named or f"but {named}: name it in cohort.yaml (`table: {named}`" in str(refused.value)
+
+
+def test_the_one_table_among_others_is_told_by_its_columns(tiny_cohort_folder: Path) -> None:
+    (tiny_cohort_folder / "clinical_annotation.csv").rename(tiny_cohort_folder / "patients.csv")
+    (tiny_cohort_folder / "truth.csv").write_text("ID,LABEL\nP1,0\n")
+    (tiny_cohort_folder / "sample_submission.csv").write_text("ID,Predicted\nP1,0\n")
+    with pytest.raises(InputError, match=r"but patients.csv: name it in cohort.yaml \(`table: patients.csv`\)"):
+        load_cohort(tiny_cohort_folder)
 
 
 # ---- Unicode

@@ -7,7 +7,6 @@ from pathlib import Path
 from lymphtune.cohort.clinical import BadValue, Row
 from lymphtune.cohort.examination.evidence import Entry, Evidence
 from lymphtune.cohort.examination.finding import Finding, counted, of_error
-from lymphtune.cohort.folders import composed
 from lymphtune.cohort.layout import AGE, FILE, Layout
 from lymphtune.cohort.study import table_path
 from lymphtune.cohort.table import (
@@ -71,7 +70,7 @@ def decoded(data: bytes, evidence: Evidence, path: Path) -> str:
         evidence.form.append(Finding("error", "encoding", of_error("", error, evidence.folder).text, cure))
         return data.decode("cp1252", errors="replace")
     if said != "utf-8" and not data.isascii() and _is_utf8(data):
-        text = composed(data.decode("utf-8-sig"))
+        text = data.decode("utf-8-sig")
         told = f"{name}: its characters are UTF-8, {FILE} says {said}: words come out garbled"
         evidence.form.append(Finding("warning", "encoding", told, f"Take `encoding` out of {FILE}."))
     return text
