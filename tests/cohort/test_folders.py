@@ -228,3 +228,13 @@ def test_pseudonyms_and_submissions_take_either_form(accented: Path, tmp_path: P
     submission = tmp_path / "submission.csv"
     submission.write_text(unicodedata.normalize("NFD", "ID,Predicted\nP6,1\nP11,0\nP15,1\nQ\u00e9,0\n"))
     assert submission_report(submission, data=str(accented)).n_errors == 0
+
+
+def test_two_that_become_equal_are_refused(accented: Path) -> None:
+    shutil.copytree(bag(accented, COMPOSED), accented / "trainset" / DECOMPOSED)
+    with pytest.raises(InputError, match="two folders of this name, with the same characters coded in two ways"):
+        load_cohort(accented)
+    shutil.rmtree(accented / "trainset" / DECOMPOSED)
+    another(accented, "P1", DECOMPOSED)
+    with pytest.raises(InputError, match=r"ID 'P\u00e9' is in row 17 already"):
+        load_cohort(accented)
