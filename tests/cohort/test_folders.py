@@ -17,7 +17,7 @@ from lymphtune.cohort.packed import pack, read_packed
 from lymphtune.cohort.pseudonyms import Pseudonyms
 from lymphtune.ensembling.submission import submission_report
 from lymphtune.errors import InputError
-from tests.cohort.corpus import another, bag, by_site, change, picture, say
+from tests.cohort.corpus import all_folders_link_out, another, bag, by_site, change, picture, say
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "P\u00e9") for form in ("NFC", "NFD"))
 
@@ -143,6 +143,12 @@ def test_the_one_table_among_others_is_told_by_its_columns(tiny_cohort_folder: P
     (tiny_cohort_folder / "sample_submission.csv").write_text("ID,Predicted\nP1,0\n")
     with pytest.raises(InputError, match=r"but patients.csv: name it in cohort.yaml \(`table: patients.csv`\)"):
         load_cohort(tiny_cohort_folder)
+
+
+def test_links_out_of_the_cohort_are_one_finding(tiny_cohort_folder: Path) -> None:
+    """One cause is told once: such folders are not also empty, nor missing from their rows."""
+    all_folders_link_out(tiny_cohort_folder)
+    assert worst(tiny_cohort_folder) == ["12 symbolic links out of the cohort"]
 
 
 # ---- Unicode
