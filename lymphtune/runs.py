@@ -169,6 +169,7 @@ FIELDS: dict[str, dict[str, Callable[[Any], bool]]] = {
     },
     "cohort": {
         "name": _text, "simulated": _a(bool), "data": _text, "hash": _text, "reference_date": _day,
+        "ages": lambda value: value in ("examination", "reference_date"),
         "pseudonyms": _text, "pseudonym_key": _text,
         "n_patients": _count, "n_labelled": _count, "n_to_predict": _count, "n_cells": _count,
     },

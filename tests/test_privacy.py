@@ -269,6 +269,11 @@ def pictures() -> dict[str, bytes]:
         out = io.BytesIO()
         image.save(out, form, **options)
         made[name] = out.getvalue()
+    exif[0x0112] = 6
+    for name, form in (("turned jpg", "jpeg"), ("turned png", "png")):
+        out = io.BytesIO()
+        image.save(out, form, exif=exif)
+        made[name] = out.getvalue()
     made["appended"] = made["jpg"] + made["jpg"] + SECRET.encode()
     return made
 

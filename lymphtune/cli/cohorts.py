@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lymphtune.cli.options import a_date, add_command, add_pseudonymise
+from lymphtune.cli.options import add_command, add_pseudonymise, add_reference_date
 from lymphtune.result import Told
 
 
@@ -23,7 +23,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="folder in the study's layout")
     parser.add_argument("out", type=Path, metavar="OUT", help=".parquet file to write")
-    parser.add_argument("--reference-date", type=a_date, metavar="YYYY-MM-DD", help="ages are counted to (2020-01-01)")
+    add_reference_date(parser)
     add_pseudonymise(parser)
     parser.set_defaults(call=pack)
 

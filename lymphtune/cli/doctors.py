@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lymphtune.cli.options import a_date, add_command, seconds
+from lymphtune.cli.options import add_command, add_reference_date, seconds
 from lymphtune.errors import InputError, Unfit
 from lymphtune.result import Told
 
@@ -19,7 +19,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--fix", type=Path, metavar="OUT", help="write a corrected copy of the folder, with a log of every change"
     )
-    parser.add_argument("--reference-date", type=a_date, metavar="YYYY-MM-DD", help="ages are counted to (2020-01-01)")
+    add_reference_date(parser)
     parser.add_argument("--address", metavar="A", help="of the Ray cluster: auto or HOST:PORT; --data must fit it too")
     parser.add_argument("--runs", metavar="DIR", help="storage of the runs, folder or URI: written to by every node")
     parser.add_argument("--timeout", type=seconds, default=60.0, metavar="T", help="for the nodes' answers (60s)")

@@ -3,7 +3,14 @@
 import argparse
 from pathlib import Path
 
-from lymphtune.cli.options import add_command, add_data, add_include_stopped, add_pseudonymise, add_runs
+from lymphtune.cli.options import (
+    add_command,
+    add_data,
+    add_include_stopped,
+    add_pseudonymise,
+    add_reference_date,
+    add_runs,
+)
 from lymphtune.console import hanging
 from lymphtune.errors import Unfit
 from lymphtune.result import Told
@@ -35,6 +42,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="(./predictions)")
     parser.add_argument("--cells", action="store_true", help="write cells.parquet: probability and weight of each cell")
     parser.add_argument("--allow-seen", action="store_true", help="predict patients seen in training too, marked so")
+    add_reference_date(parser, "the ensemble's")
     add_pseudonymise(parser)
     parser.set_defaults(call=predict)
     parser = add_command(
@@ -83,7 +91,7 @@ def predict(arguments: argparse.Namespace) -> Told:
 
     given = (arguments.ensemble, arguments.data, arguments.out)
     options = {"cells": arguments.cells, "allow_seen": arguments.allow_seen, "key": arguments.pseudonymise}
-    return predict_to(*given, **options)
+    return predict_to(*given, **options, reference_date=arguments.reference_date)
 
 
 def export(arguments: argparse.Namespace) -> Told:

@@ -54,6 +54,13 @@ def add_include_stopped(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_reference_date(parser: argparse.ArgumentParser, default: str = "2020-01-01") -> None:
+    parser.add_argument(
+        "--reference-date", type=a_date, metavar="YYYY-MM-DD",
+        help=f"day to which ages are counted, of a cohort without dates of examination (default: {default})",
+    )  # fmt: skip
+
+
 def add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs",

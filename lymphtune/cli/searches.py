@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lymphtune.cli.options import a_date, add_command, add_data, add_pseudonymise, add_runs, gpus, seconds
+from lymphtune.cli.options import add_command, add_data, add_pseudonymise, add_reference_date, add_runs, gpus, seconds
 from lymphtune.errors import InputError
 from lymphtune.result import Told
 
@@ -52,7 +52,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--keep-weights", type=int, metavar="N", help="trials whose weights are kept (20)")
     parser.add_argument("--address", metavar="A", help="of a Ray cluster: auto or HOST:PORT (this machine alone)")
     parser.add_argument("--time-budget", dest="time_budget_s", type=seconds, metavar="T", help="90s, 30m or 2h")
-    parser.add_argument("--reference-date", type=a_date, metavar="YYYY-MM-DD", help="ages are counted to (2020-01-01)")
+    add_reference_date(parser)
     parser.add_argument(
         "--weights", type=Path, metavar="DIR", help="pretrained weights, <name>.safetensors each (timm's hub)"
     )

@@ -47,16 +47,19 @@ def load_cohort(
 
 
 def survey_cohort(
-    data: str | Path | None, reference_date: date = REFERENCE_DATE, pseudonyms: Pseudonyms | None = None
+    data: str | Path | None, reference_date: date | None = REFERENCE_DATE, pseudonyms: Pseudonyms | None = None
 ) -> Surveyed:
-    """Return the cohort that `data` names before its pictures are read, to be read block by block."""
+    """Return the cohort that `data` names before its pictures are read, to be read block by block.
+
+    reference_date: None where nobody asks for ages: no birth is then too late.
+    """
     if pseudonyms is not None:
         return pseudonymised(survey_cohort(data, reference_date), pseudonyms)
     path = find_cohort(data)
     if path is None:
         from lymphtune.cohort.simulated import survey_simulated
 
-        return survey_simulated(reference_date)
+        return survey_simulated(reference_date or REFERENCE_DATE)
     return survey_study(path, reference_date) if path.is_dir() else survey_packed(path, reference_date)
 
 

@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 
 from lymphtune.cohort.attributes import STANDARD, Attribute
-from lymphtune.cohort.cohort import Cohort, evenly_spaced
+from lymphtune.cohort.cohort import AgesAt, Cohort, evenly_spaced
 from lymphtune.cohort.pictures import (
     Decoder,
+    Encoded,
     PictureFiles,
     PictureSource,
     cache_dir,
+    check_depths,
     decode,
     decoded,
     decoded_here,
@@ -47,9 +49,10 @@ class _Some:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def read(self) -> Iterator[tuple[str, bytes]]:
+    def read(self) -> Iterator[Encoded]:
         if isinstance(self.source, PictureFiles):
-            yield from PictureFiles([self.source.paths[number] for number in self.numbers]).read()
+            paths = [self.source.paths[number] for number in self.numbers]
+            yield from PictureFiles(paths, self.source.folder).read()
             return
         wanted = set(self.numbers.tolist())
         yield from (picture for number, picture in enumerate(self.source.read()) if number in wanted)
@@ -59,7 +62,8 @@ class _Some:
 class Surveyed:
     """A cohort whose patients (as Cohort has them, in order of id) are known and whose pictures are not read yet.
 
-    sources: from patients in a range of rows to what holds their pictures, in order, and no others.
+    sources: from patients in a range of rows to what holds their pictures, in order, and no others. notes: what was
+    left out or is worth knowing, without an id. ages: as in Cohort.
     """
 
     name: str
@@ -69,13 +73,17 @@ class Surveyed:
     simulated: bool = False
     decode: Decoder = decode
     attributes: tuple[Attribute, ...] = STANDARD
+    ages: AgesAt = "reference_date"
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.patients)
 
     def whole(self) -> Cohort:
         """Return all of it, its pictures decoded into the cache or taken from there."""
-        pictures_CSS3, digests, notes = decoded(self.sources(range(len(self))), cache_dir(), self.decode)
+        pictures_CSS3, digests, notes = decoded(
+            self.sources(range(len(self))), cache_dir(), self.decode, self.patients["n_cells"].tolist()
+        )
         return self._cohort(self.patients, pictures_CSS3, digests, notes)
 
     def spans(self) -> Iterator[range]:
@@ -96,6 +104,7 @@ class Surveyed:
     def block(self, rows: range) -> Block:
         """Return some patients, their pictures decoded; raises InputError as reading the whole cohort does."""
         pictures_CSS3, read = decoded_here(self.sources(rows), self.decode)
+        check_depths(read, self._patients(rows)["n_cells"].tolist())
         digests = [digest for source in read for digest in source.digests]
         names = [name for source in read for name in source.names]
         return Block(rows, self._cohort(self._patients(rows), pictures_CSS3, digests, notes_of(read)), names)
@@ -124,6 +133,6 @@ class Surveyed:
         self, patients: pd.DataFrame, pictures_CSS3: np.ndarray, digests: list[str], notes: list[str]
     ) -> Cohort:
         return Cohort(
-            self.name, patients, pictures_CSS3, digests, self.reference_date, self.simulated, tuple(notes),
-            self.attributes,
+            self.name, patients, pictures_CSS3, digests, self.reference_date, self.simulated,
+            (*self.notes, *notes), self.attributes, self.ages,
         )  # fmt: skip

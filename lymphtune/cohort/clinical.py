@@ -12,8 +12,8 @@ import pandas as pd
 from lymphtune.cohort.attributes import STANDARD, Attribute
 from lymphtune.cohort.cohort import TO_PREDICT
 from lymphtune.cohort.dates import WRITTEN, read_date
-from lymphtune.cohort.layout import STUDY, UNITS, Extra, Group, Layout
-from lymphtune.cohort.table import records, shown
+from lymphtune.cohort.layout import FILE, OPTIONAL, STUDY, UNITS, Extra, Group, Layout
+from lymphtune.cohort.table import open_table, shown
 from lymphtune.errors import InputError
 from lymphtune.files import NUMBER, name_problem
 
@@ -22,20 +22,27 @@ MAX_AGE_YEARS = 120
 MAX_ID_LENGTH = 100
 MAX_LEVELS = 30
 DAYS_PER_YEAR = 365.25
+LATE_BIRTH = (
+    "correct it, count ages to a later day with --reference-date, or give the day of examination in a column "
+    f"{OPTIONAL['examined_on']} (`examined_on` in {FILE})"
+)
+ALLOW_MISSING = f'fill it in, or write in {FILE} what stands for no value (`missing: ""` where it is empty)'
+NO_FOLDER = "no folder's name"  # kind of fault
 PERIODS = {"day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
 
 
-def read_clinical(path: Path, reference_date: date, layout: Layout = STUDY) -> pd.DataFrame:
+def read_clinical(path: Path, reference_date: date | None, layout: Layout = STUDY) -> pd.DataFrame:
     """Return one row a patient, in the file's order, the index the spreadsheet's row.
 
     Columns ATTRIBUTES, then the layout's own attributes, then `group` where it groups patients: those of one group
-    stay in one fold. Label -1 marks a patient to be predicted; age is counted in years to `reference_date`; a missing
-    value is NaN, or "" of words, where the layout says what stands for one. Raises InputError naming the file, the row
-    and the patient.
+    stay in one fold. Label -1 marks a patient to be predicted; age is in years at the examination where the table
+    says, else at `reference_date`, and missing without one. A missing value is NaN, or "" of words, where the layout
+    says what stands for one. Raises InputError naming the file, the row and the patient.
     """
     rows_of_ids: dict[str, int] = {}
     parsed, keys = [], []
-    for row, values in records(path, layout):
+    _, layout, rows = open_table(path, layout)
+    for row, values in rows:
         patient = _new_id(values[layout.columns.patient], layout, f"{path}, row {row}", rows_of_ids)
         rows_of_ids[patient] = row
         reader = Row(values, layout, reference_date, f"{path}, row {row} ({patient})")
@@ -50,6 +57,16 @@ def read_clinical(path: Path, reference_date: date, layout: Layout = STUDY) -> p
     if layout.person:
         _check_persons(table, [key.get("person") for key in keys], path)
     return table
+
+
+def homes_of(path: Path, layout: Layout) -> dict[str, tuple[str, str]]:
+    """Return, by patient of a table that has been checked, the folders that `Row.homes` names."""
+    _, layout, rows = open_table(path, layout)
+    column = layout.columns.patient
+    return {
+        values[column]: Row(values, layout, None, f"{path}, row {row} ({values[column]})").homes()
+        for row, values in rows
+    }
 
 
 def attributes_of(table: pd.DataFrame, layout: Layout) -> tuple[Attribute, ...]:
@@ -94,7 +111,7 @@ class BadValue(InputError):
 class Row:
     """One row of the table; every message opens with where it is."""
 
-    def __init__(self, values: Mapping[str, str], layout: Layout, reference_date: date, where: str) -> None:
+    def __init__(self, values: Mapping[str, str], layout: Layout, reference_date: date | None, where: str) -> None:
         self.values, self.layout, self.reference_date, self.where = values, layout, reference_date, where
 
     def attributes(self) -> dict[str, Any]:
@@ -126,6 +143,21 @@ class Row:
             keys["person"] = self._text(self.layout.person)
         return {name: key for name, key in keys.items() if key}
 
+    def homes(self) -> tuple[str, str]:
+        """Return the folder in which the patient has its own where it is labelled, and where it is to be predicted."""
+        templates = [self.layout.pictures.template(0), self.layout.pictures.template(TO_PREDICT)]
+        columns = {name for template in templates for name in template.columns}
+        values = {column: self._folder_name(column) for column in columns}
+        labelled, to_predict = (template.home(values) for template in templates)
+        return labelled, to_predict
+
+    def _folder_name(self, column: str) -> str:
+        text = self._text(column)
+        if problem := id_problem(text):
+            expected = f"expected the name of a folder, as `pictures` in {FILE} has {{{column}}} for one"
+            raise self._bad(column, NO_FOLDER, text, f"{shown(text)} {problem}", expected)
+        return text
+
     def _text(self, column: str) -> str:
         """Return the text of a column, "" where it stands for no value."""
         text = self.values[column]
@@ -135,7 +167,7 @@ class Row:
         """Return the text of a column, "" only where a missing value is allowed."""
         text = self._text(column)
         if not text and not self.layout.missing:
-            raise self._bad(column, "missing", "", "is missing", expected)
+            raise self._bad(column, "missing", "", "is missing", f"{expected}; {ALLOW_MISSING}")
         return text
 
     def _label(self) -> int:
@@ -166,18 +198,28 @@ class Row:
         if columns.birth_date is None:
             return math.nan
         column = columns.birth_date
-        text = self._text(column)
-        if not text and self.layout.missing:
+        text = self._given(column, f"expected {WRITTEN[self.layout.dates]}")
+        day, counted_to = self._counted_to()
+        if not text or day is None:
             return math.nan
         born = self._day(column, text)
-        if born > self.reference_date:
-            found = f"{text!r} is after the reference date {self.reference_date}"
-            raise self._bad(column, "too late", text, found, "correct one of them")
-        age_years = (self.reference_date - born).days / DAYS_PER_YEAR
+        if born > day:
+            cure = "correct one of them" if columns.examined_on else LATE_BIRTH
+            raise self._bad(column, "too late", text, f"{text!r} is after {counted_to}", cure)
+        age_years = (day - born).days / DAYS_PER_YEAR
         if age_years > MAX_AGE_YEARS:
-            found = f"{text!r} makes {age_years:.0f} years at {self.reference_date}"
+            found = f"{text!r} makes {age_years:.0f} years at {day}"
             raise self._bad(column, "too old", text, found, f"expected {MAX_AGE_YEARS} at most")
         return age_years
+
+    def _counted_to(self) -> tuple[date | None, str]:
+        """Return the day to which the age is counted, None where it is missing, and that day in words."""
+        column = self.layout.columns.examined_on
+        if column is None:
+            return self.reference_date, f"the reference date {self.reference_date}"
+        text = self._given(column, f"expected {WRITTEN[self.layout.dates]}")
+        day = self._day(column, text) if text else None
+        return day, f"the examination on {text}"
 
     def _age(self, column: str) -> float:
         unit = self.layout.age_unit
@@ -202,7 +244,7 @@ class Row:
     def _extra(self, extra: Extra) -> float | str:
         """Return the value of one of the layout's own attributes."""
         if extra.kind == "categorical":
-            word = self._given(extra.column, "say in cohort.yaml, under missing, what stands for no value")
+            word = self._given(extra.column, "expected a word")
             if len(word) > MAX_ID_LENGTH or not word.isprintable():
                 expected = f"expected a word of {MAX_ID_LENGTH} characters at most that can be printed"
                 raise self._bad(extra.column, "unknown", word, f"{shown(word)} is no category", expected)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ REFERENCE_DATE = date(2020, 1, 1)  # ages are counted to this day unless told ot
 PICTURE_PX = 224  # side of a picture in a cohort's array
 REACTIVE, TUMORAL, TO_PREDICT = 0, 1, -1
 GROUP = "group"  # column of those who stay together
+AgesAt = Literal["examination", "reference_date"]  # the day that each patient's age is counted to
 COLUMNS = ("patient", "label", "sex", "age_years", "lymphocytes_g_per_l", "n_cells")
 
 
@@ -27,11 +28,12 @@ class Cohort:
     """Patients (in order of id) and the cells of each, one after the other.
 
     patients: one row a patient, columns COLUMNS: id (str), label (0 reactive, 1 tumoral, -1 to be
-    predicted), sex ("F", "M" or "" where unknown), age in years at `reference_date`, lymphocytes in 10^9/L,
-    number of cells. Then maybe more attributes, and maybe GROUP: patients of one group stay in one fold.
+    predicted), sex ("F", "M" or "" where unknown), age in years, lymphocytes in 10^9/L, number of cells.
+    Then maybe more attributes, and maybe GROUP: patients of one group stay in one fold.
     attributes: those of a patient's columns that models are shown.
     pictures_CSS3: uint8 RGB, read-only; the cells of patient p are rows starts[p] to starts[p + 1].
     picture_digests: SHA-256 of each cell's encoded file, C hexadecimal strings.
+    ages: whether ages are counted to each patient's examination, or to `reference_date`.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Cohort:
     simulated: bool = False
     notes: Sequence[str] = field(default_factory=tuple)  # what was converted or left out while reading
     attributes: tuple[Attribute, ...] = STANDARD
+    ages: AgesAt = "reference_date"
 
     def __post_init__(self) -> None:
         counts = self.patients["n_cells"].to_numpy()

@@ -3,21 +3,24 @@
 The file is safe YAML; every path in it stays inside the folder.
 """
 
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from lymphtune.cohort.cohort import COLUMNS, TO_PREDICT
+from lymphtune.cohort.cohort import COLUMNS, TO_PREDICT, AgesAt
+from lymphtune.cohort.folders import PATIENT, PLACEHOLDER, Template, composed, entries
 from lymphtune.config import Section, mishap
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml
 
 FILE = "cohort.yaml"
+FILES = (FILE, "cohort.yml")  # its names
 CLINICAL = "clinical_annotation.csv"
 TRAINSET, TESTSET = "trainset", "testset"
-PATIENT = "{patient}"
 RESERVED = (*COLUMNS, "group", "picture", "encoded", "age", "lymphocytes", "cells")  # names of other columns
+AGE = "AGE"  # column of ages that the study's table may have in place of dates of birth
 UNITS = {"10^9/L": 1.0, "10^3/uL": 1.0, "1/uL": 1e-3, "10^6/L": 1e-3, "1/L": 1e-9}  # of one in 10^9/L
 
 
@@ -47,18 +50,47 @@ class Columns(Section):
     label: str | None = "LABEL"  # null: all patients are to be predicted
     sex: str | None = "GENDER"
     birth_date: str | None = "DOB"
-    age_years: str | None = None  # in place of birth_date
+    examined_on: str | None = "EXAMINED_ON"  # date to which the age is counted; without it, the reference date
+    age_years: str | None = None  # age at the examination, in place of birth_date and examined_on
     lymphocytes: str | None = "LYMPH_COUNT"
 
     @model_validator(mode="before")
     @classmethod
     def _age(cls, given: Any) -> Any:
-        """Take a column of ages in place of the dates of birth."""
-        if isinstance(given, dict) and given.get("age_years") is not None:
-            if given.get("birth_date") is not None:
-                raise ValueError("birth_date and age_years: name one of the two")
-            return given | {"birth_date": None}
+        """Take a column of ages in place of the dates of birth and of examination."""
+        if not isinstance(given, dict):
+            return given
+        if given.get("age_years") is not None:
+            for name in ("birth_date", "examined_on"):
+                if given.get(name) is not None:
+                    raise ValueError(f"{name} and age_years: name one of the two")
+            return given | {"birth_date": None, "examined_on": None}
+        if "birth_date" in given and given["birth_date"] is None:
+            if given.get("examined_on") is not None:
+                raise ValueError("examined_on: goes with birth_date, from which the age is counted")
+            return given | {"examined_on": None}
         return given
+
+    @property
+    def optional(self) -> dict[str, str]:
+        """Return, by key, the columns that the table may lack: those that cohort.yaml leaves as in the study."""
+        found = {key: getattr(self, key) for key in OPTIONAL}
+        return {key: name for key, name in found.items() if name is not None and name == OPTIONAL[key]}
+
+    @property
+    def may_give_ages(self) -> bool:
+        """Return whether the table may have the column AGE in place of dates of birth."""
+        return self.birth_date is not None and "birth_date" not in self.model_fields_set
+
+    def fitted(self, header: Collection[str]) -> "Columns":
+        """Return them without the optional columns that the header lacks, ages in place of dates of birth it lacks."""
+        changes: dict[str, str | None] = {key: None for key, name in self.optional.items() if name not in header}
+        if self.may_give_ages and self.birth_date not in header and AGE in header:
+            changes |= {"birth_date": None, "examined_on": None, "age_years": AGE}
+        return self.model_copy(update=changes) if changes else self
+
+
+OPTIONAL = {key: str(Columns.model_fields[key].default) for key in ("sex", "examined_on")}
 
 
 class Labels(Section):
@@ -121,7 +153,7 @@ def _group(given: Any) -> Any:
 
 
 class Pictures(Section):
-    """Folders of a patient's pictures."""
+    """Folders of a patient's pictures; {column} stands for the patient's value in the table, ** for folders below."""
 
     labelled: str = f"{TRAINSET}/{PATIENT}"
     to_predict: str = f"{TESTSET}/{PATIENT}"
@@ -129,10 +161,18 @@ class Pictures(Section):
     @field_validator("labelled", "to_predict")
     @classmethod
     def _template(cls, given: str) -> str:
-        parts = PurePosixPath(_inside(given)).parts
-        if parts[-1] != PATIENT or any("{" in part or "}" in part for part in parts[:-1]):
-            raise ValueError(f"{given!r}: expected a path that ends in /{PATIENT}")
-        return "/".join(parts)
+        text = _inside(given)
+        Template.parse(text)
+        return text
+
+    def template(self, label: int) -> Template:
+        """Return the template of a patient with this label."""
+        return Template.parse(self.to_predict if label == TO_PREDICT else self.labelled)
+
+    @property
+    def templates(self) -> list[Template]:
+        """Return both templates, or the one that both are."""
+        return list(dict.fromkeys([self.template(0), self.template(TO_PREDICT)]))
 
 
 class Layout(Section):
@@ -193,26 +233,36 @@ class Layout(Section):
         """Return the columns that the table must have."""
         columns, extra = self.columns, [one.column for one in self.attributes.values()]
         named = [columns.patient, columns.label, columns.birth_date, columns.age_years, columns.lymphocytes]
-        if columns.sex != Columns().sex:  # the study's table may be without
-            named.append(columns.sex)
+        named += [getattr(columns, key) for key in OPTIONAL if key not in columns.optional]
         named += [*extra, self.person, *(group.column for group in self.groups)]
+        named += [name for template in self.pictures.templates for name in template.columns]
         return list(dict.fromkeys(name for name in named if name is not None))
+
+    def fitted(self, header: Collection[str]) -> "Layout":
+        """Return the layout of a table with this header: without the optional columns that it lacks."""
+        return self.model_copy(update={"columns": self.columns.fitted(header)})
+
+    @property
+    def ages(self) -> AgesAt:
+        """Return to what ages are counted; of a layout that `fitted` has returned."""
+        columns = self.columns
+        return "examination" if columns.examined_on or columns.age_years else "reference_date"
 
     @property
     def described(self) -> str:
         """Return in words what a folder must hold."""
-        sets = dict.fromkeys((self.pictures.labelled, self.pictures.to_predict))
-        return f"{self.table}, {' and '.join(one.replace(PATIENT, '<ID>') + '/*.jpg' for one in sets)}"
-
-    def home(self, label: int) -> str:
-        """Return the folder, below the cohort's, in which a patient of this label has its folder of pictures."""
-        template = self.pictures.to_predict if label == TO_PREDICT else self.pictures.labelled
-        return template.removesuffix(PATIENT).rstrip("/")
+        return f"{self.table}, {' and '.join(map(str, self.pictures.templates))}"
 
     @property
     def homes(self) -> list[str]:
-        """Return both such folders, or the one that both are."""
-        return list(dict.fromkeys([self.home(0), self.home(TO_PREDICT)]))
+        """Return in words the folders in which patients have theirs, one of each template."""
+        return list(dict.fromkeys(str(template).partition("/<ID>")[0] for template in self.pictures.templates))
+
+    @property
+    def tops(self) -> set[str]:
+        """Return the folders of the cohort's own that pictures lie in or below, "" where that can be any."""
+        firsts = [template.above[0] if template.above else "" for template in self.pictures.templates]
+        return {"" if PLACEHOLDER.search(first) else first for first in firsts}
 
 
 STUDY = Layout()
@@ -220,15 +270,38 @@ STUDY = Layout()
 
 def read_layout(folder: Path) -> Layout:
     """Return what the folder's cohort.yaml says, the study's layout where there is none; raises InputError."""
-    path = folder / FILE
-    if not path.exists() and not path.is_symlink():
+    path = layout_file(folder)
+    if path is None:
         return STUDY
-    given = read_yaml(path)
+    given = _composed(read_yaml(path))
     try:
         return Layout.model_validate({} if given is None else given)
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{path}: {mishap(first, _known(first['loc'])).lstrip('.: ')}") from error
+
+
+def layout_file(folder: Path) -> Path | None:
+    """Return the folder's cohort.yaml or cohort.yml, None where there is neither; raises InputError on both."""
+    found = sorted(entry.name for entry in entries(folder) if entry.name.casefold() in FILES)
+    if len(found) > 1:
+        raise InputError(f"{folder}: {' and '.join(found)} both describe the cohort; keep one of them")
+    if not found:
+        return None
+    if found[0] not in FILES:
+        raise InputError(f"{folder / found[0]}: not read under this name; rename it to {FILE}")
+    return folder / found[0]
+
+
+def _composed(given: Any) -> Any:
+    """Return what a YAML file holds with every text in the form in which names are compared."""
+    if isinstance(given, str):
+        return composed(given)
+    if isinstance(given, list):
+        return [_composed(one) for one in given]
+    if isinstance(given, dict):
+        return {_composed(name): _composed(one) for name, one in given.items()}
+    return given
 
 
 SECTIONS: dict[str, type[Section]] = {

@@ -17,8 +17,8 @@ from lymphtune import console
 from lymphtune.cohort.cohort import Cohort, evenly_spaced
 from lymphtune.cohort.layout import Layout, read_layout
 from lymphtune.cohort.pictures import FORMATS, UNREADABLE, PictureFiles
-from lymphtune.cohort.study import survey_study
-from lymphtune.cohort.table import records
+from lymphtune.cohort.study import survey_study, table_path
+from lymphtune.cohort.table import open_table
 from lymphtune.files import NUMBER, sha256
 
 Attributes = dict[str, np.ndarray]  # by name: numbers [P], words [P], or [P, D] columns of one attribute
@@ -73,7 +73,7 @@ def alike(values: np.ndarray) -> bool:
 def _of_table(folder: Path, ids: Sequence[str], layout: Layout) -> Attributes:
     """Return the order of rows, and of each column what is missing, how its dates are written, and its decimals."""
     own = (layout.columns.patient, layout.columns.label)
-    texts = {values[own[0]]: (row, values) for row, values in records(folder / layout.table, layout)}
+    texts = {values[own[0]]: (row, values) for row, values in open_table(table_path(folder, layout), layout).rows}
     columns = [name for name in texts[ids[0]][1] if name not in own][:MOST_COLUMNS]
     found: Attributes = {"order of rows in the table": _order([texts[patient][0] for patient in ids])}
     for name in columns:

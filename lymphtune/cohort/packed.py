@@ -14,12 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lymphtune import console
+from lymphtune.cohort.ages import age_note
 from lymphtune.cohort.attributes import STANDARD, Attribute, attributes_of_yaml
 from lymphtune.cohort.blocks import Surveyed
 from lymphtune.cohort.clinical import ATTRIBUTES, DAYS_PER_YEAR, MAX_AGE_YEARS, id_problem
-from lymphtune.cohort.cohort import COLUMNS, GROUP, Cohort
+from lymphtune.cohort.cohort import COLUMNS, GROUP, AgesAt, Cohort
+from lymphtune.cohort.depth import Depth
+from lymphtune.cohort.folders import composed
 from lymphtune.cohort.metadata import without_metadata
-from lymphtune.cohort.pictures import MAX_ENCODED_BYTES, decode
+from lymphtune.cohort.pictures import MAX_ENCODED_BYTES, Encoded, check_bag, decode
 from lymphtune.cohort.pseudonyms import Pseudonyms, pseudonymised
 from lymphtune.cohort.study import natural_key, survey_study
 from lymphtune.errors import InputError, reason
@@ -58,6 +61,7 @@ class About:
     attributes: tuple[Attribute, ...] = STANDARD
     missing: bool = False
     grouped: bool = False
+    ages: AgesAt = "reference_date"
 
     @property
     def more(self) -> dict[str, pa.DataType]:
@@ -76,6 +80,8 @@ class About:
         }
         if self.attributes != STANDARD:
             given["attributes"] = [attribute.as_yaml() for attribute in self.attributes]
+        if self.ages != "reference_date":
+            given["ages"] = self.ages
         return given | {name: True for name in ("missing", "grouped") if getattr(self, name)}
 
 
@@ -91,7 +97,7 @@ class RowGroup:
     def __len__(self) -> int:
         return self.n_pictures
 
-    def read(self) -> Iterator[tuple[str, bytes]]:
+    def read(self) -> Iterator[Encoded]:
         columns = ["patient", "picture", "encoded"]
         try:
             # pictures as a dictionary: a file may name a large one in any number of rows
@@ -102,7 +108,7 @@ class RowGroup:
                     where = f"{self.path}, {row['patient']}/{row['picture']}"
                     if row["encoded"] is None or len(row["encoded"]) > MAX_ENCODED_BYTES:
                         raise InputError(f"{where}: no picture, or an oversized one; pack the cohort again")
-                    yield where, row["encoded"]
+                    yield Encoded(where, row["picture"], row["encoded"])
         except DAMAGED as error:
             raise _damaged(self.path, error) from error
 
@@ -115,25 +121,33 @@ def _one_by_one(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
 def pack(folder: Path, out: Path, reference_date: date, pseudonyms: Pseudonyms | None = None) -> None:
     """Write the cohort of a folder in the study's layout to the Parquet file `out`.
 
-    The pictures' own bytes are kept, and ages at `reference_date` in place of dates of birth. Every picture is
-    decoded once as a check. With pseudonyms, which stand in place of ids, pictures lose what they say beside their
-    pixels. Raises InputError as reading the folder does.
+    The pictures' own bytes are kept, and ages, at the examination or at `reference_date`, in place of dates.
+    Every picture is decoded once as a check. With pseudonyms, which stand in place of ids, pictures lose what they
+    say beside their pixels. Raises InputError as reading the folder does.
     """
     surveyed = survey_study(folder, reference_date)
     if pseudonyms is not None:
         surveyed = pseudonymised(surveyed, pseudonyms)
+    for note in filter(None, [*surveyed.notes, age_note(surveyed)]):
+        console.say(f"{surveyed.name}: {note}")
     patients, sources = surveyed.patients, surveyed.sources(range(len(surveyed)))
 
     def pictures() -> Iterator[tuple[str, str, bytes]]:
         for patient, source in zip(patients["patient"], sources, strict=True):
-            for where, data in source.read():
+            for where, name, data in source.read():
                 bare = data if pseudonyms is None else without_metadata(data, where)
-                yield patient, where.rpartition("/")[2], bare
+                yield patient, name, bare
 
     checked = console.each(pictures(), "Packing pictures", sum(map(len, sources)))
     missing = bool(patients[[attribute.name for attribute in surveyed.attributes]].isna().any(axis=None))
     about = About(
-        surveyed.name, reference_date, surveyed.simulated, surveyed.attributes, missing, GROUP in patients.columns
+        surveyed.name,
+        reference_date,
+        surveyed.simulated,
+        surveyed.attributes,
+        missing,
+        GROUP in patients.columns,
+        surveyed.ages,
     )
     write_packed(out, patients, checked, about)
 
@@ -171,13 +185,19 @@ def _row_groups(
     pictures: Iterable[tuple[str, str, bytes]], attributes: dict[str, tuple[Any, ...]]
 ) -> Iterator[list[tuple[Any, ...]]]:
     rows, n_bytes = [], 0
+    of, deep = "", list[tuple[str, Depth]]()
     for patient, name, data in pictures:
-        decode(data, f"{patient}/{name}")
+        if patient != of:
+            check_bag(deep)
+            of, deep = patient, []
+        if depth := decode(data, f"{patient}/{name}").depth:
+            deep.append((f"{patient}/{name}", depth))
         rows.append((*attributes[patient], name, data))
         n_bytes += len(data)
         if n_bytes >= GROUP_BYTES:
             yield rows
             rows, n_bytes = [], 0
+    check_bag(deep)
     if rows:
         yield rows
 
@@ -205,16 +225,27 @@ def survey_packed(path: Path, reference_date: date | None) -> Surveyed:
     _check(patients, ~patients.duplicated("patient"), "rows in two places", path)
     if patients["patient"].tolist() != sorted(patients["patient"], key=natural_key):
         raise InputError(f"{path}: patients are not in order of id; pack the cohort again")
+    for name in {"patient", GROUP} & set(patients.columns):
+        patients[name] = patients[name].map(composed)
+    _check(patients, ~patients.duplicated("patient"), "another one with the same characters, coded otherwise", path)
     wanted = reference_date or about.reference_date
-    patients["age_years"] += (wanted - about.reference_date).days / DAYS_PER_YEAR
+    if about.ages == "reference_date":
+        patients["age_years"] += (wanted - about.reference_date).days / DAYS_PER_YEAR
     aged = patients["age_years"].between(0, MAX_AGE_YEARS) | patients["age_years"].isna()
-    _check(patients, aged, f"an age outside 0-120 years at {wanted}", path)
+    if not aged.all():
+        raise InputError(
+            f"{path}: patient {patients.loc[~aged, 'patient'].iloc[0]!r} has an age outside 0-{MAX_AGE_YEARS} years at "
+            f"{wanted}; count ages to another day with --reference-date ({about.reference_date} when it was packed), "
+            "or pack the cohort with the day of each examination in its table"
+        )
     starts = [0, *patients["n_cells"].cumsum().tolist()]
 
     def sources(rows: range) -> list[RowGroup]:
         return _parts(groups, starts[rows.start], starts[rows.stop])
 
-    return Surveyed(about.name, patients, sources, wanted, about.simulated, attributes=about.attributes)
+    return Surveyed(
+        about.name, patients, sources, wanted, about.simulated, attributes=about.attributes, ages=about.ages
+    )
 
 
 def _bags(file: pq.ParquetFile, groups: list[RowGroup], columns: list[str]) -> Iterator[pd.DataFrame]:
@@ -253,13 +284,14 @@ def _about(schema: pa.Schema, path: Path) -> About:
         reference_date = date.fromisoformat(found["reference_date"])
         attributes = attributes_of_yaml(found["attributes"]) if "attributes" in found else STANDARD
         missing, grouped = found.get("missing") is True, found.get("grouped") is True
+        ages: AgesAt = "examination" if found.get("ages") == "examination" else "reference_date"
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(wrong) from error
     if version != FORMAT:
         raise InputError(f"{path}: packed in format {version!r}, this version reads {FORMAT}; pack the cohort again")
     if not (isinstance(name, str) and len(name) <= 255 and name.isprintable() and isinstance(simulated, bool)):
         raise InputError(wrong)
-    return About(name, reference_date, simulated, attributes, missing, grouped)
+    return About(name, reference_date, simulated, attributes, missing, grouped, ages)
 
 
 def _check_types(schema: pa.Schema, about: About, path: Path) -> None:

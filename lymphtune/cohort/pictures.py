@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, TypeVar
 
@@ -24,17 +25,24 @@ from PIL import Image, UnidentifiedImageError
 
 from lymphtune import console
 from lymphtune.cohort.cohort import PICTURE_PX
+from lymphtune.cohort.depth import CURE, BadDepth, Depth, depth_of, stored_as, underused
 from lymphtune.errors import InputError
 from lymphtune.files import whole, write_json
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 MAX_PIXELS = 4096 * 4096
 MIN_SIDE_PX = 16
 LIMITS = f"expected sides of {MIN_SIDE_PX} pixels or more and {MAX_PIXELS} pixels in all at most"
+ORIENTATION = 0x0112  # EXIF tag
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+SIDEWAYS = {TURNS[number] for number in (5, 6, 7, 8)}
 MAX_SCANS = 100  # of a JPEG file; each goes over all pixels, and may take a few bytes
 MAX_ENCODED_BYTES = 160 * 2**20  # the largest picture allowed, four 16-bit channels, not compressed
-CACHE_FORMAT = 1  # part of a cache file's name; raise it when decoding changes
+CACHE_FORMAT = 2  # part of a cache file's name; raise it when decoding changes
 CACHE_VARIABLE = "LYMPHTUNE_CACHE"
 # what Pillow raises on damaged files, found by feeding it some
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, TypeError, KeyError, IndexError, OverflowError)
@@ -47,47 +55,60 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
+class Encoded(NamedTuple):
+    """An encoded picture; where: it lies, for messages; name: below its patient's folder."""
+
+    where: str
+    name: str
+    data: bytes
+
+
 class PictureSource(Protocol):
     """Pictures that one thread reads one after the other: a patient's folder, a row group of a packed cohort."""
 
     def __len__(self) -> int: ...
 
-    def read(self) -> Iterator[tuple[str, bytes]]:
-        """Yield where each picture lies, for messages, ending in a slash and its name, and its encoded bytes."""
+    def read(self) -> Iterator[Encoded]:
+        """Yield each picture's encoded bytes, with its name and where it lies."""
         ...
 
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """The picture files of one patient."""
+    """The picture files of one patient, whose own folder is `folder`; None: the one that each file lies in."""
 
     paths: Sequence[Path]
+    folder: Path | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self) -> Iterator[tuple[str, bytes]]:
+    def read(self) -> Iterator[Encoded]:
         for path in self.paths:
-            yield str(path), encoded(path)
+            name = path.name if self.folder is None else path.relative_to(self.folder).as_posix()
+            yield Encoded(str(path), name, encoded(path))
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One decoded picture [S, S, 3], and what had to be done to it, in words."""
+    """One decoded picture [S, S, 3], what had to be done to it, in words, and its depth where that is over 8 bits."""
 
     pixels_SS3: np.ndarray
     changes: tuple[str, ...] = ()
+    depth: Depth | None = None
 
 
 Decoder = Callable[[bytes, str], Picture]  # the second argument opens its messages
 
 
 class Read(NamedTuple):
-    """What was found while the pictures of one source were decoded; changes: how often what was converted."""
+    """What was found while the pictures of one source were decoded; changes: how often what was converted; depths: of
+    each picture, and where it lies, None of 8 bits."""
 
     digests: list[str]
     names: list[str]
     changes: Counter[str]
+    depths: list[tuple[str, Depth] | None]
 
 
 class _Job(NamedTuple):
@@ -99,63 +120,42 @@ class _Job(NamedTuple):
     expected: Sequence[str] | None = None
 
 
-def find_pictures(folder: Path, root: Path | None = None) -> list[Path]:
-    """Return the folder's picture files sorted by name; hidden files and other suffixes are left out.
-
-    Raises InputError on a symbolic link that leads nowhere or out of `root` (the folder itself unless given).
-    """
-    return [folder / name for name in picture_names(folder, root)]
-
-
-def picture_names(folder: Path, root: Path | None = None) -> list[str]:
-    """Return their names alone, which takes less: paths of thousands of pictures are slow to make."""
-    found = []
-    for entry in entries(folder):
-        name = entry.name
-        if name.startswith(".") or not name.lower().endswith(SUFFIXES):
-            continue
-        if not name.isprintable():
-            raise InputError(f"{folder}: the picture's name {name!r} cannot be printed; rename it")
-        if entry.is_symlink():
-            check_link(folder / name, root or folder)
-        if entry.is_file():
-            found.append(name)
-    return sorted(found)
-
-
-def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return what the folder holds; raises InputError where it cannot be listed."""
-    try:
-        with os.scandir(folder) as found:
-            return list(found)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
-
-
-def check_link(path: Path, root: Path) -> None:
-    """Raise InputError where the symbolic link leads out of `root`, or nowhere."""
-    target = Path(os.path.realpath(path))
-    if not target.is_relative_to(os.path.realpath(root)):
-        raise InputError(f"{path}: a symbolic link out of {root}; put a copy in its place")
-    if not target.exists():
-        raise InputError(f"{path}: a symbolic link to nothing; replace or remove it")
-
-
 def decode(data: bytes, where: str) -> Picture:
     """Return the picture as uint8 RGB [S, S, 3], converted, scaled and centre-cropped as need be.
 
-    Thread-safe. The orientation that a camera noted in a JPEG is left aside. Raises InputError, opening with
-    `where`, on anything but a JPEG, PNG, BMP or TIFF file of sensible size.
+    Thread-safe. It is turned as its EXIF orientation says. Raises InputError, opening with `where`, on anything but a
+    JPEG, PNG, BMP or TIFF file of sensible size.
     """
     with opened(data, where) as image:
-        return Picture(np.asarray(_square(rgb(image))), changes_of(image))
+        stored, several_pages = stored_as(image), getattr(image, "is_animated", False)
+        turned = upright(image)
+        depth = depth_of(turned, stored)
+        changes = changes_of(turned, several_pages, turned is not image)
+        return Picture(np.asarray(_square(rgb(turned))), changes, depth)
 
 
-def changes_of(image: Image.Image) -> tuple[str, ...]:
-    """Return what `decode` has to do to the picture, in words."""
+def upright(image: Image.Image) -> Image.Image:
+    """Return the picture turned as its EXIF orientation says, itself where it says nothing, or is damaged."""
+    turn = turn_of(image)
+    return image if turn is None else image.transpose(turn)
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """Decode the picture, and return how its EXIF orientation says to turn it."""
+    image.load()  # by which Pillow turns a TIFF itself
+    try:
+        return TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except (*UNREADABLE, AttributeError):
+        return None
+
+
+def changes_of(image: Image.Image, several_pages: bool, turned: bool) -> tuple[str, ...]:
+    """Return what `decode` has to do to the picture, or has done, in words."""
     changes = []
-    if getattr(image, "is_animated", False):
+    if several_pages:
         changes.append("with several pages, the first one kept")
+    if turned:
+        changes.append("turned as their EXIF orientation says")
     if image.mode != "RGB":
         changes.append(f"in mode {image.mode}, converted to RGB")
     if image.size != (PICTURE_PX, PICTURE_PX):
@@ -179,6 +179,8 @@ def opened(data: bytes, where: str) -> Iterator[Image.Image]:
     except UnidentifiedImageError as error:
         reason = f"not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
         raise InputError(f"{where}: truncated or unreadable picture ({reason}); replace or remove it") from error
+    except BadDepth as error:
+        raise InputError(f"{where}: {error}; convert it to 8 bits") from error
     except UNREADABLE as error:
         reason = str(error) or type(error).__name__
         raise InputError(f"{where}: truncated or unreadable picture ({reason}); replace or remove it") from error
@@ -191,16 +193,11 @@ def _check_size(size: tuple[int, int], where: str) -> None:
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """Return the picture in RGB; raises ValueError on grey levels that are no picture's."""
+    """Return the picture in RGB, of 16 bits the high byte; its depth is one that `depth_of` allows."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I"):
-        grey = np.asarray(image)
-        if grey.min() < 0 or grey.max() > 0xFFFF:
-            raise ValueError("grey levels beyond 16 bits")
-        return Image.fromarray((grey >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("floating point grey levels")
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("P", "PA", "LA"):
         return image.convert("RGBA").convert("RGB")
     return image.convert("RGB")
@@ -227,19 +224,20 @@ def cache_dir() -> Path:
 
 
 def decoded(
-    sources: Sequence[PictureSource], folder: Path, decode: Decoder = decode
+    sources: Sequence[PictureSource], folder: Path, decode: Decoder = decode, bags: Sequence[int] | None = None
 ) -> tuple[np.ndarray, list[str], list[str]]:
     """Return all pictures [C, S, S, 3] mapped read-only from the cache in `folder`, their digests, and notes.
 
     A digest is the SHA-256 of a picture's encoded file; a note says what was converted. Pictures are decoded
-    only where the cache holds no sound file for exactly these digests in this order.
+    only where the cache holds no sound file for exactly these digests in this order. bags: how many pictures each
+    patient has; None: each source is one.
     """
     digests_of_sources = _parallel(_digests, sources, sources, "Reading pictures")
     digests = [digest for some in digests_of_sources for digest in some]
     target = folder / f"pictures-{_key(digests)}.npy"
     notes = _stored_notes(target) if _is_sound(target, len(digests)) else None
     if notes is None:
-        notes = _build(sources, digests_of_sources, target, decode)
+        notes = _build(sources, digests_of_sources, target, decode, bags)
     return np.load(target, mmap_mode="r", allow_pickle=False), digests, notes
 
 
@@ -270,6 +268,26 @@ def notes_of(read: Sequence[Read]) -> list[str]:
     return [f"{count} of {n_pictures} pictures {change}" for change, count in sorted(changes.items())]
 
 
+def check_depths(read: Sequence[Read], bags: Sequence[int] | None = None) -> None:
+    """Raise InputError where the pictures of a patient have more than 8 bits and none of them uses their range.
+
+    bags: how many pictures each patient has, in order; None: as many as each source.
+    """
+    every = iter([depth for source in read for depth in source.depths])
+    for count in bags if bags is not None else [len(source.depths) for source in read]:
+        check_bag([depth for depth in islice(every, count) if depth is not None])
+
+
+def check_bag(deep: Sequence[tuple[str, Depth]]) -> None:
+    """Raise InputError where a patient's pictures of more than 8 bits, each with where it lies, are underused."""
+    if most := underused(depth for _, depth in deep):
+        where = next(where for where, depth in deep if depth == most)
+        raise InputError(
+            f"{where}: {most}, the largest of this patient's {len(deep)} of more than 8 bits: they would come out "
+            f"nearly black; {CURE}"
+        )
+
+
 def _parallel(
     work: Callable[[Job], Result], jobs: Sequence[Job], sources: Sequence[PictureSource], label: str
 ) -> list[Result]:
@@ -296,7 +314,7 @@ def encoded(path: Path) -> bytes:
 
 
 def _digests(source: PictureSource) -> list[str]:
-    return [hashlib.sha256(data).hexdigest() for _, data in source.read()]
+    return [hashlib.sha256(data).hexdigest() for _, _, data in source.read()]
 
 
 def _key(digests: Sequence[str]) -> str:
@@ -330,7 +348,11 @@ def _stored_notes(target: Path) -> list[str] | None:
 
 
 def _build(
-    sources: Sequence[PictureSource], digests_of_sources: Sequence[list[str]], target: Path, decode: Decoder
+    sources: Sequence[PictureSource],
+    digests_of_sources: Sequence[list[str]],
+    target: Path,
+    decode: Decoder,
+    bags: Sequence[int] | None,
 ) -> list[str]:
     """Decode every picture into the cache file; return the notes."""
     n_pictures = sum(map(len, digests_of_sources))
@@ -346,7 +368,9 @@ def _build(
             _Job(source, pixels_CSS3[start : start + len(digests)], decode, digests)
             for source, digests, start in zip(sources, digests_of_sources, starts, strict=False)
         ]
-        notes = notes_of(_parallel(_fill, jobs, sources, "Decoding pictures"))
+        read = _parallel(_fill, jobs, sources, "Decoding pictures")
+        check_depths(read, bags)
+        notes = notes_of(read)
         pixels_CSS3.flush()
         write_json(target.with_suffix(".json"), notes)
     return notes
@@ -354,15 +378,16 @@ def _build(
 
 def _fill(job: _Job) -> Read:
     """Decode one source into its rows; raises InputError where it does not hold what it held before."""
-    read = Read([], [], Counter())
-    for pixels_SS3, (where, data) in zip(job.pixels_NSS3, job.source.read(), strict=True):
+    read = Read([], [], Counter(), [])
+    for pixels_SS3, (where, name, data) in zip(job.pixels_NSS3, job.source.read(), strict=True):
         read.digests.append(hashlib.sha256(data).hexdigest())
         if job.expected is not None and read.digests[-1] != job.expected[len(read.digests) - 1]:
             raise InputError(f"{where}: changed while it was read; start again")
         picture = job.decode(data, where)
         pixels_SS3[:] = picture.pixels_SS3
-        read.names.append(where.rpartition("/")[2])
+        read.names.append(name)
         read.changes.update(picture.changes)
+        read.depths.append(None if picture.depth is None else (where, picture.depth))
     return read
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from lymphtune.cohort.blocks import Surveyed
 from lymphtune.cohort.cohort import GROUP
-from lymphtune.cohort.pictures import PictureSource
+from lymphtune.cohort.folders import composed
+from lymphtune.cohort.pictures import Encoded, PictureSource
 from lymphtune.cohort.study import natural_key
 from lymphtune.errors import InputError
 from lymphtune.files import refusals_named
@@ -34,7 +35,7 @@ class Pseudonyms:
     key: bytes = field(repr=False)
 
     def of(self, patient: str) -> str:
-        return f"x{self._hashed('patient', patient)}"
+        return f"x{self._hashed('patient', composed(patient))}"
 
     @property
     def fingerprint(self) -> str:
@@ -121,8 +122,9 @@ class _Nameless:
     def __len__(self) -> int:
         return int(self.n_pictures)
 
-    def read(self) -> Iterator[tuple[str, bytes]]:
+    def read(self) -> Iterator[Encoded]:
         pictures = (picture for part in self.parts for picture in part.read())
-        for number, (where, data) in enumerate(pictures):
-            suffix = Path(where).suffix.lower()
-            yield f"{self.pseudonym}/{number:06d}{suffix if len(suffix) < 6 else ''}", data
+        for number, (_, given, data) in enumerate(pictures):
+            suffix = Path(given).suffix.lower()
+            name = f"{number:06d}{suffix if len(suffix) < 6 else ''}"
+            yield Encoded(f"{self.pseudonym}/{name}", name, data)

@@ -22,7 +22,7 @@ from lymphtune.cohort import smear
 from lymphtune.cohort.blocks import Surveyed
 from lymphtune.cohort.clinical import DAYS_PER_YEAR, id_problem
 from lymphtune.cohort.cohort import COLUMNS, PICTURE_PX, REACTIVE, REFERENCE_DATE, TO_PREDICT, TUMORAL, Cohort
-from lymphtune.cohort.pictures import Picture, cache_dir
+from lymphtune.cohort.pictures import Encoded, Picture, cache_dir
 from lymphtune.cohort.study import MARKER
 from lymphtune.errors import InputError
 from lymphtune.files import whole, whole_folder, write_json, write_text
@@ -114,10 +114,10 @@ class DrawnBag:
     def __len__(self) -> int:
         return int(self.patients["n_cells"].iloc[self.row])
 
-    def read(self) -> Iterator[tuple[str, bytes]]:
+    def read(self) -> Iterator[Encoded]:
         patient = self.patients["patient"].iloc[self.row]
         for number, picture_SS3 in enumerate(draw_bag(self.patients, self.row, self.seed)):
-            yield f"{patient}/{number:06d}", picture_SS3.tobytes()
+            yield Encoded(f"{patient}/{number:06d}", f"{number:06d}", picture_SS3.tobytes())
 
 
 def _as_drawn(data: bytes, where: str) -> Picture:

@@ -4,25 +4,33 @@ The study's layout is `clinical_annotation.csv`, `trainset/<ID>/`, `testset/<ID>
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
 import pandas as pd
 
-from lymphtune.cohort.attributes import Attribute
 from lymphtune.cohort.blocks import Surveyed
-from lymphtune.cohort.clinical import attributes_of, read_clinical
-from lymphtune.cohort.cohort import COLUMNS, Cohort
-from lymphtune.cohort.layout import FILE, STUDY, Layout, read_layout
-from lymphtune.cohort.pictures import (
+from lymphtune.cohort.clinical import attributes_of, homes_of, read_clinical
+from lymphtune.cohort.cohort import COLUMNS, REFERENCE_DATE, TO_PREDICT, Cohort
+from lymphtune.cohort.folders import (
+    BELOW,
     SUFFIXES,
-    PictureFiles,
+    UNREAD,
+    Listing,
+    PatientFolder,
+    Walk,
     check_link,
     entries,
-    picture_names,
+    listing,
+    readable,
+    spelt,
+    walk,
 )
-from lymphtune.errors import InputError
+from lymphtune.cohort.layout import FILE, STUDY, Layout, layout_file, read_layout
+from lymphtune.cohort.pictures import PictureFiles
+from lymphtune.cohort.table import has_columns, open_table, unread_ages
+from lymphtune.errors import InputError, one_line
 
 MARKER = "SIMULATED"  # a file of this name tells a simulated folder from a real one
 LAYOUT = STUDY.described
@@ -36,43 +44,97 @@ def read_study(folder: Path, reference_date: date) -> Cohort:
     return survey_study(folder, reference_date).whole()
 
 
-def survey_study(folder: Path, reference_date: date) -> Surveyed:
-    """Return the folder's cohort before any picture is read; raises InputError as `read_study` does."""
-    patients, sources, attributes = _listed(folder, reference_date)
+def survey_study(folder: Path, reference_date: date | None) -> Surveyed:
+    """Return the folder's cohort before any picture is read; raises InputError as `read_study` does.
+
+    reference_date: None where nobody asks for ages, which then are missing where they would be counted to one day.
+    """
+    layout, notes = _checked_layout(folder)
+    clinical = read_clinical(table_path(folder, layout), reference_date, layout)
+    attributes = attributes_of(clinical, layout)
+    patients, sources, left_out = _listed(folder, clinical, layout)
     return Surveyed(
-        folder.resolve().name, patients, sources, reference_date, is_simulated(folder), attributes=attributes
-    )
+        folder.resolve().name, patients, sources, reference_date or REFERENCE_DATE, is_simulated(folder),
+        attributes=attributes, ages=layout.ages, notes=(*notes, *left_out),
+    )  # fmt: skip
 
 
 Sources = Callable[[range], list[PictureFiles]]  # the picture files of the patients in some rows
 
 
-def _listed(folder: Path, reference_date: date) -> tuple[pd.DataFrame, Sources, tuple[Attribute, ...]]:
-    """Return the patients, what lists their picture files, and the attributes that models are shown."""
-    layout = _checked_layout(folder)
-    clinical = read_clinical(folder / layout.table, reference_date, layout)
-    attributes = attributes_of(clinical, layout)
-    sets = {home: _patient_folders(folder, home) for home in layout.homes}
-    _check_sets(clinical, sets, folder, layout)
-    for name, ids in sets.items():
-        _check_known(ids - set(clinical["patient"]), folder / name, layout)
+def _listed(folder: Path, clinical: pd.DataFrame, layout: Layout) -> tuple[pd.DataFrame, Sources, tuple[str, ...]]:
+    """Return the patients in order of id, what lists their picture files, and notes on what is not read."""
+    walks = [walk(folder, template) for template in layout.pictures.templates]
+    found = patient_folders(folder, walks)
+    homes = homes_of(table_path(folder, layout), layout)
+    _check_sets(clinical, homes, found, layout, folder)
+    _check_known(clinical, homes, found, layout, folder)
     clinical = clinical.sort_values("patient", key=lambda ids: ids.map(natural_key)).reset_index(drop=True)
     bags = [
-        folder / layout.home(label) / patient
+        found[homes[patient][label == TO_PREDICT], patient]
         for patient, label in zip(clinical["patient"], clinical["label"], strict=True)
     ]
-    counted = clinical.assign(n_cells=[len(_names(bag, folder)) for bag in bags])
+    listings = [_listing(bag, folder) for bag in bags]
+    counted = clinical.assign(n_cells=[len(one.names) for one in listings])
     patients = counted[[*COLUMNS, *(name for name in counted.columns if name not in COLUMNS)]]
 
     def sources(rows: range) -> list[PictureFiles]:
         # listed once more: the names of all patients' pictures would be held as long as the cohort
-        found = [PictureFiles([bags[row] / name for name in _names(bags[row], folder)]) for row in rows]
+        found = [
+            PictureFiles([bags[row].path / name for name in _listing(bags[row], folder).names], bags[row].path)
+            for row in rows
+        ]
         for row, source in zip(rows, found, strict=True):
             if len(source) != patients["n_cells"][row]:
-                raise InputError(f"{bags[row]}: changed while it was read; start again")
+                raise InputError(f"{bags[row].path}: changed while it was read; start again")
         return found
 
-    return patients, sources, attributes
+    return patients, sources, (*_beside(walks), *_left_out(listings))
+
+
+def patient_folders(folder: Path, walks: Sequence[Walk]) -> dict[tuple[str, str], PatientFolder]:
+    """Return the patients' folders by home and name; raises InputError on links out, and two of one name."""
+    found: dict[tuple[str, str], PatientFolder] = {}
+    for walked in walks:
+        for place, why in walked.refused.items():
+            raise InputError(f"{folder / place}: {why}")
+        for one in walked.folders:
+            other = found.setdefault((one.home, one.patient), one)
+            if other.path != one.path:
+                raise InputError(
+                    f"{other.path}: there are two folders of this name, with the same characters coded in two ways; "
+                    "keep one of them"
+                )
+    return found
+
+
+def _beside(walks: Sequence[Walk]) -> Iterator[str]:
+    """Yield notes on folders and pictures that lie in no patient's folder, without a name."""
+    unmatched = {place for walked in walks for place in walked.unmatched}
+    loose = {place for walked in walks for place in walked.loose if place.lower().endswith(SUFFIXES)}
+    if unmatched:
+        yield f"not read: {_counted(len(unmatched), 'folder')} that no path of `pictures` in {FILE} fits"
+    if loose:
+        yield f"not read: {_counted(len(loose), 'picture')} beside patients' folders"
+
+
+def _left_out(listings: Sequence[Listing]) -> tuple[str, ...]:
+    """Return notes on pictures that lie where nothing reads them, without an id."""
+    below = [one.n_below for one in listings if one.n_below]
+    unread = sum(name.lower().endswith(UNREAD) for one in listings for name in one.others)
+    notes = []
+    if below:
+        notes.append(
+            f"not read: {_counted(sum(below), 'picture')} in folders below those of {_counted(len(below), 'patient')}; "
+            f"`/{BELOW}` at the end of a path of `pictures` in {FILE} reads them, too"
+        )
+    if unread:
+        notes.append(f"not read: {_counted(unread, 'picture')} in other formats than {', '.join(SUFFIXES)}")
+    return tuple(notes)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def is_simulated(folder: Path) -> bool:
@@ -85,13 +147,38 @@ def natural_key(patient: str) -> tuple[tuple[str | int, ...], str]:
     return tuple(int(part) if position % 2 else part for position, part in enumerate(parts)), patient
 
 
-def _checked_layout(folder: Path) -> Layout:
-    """Return the folder's layout; raises InputError where there is no such folder, or no table in it."""
+def _checked_layout(folder: Path) -> tuple[Layout, tuple[str, ...]]:
+    """Return the folder's layout, fitted to its table's header, and notes on what is not read of the table.
+
+    Raises InputError where there is no such folder, or no table in it.
+    """
     layout = folder_layout(folder)
-    if not (folder / layout.table).is_file():
-        raise InputError(f"{folder}: no {layout.table} in it; expected {layout.described}")
-    check_links(folder, layout.table)
-    return layout
+    header, layout, _ = open_table(table_path(folder, layout), layout)
+    note = unread_ages(header, layout)
+    return layout, (note,) if note else ()
+
+
+def table_path(folder: Path, layout: Layout) -> Path:
+    """Return the table's file; raises InputError where there is none, or a link leads out of the folder."""
+    path = spelt(folder, layout.table)
+    if not path.is_file():
+        raise InputError(
+            f"{folder}: no {layout.table} in it{_other_table(folder, layout)}; expected {layout.described}"
+        )
+    check_links(folder, path.relative_to(folder).as_posix())
+    return path
+
+
+def _other_table(folder: Path, layout: Layout) -> str:
+    """Return what would do where one file of the folder may be its table, alone or by its header; "" else."""
+    found = [entry.name for entry in entries(folder) if entry.name.lower().endswith((".csv", ".tsv"))]
+    found = [name for name in found if not (folder / name).is_symlink() and (folder / name).is_file()]
+    if len(found) > 1:
+        found = [name for name in found if has_columns(folder / name, layout)]
+    if len(found) != 1:
+        return ""
+    more = ', separator: "\\t"' if found[0].lower().endswith(".tsv") else ""
+    return f", but {one_line(found[0])}: name it in {FILE} (`table: {one_line(found[0])}`{more}), or rename it"
 
 
 def folder_layout(folder: Path) -> Layout:
@@ -100,8 +187,8 @@ def folder_layout(folder: Path) -> Layout:
         raise InputError(f"{folder}: no such folder; expected one with {LAYOUT}")
     if not folder.is_dir():
         raise InputError(f"{folder}: a file; expected a folder with {LAYOUT}, or a packed .parquet file")
-    if (folder / FILE).is_symlink():
-        check_link(folder / FILE, folder)
+    if (path := layout_file(folder)) is not None and path.is_symlink():
+        check_link(path, folder)
     return read_layout(folder)
 
 
@@ -114,40 +201,43 @@ def check_links(folder: Path, below: str) -> None:
             check_link(path, folder)
 
 
-def _patient_folders(folder: Path, name: str) -> set[str]:
-    """Return the names of the folders in one set, none where the set is missing."""
-    if not (folder / name).is_dir():
-        return set()
-    check_links(folder, name)
-    found = [entry for entry in entries(folder / name) if entry.is_dir() and not entry.name.startswith(".")]
-    for entry in found:
-        if entry.is_symlink():
-            check_link(folder / name / entry.name, folder)
-    return {entry.name for entry in found}
+Folders = Mapping[tuple[str, str], PatientFolder]  # by home and name
+Homes = Mapping[str, tuple[str, str]]  # by patient: where it is labelled, and where it is to be predicted
 
 
-def _check_sets(clinical: pd.DataFrame, sets: dict[str, set[str]], folder: Path, layout: Layout) -> None:
-    """Raise InputError unless every patient has a folder in the set of its label, and in no other."""
+def _check_sets(clinical: pd.DataFrame, homes: Homes, found: Folders, layout: Layout, folder: Path) -> None:
+    """Raise InputError unless every patient has a folder where its label and its columns say, and in no other set."""
+    elsewhere: dict[str, list[str]] = {}
+    for home, patient in found:
+        elsewhere.setdefault(patient, []).append(home)
     for row, patient, label in zip(clinical.index, clinical["patient"], clinical["label"], strict=True):
         where = f"{folder / layout.table}, row {row} ({patient})"
-        right = layout.home(label)
-        for wrong in (name for name in sets if name != right):
-            if patient in sets[right] and patient in sets[wrong]:
-                here, there = layout.homes
+        right, wrong = homes[patient] if label != TO_PREDICT else homes[patient][::-1]
+        if wrong != right and (wrong, patient) in found:
+            if (right, patient) in found:
+                here, there = homes[patient]
                 raise InputError(f"{where}: a folder in {here}/ and one in {there}/; keep {right}/{patient}")
-            if patient in sets[wrong]:
-                raise InputError(
-                    f"{where}: {layout.columns.label} is {label} and its pictures are in {wrong}/; "
-                    f"move them to {right}/ or correct the label"
-                )
-        if patient not in sets[right]:
-            raise InputError(f"{where}: no folder {right}/{patient}; add its pictures or remove the row")
+            raise InputError(
+                f"{where}: {layout.columns.label} is {label} and its pictures are in {wrong}/; "
+                f"move them to {right}/ or correct the label"
+            )
+        if (right, patient) not in found:
+            there = elsewhere.get(patient, [""])[0]
+            but = f", but {there}/{patient}; move it, or correct the row" if there else ""
+            cure = "; add its pictures or remove the row"
+            raise InputError(f"{where}: no folder {'/'.join(filter(None, [right, patient]))}{but or cure}")
 
 
-def _check_known(strangers: set[str], where: Path, layout: Layout) -> None:
-    if strangers:
+def _check_known(clinical: pd.DataFrame, homes: Homes, found: Folders, layout: Layout, folder: Path) -> None:
+    """Raise InputError where folders have no row, or lie where their row does not say."""
+    known = {(home, patient) for patient, both in homes.items() for home in both}
+    strangers: dict[str, list[str]] = {}
+    for home, patient in found:
+        if (home, patient) not in known:
+            strangers.setdefault(home, []).append(patient)
+    for home, names in strangers.items():
         raise InputError(
-            f"{where}: {_named(sorted(strangers, key=natural_key))} without a row in {layout.table}; "
+            f"{folder / home}: {_named(sorted(names, key=natural_key))} without a row in {layout.table}; "
             "add the row or remove the folder"
         )
 
@@ -157,8 +247,10 @@ def _named(names: Sequence[str]) -> str:
     return f"{some} and {len(names) - 3} more folders ({len(names)} in all)" if len(names) > 3 else some
 
 
-def _names(folder: Path, root: Path) -> list[str]:
-    names = picture_names(folder, root)
-    if not names:
-        raise InputError(f"{folder}: no picture in it ({', '.join(SUFFIXES)}); add some or remove the patient")
-    return names
+def _listing(bag: PatientFolder, root: Path) -> Listing:
+    found = readable(listing(bag.path, root, bag.deep), bag.path)
+    if not found.names:
+        below = f"{found.n_below} in folders below it: `/{BELOW}` at the end of `pictures` in {FILE} reads them"
+        cure = below if found.n_below else "add some or remove the patient"
+        raise InputError(f"{bag.path}: no picture in it ({', '.join(SUFFIXES)}); {cure}")
+    return found

@@ -2,34 +2,52 @@
 
 import csv
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from lymphtune.cohort.layout import Layout
+from lymphtune.cohort.folders import composed
+from lymphtune.cohort.layout import AGE, FILE, Layout
 from lymphtune.errors import InputError
 
 MAX_BYTES = 64 * 2**20
 MAX_COLUMNS = 2000
+LONGEST_HEADER = 2**16  # bytes of it that are looked at to tell a table from another file
 
 
-def records(path: Path, layout: Layout) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield each row that is not blank: its number in a spreadsheet, and its values by column.
+class Table(NamedTuple):
+    """A table whose header has been read; rows: each that is not blank, its number in a spreadsheet and its values."""
+
+    header: list[str]
+    layout: Layout  # fitted to the header
+    rows: Iterator[tuple[int, dict[str, str]]]
+
+
+def open_table(path: Path, layout: Layout) -> Table:
+    """Return the table, its rows to be read one after the other.
 
     Raises InputError where the file is no such table, or lacks a column of the layout.
     """
-    header: list[str] = []
-    for row, values in lines(text_of(data_of(path), layout, path), layout.separator, path):
-        if not header:
-            header = checked_header(values, path, layout)
-            continue
+    read = lines(text_of(data_of(path), layout, path), layout.separator, path)
+    _, names = next(read, (0, []))
+    if not names:
+        raise InputError(f"{path}: empty; expected the columns {', '.join(layout.required)}")
+    fitted = layout.fitted(names)
+    header = checked_header(names, path, layout)
+    return Table(header, fitted, _rows(read, header, path, fitted))
+
+
+def _rows(
+    read: Iterator[tuple[int, list[str]]], header: list[str], path: Path, layout: Layout
+) -> Iterator[tuple[int, dict[str, str]]]:
+    for row, values in read:
         if len(values) != len(header):
             raise InputError(
                 f"{path}, row {row}: {len(values)} values, the header has {len(header)} columns; "
                 f"expected {separators(layout)} between values only, and {_points(layout)} in numbers"
             )
         yield row, dict(zip(header, values, strict=True))
-    if not header:
-        raise InputError(f"{path}: empty; expected the columns {', '.join(layout.required)}")
 
 
 def lines(text: str, separator: str, path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -40,7 +58,8 @@ def lines(text: str, separator: str, path: Path) -> Iterator[tuple[int, list[str
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
     try:
         for row, values in enumerate(reader, start=1):
-            values = [value.strip() for value in values]
+            # not the text as a whole: a Greek question mark is composed to a semicolon, and would part values
+            values = [composed(value.strip()) for value in values]
             if any(values):
                 yield row, values
     except csv.Error as error:
@@ -86,17 +105,60 @@ def text_of(data: bytes, layout: Layout, path: Path) -> str:
 
 
 def checked_header(names: list[str], path: Path, layout: Layout) -> list[str]:
-    """Return the names of the columns; raises InputError where one is missing, or there twice."""
+    """Return the names of the columns; raises InputError where one is missing, spelt otherwise, or there twice."""
     if len(names) > MAX_COLUMNS:
         raise InputError(f"{path}: {len(names)} columns; expected {MAX_COLUMNS} at most")
-    missing = [name for name in layout.required if name not in names]
+    fitted = layout.fitted(names)
+    missing = [name for name in fitted.required if name not in names]
     if missing:
+        or_age = f" (or {AGE})" if layout.columns.may_give_ages and layout.columns.birth_date in missing else ""
         raise InputError(
-            f"{path}: no column {', '.join(missing)}; found {', '.join(map(shown, names[:20]))}; "
+            f"{path}: no column {', '.join(missing)}{or_age}; found {', '.join(map(shown, names[:20]))}; "
             f"expected {', '.join(layout.required)} separated by {separators(layout)}"
         )
-    read = {*layout.required, *([layout.columns.sex] if layout.columns.sex else [])}
+    for name, other in spelt_otherwise(list(layout.columns.optional.values()), names).items():
+        key = next(key for key, own in layout.columns.optional.items() if own == name)
+        raise InputError(
+            f"{path}: column {shown(other)} is spelt {name} where it is read; rename it, or name it in {FILE} under "
+            f"`columns` (`{key}: {other}`, or `{key}: null` to leave it aside)"
+        )
+    read = {*fitted.required, *fitted.columns.optional.values()}
     twice = sorted(name for name in read if names.count(name) > 1)
     if twice:
         raise InputError(f"{path}: column {', '.join(twice)} is there twice; keep one")
     return names
+
+
+def has_columns(path: Path, layout: Layout) -> bool:
+    """Return whether the first line of the file holds the columns of the layout, whatever separates them."""
+    with path.open("rb") as file:
+        line = composed(file.readline(LONGEST_HEADER).decode(errors="replace"))
+    names = {plain(name) for name in re.split(r"[,;\t|]", line)}
+    return {plain(name) for name in layout.fitted([AGE] if plain(AGE) in names else []).required} <= names
+
+
+def spelt_otherwise(expected: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """Return, by expected name that is not among the names, the one name that differs by case, spaces and signs."""
+    found = {}
+    for name in (name for name in expected if name not in names):
+        alike = [other for other in names if plain(other) == plain(name)]
+        if len(alike) == 1:
+            found[name] = alike[0]
+    return found
+
+
+def plain(name: str) -> str:
+    """Return what is left of a column's name without case, spaces and signs."""
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
+def unread_ages(header: Sequence[str], layout: Layout) -> str:
+    """Return a note where a table with dates of birth has a column AGE as well, which is not read, else ""."""
+    columns = layout.columns
+    extra = {one.column for one in layout.attributes.values()}
+    if columns.birth_date is None or columns.examined_on is not None or AGE not in header or AGE in extra:
+        return ""
+    return (
+        f"column {AGE} beside {columns.birth_date} is not read; `age_years: {AGE}` in {FILE}, under `columns`, takes "
+        "it for the age at the examination"
+    )

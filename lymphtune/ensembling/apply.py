@@ -5,7 +5,9 @@ Shapes: P patients to predict.
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import date
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from lymphtune.cohort import Surveyed, survey_cohort
 from lymphtune.cohort.blocks import Block
 from lymphtune.cohort.cohort import TO_PREDICT, CohortHash, said_of
 from lymphtune.cohort.pseudonyms import Pseudonyms, are_pseudonyms, read_pseudonyms
+from lymphtune.ensembling.attributes import missing_note, tells_ages
 from lymphtune.ensembling.build import write_predictions
 from lymphtune.ensembling.bundle import Ensemble, Prediction, Votes, few
 from lymphtune.ensembling.cells import cells_file
@@ -25,16 +28,26 @@ from lymphtune.result import Told
 CellsFile = Callable[[Block, np.ndarray], None]
 
 
-def predict_to(
-    ensemble: Path, data: str, out: Path, cells: bool = False, allow_seen: bool = False, key: Path | None = None
-) -> Told:
+class Options(TypedDict, total=False):
+    """How to predict. cells: write cells.parquet; allow_seen: predict patients seen in training, too; key: file of the
+    key of pseudonyms that stand in place of ids; reference_date: day to which ages are counted."""
+
+    cells: bool
+    allow_seen: bool
+    key: Path | None
+    reference_date: date | None
+
+
+def predict_to(ensemble: Path, data: str, out: Path, **options: Unpack[Options]) -> Told:
     """Write predictions.parquet and submission.csv for every patient of `data`, cells.parquet too if asked.
 
     Returns lines that say so, with the scores of labelled patients that were not seen in training, if there are
-    any. Ages are counted to the day that the ensemble was trained with. Raises InputError where any patient was
-    seen in training, by id or picture, unless `allow_seen`; their rows are marked then and count in no score. key:
-    file of the key of pseudonyms that stand in place of ids.
+    any. Ages are those at the examination where the cohort gives them, else counted to the reference date, of the
+    ensemble unless one is named. Raises InputError where any patient was seen in training, by id or picture, unless
+    `allow_seen`; their rows are marked then and count in no score.
     """
+    cells, allow_seen = options.get("cells", False), options.get("allow_seen", False)
+    key, day = options.get("key"), options.get("reference_date")
     if out.exists():
         raise InputError(f"{out}: is there already; name another folder with --out")
     loaded = Ensemble.load(ensemble)
@@ -42,11 +55,10 @@ def predict_to(
     if loaded.other_versions:
         console.say(f"{ensemble}: last digits may differ here: {', '.join(loaded.other_versions)}")
     pseudonyms = None if key is None else read_pseudonyms(key, make=True)
-    surveyed = survey_cohort(data, loaded.reference_date, pseudonyms)
+    surveyed = survey_cohort(data, day or loaded.reference_date, pseudonyms)
     if note := _other_names(given.get("pseudonyms"), pseudonyms, surveyed):
         console.say(f"{ensemble}: {note}")
-    for note in loaded.check_attributes(surveyed):
-        console.say(f"{surveyed.name}: {note}")
+    missing_P = _told_attributes(loaded, surveyed, day)
     seen_P, cohort_hash = _look_through(loaded, surveyed, data, allow_seen)
     if given["simulated"] != surveyed.simulated:
         console.say("One of the two cohorts is SIMULATED: these predictions say nothing about people.")
@@ -59,10 +71,24 @@ def predict_to(
             raise InputError(f"{data}: changed while it was read; start again")
         said = loaded.combine(votes)
         table = loaded.table(surveyed.patients["patient"].tolist(), said, seen_P)
+        table = table.assign(missing=missing_P)
         write_predictions(scratch, table, about)
     external = _external(loaded, surveyed, said, seen_P)
     values = {"out": out, "threshold": loaded.threshold, "simulated": surveyed.simulated, "predictions": table}
     return Told(f"{out}: {_said(loaded, said, seen_P)}{external}", values | {"external": external.values})
+
+
+def _told_attributes(loaded: Ensemble, surveyed: Surveyed, day: date | None) -> np.ndarray:
+    """Return which attributes of each patient are missing [P], and say how ages are counted and what else differs."""
+    notes = [*surveyed.notes, *loaded.check_attributes(surveyed)]
+    if tells_ages(loaded.shown_attributes):
+        notes.append(loaded.ages.note(surveyed, day))
+    elif day is not None:
+        notes.append("--reference-date changes nothing: the ensemble looks at no age")
+    missing_P = loaded.missing(surveyed.patients)
+    for note in filter(None, [*notes, missing_note(missing_P)]):
+        console.say(f"{surveyed.name}: {note}")
+    return missing_P
 
 
 def _other_names(theirs: str | None, ours: Pseudonyms | None, surveyed: Surveyed) -> str:

@@ -14,8 +14,8 @@ import pandas as pd
 from lymphtune import console
 from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.cohort.attributes import STANDARD, in_words
+from lymphtune.cohort.folders import check_link
 from lymphtune.cohort.folds import check_roles, hashed
-from lymphtune.cohort.pictures import check_link
 from lymphtune.cohort.pseudonyms import Pseudonyms, read_pseudonyms
 from lymphtune.ensembling.bundle import FORMAT, LEARNT, PACKAGES, Ensemble
 from lymphtune.ensembling.candidates import Candidates, group_note, read_candidates
@@ -31,7 +31,7 @@ from lymphtune.files import is_formula, read_yaml, sha256, whole_folder, write_c
 from lymphtune.result import Told
 from lymphtune.runs import RUNS, Run, find_run
 
-COHORT = ("name", "simulated", "hash", "reference_date", "n_labelled", "pseudonyms")  # of run.yaml, kept
+COHORT = ("name", "simulated", "hash", "reference_date", "ages", "n_labelled", "pseudonyms")  # of run.yaml, kept
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,9 @@ def build_ensemble(
         saved, new = Ensemble.load(scratch), cohort.to_predict
         seen_P = np.zeros(len(new), dtype=bool)  # as check_roles has found
         ids = [cohort.ids[row] for row in new]
-        write_predictions(scratch, saved.table(ids, saved.predict(cohort, new), seen_P), cohort.about)
+        table = saved.table(ids, saved.predict(cohort, new), seen_P)
+        missing_P = saved.missing(cohort.patients.iloc[new])
+        write_predictions(scratch, table.assign(missing=missing_P), cohort.about)
     return Ensemble.load(path, _summary(found, cohort, chosen, contest, scores, entries))
 
 

@@ -4,9 +4,9 @@ Shapes: P patients of a cohort, C cells of theirs, M member trials, F fold model
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -17,9 +17,10 @@ import pandas as pd
 
 from lymphtune import console
 from lymphtune.cohort import Cohort, Surveyed
-from lymphtune.cohort.attributes import STANDARD, attributes_of_yaml
+from lymphtune.cohort.attributes import STANDARD, Attribute, attributes_of_yaml
 from lymphtune.cohort.folds import hashed
 from lymphtune.config import Configuration, configuration, parse_part
+from lymphtune.ensembling.attributes import TrainedAges, missing_values, tells_ages
 from lymphtune.ensembling.external import check_scorable, external_scores
 from lymphtune.ensembling.learnt import take_learnt
 from lymphtune.ensembling.procedure import Fitted, Procedure
@@ -80,7 +81,8 @@ class Ensemble:
         sound = 0 <= self.threshold <= 1.001 and 0 <= self.error_rate <= 1 and 0 <= self.fitted.margin <= 100
         if not (sound and isinstance(description["cohort"]["simulated"], bool)):
             raise ValueError("numbers")
-        self.reference_date = date.fromisoformat(description["cohort"]["reference_date"])
+        self.ages = TrainedAges.of(description["cohort"])
+        self.reference_date = self.ages.reference_date
         _ = self._trained_on  # who is seen is known before anything is said of anybody
         self.known = CrossConformal(*(oof[name].to_numpy() for name in ("probability", "label", "fold")))
 
@@ -113,6 +115,17 @@ class Ensemble:
         """
         return self.predict(cohort, np.arange(len(cohort.patients))).probability_P
 
+    @cached_property
+    def shown_attributes(self) -> tuple[Attribute, ...]:
+        """Return the attributes that its members look at: none where they see pictures alone."""
+        where = str(self.path / "ensemble.yaml")
+        seen = [configuration(member["configuration"], where).sees for member in self.members]
+        return () if set(seen) == {"images"} else self.attributes
+
+    def missing(self, patients: pd.DataFrame) -> np.ndarray:
+        """Return the names of each patient's attributes [P] that its members look at and that have no value."""
+        return missing_values(patients, self.shown_attributes)
+
     def check_attributes(self, cohort: Cohort | Surveyed) -> list[str]:
         """Return notes on words that no patient had in training; InputError where the cohort lacks an attribute."""
         given, notes = {attribute.name: attribute for attribute in cohort.attributes}, []
@@ -136,6 +149,8 @@ class Ensemble:
     def predict(self, cohort: Cohort, rows: np.ndarray) -> Prediction:
         """Return the prediction for the patients in `rows` of the cohort; InputError where it lacks an attribute."""
         cohort = self._as_trained(cohort)
+        if tells_ages(self.shown_attributes) and (note := self.ages.difference(cohort)):
+            console.say(f"{cohort.name}: {note}")
         if len(rows) == 0:
             nobody, no_sets = np.zeros(0), np.zeros((2, 0), dtype=bool)
             return Prediction(nobody, nobody, np.zeros((len(self.members), 0)), nobody, no_sets, no_sets[0])
@@ -209,8 +224,10 @@ class Ensemble:
         return self.seen_ids(cohort.ids) | self.seen_pictures(cohort.digests_of_bags)
 
     def seen_ids(self, ids: Sequence[str]) -> np.ndarray:
-        """Return which of these patients [P] have the id of one seen in training."""
-        return np.array([hashed(patient) in self._trained_on for patient in ids], dtype=bool)
+        """Return which of these patients [P] have the id of one seen in training, whichever way its characters are
+        coded."""
+        spellings = [{patient, *(unicodedata.normalize(form, patient) for form in ("NFC", "NFD"))} for patient in ids]
+        return np.array([any(hashed(one) in self._trained_on for one in of) for of in spellings], dtype=bool)
 
     def seen_pictures(self, digests: Sequence[Sequence[str]]) -> np.ndarray:
         """Return which patients [P], given by their pictures' digests, have a picture seen in training."""

@@ -128,7 +128,8 @@ def _describe(model: "onnx.ModelProto", ensemble: Ensemble) -> None:
         "run": given["run"],
         "cohort": cohort["name"],
         "simulated": str(cohort["simulated"]).lower(),
-        "reference_date": cohort["reference_date"],  # ages are counted to
+        "ages": "at the examination" if ensemble.ages.at == "examination" else f"at {ensemble.reference_date}",
+        "reference_date": cohort["reference_date"],
         "threshold": str(ensemble.threshold),
         "members": " ".join(member["trial"] for member in ensemble.members),
         "notice": "not a medical device",

@@ -13,7 +13,8 @@ import pandas as pd
 from scipy.stats import binom
 
 from lymphtune import console
-from lymphtune.cohort import Cohort, load_cohort, survey_cohort
+from lymphtune.cohort import Cohort, survey_cohort
+from lymphtune.cohort.folders import composed
 from lymphtune.cohort.pseudonyms import Pseudonyms, read_pseudonyms
 from lymphtune.cohort.study import natural_key
 from lymphtune.ensembling.build import pseudonyms_of, trained_cohort
@@ -103,7 +104,7 @@ def submission_report(
     """
     if data is not None and run is None:
         pseudonyms = None if key is None else read_pseudonyms(key)
-        return check_submission(file, load_cohort(data, pseudonyms=pseudonyms))
+        return check_submission(file, survey_cohort(data, None, pseudonyms).whole())
     return check_submission(file, trained_cohort(find_run(run, runs), data))
 
 
@@ -131,7 +132,7 @@ def write_real_ids(
     if out.exists() or (found is not None and out.resolve().is_relative_to(found.path.resolve())):
         raise InputError(f"{out}: is there already, or in a run of pseudonyms; name a new file elsewhere")
     source = data if found is None else data or found.description["cohort"]["data"]
-    real = {pseudonyms.of(patient): patient for patient in survey_cohort(source).patients["patient"]}
+    real = {pseudonyms.of(patient): patient for patient in survey_cohort(source, None).patients["patient"]}
     lines = _lines(_text(_bytes(file)))
     patient, predicted = _places(lines[0])
     rows = [(real.get(line.values[patient], ""), line.values[predicted]) for line in lines[1:] if line.values]
@@ -180,7 +181,7 @@ def _bytes(file: Path) -> bytes:
 
 def _text(data: bytes) -> str:
     try:
-        return data.decode("utf-8")
+        return composed(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         row = data.count(b"\n", 0, error.start) + 1
         raise _Unreadable(row, f"byte 0x{data[error.start]:02x} is not UTF-8", "save it as CSV UTF-8") from error

@@ -43,7 +43,7 @@ def describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str
         "command": _typed(),
         "cohort": {
             "name": cohort.name, "simulated": cohort.simulated, "data": source, "hash": cohort.hash,
-            "reference_date": str(cohort.reference_date), "n_patients": len(cohort.patients),
+            "reference_date": str(cohort.reference_date), "ages": cohort.ages, "n_patients": len(cohort.patients),
             "n_labelled": len(cohort.labelled), "n_to_predict": len(cohort.to_predict),
             "n_cells": len(cohort.pictures_CSS3), **_pseudonyms(settings),
             "attributes": [attribute.as_yaml() for attribute in cohort.attributes],

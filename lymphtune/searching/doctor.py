@@ -100,7 +100,7 @@ def checked_storage(runs: str | None) -> str | None:
 
 def pictures_bytes(data: str) -> int:
     """Return the bytes of a cohort's pictures, decoded; nothing is decoded for it."""
-    return int(survey_cohort(data).patients["n_cells"].sum()) * PICTURE_PX * PICTURE_PX * 3
+    return int(survey_cohort(data, None).patients["n_cells"].sum()) * PICTURE_PX * PICTURE_PX * 3
 
 
 def check_node(node: Node, here: Mapping[str, Any], pictures: int | None, storage: bool) -> Iterator[Line]:

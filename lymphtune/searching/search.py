@@ -15,6 +15,7 @@ import numpy as np
 
 from lymphtune import console
 from lymphtune.cohort import Cohort, default_data, load_cohort
+from lymphtune.cohort.ages import age_note
 from lymphtune.cohort.examination import glance
 from lymphtune.cohort.examination.report import in_short
 from lymphtune.cohort.folds import check_roles, cohort_folds, folds_hash, folds_table, roles_table
@@ -89,7 +90,8 @@ def prepare(
     folds = settings.folds or chosen.suggested.folds
     data = default_data() if data is None else data
     cohort = load_cohort(data, settings.reference_date, _pseudonyms(settings, bool(before), dry))
-    for line in [f"{cohort.name}: {note}" for note in cohort.notes] + in_short(cohort.name, glance(data, cohort), data):
+    notes = [*cohort.notes, *filter(None, [age_note(cohort)])]
+    for line in [f"{cohort.name}: {note}" for note in notes] + in_short(cohort.name, glance(data, cohort), data):
         console.say(line)
     if note := check_roles(cohort):
         console.say(f"{cohort.name}: {note}")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lymphtune import console
 from lymphtune.cohort import Cohort
-from lymphtune.cohort.pictures import cache_dir
+from lymphtune.cohort.pictures import CACHE_FORMAT, cache_dir
 from lymphtune.config import Configuration, digest
 from lymphtune.errors import InputError
 from lymphtune.files import locked, sha256, whole
@@ -179,7 +179,7 @@ def _file(configuration: Configuration, cohort: Cohort, weights: Path, view: int
     """Return where the cache keeps one view's features, named by all that they depend on."""
     assert configuration.model is not None
     name, crop_px = configuration.model.encoder.options.name, configuration.data.crop_px
-    key = digest([FORMAT, name, _content(weights), crop_px, view, list(cohort.picture_digests)])
+    key = digest([FORMAT, CACHE_FORMAT, name, _content(weights), crop_px, view, list(cohort.picture_digests)])
     return cache_dir() / f"features-{key}.npy"
 
 

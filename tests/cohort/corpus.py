@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageOps
@@ -234,6 +235,17 @@ def a_column_in_lower_case(folder: Path) -> None:
     write(folder, [["Id" if name == "ID" else name for name in rows[0]], *rows[1:]])
 
 
+@breaks("columns", "error", "'Gender' for 'GENDER'", "column 'Gender' is spelt GENDER")
+def an_optional_column_in_lower_case(folder: Path) -> None:
+    rows = rows_of(folder)
+    write(folder, [["Gender" if name == "GENDER" else name for name in rows[0]], *rows[1:]])
+
+
+@breaks("columns", "error", "'Examined on' for 'EXAMINED_ON'", "column 'Examined on' is spelt EXAMINED_ON")
+def a_day_of_examination_spelt_with_a_space(folder: Path) -> None:
+    change(folder, "Examined on", "1/13/2019")
+
+
 @breaks("columns", "error", "there twice", "there twice")
 def a_column_twice(folder: Path) -> None:
     write(folder, [[*row, row[5]] for row in rows_of(folder)])
@@ -300,6 +312,80 @@ def a_layout_that_is_a_link_out(folder: Path) -> None:
 @breaks("layout", "error", "stands for two labels", "stands for two labels")
 def a_word_for_two_labels(folder: Path) -> None:
     say(folder, 'labels: {reactive: ["0"], tumoral: ["0", "1"]}')
+
+
+@breaks("layout", "error", "both describe the cohort", "cohort.yaml and cohort.yml both describe")
+def two_layouts(folder: Path) -> None:
+    say(folder, "{}")
+    (folder / "cohort.yml").write_text("{}")
+
+
+@breaks("layout", "error", "rename it to cohort.yaml|Rename it to cohort.yaml", "Cohort.YML: not read under this name")
+def a_layout_in_capitals(folder: Path) -> None:
+    (folder / "Cohort.YML").write_text("{}")
+
+
+@breaks("table", "error", "but patients.csv: name it in cohort.yaml", "but patients.csv: name it in cohort.yaml")
+def a_table_of_another_name(folder: Path) -> None:
+    (folder / TABLE).rename(folder / "patients.csv")
+
+
+def by_site(folder: Path) -> None:
+    """Have the pictures in folders of sites, which the table names."""
+    for number, (_, patient, *_) in enumerate(rows_of(folder)[1:]):
+        site = ("north", "south")[number % 2]
+        change(folder, "site", site, patient)
+        (folder / "pics" / site).mkdir(parents=True, exist_ok=True)
+        shutil.move(bag(folder, patient), folder / "pics" / site / patient)
+    shutil.rmtree(folder / "trainset")
+    shutil.rmtree(folder / "testset")
+    say(folder, "pictures: {labelled: 'pics/{site}/{patient}', to_predict: 'pics/{site}/{patient}'}")
+
+
+@breaks("wrong folder", "error", r"P3.* in pics/(north|south)/P3, not pics/", "no folder pics/.*/P3, but pics/.*/P3")
+def a_patient_at_another_site_than_its_row_says(folder: Path) -> None:
+    by_site(folder)
+    change(folder, "site", lambda site: {"north": "south", "south": "north"}[site], "P3")
+
+
+@breaks("folder name", "error", "P3.* ''", "site '' is empty; expected the name of a folder")
+def a_patient_without_a_site(folder: Path) -> None:
+    by_site(folder)
+    change(folder, "site", "", "P3")
+
+
+@breaks("folder name", "error", r"P3.* '\.\./\.\.'", "site '../..' starts with a dot")
+def a_site_that_climbs_out(folder: Path) -> None:
+    by_site(folder)
+    change(folder, "site", "../..", "P3")
+
+
+@breaks("layout", "error", "expected a path that ends in", "expected a path that ends in /{patient}")
+def a_template_without_the_patient(folder: Path) -> None:
+    say(folder, "pictures: {labelled: 'pics/{site}/**'}")
+
+
+@breaks("columns", "error", "no column site", "no column site")
+def a_template_of_a_column_that_is_not_there(folder: Path) -> None:
+    say(folder, "pictures: {labelled: 'pics/{site}/{patient}'}")
+
+
+@breaks("unread pictures", "warning", "picture beside the patients' folders")
+def a_picture_beside_the_patients(folder: Path) -> None:
+    shutil.copy(picture(folder), folder / "trainset" / "stray.jpg")
+
+
+@breaks("no picture", "error", "there are some in folders below", r"in folders below it: `/\*\*` at the end")
+def pictures_in_slides_alone(folder: Path) -> None:
+    for path in [*bag(folder, "P2").iterdir()]:
+        (bag(folder, "P2") / "slide").mkdir(exist_ok=True)
+        path.rename(bag(folder, "P2") / "slide" / path.name)
+
+
+@breaks("link", "error", "symbolic link to a folder that is read already", "which is read already")
+def slides_that_link_round(folder: Path) -> None:
+    say(folder, "pictures: {labelled: 'trainset/{patient}/**', to_predict: 'testset/{patient}/**'}")
+    (bag(folder, "P2") / "again").symlink_to(bag(folder, "P2"), target_is_directory=True)
 
 
 @breaks("table", "error", "no patients.csv", "no patients.csv in it")
@@ -376,10 +462,16 @@ def ids_that_differ_by_a_space(folder: Path) -> None:
     another(folder, "P1", "P 1")
 
 
-@breaks("similar ids", "warning", "differ only by")
+@breaks("repeated id", "error", "P\u00e9 .rows 17, 18", "'P\u00e9' is in row 17 already")
 def ids_that_differ_by_the_codes_of_an_accent(folder: Path) -> None:
     another(folder, "P1", unicodedata.normalize("NFC", "P\u00e9"))
     another(folder, "P1", unicodedata.normalize("NFD", "P\u00e9"))
+
+
+@breaks("repeated folder", "error", "trainset/P\u00e9", "two folders of this name")
+def folders_that_differ_by_the_codes_of_an_accent(folder: Path) -> None:
+    another(folder, "P1", unicodedata.normalize("NFC", "P\u00e9"))
+    shutil.copytree(bag(folder, "P1"), folder / "trainset" / unicodedata.normalize("NFD", "P\u00e9"))
 
 
 @breaks("no folder", "error", "probably 'P3'", "no folder trainset/p3")
@@ -541,9 +633,39 @@ def born_in_1850(folder: Path) -> None:
     change(folder, "DOB", "3/27/1850", "P3")
 
 
-@breaks("missing", "error", "without a DOB", "DOB '' is not a date")
+@breaks("missing", "error", "without a DOB", "DOB is missing; .* fill it in, or write in cohort.yaml")
 def a_date_missing(folder: Path) -> None:
     change(folder, "DOB", "", "P3")
+
+
+@breaks("date", "error", "P3", "EXAMINED_ON 'soon' is not a date")
+def a_day_of_examination_that_is_none(folder: Path) -> None:
+    change(folder, "EXAMINED_ON", "1/13/2019")
+    change(folder, "EXAMINED_ON", "soon", "P3")
+
+
+@breaks("missing", "error", "without a EXAMINED_ON", "EXAMINED_ON is missing")
+def a_day_of_examination_missing(folder: Path) -> None:
+    change(folder, "EXAMINED_ON", "1/13/2019")
+    change(folder, "EXAMINED_ON", "", "P3")
+
+
+@breaks("date", "error", "correct what was born after its examination", "is after the examination on 1/13/2009")
+def born_after_the_examination(folder: Path) -> None:
+    change(folder, "EXAMINED_ON", "1/13/2019")
+    change(folder, "EXAMINED_ON", "1/13/2009", "P3")
+    change(folder, "DOB", "3/27/2011", "P3")
+
+
+@breaks("date reading", "error", "dates: iso", "is not a date")
+def iso_dates_of_birth_and_of_examination(folder: Path) -> None:
+    change(folder, "DOB", "1950-12-31")
+    change(folder, "EXAMINED_ON", "2019-12-31")
+
+
+@breaks("columns", "note", "column AGE beside DOB is not read")
+def ages_beside_dates_of_birth(folder: Path) -> None:
+    change(folder, "AGE", "61")
 
 
 @breaks("odd age", "warning", "over 105 years")
@@ -726,6 +848,49 @@ def a_picture_of_25_megapixels(folder: Path) -> None:
     forged(picture(folder), 5_000, 5_000)
 
 
+def in_16_bits(folder: Path, *largest: int) -> None:
+    """Make the first pictures of P2 grey ones of 16 bits, each with its largest value."""
+    for number, most in enumerate(largest):
+        path = picture(folder, number=number)
+        with Image.open(path) as image:
+            grey = ImageOps.autocontrast(image.convert("L"))
+        levels = np.asarray(grey).astype(float) / 255 * most
+        path.unlink()
+        Image.fromarray(levels.round().astype(np.uint16)).save(path.with_suffix(".png"))
+
+
+@breaks("bit depth", "error", "1 picture of more than 8 bits.* 4095 .12 bits.", "4095 .12 bits.* nearly black; convert")
+def a_picture_of_12_bits_in_16(folder: Path) -> None:
+    in_16_bits(folder, 4095)
+
+
+@breaks("mode", "warning", "2 grey pictures among")
+def a_dark_picture_of_16_bits_beside_one_of_the_whole_range(folder: Path) -> None:
+    in_16_bits(folder, 4095, 65535)
+
+
+@breaks("unreadable picture", "error", "floating-point", "floating-point grey levels; convert it to 8 bits")
+def a_picture_of_floating_point_numbers(folder: Path) -> None:
+    with Image.open(picture(folder)) as image:
+        image.convert("F").save(picture(folder).with_suffix(".tif"))
+    picture(folder).unlink()
+
+
+@breaks("sizes", "warning", "P2/000000.jpg .200x300")
+def a_picture_that_was_held_sideways(folder: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(picture(folder)) as image:
+        image.resize((300, 200)).save(picture(folder), exif=exif)
+
+
+@breaks("blank picture", "warning", "1 picture of hardly any contrast")
+def a_picture_of_two_close_greys(folder: Path) -> None:
+    grey = Image.new("RGB", (224, 224), (120, 120, 120))
+    grey.paste((126, 126, 126), (100, 100, 140, 140))
+    grey.save(picture(folder))
+
+
 @breaks("blank picture", "warning", "all black")
 def a_black_picture(folder: Path) -> None:
     Image.new("RGB", (224, 224)).save(picture(folder))
@@ -736,7 +901,7 @@ def a_white_picture(folder: Path) -> None:
     Image.new("RGB", (224, 224), "white").save(picture(folder))
 
 
-@breaks("blank picture", "warning", "of one colour")
+@breaks("blank picture", "warning", "all of one colour")
 def a_picture_of_one_colour(folder: Path) -> None:
     Image.new("RGB", (224, 224), (200, 120, 180)).save(picture(folder))
 
@@ -876,6 +1041,14 @@ def a_patients_folder_that_links_out(folder: Path) -> None:
     home = bag(folder, "P2")
     shutil.move(home, outside)
     home.symlink_to(outside)
+
+
+@breaks("link", "error", "12 symbolic links out of the cohort", "symbolic link out")
+def all_folders_link_out(folder: Path) -> None:
+    shutil.move(folder / "trainset", folder.with_name("outside"))
+    (folder / "trainset").mkdir()
+    for home in folder.with_name("outside").iterdir():
+        (folder / "trainset" / home.name).symlink_to(home)
 
 
 @breaks("link", "error", "symbolic link out", "symbolic link out")

@@ -77,7 +77,7 @@ def test_any_text_is_a_day_or_none(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["31/02/1950", "2/30/1950", "30-02-1950", "1950-02-03", "1/2/50", "1.2.1950", "1/2-1950", "NA", ""]
+    "text", ["31/02/1950", "2/30/1950", "30-02-1950", "1950-02-03", "1/2/50", "1.2.1950", "1/2-1950", "NA"]
 )
 def test_unreadable_dates(tmp_path: Path, text: str) -> None:
     refused(
@@ -85,6 +85,11 @@ def test_unreadable_dates(tmp_path: Path, text: str) -> None:
         with_row(DOB=text),
         rf"clinical_annotation.csv, row 3 \(P2\): DOB '{text}' is not a date; expected M/D/YYYY or DD-MM-YYYY",
     )
+
+
+def test_a_missing_date_names_what_allows_one(tmp_path: Path) -> None:
+    message = r'row 3 \(P2\): DOB is missing; expected M/D/YYYY .*; fill it in, or write in cohort.yaml .*`missing: ""`'
+    refused(tmp_path, with_row(DOB=""), message)
 
 
 def test_dates_out_of_range(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_folder_without_the_file_is_the_study_s(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("tabel: x", "has no 'tabel'; there are age_unit, attributes,"),
-        ("columns: {patien: x}", "columns has no 'patien'; there are age_years, birth_date, label,"),
+        ("columns: {patien: x}", "columns has no 'patien'; there are age_years, birth_date, examined_on, label,"),
         ("attributes: {hb: {column: HB, kid: 1}}", "attributes.hb has no 'kid'; there are column, kind, log"),
         ("table: ../x", "table: '../x' is no path inside the cohort's folder"),
         ("table: /etc/passwd", "table: '/etc/passwd' is no path inside"),

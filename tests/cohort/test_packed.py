@@ -79,7 +79,7 @@ def test_any_source_of_pictures_can_be_packed(tiny_cohort_folder: Path, tmp_path
     pictures = (
         (patient, f"{number}.jpg", data)
         for patient, source in zip(patients["patient"], sources, strict=True)
-        for number, (_, data) in enumerate(source.read())
+        for number, (_, _, data) in enumerate(source.read())
     )
     write_packed(tmp_path / "any.parquet", patients, pictures, About("drawn", REFERENCE_DATE, simulated=True))
     cohort = load_cohort(tmp_path / "any.parquet")
@@ -238,5 +238,5 @@ def test_one_picture_in_many_rows_is_held_once(tiny_packed: Path) -> None:
     repeat_first(tiny_packed, 64, "P1", bytes(10_000_000))
     (group,) = packed.survey_packed(tiny_packed, None).sources(range(1))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert sum(len(data) == 10_000_000 for _, data in group.read()) == 64
+    assert sum(len(data) == 10_000_000 for _, _, data in group.read()) == 64
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 300  # MB; 640 all at once

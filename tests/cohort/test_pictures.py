@@ -13,10 +13,16 @@ import pytest
 from PIL import Image
 
 from lymphtune.cohort import pictures
-from lymphtune.cohort.pictures import PictureFiles, cache_dir, decode, decoded, find_pictures
+from lymphtune.cohort.folders import find_pictures
+from lymphtune.cohort.pictures import PictureFiles, cache_dir, decode, decoded
 from lymphtune.errors import InputError
 
 GENERATOR = np.random.default_rng(0)
+STORED = {  # how a picture lies in its file that has this orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}  # fmt: skip
 NOISE = GENERATOR.integers(0, 256, (224, 224, 3), dtype=np.uint8)
 
 
@@ -90,6 +96,28 @@ class TestDecoding:
         np.testing.assert_array_equal(picture.pixels_SS3, (grey >> 8).astype(np.uint8)[..., None].repeat(3, axis=2))
         assert "16" in picture.changes[0]
 
+    @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_a_picture_is_turned_as_its_camera_held_it(self, orientation: int, kind: str) -> None:
+        """Each of EXIF's eight orientations: stored turned the other way, it comes back upright."""
+        smooth = Image.fromarray(NOISE).resize((7, 5)).resize((448, 320), Image.Resampling.BICUBIC)
+        stored = smooth.transpose(STORED[orientation]) if orientation in STORED else smooth
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
+        picture = decode(encoded(stored, kind, exif=exif.tobytes(), **options), "x")
+        upright = decode(encoded(smooth), "x").pixels_SS3.astype(int)
+        assert abs(picture.pixels_SS3 - upright).mean() < 1.5
+        said = "turned as their EXIF orientation says" in picture.changes
+        assert said == (orientation > 1) or kind == "TIFF"  # which Pillow turns itself
+
+    @pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0"])
+    def test_a_damaged_exif_says_nothing(self, exif: bytes) -> None:
+        data = encoded(Image.fromarray(NOISE), "JPEG", quality=90)
+        segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+        picture = decode(data[:2] + segment + data[2:], "x")
+        np.testing.assert_array_equal(picture.pixels_SS3, decode(data, "x").pixels_SS3)
+
     def test_other_sizes_are_scaled_and_cropped_in_the_centre(self) -> None:
         wide = Image.fromarray(GENERATOR.integers(0, 256, (448, 1000, 3), dtype=np.uint8))
         expected = np.asarray(wide.resize((500, 224), Image.Resampling.BICUBIC).crop((138, 0, 362, 224)), dtype=int)
@@ -145,9 +173,9 @@ class TestDecoding:
         for data in (encoded(Image.fromarray(NOISE), "GIF"), b"<svg/>", b"%!PS-Adobe-3.0 EPSF-3.0\n"):
             with pytest.raises(InputError, match=r"unreadable picture \(not JPEG, PNG, BMP or TIFF\); replace"):
                 decode(data, "x")
-        with pytest.raises(InputError, match="floating point grey levels"):
+        with pytest.raises(InputError, match="floating-point grey levels"):
             decode(encoded(Image.new("F", (224, 224)), "TIFF"), "x")
-        with pytest.raises(InputError, match="grey levels beyond 16 bits"):
+        with pytest.raises(InputError, match="beyond 16 bits"):
             decode(encoded(Image.new("I", (224, 224), 70_000), "TIFF"), "x")
 
     @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -198,7 +226,7 @@ class TestCache:
     def test_the_rows_are_the_pictures_in_order(self, tmp_path: Path) -> None:
         sources = [bag(tmp_path / "P1"), bag(tmp_path / "P2", 2)]
         pixels_CSS3, digests, _ = decoded(sources, tmp_path / "cache")
-        data = [data for source in sources for _, data in source.read()]
+        data = [data for source in sources for _, _, data in source.read()]
         for row, picture in enumerate(data):
             np.testing.assert_array_equal(pixels_CSS3[row], decode(picture, "x").pixels_SS3)
         assert len(set(digests)) == 5
@@ -229,6 +257,17 @@ class TestCache:
         np.testing.assert_array_equal(decoded([source], tmp_path / "cache")[0], expected_CSS3)
         assert target.read_bytes() == data
         assert json.loads(target.with_suffix(".json").read_text()) == []
+
+    def test_what_an_earlier_version_decoded_is_not_taken(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Format 1 left the orientation aside: its files have other names."""
+        source = bag(tmp_path / "P1")
+        with monkeypatch.context() as patch:
+            patch.setattr(pictures, "CACHE_FORMAT", 1)
+            decoded([source], tmp_path / "cache")
+        decoded([source], tmp_path / "cache")
+        assert pictures.CACHE_FORMAT > 1 and len(list((tmp_path / "cache").glob("*.npy"))) == 2
 
     def test_a_bad_picture_is_named_and_nothing_is_kept(self, tmp_path: Path) -> None:
         source = bag(tmp_path / "P1")

@@ -11,8 +11,9 @@ from lymphtune.cohort.clinical import read_clinical
 from lymphtune.cohort.cohort import REFERENCE_DATE
 from lymphtune.cohort.examination import OF_THE_TABLE
 from lymphtune.cohort.examination.gathering import gather_folder
+from lymphtune.cohort.folders import composed
 from lymphtune.cohort.layout import STUDY, Layout
-from lymphtune.cohort.table import records
+from lymphtune.cohort.table import open_table
 from lymphtune.errors import InputError
 
 ENCODINGS = ("utf-8", "latin-1", "cp1252")
@@ -34,11 +35,16 @@ def texts(encoding: str, **options: int) -> st.SearchStrategy[str]:
     return st.text(st.characters(codec=encoding, exclude_characters="\0\ufeff"), **options)
 
 
+def plain_text(text: str) -> str:
+    """Return the text as it is read: without spaces around it, in composed characters."""
+    return composed(text.strip())
+
+
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[Layout, list[list[str]]]:
     """Return a layout, and a header and rows that its encoding can write."""
     layout = draw(LAYOUTS)
-    extra = draw(st.lists(texts(layout.encoding, min_size=1, max_size=8).map(str.strip), max_size=3, unique=True))
+    extra = draw(st.lists(texts(layout.encoding, min_size=1, max_size=8).map(plain_text), max_size=3, unique=True))
     header = draw(st.permutations([*STUDY.required, *(name for name in extra if name not in STUDY.required)]))
     row = st.lists(texts(layout.encoding, max_size=12), min_size=len(header), max_size=len(header))
     return layout, [header, *draw(st.lists(row, max_size=6))]
@@ -54,10 +60,18 @@ def test_what_was_written_comes_back(
     writer = csv.writer(stream, delimiter=layout.separator, quoting=quoting, lineterminator=end)  # type: ignore[arg-type]
     writer.writerows([header, *rows])
     path.write_bytes(stream.getvalue().encode(layout.encoding))
-    kept = [(number, [text.strip() for text in row]) for number, row in enumerate(rows, start=2)]
-    assert [(number, list(values.values())) for number, values in records(path, layout)] == [
+    kept = [(number, [plain_text(text) for text in row]) for number, row in enumerate(rows, start=2)]
+    assert [(number, list(values.values())) for number, values in open_table(path, layout).rows] == [
         (number, row) for number, row in kept if any(row)
     ]
+
+
+def test_characters_are_composed_within_values(tmp_path: Path) -> None:
+    """A Greek question mark is composed to a semicolon: it must not part two values."""
+    (tmp_path / "table.csv").write_text("ID;LABEL;DOB;LYMPH_COUNT;note\nPe\u0301;0;1/1/1950;5;why\u037e\n")
+    layout = STUDY.model_copy(update={"separator": ";"})
+    ((_, values),) = open_table(tmp_path / "table.csv", layout).rows
+    assert values["ID"] == "P\u00e9" and values["note"] == "why;"
 
 
 @given(data=st.binary(max_size=400), layout=LAYOUTS)
@@ -66,7 +80,7 @@ def test_of_any_bytes_a_refusal_is_an_input_error(data: bytes, layout: Layout, t
     path = tmp_path / "table.csv"
     path.write_bytes(data)
     try:
-        list(records(path, layout))
+        list(open_table(path, layout).rows)
     except InputError as error:
         assert str(path) in str(error) and "\n" not in str(error)
 

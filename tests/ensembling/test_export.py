@@ -89,7 +89,8 @@ def test_the_file_says_what_it_is(clinical: Path, tiny_cohort: Cohort, tmp_path:
     members = [member["trial"] for member in Ensemble.load(clinical).members]
     assert {entry.key: entry.value for entry in model.metadata_props} == {
         "lymphtune": "0.1.0", "run": "copy", "cohort": tiny_cohort.name, "simulated": "false", "threshold": "0.5",
-        "reference_date": "2020-01-01", "members": " ".join(members), "notice": "not a medical device",
+        "ages": "at 2020-01-01", "reference_date": "2020-01-01", "members": " ".join(members),
+        "notice": "not a medical device",
     }  # fmt: skip
     shapes = {
         value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]

@@ -168,3 +168,9 @@ def test_members_that_cannot_see_the_number_of_pictures_are_counted(subject: Sub
     assert "was not removed, but in 1 of 3 members, which judge every patient on as many cells. Alone" in " ".join(
         card.split()
     )
+
+
+def test_a_card_says_what_ages_are_counted_to(subject: Subject) -> None:
+    assert "Ages are counted to 2020-01-01." in section(model_card(subject), "Data").replace("\\", "")
+    run = subject.run | {"cohort": subject.run["cohort"] | {"ages": "examination"}}
+    assert "Ages are those at the examination." in section(model_card(replace(subject, run=run)), "Data")

@@ -1,6 +1,7 @@
 """A saved ensemble on new patients, block by block: what it writes, whom it refuses, what it is worth on them."""
 
 import shutil
+import unicodedata
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 import lymphtune
 from lymphtune.cohort import REFERENCE_DATE, Cohort, Surveyed, blocks, load_cohort
+from lymphtune.cohort.folds import hashed
 from lymphtune.cohort.packed import pack
 from lymphtune.cohort.simulated import write_simulated
 from lymphtune.config import configuration
@@ -309,3 +311,16 @@ def test_other_versions_than_it_was_saved_with_are_named(ensemble: Ensemble) -> 
     other = Ensemble(ensemble.path, ensemble.description | {"versions": versions})
     assert [text.split(" ")[0] for text in other.other_versions] == ["torch"]
     assert other.other_versions[0].endswith("(saved with 1.0)")
+
+
+def test_a_patient_seen_in_training_is_known_in_either_unicode_form(
+    ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ensembles of earlier versions may have noted the decomposed id, later ones note the composed."""
+    for form, other in (("NFD", "NFC"), ("NFC", "NFD")):
+        monkeypatch.setattr(ensemble, "_trained_on", frozenset({hashed(unicodedata.normalize(form, "P\u00e9"))}))
+        assert ensemble.seen_ids([unicodedata.normalize(other, "P\u00e9"), "Pe", "P\u00e8"]).tolist() == [
+            True,
+            False,
+            False,
+        ]

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from lymphtune.cli import main
-from lymphtune.cohort import Cohort
+from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.ensembling import submission
 from lymphtune.ensembling.bundle import Ensemble
-from lymphtune.ensembling.submission import Report, check_submission
+from lymphtune.ensembling.submission import Report, check_submission, submission_report
 from lymphtune.errors import InputError
 from lymphtune.runs import Run
 
@@ -184,3 +184,16 @@ def test_the_command_takes_the_cohort_of_the_run_or_another(
     assert said.err == f"lymphtune: {mine}: 2 patients, 1 error, no warnings; correct the errors and check again\n"
     assert main(["submit", "--check", ours, "--run", "nothing", "--runs", str(run.path.parent)]) == 2
     assert "nothing: no such run" in capsys.readouterr().err
+
+
+def test_a_birth_after_the_reference_date_is_nothing_against_a_submission(
+    tiny_cohort_folder: Path, tmp_path: Path
+) -> None:
+    """Ages are not asked for: a cohort that was searched with another reference date is looked over all the same."""
+    table = tiny_cohort_folder / "clinical_annotation.csv"
+    table.write_text(table.read_text().replace("3/27/1961", "3/27/2021"))
+    (tmp_path / "submission.csv").write_text("ID,Predicted\nP6,1\nP11,0\nP15,1\n")
+    report = submission_report(tmp_path / "submission.csv", data=str(tiny_cohort_folder))
+    assert report.n_errors == 0
+    with pytest.raises(InputError, match="after the reference date"):
+        load_cohort(tiny_cohort_folder)

@@ -26,9 +26,9 @@ from lymphtune.cohort.examination.evidence import Bag, Entry, Evidence
 from lymphtune.cohort.examination.gathering import gather_folder
 from lymphtune.cohort.examination.roles import matches
 from lymphtune.cohort.examination.table import decoded
+from lymphtune.cohort.folders import check_link, composed
 from lymphtune.cohort.layout import STUDY, Layout
-from lymphtune.cohort.pictures import check_link
-from lymphtune.cohort.study import folder_layout
+from lymphtune.cohort.study import folder_layout, table_path
 from lymphtune.cohort.table import data_of
 from lymphtune.errors import InputError, one_line
 from lymphtune.files import NUMBER, whole_folder, write_csv, write_text
@@ -91,7 +91,10 @@ def _formal(evidence: Evidence) -> Iterator[Change]:
         if finding.check in ("encoding", "separator", "columns"):
             yield Change(finding.check, evidence.layout.table, finding.text, "as the layout says")
     assert evidence.folder is not None
-    path = evidence.folder / evidence.layout.table
+    path = table_path(evidence.folder, evidence.layout)
+    raw = data_of(path).decode(evidence.layout.encoding, errors="replace")
+    if count := sum(line != composed(line) for line in raw.splitlines()):
+        yield Change("characters", evidence.layout.table, f"{count} rows with decomposed ones", "composed")
     text = decoded(data_of(path), replace(evidence, form=[], layout=folder_layout(evidence.folder)), path)
     sign = re.escape(evidence.layout.separator)
     spaced, blank = rf"(?:^|{sign}) +[^ ]|[^ ] +(?:{sign}|\r?$)", rf"^[ {sign}]*\r?\n"
@@ -128,7 +131,8 @@ def _correctors(evidence: Evidence, names: dict[str, str]) -> list[Corrector]:
     if columns.sex:
         found.append(("sex", columns.sex, lambda entry: _sex(entry, evidence.layout)))
     if columns.birth_date and (reading := _other_reading(evidence)):
-        found.append(("date", columns.birth_date, lambda entry: _date(entry, reading, evidence)))
+        for column in filter(None, [columns.birth_date, columns.examined_on]):
+            found.append(("date", column, partial(_date, column, reading, evidence)))
     decimals = values.other_decimals(evidence)
     found += [("decimal", column, partial(_decimal, column, evidence)) for column in decimals]
     factor = values.unit_factor(evidence)
@@ -155,17 +159,17 @@ def _sex(entry: Entry, layout: Layout) -> str:
 
 
 def _other_reading(evidence: Evidence) -> str | None:
-    """Return the one reading in which every date of birth is one, where the one in use is not."""
+    """Return the one reading in which every date of birth and examination is one, where the one in use is not."""
     column, absent = str(evidence.layout.columns.birth_date), {"", *evidence.layout.missing}
-    texts = [text for entry in evidence.entries if (text := entry.texts.get(column, "")) not in absent]
-    if all(accepts(text, evidence.layout.dates, evidence) for text in texts):
+    given = [entry for entry in evidence.entries if entry.texts.get(column, "") not in absent]
+    if all(accepts(entry, evidence.layout.dates, evidence) for entry in given):
         return None
-    fitting = consistent(evidence, texts)
+    fitting = consistent(evidence, given)
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _date(entry: Entry, reading: str, evidence: Evidence) -> str:
-    text = entry.texts[str(evidence.layout.columns.birth_date)]
+def _date(column: str, reading: str, evidence: Evidence, entry: Entry) -> str:
+    text = entry.texts[column]
     day = read_date(text, reading)
     if day is None:
         return text
@@ -212,11 +216,14 @@ def _copied(evidence: Evidence, scratch: Path, names: dict[str, str], layout: La
     folders = {folder: names[row] for row, folder in matches(evidence).items()}
     with console.bar("Copying pictures", sum(len(bag.names) for bag in evidence.bags)) as progress:
         for bag in evidence.bags:
+            if "" in bag.refused:
+                changes.append(Change("link", bag.path, bag.refused[""].partition(";")[0], ""))
+                continue
             name = folders.get(bag.patient, bag.patient)
-            if name != bag.patient:
-                changes.append(Change("folder", bag.path, bag.patient, name))
+            if name != PurePosixPath(bag.path).name:
+                changes.append(Change("folder", bag.path, PurePosixPath(bag.path).name, name))
             target = scratch / bag.home / name
-            target.mkdir(parents=True)
+            target.mkdir(parents=True, exist_ok=True)
             changes += _copied_bag(evidence.folder, bag, target)
             progress.advance(len(bag.names))
     return changes
@@ -233,12 +240,12 @@ def _beside(evidence: Evidence) -> Iterator[Change]:
 
 def _top_files(folder: Path, scratch: Path, layout: Layout) -> Iterator[Change]:
     """Copy the plain files beside the table; yield what is not copied: folders that are not of the cohort, links."""
-    own = {PurePosixPath(place).parts[0] for place in (layout.table, *layout.homes) if place}
+    own = {PurePosixPath(layout.table).parts[0], *layout.tops} - {""}
     for path in sorted(folder.iterdir()):
-        if path.name in (*own, *CHANGES):
+        if composed(path.name) in (*own, *CHANGES):
             continue
         if path.is_dir() and not path.is_symlink():
-            if "" not in layout.homes:
+            if "" not in layout.tops:
                 yield Change("other folder", path.name, path.name, "")
         elif path.name.startswith("."):
             yield Change("hidden file", path.name, path.name, "")
@@ -258,12 +265,14 @@ def _copied_bag(folder: Path, bag: Bag, target: Path) -> Iterator[Change]:
             yield Change("same picture", bag.place(look.name), f"the same file as {kept[look.digest]}", "")
         else:
             kept[look.digest] = look.name
+            (target / look.name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / bag.place(look.name), target / look.name)
     for name in bag.hidden:
         yield Change("hidden file", bag.place(name), name, "")
     for name, why in bag.refused.items():
         yield Change("link" if "link" in why else "name", f"{bag.path}/{name!r}", why.partition(";")[0], "")
     for name in (*bag.others, *bag.folders):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
         yield from _copied_other(folder / bag.place(name), target / name, bag.place(name))
 
 

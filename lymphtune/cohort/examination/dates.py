@@ -8,7 +8,7 @@ from lymphtune.cohort.clinical import DAYS_PER_YEAR, MAX_AGE_YEARS
 from lymphtune.cohort.dates import DAY_FIRST, MONTH_FIRST, READINGS, WRITTEN, read_date
 from lymphtune.cohort.examination.evidence import Entry, Evidence
 from lymphtune.cohort.examination.finding import Finding, counted, sentence, some
-from lymphtune.cohort.layout import FILE
+from lymphtune.cohort.layout import FILE, OPTIONAL
 from lymphtune.cohort.table import shown
 
 OTHER_FORMS = (
@@ -24,42 +24,72 @@ def birth_dates(evidence: Evidence) -> Iterator[Finding]:
     column = evidence.layout.columns.birth_date
     if column is None or column not in evidence.columns:
         return
+    examined = evidence.layout.columns.examined_on
+    for name in filter(None, [column, examined]):
+        yield from _absent(evidence, name)
     missing = {*evidence.layout.missing, ""}
     given = [entry for entry in evidence.entries if entry.texts.get(column, "") not in missing]
-    absent = [entry for entry, fault in evidence.faults(column) if fault.text in missing]
-    if absent:
-        text = f"{counted(len(absent), 'row')} without a {column}"
-        cure = f"Fill them in, or name in {FILE}, under `missing`, what stands for no value."
-        yield Finding("error", "missing", text, cure, tuple(entry.place for entry in absent))
-    wrong = [entry for entry in given if not accepts(entry.texts[column], evidence.layout.dates, evidence)]
+    wrong = [entry for entry in given if not accepts(entry, evidence.layout.dates, evidence)]
     if wrong:
         yield from _misread(evidence, column, given, wrong)
     else:
         yield from _ambiguous(evidence, column, given)
+    if examined is not None:
+        yield from _no_day(evidence, examined)
 
 
-def accepts(text: str, reading: str, evidence: Evidence) -> bool:
-    """Return whether the text names, in that reading, a day of birth that leaves an age."""
-    day = read_date(text, reading)
-    return day is not None and 0 <= age_years(day, evidence.reference_date) <= MAX_AGE_YEARS
+def _absent(evidence: Evidence, column: str) -> Iterator[Finding]:
+    absent = [entry for entry, fault in evidence.faults(column) if fault.kind == "missing"]
+    if absent:
+        text = f"{counted(len(absent), 'row')} without a {column}"
+        cure = f"Fill them in, or name in {FILE}, under `missing`, what stands for no value."
+        yield Finding("error", "missing", text, cure, tuple(entry.place for entry in absent))
 
 
-def age_years(born: date, reference_date: date) -> float:
-    return (reference_date - born).days / DAYS_PER_YEAR
+def _no_day(evidence: Evidence, column: str) -> Iterator[Finding]:
+    """Yield days of examination that are none."""
+    wrong = [entry for entry, fault in evidence.faults(column) if fault.kind == "not a date"]
+    if wrong:
+        text = f"{counted(len(wrong), 'date')} in {column} {'is' if len(wrong) == 1 else 'are'} none that fits"
+        cure = f"Write {WRITTEN[evidence.layout.dates]}, or say in {FILE}, under `dates`, how dates are written."
+        yield Finding("error", "date", text, cure, tuple(_place(entry, column) for entry in wrong))
 
 
-def consistent(evidence: Evidence, texts: list[str]) -> list[str]:
-    """Return the readings in which every text is a date of birth; the study's is left out, as no other names it."""
+def accepts(entry: Entry, reading: str, evidence: Evidence) -> bool:
+    """Return whether the entry's date of birth is, in that reading, a day that leaves an age."""
+    columns = evidence.layout.columns
+    born, day = read_date(entry.texts[str(columns.birth_date)], reading), evidence.reference_date
+    if columns.examined_on is not None:
+        examined = read_date(entry.texts.get(columns.examined_on, ""), reading)
+        if examined is None:  # which is a finding of its own
+            return born is not None
+        day = examined
+    return born is not None and 0 <= age_years(born, day) <= MAX_AGE_YEARS
+
+
+def age_years(born: date, day: date) -> float:
+    return (day - born).days / DAYS_PER_YEAR
+
+
+def consistent(evidence: Evidence, entries: list[Entry]) -> list[str]:
+    """Return the readings in which every entry has a date of birth, and of examination where there is such a column.
+
+    The study's is left out, as no other names it.
+    """
+    examined, missing = evidence.layout.columns.examined_on, {"", *evidence.layout.missing}
+    days = [entry.texts.get(examined, "") for entry in entries] if examined else []
     return [
-        reading for reading in READINGS
-        if reading != "study" and all(accepts(text, reading, evidence) for text in texts)
-    ]  # fmt: skip
+        reading
+        for reading in READINGS
+        if reading != "study"
+        and all(accepts(entry, reading, evidence) for entry in entries)
+        and all(read_date(day, reading) for day in days if day not in missing)
+    ]
 
 
 def _misread(evidence: Evidence, column: str, given: list[Entry], wrong: list[Entry]) -> Iterator[Finding]:
     """Yield why the reading in use does not do: another does, none does, or days that cannot be."""
-    used, texts = WRITTEN[evidence.layout.dates], [entry.texts[column] for entry in given]
-    fitting = consistent(evidence, texts)
+    used, fitting = WRITTEN[evidence.layout.dates], consistent(evidence, given)
     of = f"{len(wrong)} of {len(given)} dates in {column}"
     if fitting:
         named = " or ".join(f"`dates: {reading}`" for reading in fitting)
@@ -82,8 +112,16 @@ def _misread(evidence: Evidence, column: str, given: list[Entry], wrong: list[En
     forms = [about for shape, about in OTHER_FORMS if any(shape.fullmatch(entry.texts[column]) for entry in odd)]
     late = any(read_date(entry.texts[column], evidence.layout.dates) is not None for entry in odd)
     if late:
-        forms.append(f"no age from 0 to {MAX_AGE_YEARS} years at {evidence.reference_date}")
-    cure = f"Write {used}" + (", or count ages to another day with `--reference-date`." if late else ".")
+        forms.append(f"no age from 0 to {MAX_AGE_YEARS} years {evidence.aged_at}")
+    cure = f"Write {used}"
+    if late:
+        cure += (
+            f", or give the day of examination in a column {OPTIONAL['examined_on']} (`examined_on` in {FILE}), or "
+            "count ages to another day with `--reference-date`"
+            if evidence.layout.ages == "reference_date"
+            else ", and correct what was born after its examination"
+        )
+    cure += "."
     text = f"{len(odd)} of {len(given)} dates in {column} are none that fits" + (
         f": {', '.join(forms)}" if forms else ""
     )

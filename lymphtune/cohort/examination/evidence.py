@@ -13,7 +13,8 @@ import numpy as np
 
 from lymphtune.cohort.attributes import STANDARD
 from lymphtune.cohort.clinical import BadValue
-from lymphtune.cohort.cohort import TO_PREDICT
+from lymphtune.cohort.cohort import TO_PREDICT, AgesAt
+from lymphtune.cohort.depth import Depth
 from lymphtune.cohort.examination.finding import Finding
 from lymphtune.cohort.layout import STUDY, Layout
 
@@ -29,6 +30,12 @@ class Entry:
     values: Mapping[str, Any] = field(default_factory=dict)
     faults: Sequence[BadValue] = ()
     keys: Mapping[str, str] = field(default_factory=dict)  # shared with others of its group
+    homes: tuple[str, str] | None = None  # folders in which its own lies where it is labelled, and to be predicted
+
+    @property
+    def home(self) -> str | None:
+        """Return the folder in which the patient's own has to lie; None where that cannot be told."""
+        return None if self.homes is None or self.label is None else self.homes[self.label == TO_PREDICT]
 
     @property
     def place(self) -> str:
@@ -54,6 +61,8 @@ class Look:
     thumbnail_TT: np.ndarray | None = None  # uint8, brightness
     contrast: float = 0.0  # standard deviation of the thumbnail
     brightness: float = 0.0  # 0 to 255
+    levels: tuple[int, int] = (0, 255)  # the darkest and the brightest of all pixels
+    depth: Depth | None = None  # where it has more than 8 bits
 
 
 @dataclass
@@ -66,12 +75,14 @@ class Bag:
     hidden: Sequence[str] = ()
     others: Sequence[str] = ()  # files that are no pictures by their names
     folders: Sequence[str] = ()
-    refused: Mapping[str, str] = field(default_factory=dict)  # entries that must not be read, and why
+    refused: Mapping[str, str] = field(default_factory=dict)  # entries that must not be read, and why; "": itself
     looks: list[Look] = field(default_factory=list)
+    at: str = ""  # where it lies, as the file system spells it; "": as home and patient say
+    n_below: int = 0  # pictures in folders below it that are not looked into
 
     @property
     def path(self) -> str:
-        return f"{self.home}/{self.patient}" if self.home else self.patient
+        return self.at or (f"{self.home}/{self.patient}" if self.home else self.patient)
 
     def place(self, name: str) -> str:
         return f"{self.path}/{name}"
@@ -89,10 +100,16 @@ class Evidence:
     columns: Sequence[str] = ()  # of the table
     entries: list[Entry] = field(default_factory=list)
     bags: list[Bag] = field(default_factory=list)
+    ages: AgesAt = "reference_date"
     attributes: Sequence[str] = tuple(attribute.name for attribute in STANDARD)  # numbers among the values
     form: list[Finding] = field(default_factory=list)  # found while reading
     complete: bool = True  # False: rows are missing, so nothing is said of who has none
     pictures_seen: bool = False
+
+    @property
+    def aged_at(self) -> str:
+        """Return to what ages are counted, in words."""
+        return "at the examination" if self.ages == "examination" else f"at {self.reference_date}"
 
     def with_label(self, label: int) -> list[Entry]:
         return [entry for entry in self.entries if entry.label == label]

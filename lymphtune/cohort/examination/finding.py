@@ -64,12 +64,15 @@ def worst(findings: Iterable[Finding]) -> Severity | None:
 def of_error(check: str, error: InputError, folder: Path | None = None) -> Finding:
     """Return the finding that a refusal is; paths are told from the folder."""
     text, _, cure = str(error).rpartition("; ")
-    text = text or cure
+    if not text:  # which says nothing of what would do
+        text, cure = cure, ""
     if folder is not None:
         text = text.replace(f"{folder}/", "").removeprefix(f"{folder}: ")
-    return Finding("error", check, text, "" if text == cure else cure[:1].upper() + cure[1:])
+    return Finding("error", check, text, sentence(cure) if cure else "")
 
 
 def sentence(text: str) -> str:
-    """Return the text with a capital at its start and a full stop at its end."""
-    return f"{text[:1].upper()}{text[1:]}."
+    """Return the text with a capital at its start, unless it begins with a path, and a full stop at its end."""
+    first = text.split(maxsplit=1)[0] if text else ""
+    start = text[:1] if {"/", "\\", ".", "_"} & set(first.rstrip(".,:;")) else text[:1].upper()
+    return f"{start}{text[1:]}{'' if text.endswith('.') else '.'}"

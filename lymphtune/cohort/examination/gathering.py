@@ -1,6 +1,6 @@
 """Everything of a cohort gathered for its examination, faults and all: nothing stops at the first of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from lymphtune.cohort.examination.evidence import Bag, Entry, Evidence
 from lymphtune.cohort.examination.finding import Finding, counted, of_error
 from lymphtune.cohort.examination.looking import look_through, look_through_pixels, look_through_sources
 from lymphtune.cohort.examination.table import read_table
-from lymphtune.cohort.layout import Layout
+from lymphtune.cohort.folders import SUFFIXES, PatientFolder, Walk, composed, listing, walk
+from lymphtune.cohort.layout import FILE, Layout
 from lymphtune.cohort.packed import survey_packed
-from lymphtune.cohort.pictures import SUFFIXES, check_link, entries
-from lymphtune.cohort.study import check_links, folder_layout, is_simulated
+from lymphtune.cohort.study import folder_layout, is_simulated
 from lymphtune.errors import InputError
 
 
@@ -30,9 +30,9 @@ def gather_folder(folder: Path, reference_date: date, pictures: bool = True) -> 
         evidence.form.append(of_error("layout", error, folder))
         evidence.complete = False
         return evidence
-    evidence.attributes = _numbers(evidence.layout)
     read_table(evidence)
-    evidence.bags = [bag for home in evidence.layout.homes for bag in _list_home(evidence, home)]
+    evidence.attributes, evidence.ages = _numbers(evidence.layout), evidence.layout.ages
+    evidence.bags = _list_folders(evidence, folder)
     if pictures:
         look_through(folder, evidence.bags)
         evidence.pictures_seen = True
@@ -49,68 +49,47 @@ def _numbers(layout: Layout) -> tuple[str, ...]:
 # ---- the folders
 
 
-def _list_home(evidence: Evidence, home: str) -> Iterator[Bag]:
-    """Yield the bags of one of the two sets; loose files and what must not be entered are findings."""
-    folder = evidence.folder
-    assert folder is not None
-    place, loose, hidden = folder / home, [], []
-    if not place.is_dir():
-        return
-    try:
-        check_links(folder, home)
-        found = sorted(entries(place), key=lambda entry: entry.name)
-    except InputError as error:
-        evidence.form.append(of_error("link" if "link" in str(error) else "folder", error, folder))
-        return
-    for entry in found:
-        if entry.name.startswith("."):
-            hidden.append(f"{home}/{entry.name}")
-        elif entry.is_symlink() and (refusal := _refusal(place / entry.name, folder)):
-            evidence.form.append(of_error("link", refusal, folder))
-        elif entry.is_dir():
-            yield _list_bag(folder, home, entry.name)
-        else:
-            loose.append(f"{home}/{entry.name}")
-    if home and loose:
-        told = f"{counted(len(loose), 'file')} beside the patients' folders, which nothing reads"
-        evidence.form.append(Finding("note", "other files", told, "", tuple(loose)))
-    if home and hidden:
+def _list_folders(evidence: Evidence, folder: Path) -> list[Bag]:
+    """Return the bags of a folder; what lies beside them and what must not be entered are findings."""
+    walks = [walk(folder, template) for template in evidence.layout.pictures.templates]
+    bags: dict[str, Bag] = {}
+    for walked in walks:
+        for one in walked.folders:
+            at = one.path.relative_to(folder).as_posix()
+            bags.setdefault(at, _list_bag(one, folder, at))
+        for place, why in walked.refused.items():
+            home, _, patient = place.rpartition("/")
+            bags.setdefault(place, Bag(composed(home), composed(patient), refused={"": why}))
+    evidence.form += _beside(walks)
+    return list(bags.values())
+
+
+def _list_bag(one: PatientFolder, folder: Path, at: str) -> Bag:
+    found = listing(one.path, folder, one.deep)
+    return Bag(
+        one.home, one.patient, found.names, found.hidden, found.others, found.folders, found.refused,
+        at=at, n_below=found.n_below,
+    )  # fmt: skip
+
+
+def _beside(walks: Sequence[Walk]) -> Iterator[Finding]:
+    """Yield what lies beside the patients' folders and is not read."""
+    loose = tuple(dict.fromkeys(place for walked in walks for place in walked.loose))
+    hidden = tuple(dict.fromkeys(place for walked in walks for place in walked.hidden))
+    unmatched = tuple(dict.fromkeys(place for walked in walks for place in walked.unmatched))
+    pictures = tuple(place for place in loose if place.lower().endswith(SUFFIXES))
+    if pictures:
+        told = f"{counted(len(pictures), 'picture')} beside the patients' folders, not read"
+        yield Finding("warning", "unread pictures", told, "Put each into the folder of its patient.", pictures)
+    if rest := tuple(place for place in loose if place not in {*pictures}):
+        told = f"{counted(len(rest), 'file')} beside the patients' folders, which nothing reads"
+        yield Finding("note", "other files", told, "", rest)
+    if hidden:
         told = f"{counted(len(hidden), 'hidden file')} beside the patients' folders, which nothing reads"
-        evidence.form.append(Finding("note", "hidden files", told, "", tuple(hidden)))
-
-
-def _list_bag(folder: Path, home: str, patient: str) -> Bag:
-    names: list[str] = []
-    hidden: list[str] = []
-    others: list[str] = []
-    folders: list[str] = []
-    refused: dict[str, str] = {}
-    path = folder / home / patient
-    try:
-        found = sorted(entries(path), key=lambda entry: entry.name)
-    except InputError as error:
-        return Bag(home, patient, refused={"": str(error).removeprefix(f"{path}: ")})
-    for entry in found:
-        name, is_picture = entry.name, entry.name.lower().endswith(SUFFIXES)
-        if name.startswith("."):
-            hidden.append(name)
-        elif is_picture and not name.isprintable():
-            refused[name] = "a name that cannot be printed"
-        elif entry.is_symlink() and (refusal := _refusal(path / name, folder)):
-            refused[name] = str(refusal).removeprefix(f"{path / name}: ")
-        elif entry.is_dir():
-            folders.append(name)
-        else:
-            (names if is_picture and entry.is_file() else others).append(name)
-    return Bag(home, patient, names, hidden, others, folders, refused)
-
-
-def _refusal(path: Path, folder: Path) -> InputError | None:
-    try:
-        check_link(path, folder)
-    except InputError as error:
-        return error
-    return None
+        yield Finding("note", "hidden files", told, "", hidden)
+    if unmatched:
+        told = f"{counted(len(unmatched), 'folder')} that no path of `pictures` in {FILE} fits, not looked into"
+        yield Finding("warning", "unread pictures", told, "Move them, or correct the path.", unmatched)
 
 
 # ---- packed and simulated cohorts
@@ -125,11 +104,21 @@ def gather_packed(path: Path, reference_date: date, pictures: bool = True) -> Ev
     evidence = of_patients(surveyed, reference_date)
     bags = {bag.patient: bag for bag in evidence.bags}
     if pictures:
-        for failed in look_through_sources(surveyed.sources(range(len(surveyed))), bags):
-            evidence.form.append(of_error("packed file", failed))
+        failed = look_through_sources(surveyed.sources(range(len(surveyed))), bags)
+        if failed:
+            evidence.form.append(_of_several("packed file", failed))
             evidence.complete = False
         evidence.pictures_seen = True
     return evidence
+
+
+def _of_several(check: str, failed: Sequence[InputError]) -> Finding:
+    """Return one finding of all refusals that have one cause."""
+    found = [of_error(check, error) for error in failed]
+    if len(found) == 1:
+        return found[0]
+    text = f"{counted(len(found), 'part')} of the file that cannot be read: {found[0].text}"
+    return Finding("error", check, text, found[0].cure, tuple(one.text for one in found))
 
 
 def gather_cohort(cohort: Cohort, pictures: bool = True) -> Evidence:
@@ -156,5 +145,5 @@ def of_patients(cohort: Cohort | Surveyed, reference_date: date) -> Evidence:
     numbers = [attribute.name for attribute in cohort.attributes if attribute.levels is None]
     return Evidence(
         cohort.name, reference_date, simulated=cohort.simulated, entries=entries_,
-        bags=[Bag("", row["patient"]) for row in rows], attributes=numbers,
+        bags=[Bag("", row["patient"]) for row in rows], attributes=numbers, ages=cohort.ages,
     )  # fmt: skip

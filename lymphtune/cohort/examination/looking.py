@@ -7,6 +7,7 @@ Shapes: T side of a thumbnail (SIDE), S of a picture.
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,11 +19,14 @@ from PIL import Image
 
 from lymphtune import console
 from lymphtune.cohort.cohort import Cohort
+from lymphtune.cohort.depth import depth_of, stored_as
 from lymphtune.cohort.examination.evidence import Bag, Look
-from lymphtune.cohort.pictures import PictureSource, encoded, opened, rgb
+from lymphtune.cohort.folders import composed
+from lymphtune.cohort.pictures import SIDEWAYS, PictureSource, encoded, opened, rgb, turn_of
 from lymphtune.errors import InputError
 
 SIDE = 16
+OF_PACKED = re.compile(r"\.parquet, ", re.IGNORECASE)  # before a patient's id, where a packed picture lies
 DRAFT = (56, 56)  # a quarter of 224 pixels
 
 
@@ -42,13 +46,25 @@ def _glimpse(name: str, data: bytes) -> _Glimpse:
     digest = hashlib.sha256(data).hexdigest()
     try:
         with opened(data, name) as image:
-            form, mode, size = image.format or "", image.mode, image.size
-            several_pages = getattr(image, "is_animated", False)
+            seen = Look(
+                name, digest, len(data), "", image.format or "", image.mode, image.size,
+                getattr(image, "is_animated", False),
+            )  # fmt: skip
+            stored = stored_as(image)
             image.draft("L", DRAFT)
-            bright = _small(image if image.mode == "L" else rgb(image).convert("L"), size)
+            turn = turn_of(image)
+            turned = image if turn is None else image.transpose(turn)
+            size = seen.size[::-1] if turn in SIDEWAYS else seen.size
+            depth = depth_of(turned, stored)
+            grey = turned if turned.mode == "L" else rgb(turned).convert("L")
+            return _Glimpse(replace(seen, size=size, depth=depth, levels=_levels(grey)), _small(grey, size))
     except InputError as error:
         return _Glimpse(Look(name, digest, len(data), str(error).removeprefix(f"{name}: ")))
-    return _Glimpse(Look(name, digest, len(data), "", form, mode, size, several_pages), bright)
+
+
+def _levels(grey: Image.Image) -> tuple[int, int]:
+    low, high = grey.getextrema()
+    return int(low), int(high)  # type: ignore[arg-type]
 
 
 def _small(image: Image.Image, size: tuple[int, int]) -> bytes:
@@ -122,9 +138,8 @@ def look_through_sources(sources: Sequence[PictureSource], bags: dict[str, Bag])
 def _looks_of_source(source: PictureSource) -> tuple[list[tuple[str, Look]], InputError | None]:
     patients, glimpses, failed = [], [], None
     try:
-        for where, data in source.read():
-            patient, _, name = where.partition(", ")[2].partition("/")
-            patients.append(patient)
+        for where, name, data in source.read():
+            patients.append(composed(OF_PACKED.split(where.removesuffix(f"/{name}"), 1)[-1]))
             glimpses.append(_glimpse(name, data))
     except InputError as error:
         failed = error
@@ -139,4 +154,5 @@ def look_through_pixels(cohort: Cohort) -> Iterator[list[Look]]:
 
 def _of_pixels(digest: str, pixels_SS3: np.ndarray) -> _Glimpse:
     image = Image.fromarray(pixels_SS3).convert("L")
-    return _Glimpse(Look(digest[:8], digest, 0, mode="RGB", size=image.size), _small(image, image.size))
+    seen = Look(digest[:8], digest, 0, mode="RGB", size=image.size, levels=_levels(image))
+    return _Glimpse(seen, _small(image, image.size))

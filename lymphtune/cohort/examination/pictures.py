@@ -4,16 +4,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from lymphtune.cohort.cohort import PICTURE_PX
+from lymphtune.cohort.depth import CURE, underused
 from lymphtune.cohort.examination.evidence import Bag, Evidence, Look
-from lymphtune.cohort.examination.finding import Finding, counted, some
-from lymphtune.cohort.pictures import SUFFIXES
+from lymphtune.cohort.examination.finding import Finding, counted, sentence, some
+from lymphtune.cohort.folders import BELOW, SUFFIXES, UNREAD
+from lymphtune.cohort.layout import FILE
 
+ONE_COLOUR = 2  # levels between the darkest and the brightest pixel, at most
 LEAST_CONTRAST = 3.0  # standard deviation of brightness, of 255; photographs of cells have 10 and more
 BLACK, WHITE = 10, 245
 FEW = 3  # pictures of a patient below which little is seen of it
 UNLIKE = 20  # times as many pictures in the largest bag as in the smallest
 FORMAT_OF = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "bmp": "BMP", "tif": "TIFF", "tiff": "TIFF"}
-UNREAD = (".jpe", ".jfif", ".gif", ".webp", ".heic", ".avif", ".svs", ".ndpi", ".dcm", ".j2k", ".jp2", ".raw", ".ppm")
 ARCHIVES = (".zip", ".tar", ".gz", ".7z", ".rar")
 
 
@@ -44,29 +46,41 @@ def _reason(problem: str) -> str:
     return reason.removeprefix(start).removesuffix(")") if reason.startswith(start) else reason
 
 
+REFUSED = {  # why an entry must not be read: check, what it is, what would do
+    "symbolic link out": ("link", "symbolic link{} out of the cohort", "Put copies in their place."),
+    "symbolic link to nothing": ("link", "symbolic link{} to nothing", "Replace or remove them."),
+    "symbolic link": ("link", "symbolic link{} to a folder that is read already", "Remove them."),
+    "name": ("picture's name", "picture{} with a name that cannot be printed", "Rename them."),
+    "": ("folder", "folder{} that cannot be read", "Give the right to read them."),
+}
+
+
 def refused(evidence: Evidence) -> Iterator[Finding]:
-    """Yield entries of bags that must not be read: links out of the cohort or to nothing, names not to be printed."""
+    """Yield what must not be read: links out of the cohort or to nothing, names not to be printed."""
     kinds: dict[str, list[str]] = {}
     for bag in evidence.bags:
         for name, why in bag.refused.items():
-            check = "link" if "link" in why else "folder" if not name else "picture's name"
-            kinds.setdefault(check, []).append(f"{bag.path}/{name!r} ({why.partition(';')[0]})")
-    for check, places in kinds.items():
-        text = f"in patients' folders, {len(places)} that must not be read"
-        yield Finding(
-            "error", check, text, "Put copies in the place of links, and rename what cannot be printed.", tuple(places)
-        )
+            kind = next(kind for kind in REFUSED if kind in why)
+            kinds.setdefault(kind, []).append(f"{bag.path}/{name!r}" if name else bag.path)
+    for kind, places in kinds.items():
+        check, what, cure = REFUSED[kind]
+        text = f"{len(places):,} {what.format('' if len(places) == 1 else 's')}"
+        yield Finding("error", check, text, cure, tuple(places))
 
 
 def bags(evidence: Evidence) -> Iterator[Finding]:
     """Yield bags that are empty, small, or unlike the others in size."""
     if evidence.folder is None and not evidence.pictures_seen:
         return
-    sizes = {bag.path: max(len(bag.names), len(bag.looks)) for bag in evidence.bags}
+    read = [bag for bag in evidence.bags if "" not in bag.refused]
+    sizes = {bag.path: max(len(bag.names), len(bag.looks)) for bag in read}
     empty = tuple(path for path, size in sizes.items() if not size)
     if empty:
         text = f"{counted(len(empty), 'folder')} without a picture"
-        yield Finding("error", "no picture", text, f"Add some ({', '.join(SUFFIXES)}), or remove the patient.", empty)
+        cure = f"Add some ({', '.join(SUFFIXES)}), or remove the patient."
+        if any(bag.n_below for bag in read if bag.path in {*empty}):
+            cure = f"Write `/{BELOW}` at the end of the path of `pictures` in {FILE}: there are some in folders below."
+        yield Finding("error", "no picture", text, cure, empty)
     few = tuple(f"{path} ({size})" for path, size in sizes.items() if 0 < size < FEW)
     if few:
         text = f"{counted(len(few), 'patient')} with fewer than {FEW} pictures: little is seen of them"
@@ -77,16 +91,43 @@ def bags(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("note", "bag sizes", f"{text}; `bag_size` in a space draws as many of each", "")
 
 
+def depths(evidence: Evidence) -> Iterator[Finding]:
+    """Yield pictures of more than 8 bits that use few of them, patient by patient."""
+    places, n_pictures = [], 0
+    for bag in evidence.bags:
+        if most := underused(look.depth for look in bag.looks):
+            deep = [look for look in bag.looks if look.depth is not None]
+            n_pictures += len(deep)
+            places.append(f"{bag.place(next(look.name for look in deep if look.depth == most))} ({most})")
+    if places:
+        text = (
+            f"{counted(n_pictures, 'picture')} of more than 8 bits, of {counted(len(places), 'patient')}, that use few "
+            "of them: they would come out nearly black"
+        )
+        yield Finding("error", "bit depth", text, sentence(CURE), tuple(places))
+
+
 def blank(evidence: Evidence) -> Iterator[Finding]:
     """Yield pictures that show nothing."""
     kinds: dict[str, list[str]] = {}
-    for bag, look in evidence.sound():
-        if is_blank(look):
-            kind = "black" if look.brightness < BLACK else "white" if look.brightness > WHITE else "of one colour"
-            kinds.setdefault(kind, []).append(bag.place(look.name))
+    for bag in evidence.bags:
+        if underused(look.depth for look in bag.looks):
+            continue  # which says why they are black
+        for look in filter(is_blank, bag.looks):
+            kinds.setdefault(_blankness(look.levels), []).append(bag.place(look.name))
     for kind, places in kinds.items():
-        text = f"{counted(len(places), 'picture')} all {kind}"
+        text = f"{counted(len(places), 'picture')} {kind}"
         yield Finding("warning", "blank picture", text, "Replace them, or leave them out.", tuple(places))
+
+
+def _blankness(levels: tuple[int, int]) -> str:
+    """Return in words what a picture shows that shows nothing; levels: its darkest and its brightest pixel."""
+    low, high = levels
+    if high < BLACK:
+        return "all black"
+    if low > WHITE:
+        return "all white"
+    return "all of one colour" if high - low <= ONE_COLOUR else "of hardly any contrast"
 
 
 def is_blank(look: Look) -> bool:
@@ -99,7 +140,7 @@ def forms(evidence: Evidence) -> Iterator[Finding]:
     if not seen:
         return
     yield from _sizes(seen)
-    grey = _places(seen, lambda look: look.mode in ("1", "L", "LA", "I", "I;16"))
+    grey = _places(seen, lambda look: look.mode in ("1", "L", "LA") or look.mode.startswith("I"))
     if 0 < len(grey) < len(seen):
         text = f"{counted(len(grey), 'grey picture')} among {counted(len(seen) - len(grey), 'coloured one')}"
         cure = "A stain is told by its colour: take them from the same source as the others, or leave them out."
@@ -161,12 +202,14 @@ def leftovers(evidence: Evidence) -> Iterator[Finding]:
         text = f"{counted(len(archives), 'archive')} in patients' folders, never unpacked"
         yield Finding("warning", "unread pictures", text, "Unpack what belongs there, and take them out.", archives)
     if folders:
-        text = f"{counted(len(folders), 'folder')} inside patients' folders, not looked into"
-        yield Finding("warning", "unread pictures", text, "Move their pictures up, or take them out.", folders)
+        inside, n_below = counted(len(folders), "folder"), sum(bag.n_below for bag in evidence.bags)
+        text = f"{inside} inside patients' folders, not looked into, with {counted(n_below, 'picture')}"
+        cure = f"Write `/{BELOW}` at the end of the path of `pictures` in {FILE}, move them up, or take them out."
+        yield Finding("warning", "unread pictures", text, cure, folders)
     if rest:
         yield Finding("note", "other files", f"{counted(len(rest), 'other file')}, which nothing reads", "", rest)
     if hidden:
         yield Finding("note", "hidden files", f"{counted(len(hidden), 'hidden file')}, which nothing reads", "", hidden)
 
 
-CHECKS = (unreadable, refused, bags, blank, forms, leftovers)
+CHECKS = (unreadable, refused, bags, depths, blank, forms, leftovers)

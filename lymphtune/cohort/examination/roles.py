@@ -2,18 +2,34 @@
 
 from collections.abc import Iterator
 
+from lymphtune.cohort.clinical import NO_FOLDER
 from lymphtune.cohort.cohort import GROUP, TO_PREDICT
 from lymphtune.cohort.examination.evidence import Entry, Evidence
 from lymphtune.cohort.examination.finding import Finding, counted
 from lymphtune.cohort.examination.ids import alike
+from lymphtune.cohort.layout import FILE
+from lymphtune.cohort.table import shown
+
+
+def _homes(evidence: Evidence) -> dict[str, set[str]]:
+    """Return, by patient, the folders in which it has one of its own."""
+    homes: dict[str, set[str]] = {}
+    for bag in evidence.bags:
+        homes.setdefault(bag.patient, set()).add(bag.home)
+    return homes
 
 
 def both_sets(evidence: Evidence) -> Iterator[Finding]:
     """Yield patients with a folder in either set."""
-    homes: dict[str, list[str]] = {}
-    for bag in evidence.bags:
-        homes.setdefault(bag.patient, []).append(bag.home)
-    places = tuple(patient for patient, found in homes.items() if len(found) > 1)
+    rows = evidence.rows
+    if evidence.folder is None or len(evidence.layout.pictures.templates) == 1:
+        return
+    sets = set(evidence.layout.homes)
+    places = tuple(
+        patient
+        for patient, found in _homes(evidence).items()
+        if len(found) > 1 and found >= set((rows[patient].homes if patient in rows else None) or sets)
+    )
     if places:
         text = f"{counted(len(places), 'patient')} with a folder in {' and one in '.join(evidence.layout.homes)}"
         cure = "Keep the one of the patient's role: who trains must not be predicted."
@@ -21,24 +37,49 @@ def both_sets(evidence: Evidence) -> Iterator[Finding]:
 
 
 def wrong_set(evidence: Evidence) -> Iterator[Finding]:
-    """Yield patients whose pictures lie in the set of the other role."""
-    homes: dict[str, set[str]] = {}
-    for bag in evidence.bags:
-        homes.setdefault(bag.patient, set()).add(bag.home)
+    """Yield patients whose pictures lie in the set of the other role, or where their columns do not say."""
     if evidence.folder is None:
         return
-    wrong = [
-        entry for entry in evidence.entries
-        if entry.label is not None and entry.patient in homes
-        and evidence.layout.home(entry.label) not in homes[entry.patient]
+    found, column = _homes(evidence), evidence.layout.columns.label
+    placed = [(entry, found[entry.patient]) for entry in evidence.entries if entry.home and entry.patient in found]
+    other = [
+        (entry, homes) for entry, homes in placed if entry.home not in homes and homes & set(entry.homes or ())
     ]  # fmt: skip
-    if wrong:
-        places = tuple(
-            f"{entry.place} in {'/'.join(homes[entry.patient])}, {evidence.layout.columns.label} {entry.label}"
-            for entry in wrong
-        )
-        text = f"{counted(len(wrong), 'patient')} whose pictures are in the set of the other role"
+    if other:
+        places = tuple(f"{entry.place} in {'/'.join(homes)}, {column} {entry.label}" for entry, homes in other)
+        text = f"{counted(len(other), 'patient')} whose pictures are in the set of the other role"
         yield Finding("error", "wrong set", text, "Move the folder, or correct the label.", places)
+    strange = [(entry, homes - set(entry.homes or ())) for entry, homes in placed if homes - set(entry.homes or ())]
+    if strange:
+        places = tuple(
+            f"{entry.place} in {', '.join(f'{home}/{entry.patient}' for home in sorted(homes))}, not {entry.home}"
+            for entry, homes in strange
+        )
+        text = f"{counted(len(strange), 'patient')} with pictures where the row does not say"
+        cure = "Move the folder, or correct the row's columns that `pictures` names."
+        yield Finding("error", "wrong folder", text, cure, places)
+
+
+def folder_names(evidence: Evidence) -> Iterator[Finding]:
+    """Yield values that name no folder, in columns that `pictures` names."""
+    columns = {name for template in evidence.layout.pictures.templates for name in template.columns}
+    for column in sorted(columns):
+        bad = [(entry, fault) for entry, fault in evidence.faults(column) if fault.kind == NO_FOLDER]
+        if bad:
+            text = f"{counted(len(bad), 'row')} whose {column} can name no folder of pictures"
+            places = tuple(f"{entry.place} {shown(fault.text)}" for entry, fault in bad)
+            yield Finding("error", "folder name", text, f"Correct them, or `pictures` in {FILE}.", places)
+
+
+def repeated_folders(evidence: Evidence) -> Iterator[Finding]:
+    """Yield folders whose names are the same characters, coded in two ways."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for bag in evidence.bags:
+        found.setdefault((bag.home, bag.patient), []).append(bag.path)
+    twice = {f"{home}/{patient}": paths for (home, patient), paths in found.items() if len(paths) > 1}
+    if evidence.folder is not None and twice:
+        text = f"{counted(len(twice), 'name')} of two folders each, the same characters coded in two ways"
+        yield Finding("error", "repeated folder", text, "Keep one of the two.", tuple(twice))
 
 
 def unmatched(evidence: Evidence) -> Iterator[Finding]:
@@ -115,4 +156,4 @@ def _known_as_one(rows: list[Entry]) -> bool:
     return any(name in rows[0].keys and len({row.keys.get(name) for row in rows}) == 1 for name in ("person", GROUP))
 
 
-CHECKS = (both_sets, wrong_set, unmatched, persons, twins)
+CHECKS = (both_sets, wrong_set, folder_names, repeated_folders, unmatched, persons, twins)

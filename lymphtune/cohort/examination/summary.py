@@ -47,6 +47,7 @@ class Summary:
     formats: Mapping[str, int]
     sexes: Mapping[str, int]
     age_years: Spread | None
+    aged_at: str  # what ages are counted to, in words
     lymphocytes_g_per_l: Spread | None
 
     @property
@@ -67,7 +68,7 @@ class Summary:
                 + (f"; {kinds}" if kinds else "")
             )
         if self.age_years:
-            lines.append(f"age {self.age_years.text('.0f')} years; sex {_most(self.sexes)}")
+            lines.append(f"age {self.aged_at} {self.age_years.text('.0f')} years; sex {_most(self.sexes)}")
         if self.lymphocytes_g_per_l:
             lines.append(f"lymphocytes {self.lymphocytes_g_per_l.text('.3g')} 10^9/L")
         return lines
@@ -94,7 +95,7 @@ def summary(evidence: Evidence) -> Summary:
         sum(counts), sum(look.n_bytes for _, look in evidence.looks()), _spread(np.array(counts)),
         Counter(f"{look.size[0]}x{look.size[1]}" for look in seen), Counter(look.mode for look in seen),
         Counter(look.format for look in seen if look.format), sexes,
-        _spread(given(evidence, AGE)[1]), _spread(given(evidence, COUNT)[1]),
+        _spread(given(evidence, AGE)[1]), evidence.aged_at, _spread(given(evidence, COUNT)[1]),
     )  # fmt: skip
 
 

@@ -7,9 +7,18 @@ from pathlib import Path
 from lymphtune.cohort.clinical import BadValue, Row
 from lymphtune.cohort.examination.evidence import Entry, Evidence
 from lymphtune.cohort.examination.finding import Finding, counted, of_error
-from lymphtune.cohort.layout import FILE, Layout
-from lymphtune.cohort.study import check_links
-from lymphtune.cohort.table import checked_header, data_of, lines, separators, text_of
+from lymphtune.cohort.layout import AGE, FILE, Layout
+from lymphtune.cohort.study import table_path
+from lymphtune.cohort.table import (
+    checked_header,
+    data_of,
+    lines,
+    plain,
+    separators,
+    spelt_otherwise,
+    text_of,
+    unread_ages,
+)
 from lymphtune.errors import InputError
 
 SEPARATORS = (",", ";", "\t", "|")
@@ -19,11 +28,8 @@ def read_table(evidence: Evidence) -> None:
     """Fill in the rows, read in the form that fits them, and what is wrong with the form."""
     folder, layout = evidence.folder, evidence.layout
     assert folder is not None
-    path = folder / layout.table
     try:
-        check_links(folder, layout.table)
-        if not path.is_file():
-            raise InputError(f"{folder}: no {layout.table} in it; expected {layout.described}")
+        path = table_path(folder, layout)
         text = decoded(data_of(path), evidence, path)
         layout, header, rows = _parsed(text, evidence, path)
     except InputError as error:
@@ -32,6 +38,9 @@ def read_table(evidence: Evidence) -> None:
         return
     evidence.layout, evidence.columns = layout, header
     readable = _check_header(header, evidence, path)
+    evidence.layout = layout = layout.fitted(header)
+    if note := unread_ages(header, layout):
+        evidence.form.append(Finding("note", "columns", note, ""))
     if layout.columns.patient in header:
         evidence.entries = list(_entries(header, rows, evidence, readable))
         if not evidence.entries:
@@ -97,27 +106,25 @@ def _parsed(text: str, evidence: Evidence, path: Path) -> tuple[Layout, list[str
     return layout, _renamed(rows[0][1], evidence, layout), rows[1:]
 
 
-def _plain(name: str) -> str:
-    return "".join(character for character in name.casefold() if character.isalnum())
-
-
 def _has(header: Sequence[str], layout: Layout) -> bool:
-    return {_plain(name) for name in layout.required} <= {_plain(name) for name in header}
+    known = {plain(name) for name in header}
+    fitted = layout.fitted([*header, *([AGE] if plain(AGE) in known else [])])
+    return {plain(name) for name in fitted.required} <= known
 
 
 def _renamed(header: list[str], evidence: Evidence, layout: Layout) -> list[str]:
     """Return the header with the layout's spelling of the names that differ from it only by case, spaces and signs."""
-    found = []
-    for name in (name for name in layout.required if name not in header):
-        alike = [other for other in header if _plain(other) == _plain(name)]
-        if len(alike) == 1:
-            header = [name if other == alike[0] else other for other in header]
-            found.append(f"{alike[0]!r} for {name!r}")
-    if found:
+    expected = [*layout.required, *layout.columns.optional.values()]
+    if layout.columns.may_give_ages and plain(str(layout.columns.birth_date)) not in map(plain, header):
+        expected.append(AGE)
+    spelt = spelt_otherwise(expected, header)
+    names = {other: name for name, other in spelt.items()}
+    if spelt:
+        found = [f"{other!r} for {name!r}" for name, other in spelt.items()]
         told = f"{layout.table}: columns are spelt in another way: {', '.join(found)}"
         cure = f"Correct the header, or name the columns in {FILE} under `columns`."
         evidence.form.append(Finding("error", "columns", told, cure, tuple(found)))
-    return header
+    return [names.get(name, name) for name in header]
 
 
 def _check_header(header: list[str], evidence: Evidence, path: Path) -> bool:
@@ -160,4 +167,9 @@ def _entry(values: list[str], header: list[str], patient: str, row: int, evidenc
         keys = reader.keys()
     except BadValue as fault:
         keys, faults = {}, [*faults, fault]
-    return Entry(patient, row, values, texts, found, faults, keys)
+    homes = None
+    try:
+        homes = reader.homes()
+    except BadValue as fault:
+        faults = [*faults, fault]
+    return Entry(patient, row, values, texts, found, faults, keys, homes)

@@ -148,8 +148,9 @@ def ages(evidence: Evidence) -> Iterator[Finding]:
     for severity, word, odd_P in kinds:
         odd = [f"{entries[row].place} {ages_P[row]:.0f}" for row in np.flatnonzero(odd_P)]
         if odd:
-            text = f"{counted(len(odd), 'patient')} {word} years at {evidence.reference_date}"
-            cure = "See whether their dates stand for no date, or the reference date is another (`--reference-date`)."
+            text = f"{counted(len(odd), 'patient')} {word} years {evidence.aged_at}"
+            cure = "See whether their dates stand for no date"
+            cure += "." if evidence.ages == "examination" else ", or count ages to another day (`--reference-date`)."
             yield Finding(severity, "odd age", text, cure if severity == "warning" else "", tuple(odd))
 
 

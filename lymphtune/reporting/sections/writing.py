@@ -1,6 +1,8 @@
 """How do I write this up: a paragraph of methods, what it was made by, and the commands that make it again."""
 
 import shlex
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -66,12 +68,16 @@ def commands(facts: Facts) -> list[str]:
     ]
 
 
+def _ages(cohort: Mapping[str, Any]) -> str:
+    return "each examination" if cohort.get("ages") == "examination" else str(cohort["reference_date"])
+
+
 def _provenance(facts: Facts) -> dict[str, str]:
     given, protocol = facts.description, facts.description["protocol"]
     rows = {
         "run": facts.run.name, "created": given["created"][:19].replace("T", " "), "status": facts.run.status,
         "cohort": f"{given['cohort']['name']} (hash {given['cohort']['hash']})",
-        "ages counted to": given["cohort"]["reference_date"],
+        "ages counted to": _ages(given["cohort"]),
         "space": f"{given['space']['name']} (configurations {protocol.get('configurations', 'of an earlier version')})",
         "seeds": f"search {protocol['seed']}, folds {protocol.get('fold_seed', protocol['seed'])}",
     }  # fmt: skip

@@ -1,0 +1,249 @@
+"""Where patients' pictures lie: folders that a template names, found and listed once for the doctor and for reading.
+
+Names are compared in Unicode's composed form (NFC): another system may have stored them in the decomposed one.
+"""
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from lymphtune.errors import InputError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+UNREAD = (".jpe", ".jfif", ".gif", ".webp", ".heic", ".avif", ".svs", ".ndpi", ".dcm", ".j2k", ".jp2", ".raw", ".ppm")
+PATIENT = "{patient}"  # the patient's own folder, in a template
+BELOW = "**"  # behind it: pictures in folders below it, too
+PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+
+
+def composed(text: str) -> str:
+    """Return the text in the form in which names are compared."""
+    return unicodedata.normalize("NFC", text)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A path like `pictures/{centre}/{patient}/**`; above: its parts before the patient's folder."""
+
+    above: tuple[str, ...]
+    deep: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> "Template":
+        """Return the template of a path inside the cohort's folder; raises ValueError where it is none."""
+        parts = PurePosixPath(text).parts
+        deep = parts[-1:] == (BELOW,)
+        *above, last = (parts[:-1] if deep else parts) or ("",)
+        bad = [part for part in above if BELOW in part or re.search(r"[{}]", PLACEHOLDER.sub("", part))]
+        if last != PATIENT or bad or PATIENT in above:
+            raise ValueError(
+                f"{text!r}: expected a path that ends in /{PATIENT}, or in /{PATIENT}/{BELOW} for pictures in folders "
+                "below it; {column} before it stands for a column of the table"
+            )
+        return cls(tuple(above), deep)
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the columns whose values name folders."""
+        return list(dict.fromkeys(name for part in self.above for name in PLACEHOLDER.findall(part)))
+
+    def home(self, values: Mapping[str, str]) -> str:
+        """Return the folder in which a patient with these values of `columns` has its own folder."""
+        return "/".join(PLACEHOLDER.sub(lambda found: values[found[1]], part) for part in self.above)
+
+    def __str__(self) -> str:
+        shown = PLACEHOLDER.sub(r"<\1>", "/".join(self.above))
+        return "/".join(filter(None, [shown, "<ID>", BELOW if self.deep else ""])) + "/*.jpg"
+
+
+@dataclass(frozen=True)
+class PatientFolder:
+    """A folder that a template fits; path: as the file system spells it; home, patient: composed."""
+
+    path: Path
+    home: str
+    patient: str
+    deep: bool = False
+
+
+@dataclass
+class Walk:
+    """What lies where a template leads; places: below the cohort's folder."""
+
+    folders: list[PatientFolder] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)  # places that must not be read, and why
+    loose: list[str] = field(default_factory=list)  # files beside folders
+    hidden: list[str] = field(default_factory=list)
+    unmatched: list[str] = field(default_factory=list)  # folders that the template does not fit
+
+
+def walk(root: Path, template: Template) -> Walk:
+    """Return the patients' folders of a template, and what lies beside them."""
+    found = Walk()
+    places = [(root, "")]
+    for part in template.above:
+        places = [below for path, home in places for below in _fitting(root, path, home, part, found)]
+    for path, home in places:
+        for entry in _entries(root, path, home, found):
+            name = composed(entry.name)
+            found.folders.append(PatientFolder(path / entry.name, home, name, template.deep))
+    return found
+
+
+def _fitting(root: Path, path: Path, home: str, part: str, found: Walk) -> Iterator[tuple[Path, str]]:
+    """Yield the folders at `path` that a part of the template fits, with their composed places."""
+    pieces = re.split(r"(\{[^{}]+\})", part)
+    pattern = re.compile("".join(".+" if piece[:1] == "{" else re.escape(composed(piece)) for piece in pieces))
+    literal = len(pieces) == 1
+    for entry in _entries(root, path, home, found, only=None if not literal else composed(part)):
+        place = "/".join(filter(None, [home, composed(entry.name)]))
+        if pattern.fullmatch(composed(entry.name)):
+            yield path / entry.name, place
+        else:
+            found.unmatched.append(place)
+
+
+def _entries(root: Path, path: Path, home: str, found: Walk, only: str | None = None) -> Iterator[os.DirEntry[str]]:
+    """Yield the folders at `path` that may be entered; note what else there is. only: of this composed name."""
+    try:
+        inside = sorted(entries(path), key=lambda entry: entry.name)
+    except InputError as error:
+        found.refused[home] = str(error).removeprefix(f"{path}: ")
+        return
+    for entry in inside:
+        place = "/".join(filter(None, [home, entry.name]))
+        if only is not None and composed(entry.name) != only:
+            continue
+        if entry.name.startswith("."):
+            if home:
+                found.hidden.append(place)
+        elif entry.is_symlink() and (why := refusal(path / entry.name, root)):
+            found.refused[place] = why
+        elif entry.is_dir():
+            yield entry
+        elif home and only is None:
+            found.loose.append(place)
+
+
+@dataclass
+class Listing:
+    """What one patient's folder holds; names: of pictures, below it; n_below: pictures in folders not looked into."""
+
+    names: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    n_below: int = 0
+
+
+def listing(path: Path, root: Path, deep: bool) -> Listing:
+    """Return what the patient's folder at `path` holds, with all folders below it where it is deep.
+
+    Links must stay inside `root`; the folder itself cannot be read: the place "" is refused.
+    """
+    found = Listing()
+    _list(path, "", root, deep, found, {os.path.realpath(path)})
+    for names in (found.names, found.hidden, found.others, found.folders):
+        names.sort()
+    return found
+
+
+def _list(path: Path, prefix: str, root: Path, deep: bool, found: Listing, seen: set[str]) -> None:
+    try:
+        inside = entries(path)
+    except InputError as error:
+        found.refused[prefix.rstrip("/")] = str(error).removeprefix(f"{path}: ")
+        return
+    for entry in inside:
+        name, is_picture = f"{prefix}{entry.name}", entry.name.lower().endswith(SUFFIXES)
+        linked = entry.is_symlink()
+        why = refusal(path / entry.name, root) if linked else None
+        if entry.name.startswith("."):
+            found.hidden.append(name)
+        elif is_picture and not entry.name.isprintable():
+            found.refused[name] = UNPRINTABLE
+        elif why and (is_picture or deep):
+            found.refused[name] = why
+        elif why:
+            found.others.append(name)
+        elif entry.is_dir():
+            _list_below(path / entry.name, name, root, deep, found, seen)
+        else:
+            (found.names if is_picture and entry.is_file() else found.others).append(name)
+
+
+def _list_below(path: Path, name: str, root: Path, deep: bool, found: Listing, seen: set[str]) -> None:
+    if not deep:
+        found.folders.append(name)
+        found.n_below += _n_pictures(path)
+    elif (real := os.path.realpath(path)) in seen:
+        found.refused[name] = f"a symbolic link to {real}, which is read already; remove it"
+    else:
+        seen.add(real)
+        _list(path, f"{name}/", root, deep, found, seen)
+
+
+def _n_pictures(path: Path) -> int:
+    """Return how many pictures lie at and below a folder, links left aside."""
+    return sum(
+        name.lower().endswith(SUFFIXES) and not name.startswith(".") for _, _, names in os.walk(path) for name in names
+    )
+
+
+UNPRINTABLE = "a name that cannot be printed; rename it"
+
+
+def find_pictures(folder: Path, root: Path | None = None, deep: bool = False) -> list[Path]:
+    """Return the folder's picture files sorted by name; hidden files and other suffixes are left out.
+
+    Raises InputError on a symbolic link that leads nowhere or out of `root` (the folder itself unless given).
+    """
+    return [folder / name for name in readable(listing(folder, root or folder, deep), folder).names]
+
+
+def readable(found: Listing, folder: Path) -> Listing:
+    """Return what was found; raises InputError where some of it must not be read."""
+    for name, why in found.refused.items():
+        if why == UNPRINTABLE:
+            raise InputError(f"{folder}: the picture's name {name!r} cannot be printed; rename it")
+        raise InputError(f"{folder / name if name else folder}: {why}")
+    return found
+
+
+def entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what the folder holds; raises InputError where it cannot be listed."""
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
+
+
+def refusal(path: Path, root: Path) -> str | None:
+    """Return why the symbolic link must not be followed: it leads out of `root`, or nowhere; None where it may."""
+    target = Path(os.path.realpath(path))
+    if not target.is_relative_to(os.path.realpath(root)):
+        return f"a symbolic link out of {root}; put a copy in its place"
+    return None if target.exists() else "a symbolic link to nothing; replace or remove it"
+
+
+def check_link(path: Path, root: Path) -> None:
+    """Raise InputError where the symbolic link leads out of `root`, or nowhere."""
+    if why := refusal(path, root):
+        raise InputError(f"{path}: {why}")
+
+
+def spelt(folder: Path, below: str) -> Path:
+    """Return the path below the folder as the file system spells it, as it stands where there is none such."""
+    path = folder
+    for step in PurePosixPath(below).parts:
+        there = path / step
+        if not there.exists() and not there.is_symlink() and path.is_dir():
+            alike = [entry.name for entry in entries(path) if composed(entry.name) == composed(step)]
+            there = path / (alike[0] if alike else step)
+        path = there
+    return path
