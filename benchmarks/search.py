@@ -327,7 +327,7 @@ def scale_one(trials: int, workers: int = 1000, epochs: int = 9) -> dict[str, fl
         plan = made_up_plan(cohort, trials, epochs)
     with tempfile.TemporaryDirectory(prefix="lt-scale-") as scratch, redirect_stderr(io.StringIO()):
         board = Board(new_run(scratch), cohort, plan)
-        off, on, file, halting = Display(), Display(), ProgressFile(), Halting(board, None)
+        off, on, file, halting = Display(), Display(), ProgressFile(), Halting(board)
         simulated = Workers(board, cohort, min(workers, trials))
         before = peak_bytes()
         with syncs_watched(synced):
@@ -429,7 +429,7 @@ def tune_one(trials: int, workers: int = 2) -> dict[str, float]:
             file(board)
 
         with watch:
-            run_trials(board, shared, workers, 0, Halting(board, None), show)
+            run_trials(board, shared, workers, 0, Halting(board), show)
         grown = memory().rss - before
         board.close()
         done = sum(record.status == "done" for record in board.settled)

@@ -109,9 +109,10 @@ def run(arguments: argparse.Namespace) -> Told:
         from lymphtune.searching.estimate import dry_run
 
         return dry_run(space, arguments.data, settings)
+    from lymphtune.searching.budget import process_started
     from lymphtune.searching.search import search
 
-    return _ended(search(space, arguments.data, settings))
+    return _ended(search(space, arguments.data, settings, process_started()))
 
 
 def _ended(run: "Run") -> Told:
@@ -126,10 +127,11 @@ def _resume(arguments: argparse.Namespace, given: dict[str, Any]) -> "Run":
         if getattr(arguments, name):
             option = name.replace("_", "-")
             raise InputError(f"--{option}: does not go with --resume, which takes what the run was started with")
+    from lymphtune.searching.budget import process_started
     from lymphtune.searching.search import resume
 
     runs = given.pop("runs")
-    return resume(arguments.resume or None, runs, arguments.data, arguments.retry_failed, **given)
+    return resume(arguments.resume or None, runs, arguments.data, arguments.retry_failed, process_started(), **given)
 
 
 def status(arguments: argparse.Namespace) -> Told:

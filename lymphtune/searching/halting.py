@@ -13,6 +13,7 @@ from lymphtune import console
 from lymphtune.errors import InputError
 from lymphtune.runs import Run
 from lymphtune.searching.board import Board, Halt
+from lymphtune.searching.budget import Budget
 from lymphtune.searching.trial import CHECKPOINT
 
 STOP = "stop"  # this file in a run's folder asks its search to stop
@@ -24,9 +25,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Halting:
     """Halts the board when there is reason to; asked over and over while trials run."""
 
-    def __init__(self, board: Board, time_budget_s: float | None) -> None:
+    def __init__(self, board: Board, budget: Budget | None = None) -> None:
         self.board, self.path = board, board.run.path
-        self.ends = None if time_budget_s is None else time.monotonic() + time_budget_s
+        self.budget = budget or Budget(None, time.monotonic())
         self.looked = 0.0
         self.trials_run = False  # else a signal interrupts at once, unless the search is being halted
 
@@ -40,9 +41,19 @@ class Halting:
     def _reason(self) -> Halt | None:
         if self._asked():
             return Halt("stopped", "`lymphtune stop` asked for it")
-        if self.ends is not None and time.monotonic() > self.ends:
-            return Halt("out of time", "its time budget is spent")
+        if self.budget.over:
+            return Halt("out of time", self._out_of_time())
         return self._no_room()
+
+    def _out_of_time(self) -> str:
+        if any(record.curves or record.row for record in self.board.records.values() if not record.trial.baseline):
+            return "its time budget is spent"
+        given, spent = console.duration(self.budget.total_s or 0), console.duration(self.budget.spent_s)
+        kept = console.duration(self.budget.reserve_s)
+        return (
+            f"the time budget of {given} ended before a trial finished an epoch: {spent} went into reading, features, "
+            f"Ray, baselines and first epochs, {kept} are kept for stopping and writing; give more time"
+        )
 
     def _asked(self) -> bool:
         there = (self.path / STOP).exists()

@@ -11,6 +11,7 @@ from pathlib import Path
 from lymphtune import console
 from lymphtune.runs import Run
 from lymphtune.searching.board import Board
+from lymphtune.searching.budget import Budget
 
 EVERY_S = 60.0
 NICE = "10"  # the trials come first
@@ -19,7 +20,8 @@ NICE = "10"  # the trials come first
 class LiveReport:
     """Call it with the board whenever something may have happened."""
 
-    def __init__(self, run: Run, data: str | Path) -> None:
+    def __init__(self, run: Run, data: str | Path, budget: Budget | None = None) -> None:
+        self.budget, self.run = budget or Budget(None, time.monotonic()), run
         self.command = [sys.executable, "-P", "-m", "lymphtune", "report", "--run", str(run.path), "--data", str(data)]
         self.process: subprocess.Popen[str] | None = None
         self.board: Board | None = None  # of a search that is over
@@ -48,13 +50,25 @@ class LiveReport:
             return
         console.say("writing the report ...")
         self.start()
-        assert self.process is not None
-        _, said = self.process.communicate()
+        said = self._wait()
+        if said is None or self.process is None:
+            return
         if self.process.returncode:
             console.say(f"no report: {said.strip().splitlines()[-1] if said.strip() else 'its process was killed'}")
         elif self.board.mirror:
             self.board.mirror.push("figures")
             self.board.mirror.push(deep=False)
+
+    def _wait(self) -> str | None:
+        """Return what the report's process printed on stderr; None where the time budget ended first."""
+        assert self.process is not None
+        limit_s = max(self.budget.left_s, 1.0)
+        try:
+            return self.process.communicate(timeout=None if limit_s == float("inf") else limit_s)[1]
+        except subprocess.TimeoutExpired:
+            self.end()
+            console.say(f"no report: the time budget ended; `lymphtune report --run {self.run.path}` writes it")
+            return None
 
     def end(self) -> None:
         """End the report that is being written; what it has not put in place is removed with the next one."""
@@ -67,12 +81,12 @@ class LiveReport:
 
 
 @contextmanager
-def live_report(run: Run, data: str | Path, wanted: bool) -> Iterator[LiveReport | None]:
+def live_report(run: Run, data: str | Path, wanted: bool, budget: Budget | None = None) -> Iterator[LiveReport | None]:
     """Yield what writes the run's report while the block goes on, and once more after it; None where none is wanted."""
     if not wanted:
         yield None
         return
-    live = LiveReport(run, data)
+    live = LiveReport(run, data, budget)
     try:
         yield live
     finally:

@@ -163,6 +163,7 @@ class _Numbers(Searcher):
         trial = next(self.waiting, None) or self.board.propose()
         if trial is None:
             return Searcher.FINISHED
+        self.board.records[trial.number].started = True
         return trial.as_config() | {"heard": self.board.records[trial.number].epochs}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

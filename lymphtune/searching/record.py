@@ -27,6 +27,7 @@ class Record:
     status: str = "waiting"  # then running, ended, and settled as done, stopped or failed
     reason: str = ""
     retries: int = 0
+    started: bool = False  # handed to a worker by this search
     latest: dict[str, float] = field(default_factory=dict)  # the last epoch heard of, as it stands in `curves`
     row: dict[str, Any] = field(default_factory=dict)  # of the leaderboard, once its fate is settled
 

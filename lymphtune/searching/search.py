@@ -27,6 +27,7 @@ from lymphtune.registry import encoders
 from lymphtune.runs import DRIVER, RUNS, Run, find_run
 from lymphtune.searching.addresses import check_answers
 from lymphtune.searching.board import Board, Halt
+from lymphtune.searching.budget import Budget
 from lymphtune.searching.description import check_same, describe, settings_of, space_of, stages_of
 from lymphtune.searching.display import Display, leaderboard_text
 from lymphtune.searching.halting import STOP, Halting
@@ -39,14 +40,23 @@ from lymphtune.searching.trial import WEIGHTS_AT, Shared, hashes
 from lymphtune.spaces import Space, load_space
 from lymphtune.statistics.shortcuts import enough, shortcut_audit
 
+CUT_SHOWN = 5  # trials named as cut short
 
-def search(space: str = "mixed", data: str | Path | None = None, settings: Settings | None = None) -> Run:
+
+class _Ended(Exception):
+    """The search was halted while something before its trials was computed."""
+
+
+def search(
+    space: str = "mixed", data: str | Path | None = None, settings: Settings | None = None, started: float | None = None
+) -> Run:
     """Return the finished run of a search of `space` on the cohort `data`.
 
     A run of the same name is gone on with, and extended where more trials or epochs are asked for. Raises InputError
-    on anything a person can mend, before anything is written or started.
+    on anything a person can mend, before anything is written or started. started: when the command began, by
+    time.monotonic, from where its time budget counts; now unless it is given.
     """
-    started = time.monotonic()
+    started = time.monotonic() if started is None else started
     settings = settings or Settings()
     data = default_data() if data is None else data
     if settings.name and (settings.runs / settings.name / "run.yaml").is_file():
@@ -56,14 +66,15 @@ def search(space: str = "mixed", data: str | Path | None = None, settings: Setti
 
 
 def resume(
-    name: str | None = None, runs: Path = RUNS, data: str | Path | None = None, forgiven: bool = False, **changes: Any
-) -> Run:
+    name: str | None = None, runs: Path = RUNS, data: str | Path | None = None, forgiven: bool = False,
+    started: float | None = None, **changes: Any,
+) -> Run:  # fmt: skip
     """Return the named run, or the latest, gone on with from where it was left: nothing that has ended is repeated.
 
     changes: Settings of the machine, or more trials or epochs; others raise InputError, as they make another search.
-    forgiven: failed trials are tried again.
+    forgiven: failed trials are tried again. started: as for `search`.
     """
-    started = time.monotonic()
+    started = time.monotonic() if started is None else started
     found = find_run(name, runs)
     run = Run(found.path.resolve())
     settings = settings_of(run, changes)
@@ -143,7 +154,8 @@ def run_plan(
     Raises KeyboardInterrupt where a signal ended it, InputError where a disk or failing trials did.
     """
     run = earlier or _new_run(plan.settings, plan.space.name)
-    with live_report(run, data, plan.settings.report) as live, _only_driver(run):
+    budget = Budget(plan.settings.time_budget_s, started, plan.settings.report)
+    with live_report(run, data, plan.settings.report, budget) as live, _only_driver(run):
         board = Board(run, cohort, plan)
         if earlier:
             if board.mirror:
@@ -152,9 +164,9 @@ def run_plan(
             board.restore(forgiven)
         status, display = "failed", Display(len(board.settled))
         description = _begin(run, cohort, plan, data)
-        halting = Halting(board, plan.settings.time_budget_s)
+        halting = Halting(board, budget)
         try:
-            with halting.noticing():
+            with halting.noticing(), suppress(_Ended):
                 if board.left and not halting.halted():
                     _train(
                         board, cohort, plan, [display, ProgressFile(), *([live] if live else [])], description, halting
@@ -210,9 +222,21 @@ def _tell(board: Board, cohort: Cohort, busy: float, seconds: float) -> None:
     how = f"`lymphtune search --resume {board.run.name}{runs}` goes on"
     if board.halt.status in ("paused", "failed"):
         raise InputError(f"{board.halt.status}: {board.halt.why}; then {how}")
+    if cut := _cut_short(board):
+        console.say(cut)
     console.say(f"{board.left} trials have not ended ({board.halt.why}): {how}")
     if board.halt.status == "interrupted":
         raise KeyboardInterrupt
+
+
+def _cut_short(board: Board) -> str:
+    """Return which trials were stopped in the middle, and where a resumed search takes them up; empty if none was."""
+    cut = [record for record in board.records.values() if record.started and not record.row]
+    if not cut:
+        return ""
+    named = [f"{record.trial.hash[:6]} after epoch {record.epochs} of {record.trial.epochs}" for record in cut]
+    more = f" and {len(cut) - CUT_SHOWN} more" if len(cut) > CUT_SHOWN else ""
+    return f"cut short: {', '.join(named[:CUT_SHOWN])}{more}; resumed from their last checkpoints"
 
 
 @contextmanager
@@ -253,15 +277,19 @@ def _train(
             watcher(board)
 
     if plan.settings.address is None:
-        _compute_features(cohort, plan)
+        _compute_features(cohort, plan, halting)
     with ThreadPoolExecutor(1) as beside:
-        baselines = beside.submit(_train_baselines, board, cohort, plan)
+        baselines = beside.submit(_train_baselines, board, cohort, plan, halting)
         from lymphtune.searching.on_ray import arithmetic_there, ray_cluster, run_trials, shared_gpus
 
+        began = time.monotonic()
         with ray_cluster(plan.settings.address) as resources:
+            halting.budget.start_up_s = time.monotonic() - began
             board.slots, gpus = concurrency(plan.settings, resources.get("CPU", 1), resources.get("GPU", 0))
             baselines.result()
             show(board)
+            if halting.halted():
+                return
             if plan.settings.address is not None:  # other hosts cannot map this one's cache
                 cohort = replace(cohort, pictures_CSS3=np.asarray(cohort.pictures_CSS3))
             device = "cuda" if gpus else "cpu"
@@ -272,28 +300,38 @@ def _train(
                 board.slots, gpus = shared_gpus(board, cohort, resources["GPU"], arithmetic)
             storage = board.mirror.uri if board.mirror else None
             shared = Shared(cohort, replace(plan, trials=[]), board.run.path, device, arithmetic, storage)
-            if board.left:
+            if board.left and not halting.halted():
                 run_trials(board, shared, gpus, halting, show)
 
 
-def _compute_features(cohort: Cohort, plan: Plan) -> None:
-    """Have every frozen encoder's features in the cache before the trials start, on all processors."""
+def _compute_features(cohort: Cohort, plan: Plan, halting: Halting) -> None:
+    """Have every frozen encoder's features in the cache before the trials start, on all processors.
+
+    Raises _Ended where the search is halted meanwhile: of the view being computed nothing is kept.
+    """
     import torch
 
     from lymphtune.training.frozen import all_frozen, features
 
+    def check() -> None:
+        if halting.halted():
+            console.say("Features were not finished: those of whole views are kept in the cache.")
+            raise _Ended
+
     torch.set_num_threads(local_cpus())
     on_gpu = torch.cuda.is_available() and plan.settings.gpus_per_trial != 0
     for chosen in all_frozen([trial.configuration for trial in plan.networks]):
-        features(chosen, cohort, torch.device("cuda" if on_gpu else "cpu"))
+        features(chosen, cohort, torch.device("cuda" if on_gpu else "cpu"), check=check)
     if on_gpu:
         torch.cuda.empty_cache()  # the trials are other processes
 
 
-def _train_baselines(board: Board, cohort: Cohort, plan: Plan) -> None:
+def _train_baselines(board: Board, cohort: Cohort, plan: Plan, halting: Halting) -> None:
     from lymphtune.training.lockstep import Protocol, train
 
     for trial in [trial for trial in board.waiting if trial.baseline]:
+        if halting.budget.over:
+            return
         try:
             for result in train(trial.configuration, cohort, Protocol(plan.folds_RP, 1, trial.seed)):
                 folder = board.run.trial(trial.hash) / WEIGHTS_AT.format(result.epoch)

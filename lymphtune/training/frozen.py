@@ -39,9 +39,15 @@ def is_frozen(configuration: Configuration) -> bool:
 
 
 def features(
-    configuration: Configuration, cohort: Cohort, device: torch.device, weights: Path | None = None
+    configuration: Configuration,
+    cohort: Cohort,
+    device: torch.device,
+    weights: Path | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[int, np.ndarray] | None:
     """Return the features [C, D] of every view the configuration looks at; None: nothing is frozen.
+
+    `check` is called between batches of pictures and may raise: the view being computed then leaves nothing.
 
     float16, mapped from the cache; computed where they are not there. `weights`: the backbone's, in place of
     those that the configuration names, for a model that only judges. Raises InputError where they cannot be had.
@@ -51,7 +57,7 @@ def features(
     views: Sequence[int] = evaluation_views(configuration.data)
     if weights is None:
         weights, views = backbone_file(configuration), _views(configuration)
-    return {view: _view(configuration, cohort, device, weights, view) for view in views}
+    return {view: _view(configuration, cohort, device, weights, view, check) for view in views}
 
 
 def features_here(
@@ -153,13 +159,16 @@ def _hashed(path: Path, changed_ns: int) -> str:
     return sha256(path)
 
 
-def _view(configuration: Configuration, cohort: Cohort, device: torch.device, weights: Path, view: int) -> np.ndarray:
+def _view(
+    configuration: Configuration, cohort: Cohort, device: torch.device, weights: Path, view: int,
+    check: Callable[[], None],
+) -> np.ndarray:  # fmt: skip
     kept, n_cells = _file(configuration, cohort, weights, view), len(cohort.pictures_CSS3)
     with _alone(kept, lambda path: _sound(path, n_cells)) as wanted:
         if wanted:
             backbone, crop_px = load_backbone(configuration, weights).to(device), configuration.data.crop_px
             label = f"{configuration.title.split()[0]} features, {crop_px} px, view {view + 1}"
-            computed_CD = _computed(backbone, cohort.pictures_CSS3, crop_px, view, label)
+            computed_CD = _computed(backbone, cohort.pictures_CSS3, crop_px, view, label, check)
             with whole(kept) as scratch, scratch.open("wb") as file:
                 np.save(file, computed_CD, allow_pickle=False)
     return np.load(kept, mmap_mode="r", allow_pickle=False)
@@ -201,7 +210,10 @@ def _sound(path: Path, n_cells: int) -> bool:
 
 
 @torch.no_grad()
-def _computed(backbone: Backbone, pictures_CSS3: np.ndarray, crop_px: int, view: int, label: str) -> np.ndarray:
+def _computed(
+    backbone: Backbone, pictures_CSS3: np.ndarray, crop_px: int, view: int, label: str,
+    check: Callable[[], None] = lambda: None,
+) -> np.ndarray:  # fmt: skip
     """Return features [C, D] float16 of the pictures' centres in one view, in float32 arithmetic."""
     backbone = backbone.eval().to(memory_format=torch.channels_last)
     device = backbone.scale.device
@@ -209,6 +221,7 @@ def _computed(backbone: Backbone, pictures_CSS3: np.ndarray, crop_px: int, view:
     said: list[np.ndarray] = []
     with exact(), console.bar(label, len(pictures_CSS3)) as bar:
         for start in range(0, len(pictures_CSS3), CELLS_AT_ONCE):
+            check()
             crops = pictures_CSS3[start : start + CELLS_AT_ONCE, low : low + crop_px, low : low + crop_px]
             cells = seen_as(torch.from_numpy(np.ascontiguousarray(crops)).to(device), view)
             said.append(rounded_features(backbone, cells).cpu().numpy())
