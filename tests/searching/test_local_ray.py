@@ -1,6 +1,8 @@
 """Where a local Ray keeps its sockets and its token: wherever TMPDIR and the home folder lie."""
 
+import atexit
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -19,6 +21,7 @@ LENGTHS = (34, 60, 100)  # of a TMPDIR
 
 def folder_of(length: int) -> Path:
     base = tempfile.mkdtemp(prefix="t", dir="/tmp")
+    atexit.register(shutil.rmtree, base, ignore_errors=True)  # pytest's own folders have longer paths
     path = Path(base) / ("x" * (length - len(base) - 1))
     path.mkdir()
     return path
@@ -84,7 +87,9 @@ def test_a_token_is_private_and_the_environment_comes_back(tmp_path: Path, monke
 
 
 RAY = """
+import atexit
 import os
+import shutil
 from lymphtune.searching.on_ray import ray, ray_cluster
 with ray_cluster(None):
     print(os.environ["RAY_AUTH_MODE"], ray.get(ray.remote(lambda: 7).remote()))
