@@ -2,6 +2,7 @@
 
 from lymphtune.result import Told
 
+ELLIPSIS = " ..."
 DOUBTFUL = 3  # exit code where nothing is wrong for certain
 
 
@@ -19,9 +20,19 @@ def one_line(text: str) -> str:
     )
 
 
+def shortened(text: str, most: int = 300) -> str:
+    """Return the text in one line of at most `most` characters, cut between two words and with an ellipsis."""
+    line = " ".join(one_line(text).split())
+    if len(line) <= most:
+        return line
+    start = line[: most - len(ELLIPSIS) + 1]
+    kept = start.rpartition(" ")[0] or start[:-1]  # a single word longer than that is cut
+    return kept.rstrip() + ELLIPSIS
+
+
 def reason(error: BaseException) -> str:
     """Return the first line of what went wrong, its type where it says nothing."""
-    return one_line((str(error).strip() or type(error).__name__).splitlines()[0][:200])
+    return shortened((str(error).strip() or type(error).__name__).splitlines()[0], 200)
 
 
 class Unfit(InputError):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lymphtune.errors import InputError
+from lymphtune.errors import InputError, shortened
 from lymphtune.files import whole
 from lymphtune.masking import masked
 
@@ -86,7 +86,7 @@ class Mirror:
         try:
             yield
         except (OSError, ValueError) as error:
-            why = masked(" ".join(str(error).split())[:300])
+            why = shortened(masked(str(error)))
             raise InputError(f"{masked(self.uri)}: cannot be read or written ({why}); name another --runs") from error
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from lymphtune.cli import main
-from lymphtune.errors import one_line, reason
+from lymphtune.errors import one_line, reason, shortened
 
 
 def test_what_is_said_is_one_printable_line() -> None:
@@ -19,3 +19,10 @@ def test_the_command_line_escapes_what_it_quotes(capsys: pytest.CaptureFixture[s
     assert main(["search", "--space", "evil\x1b]0;title\x07\n.yaml", "--dry-run"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("lymphtune: evil\\x1b]0;title\\x07 .yaml: no such file") and said.count("\n") == 1
+
+
+def test_a_long_text_is_cut_between_two_words() -> None:
+    text = "word " * 59 + "whole"  # 300 characters
+    assert shortened(text) == text
+    assert shortened(text + "s") == "word " * 58 + "word ..."
+    assert shortened("x" * 301) == "x" * 296 + " ..."

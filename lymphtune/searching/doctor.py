@@ -9,7 +9,7 @@ from typing import Any
 from lymphtune import console
 from lymphtune.cohort import survey_cohort
 from lymphtune.cohort.cohort import PICTURE_PX
-from lymphtune.errors import InputError, Unfit
+from lymphtune.errors import InputError, Unfit, shortened
 from lymphtune.result import Told
 from lymphtune.searching import probe
 
@@ -90,7 +90,7 @@ def checked_storage(runs: str | None) -> str | None:
         try:
             FileSystem.from_uri(runs)
         except (OSError, ValueError, NotImplementedError) as error:
-            raise InputError(f"runs {runs}: cannot be opened ({' '.join(str(error).split())[:200]})") from error
+            raise InputError(f"runs {runs}: cannot be opened ({shortened(str(error), 200)})") from error
         return runs
     folder = Path(runs).expanduser().resolve()
     if not folder.is_dir():

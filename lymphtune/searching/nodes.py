@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lymphtune.errors import shortened
 from lymphtune.searching import probe
 from lymphtune.searching.addresses import check_answers
 from lymphtune.searching.doctor import Node
@@ -93,7 +94,7 @@ def _answers(tasks: dict[tuple[str, str], Any], timeout_s: float) -> dict[tuple[
         try:
             answers[key] = [ray.get(task)]
         except ray.exceptions.RayError as error:
-            answers[key] = f"failed: {' '.join(str(error).split())[-160:]}"
+            answers[key] = f"failed: {shortened(str(error).strip().splitlines()[-1], 160)}"
     return answers
 
 

@@ -6,7 +6,6 @@ import shutil
 import signal
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -35,18 +34,18 @@ from ray.tune.search import Searcher  # noqa: E402
 
 from lymphtune import console  # noqa: E402
 from lymphtune.cohort import Cohort  # noqa: E402
-from lymphtune.errors import InputError  # noqa: E402
+from lymphtune.errors import InputError, shortened  # noqa: E402
 from lymphtune.masking import masked  # noqa: E402
 from lymphtune.searching.board import Board, Halt  # noqa: E402
 from lymphtune.searching.fractions import measured_fraction, slim  # noqa: E402
 from lymphtune.searching.halting import Halting  # noqa: E402
+from lymphtune.searching.local_ray import Folders, local_folders, own_token  # noqa: E402
 from lymphtune.searching.plan import Settings, concurrency, local_cpus  # noqa: E402
 from lymphtune.searching.report import Report  # noqa: E402
 from lymphtune.searching.tracking import trackers  # noqa: E402
 from lymphtune.searching.trial import FAILED, NO_ROOM, SAID, Shared, run_trial  # noqa: E402
 
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures stand on the leaderboard
-ENDED_WITHIN_S = 10.0  # those of a local Ray, once they were told to; much sooner unless it was still starting
 WORKER_DIED = ("worker process has died", "actor died unexpectedly", "node has died")  # as Ray words it
 VITAL = {"gcs_server", "raylet"}  # of the processes of a local Ray
 LOCAL_STORE_BYTES = 150_000_000  # pictures of a local search are mapped from the cache, not stored
@@ -58,46 +57,62 @@ def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
     if ray.is_initialized():  # the caller's own cluster: used, and left running
         yield ray.cluster_resources()
         return
-    scratch, groups = tempfile.mkdtemp(prefix="lt-"), list[int]()
     handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own there, which would end the search without a word
     try:
-        if address is None:
+        with _local_ray() if address is None else _joined_ray(address):
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)
+            yield ray.cluster_resources()
+    except SystemExit as error:  # what Ray's handler does
+        raise KeyboardInterrupt from error
+
+
+@contextmanager
+def _joined_ray(address: str) -> Iterator[None]:
+    """Be a driver of the cluster at the address for the block."""
+    try:
+        ray.init(
+            address=address, log_to_driver=False, logging_level=logging.ERROR,
+            runtime_env={"env_vars": PATIENT},
+        )  # fmt: skip
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        raise InputError(
+            f"address {address}: no Ray cluster answers there that can be joined ({shortened(str(error))}); it wants "
+            "the same Ray and the same token (RAY_AUTH_MODE, ~/.ray/auth_token)"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _local_ray() -> Iterator[None]:
+    """Run a Ray on this machine for the block; its processes, its token and its folders end with it."""
+    groups = list[int]()
+    with local_folders() as folders, own_token(folders.token):
+        try:
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read by Ray's own processes as they start,
             ray_constants.ENABLE_RAY_CLUSTER = False  # and by this one when Ray was imported
             _keep_signals_from_ray()
-            _start_ray(scratch)
+            _start_ray(folders)
             groups = _own_groups()
-        else:
-            try:
-                ray.init(
-                    address=address, log_to_driver=False, logging_level=logging.ERROR,
-                    runtime_env={"env_vars": PATIENT},
-                )  # fmt: skip
-            except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-                why = " ".join(str(error).split())[:300]
-                raise InputError(
-                    f"address {address}: no Ray cluster answers there that can be joined ({why}); it wants the same "
-                    "Ray and the same token (RAY_AUTH_MODE, ~/.ray/auth_token)"
-                ) from error
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
-        yield ray.cluster_resources()
-    except SystemExit as error:  # what Ray's handler does
-        raise KeyboardInterrupt from error
-    finally:
-        if _dead_of_ray():  # its shutdown may then end this process before it comes to anything else
-            _kill(groups)
-        ray.shutdown()
-        _kill(groups)  # else agents look for a server that crashed for a minute
-        _remove(scratch)
+            yield
+        finally:
+            if _dead_of_ray():  # its shutdown may then end this process before it comes to anything else
+                _kill(groups)
+            ray.shutdown()
+            _kill(groups)  # else agents look for a server that crashed for a minute
 
 
-def _start_ray(scratch: str) -> None:
+def _start_ray(folders: Folders) -> None:
     """Start a local Ray; raises InputError where it does not come up in Ray's half minute."""
+    spill: dict[str, Any] = {} if folders.spill is None else {"object_spilling_directory": str(folders.spill)}
     try:
         ray.init(
             address="local", num_cpus=local_cpus(), include_dashboard=False, log_to_driver=False,
-            logging_level=logging.ERROR, object_store_memory=LOCAL_STORE_BYTES, _temp_dir=scratch,
+            logging_level=logging.ERROR, object_store_memory=LOCAL_STORE_BYTES, _temp_dir=str(folders.sessions),
+            **spill,
         )  # fmt: skip
     except Exception as error:  # Ray raises nothing narrower
         if "timed out during startup" not in str(error):
@@ -108,6 +123,8 @@ def _start_ray(scratch: str) -> None:
 def _own_groups() -> list[int]:
     """Return the process groups that Ray's own processes lead; their helpers are in them."""
     node: Any = ray._private.worker._global_node
+    if not hasattr(os, "killpg"):  # Windows has no process groups of this kind
+        return []
     leaders = [started.process.pid for kind in node.all_processes.values() for started in kind]
     return [leader for leader in leaders if os.getpgid(leader) == leader]
 
@@ -116,14 +133,6 @@ def _kill(groups: list[int]) -> None:
     for group in groups:
         with suppress(ProcessLookupError):
             os.killpg(group, signal.SIGKILL)
-
-
-def _remove(scratch: str) -> None:
-    """Remove the folder, which Ray's processes may write in until they have ended."""
-    deadline = time.monotonic() + ENDED_WITHIN_S
-    while Path(scratch).exists() and time.monotonic() < deadline:
-        shutil.rmtree(scratch, ignore_errors=True)
-        time.sleep(0.05)
 
 
 def _keep_signals_from_ray() -> None:
@@ -256,7 +265,7 @@ def _last_line(error_file: str | None) -> str:
     if any(words in text for words in WORKER_DIED):  # a page of guesses follows
         return "its worker died"
     lines = [line for line in text.splitlines() if line.strip()]
-    return masked(lines[-1].strip())[:300] if lines else "its worker died"
+    return shortened(masked(lines[-1])) if lines else "its worker died"
 
 
 def survive_out_of_memory() -> None:

@@ -32,6 +32,7 @@ from lymphtune.searching.description import check_same, describe, settings_of, s
 from lymphtune.searching.display import Display, leaderboard_text
 from lymphtune.searching.halting import STOP, Halting
 from lymphtune.searching.live_report import live_report
+from lymphtune.searching.local_ray import check_local_ray
 from lymphtune.searching.plan import Plan, Settings, Stage, concurrency, encoder_option, local_cpus, make_plan
 from lymphtune.searching.progress import ProgressFile
 from lymphtune.searching.report import Report
@@ -97,6 +98,8 @@ def prepare(
     """
     if settings.address is not None:
         check_answers(settings.address)
+    elif not dry:
+        check_local_ray()
     chosen = space if isinstance(space, Space) else load_space(space)
     folds = settings.folds or chosen.suggested.folds
     data = default_data() if data is None else data

@@ -12,7 +12,7 @@ import torch
 from onnxscript import opset18
 
 from lymphtune.cohort.cohort import PICTURE_PX
-from lymphtune.errors import InputError
+from lymphtune.errors import InputError, reason
 from lymphtune.training.deployed import Deployed
 
 CELLS = "cells"  # the first input; the others have the attributes' names
@@ -65,4 +65,4 @@ def _cause(error: BaseException) -> str:
     """Return the first line of what the exporter met in the first place."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return reason(error)

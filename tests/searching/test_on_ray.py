@@ -11,6 +11,7 @@ import pytest
 
 from lymphtune.errors import InputError
 from lymphtune.searching import on_ray
+from lymphtune.searching.local_ray import Folders
 from lymphtune.searching.on_ray import _last_line
 
 
@@ -80,4 +81,4 @@ def test_a_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch, 
 
     monkeypatch.setattr(on_ray.ray, "init", late)
     with pytest.raises(InputError, match="Ray did not start in time"):
-        on_ray._start_ray(str(tmp_path))
+        on_ray._start_ray(Folders(tmp_path, None))
