@@ -4,6 +4,7 @@ Shapes: R repeats, P patients of the cohort.
 """
 
 import hashlib
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ from lymphtune.errors import InputError
 NEVER = -1  # the fold of a patient that is never held out
 CLASSES = {"reactive": REACTIVE, "tumoral": TUMORAL}
 HOLDOUT = 38  # patients the study held out
+LEAST_JUDGED = 2  # patients of each class, of whom a resample can leave one out
+DRAWS = 200  # random assignments of groups to folds, of which the most even one is taken
 
 
 def check_trainable(cohort: Cohort, folds: int) -> None:
@@ -33,12 +36,24 @@ def check_trainable(cohort: Cohort, folds: int) -> None:
                 f"{cohort.name}: {count} {name} {'patient' if count == 1 else 'patients'} for "
                 f"{'a hold-out' if folds == 1 else f'{folds} folds'}; {_remedy(min(counts.values()))}"
             )
-    n_groups = len({*cohort.groups[cohort.labelled]})
+    _check_groups(cohort, folds)
+
+
+def _check_groups(cohort: Cohort, folds: int) -> None:
+    """Raise InputError unless the groups can be split into so many folds, each with both classes to learn from."""
+    labels_L, groups_L = cohort.labels[cohort.labelled], cohort.groups[cohort.labelled]
+    n_groups, asked = len({*groups_L}), "a hold-out" if folds == 1 else f"{folds} folds"
+    for name, label in CLASSES.items():
+        if len({*groups_L[labels_L == label]}) == 1 < n_groups:
+            raise InputError(
+                f"{cohort.name}: all {name} patients are in one group, which stays together: whichever fold holds it "
+                f"out leaves none of them to learn from, for {asked}; group by a column with more values"
+            )
     if n_groups < max(folds, 2):
+        most = min(n_groups, *(int((labels_L == label).sum()) for label in CLASSES.values()))
         raise InputError(
             f"{cohort.name}: {n_groups} {'group' if n_groups == 1 else 'groups'} of labelled patients, each of which "
-            f"stays together, for {'a hold-out' if folds == 1 else f'{folds} folds'}; use "
-            f"{f'{n_groups} folds or fewer' if n_groups > 1 else 'no such groups'}"
+            f"stays together, for {asked}; use {f'{most} folds or fewer' if most > 1 else 'no such groups'}"
         )
 
 
@@ -93,14 +108,26 @@ def cohort_folds(cohort: Cohort, folds: int, repeats: int, seed: int) -> np.ndar
     """Return [R, P] int64 as `make_folds` does, groups of patients kept together; InputError where none fits."""
     check_trainable(cohort, folds)
     folds_RP = make_folds(cohort.labels, folds, repeats, seed, groups_P=cohort.groups)
-    for fold in range(max(folds, 1)):
-        learns = cohort.labels[(cohort.labels != TO_PREDICT) & (folds_RP[0] != fold)]
-        if len({*learns.tolist()}) < 2 or not (folds_RP[0] == fold).any():
-            raise InputError(
-                f"{cohort.name}: its groups cannot be split into {folds} folds with both classes to learn from in "
-                "each; use fewer folds, or smaller groups"
-            )
+    labelled = cohort.labelled
+    if not usable(folds_RP[0][labelled], cohort.labels[labelled], folds):
+        raise InputError(
+            f"{cohort.name}: its groups cannot be split into {folds} folds with both classes to learn from in "
+            "each; use fewer folds, or smaller groups"
+        )
     return folds_RP
+
+
+def scarce_note(labels_P: np.ndarray) -> str:
+    """Return a warning where the patients held out are too few for a selection-corrected score, else ""."""
+    for name, label in CLASSES.items():
+        count = int((labels_P == label).sum())
+        if count < LEAST_JUDGED:
+            patients = "1 patient" if count == 1 else f"{count} patients"
+            return (
+                f"{patients} of the class {name} held out: metrics of one patient are 0 or 1, and `ensemble` needs "
+                f"{LEAST_JUDGED} of each class; label more patients, or search with 2 folds or more"
+            )
+    return ""
 
 
 def make_folds(
@@ -133,15 +160,75 @@ def _grouped(labels_L: np.ndarray, groups_L: np.ndarray, folds: int, holdout: in
     """Return the fold [L] of each labelled patient, groups kept together; of one hold-out, -1 for those not in it."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    parts = folds if folds > 1 else min(max(2, round(len(labels_L) / max(holdout, 2))), len({*groups_L}))
+    n_groups = len({*groups_L})
+    parts = folds if folds > 1 else min(max(2, round(len(labels_L) / max(holdout, 2))), n_groups)
+    if n_groups < parts or parts < 2:
+        return np.full(len(labels_L), NEVER, dtype=np.int64)
     fold_L = np.full(len(labels_L), NEVER, dtype=np.int64)
     split = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
-    for fold, (_, held_out) in enumerate(split.split(labels_L, labels_L, groups_L)):
-        fold_L[held_out] = fold
-    if folds > 1:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class smaller than the parts of which one is held out
+        for fold, (_, held_out) in enumerate(split.split(labels_L, labels_L, groups_L)):
+            fold_L[held_out] = fold
+    if folds == 1:
+        both = [fold for fold in range(parts) if len({*labels_L[fold_L == fold].tolist()}) == 2]
+        fold_L = np.where(fold_L == (both or [0])[0], 0, NEVER)
+    if usable(fold_L, labels_L, folds):
         return fold_L
-    both = [fold for fold in range(parts) if len({*labels_L[fold_L == fold].tolist()}) == 2]
-    return np.where(fold_L == (both or [0])[0], 0, NEVER)
+    return _drawn(labels_L, groups_L, folds, holdout, seed)
+
+
+def usable(fold_L: np.ndarray, labels_L: np.ndarray, folds: int) -> bool:
+    """Return whether every fold holds a patient out and leaves both classes; one hold-out has both classes itself."""
+    for fold in range(folds):
+        held_L = fold_L == fold
+        if not held_L.any() or len({*labels_L[~held_L].tolist()}) < 2:
+            return False
+    return folds > 1 or len({*labels_L[fold_L == 0].tolist()}) == 2
+
+
+def _drawn(labels_L: np.ndarray, groups_L: np.ndarray, folds: int, holdout: int, seed: int) -> np.ndarray:
+    """Return the most even usable one of DRAWS random assignments of groups to folds, as `_grouped` does.
+
+    StratifiedGroupKFold leaves folds empty where groups are about as many as folds (scikit-learn issue 34828), and
+    takes no account of a class that is in few groups. Every fold has at least one group: with as many groups as
+    folds, exactly one. Where no draw is usable, nobody is held out.
+    """
+    rng, best, least = np.random.default_rng(seed), np.full(len(labels_L), NEVER, dtype=np.int64), np.inf
+    _, group_L = np.unique(groups_L, return_inverse=True)
+    n_groups = int(group_L.max()) + 1
+    for _ in range(DRAWS):
+        fold_L = _assigned(rng, n_groups, folds)[group_L]
+        if folds == 1:
+            fold_L = _first_groups(rng.permutation(n_groups)[group_L], labels_L, holdout)
+        if not usable(fold_L, labels_L, folds):
+            continue
+        uneven = _unevenness(fold_L, labels_L, folds) if folds > 1 else abs(int((fold_L == 0).sum()) - holdout)
+        if uneven < least:
+            best, least = fold_L, uneven
+    return best
+
+
+def _assigned(rng: np.random.Generator, n_groups: int, folds: int) -> np.ndarray:
+    """Return a random fold for each group [G], every fold given at least once."""
+    return rng.permutation(np.concatenate([np.arange(folds), rng.integers(folds, size=max(n_groups - folds, 0))]))
+
+
+def _first_groups(place_L: np.ndarray, labels_L: np.ndarray, holdout: int) -> np.ndarray:
+    """Return 0 for the patients of the first groups that together have both classes and `holdout` patients, else -1.
+
+    place_L: each patient's group as its place in a random order.
+    """
+    for last in range(int(place_L.max()) + 1):
+        held_L = place_L <= last
+        if held_L.sum() >= holdout and len({*labels_L[held_L].tolist()}) == 2:
+            break
+    return np.where(held_L, 0, NEVER)
+
+
+def _unevenness(fold_L: np.ndarray, labels_L: np.ndarray, folds: int) -> float:
+    """Return how far the folds' sizes and classes are from even: variance of each class's counts, added up."""
+    return float(sum(np.bincount(fold_L[labels_L == label], minlength=folds).var() for label in CLASSES.values()))
 
 
 def _holdout(labels: np.ndarray, n_patients: int, seed: int) -> np.ndarray:

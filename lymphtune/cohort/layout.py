@@ -3,6 +3,8 @@
 The file is safe YAML; every path in it stays inside the folder.
 """
 
+import re
+import unicodedata
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -228,6 +230,19 @@ class Layout(Section):
             raise ValueError("no clinical attribute; name birth_date, age_years, lymphocytes or some under attributes")
         return self
 
+    @model_validator(mode="after")
+    def _no_answers(self) -> "Layout":
+        """Refuse what must not be shown to a model: the label, who a patient is, and the groups that stay together."""
+        columns = self.columns
+        answers = {"label": columns.label, "patient": columns.patient}
+        keys = answers | {"person": self.person} | {f"groups {one.column}": one.column for one in self.groups}
+        own = {"sex": columns.sex, "birth_date": columns.birth_date, "age_years": columns.age_years}
+        for name, column in (own | {"lymphocytes": columns.lymphocytes}).items():
+            _refuse_same(f"columns: {name}", column, answers)
+        for name, extra in self.attributes.items():
+            _refuse_same(f"attributes: {name}", extra.column, keys)
+        return self
+
     @property
     def required(self) -> list[str]:
         """Return the columns that the table must have."""
@@ -263,6 +278,21 @@ class Layout(Section):
         """Return the folders of the cohort's own that pictures lie in or below, "" where that can be any."""
         firsts = [template.above[0] if template.above else "" for template in self.pictures.templates]
         return {"" if PLACEHOLDER.search(first) else first for first in firsts}
+
+
+def _refuse_same(what: str, column: str | None, taken: dict[str, str | None]) -> None:
+    """Raise ValueError where the column is one of those taken, however it is spelt."""
+    for role, other in taken.items():
+        if column is not None and other is not None and _plain(column) == _plain(other):
+            raise ValueError(
+                f"{what} is the column {other!r}, which is that of the {role.partition(' ')[0].removesuffix('s')}; a "
+                "model that is shown it has been told the answer; name another column, or leave it out"
+            )
+
+
+def _plain(column: str) -> str:
+    """Return a column's name without case, spaces, _ and -."""
+    return re.sub(r"[\s_-]", "", unicodedata.normalize("NFKC", column)).casefold()
 
 
 STUDY = Layout()

@@ -186,6 +186,7 @@ def read_candidates(run: Run, cohort: Cohort) -> Candidates:
             f"{run.path}: none of its trials ended; see their reasons in the leaderboard, and search again"
         )
     judged_P = (folds_RP >= 0).all(axis=0)
+    check_both_classes(cohort.labels[judged_P], str(run.path))
 
     def mean_over_repeats(row: Any) -> np.ndarray:
         oof_ERP = read_oof(run.trial(row.trial) / "oof.parquet", cohort.ids, folds_RP, about["cohort_hash"])
@@ -203,6 +204,16 @@ def read_candidates(run: Run, cohort: Cohort) -> Candidates:
         np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
         grouping(cohort.groups[judged_P]),
     )  # fmt: skip
+
+
+def check_both_classes(labels_P: np.ndarray, where: str) -> None:
+    """Raise InputError that starts with `where` unless patients of both classes were held out."""
+    reactive, tumoral = (int((labels_P == label).sum()) for label in (0, 1))
+    if not (reactive and tumoral):
+        raise InputError(
+            f"{where}: {reactive} reactive and {tumoral} tumoral patients were held out, and no score tells classes "
+            "apart without both; search again with 2 folds or more"
+        )
 
 
 def group_note(cohort: Cohort) -> str:

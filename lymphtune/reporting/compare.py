@@ -13,7 +13,7 @@ import numpy as np
 from lymphtune import console
 from lymphtune.cohort.folds import check_roles
 from lymphtune.ensembling.build import trained_cohort
-from lymphtune.ensembling.candidates import Candidates, read_candidates
+from lymphtune.ensembling.candidates import Candidates, check_both_classes, read_candidates
 from lymphtune.ensembling.procedure import Procedure
 from lymphtune.ensembling.score import Contest, Entry
 from lymphtune.ensembling.summary import NAMES
@@ -98,6 +98,8 @@ def judged_by_all(candidates: Sequence[Candidates], found: Sequence[Run]) -> lis
     if not common:
         names = ", ".join(run.name for run in found)
         raise InputError(f"compare: no patient was held out in all of {names}; search with --folds 2 or more")
+    held = np.array([patient in common for patient in candidates[0].patients])
+    check_both_classes(candidates[0].labels_P[held], f"compare {' '.join(run.name for run in found)}")
     return [_on(one, common) for one in candidates]
 
 

@@ -18,7 +18,7 @@ from lymphtune.cohort import Cohort, default_data, load_cohort
 from lymphtune.cohort.ages import age_note
 from lymphtune.cohort.examination import glance
 from lymphtune.cohort.examination.report import in_short
-from lymphtune.cohort.folds import check_roles, cohort_folds, folds_hash, folds_table, roles_table
+from lymphtune.cohort.folds import check_roles, cohort_folds, folds_hash, folds_table, roles_table, scarce_note
 from lymphtune.cohort.pseudonyms import Pseudonyms, read_pseudonyms
 from lymphtune.config import Part
 from lymphtune.errors import InputError
@@ -111,6 +111,8 @@ def prepare(
         console.say(f"{cohort.name}: {note}")
     repeats = settings.repeats or chosen.suggested.repeats
     folds_RP = cohort_folds(cohort, folds, repeats, settings.seed_of_folds)
+    if note := scarce_note(cohort.labels[folds_RP[0] >= 0]):
+        console.say(f"{cohort.name}: {note}")
     _warn_of_shortcuts(cohort, data, folds_RP[0] if folds > 1 else None)
     defining = {"cohort": cohort.hash, "folds": folds_hash(folds_table(cohort, folds_RP))}
     plan = make_plan(chosen, settings, folds_RP, defining, before, int(cohort.patients["n_cells"].min()))

@@ -37,10 +37,26 @@ def resample(labels_P: np.ndarray, resamples: int, seed: int, group_P: np.ndarra
     group_P = np.arange(len(labels_P)) if group_P is None else group_P
     share_G = np.bincount(group_P, labels_P) / np.bincount(group_P)
     counts_SG = np.zeros((resamples, len(share_G)), dtype=np.int64)
-    for of in (share_G == 0, share_G == 1, (share_G > 0) & (share_G < 1)):
+    for of in _strata(share_G):
         if n := int(of.sum()):
             counts_SG[:, of] = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
     return counts_SG[:, group_P]
+
+
+def _strata(share_G: np.ndarray) -> list[np.ndarray]:
+    """Return which groups [G] are drawn among each other: those of either class alone, and those of both.
+
+    A lone group would be in every resample. It is drawn with the groups of both classes where there are any; the one
+    group of both classes is drawn with the class of more groups. Either class stays in every resample.
+    """
+    reactive, tumoral, both = share_G == 0, share_G == 1, (share_G > 0) & (share_G < 1)
+    for pure in (reactive, tumoral):
+        if pure.sum() == 1 and both.any():
+            both, pure[...] = both | pure, False
+    if both.sum() == 1:
+        larger = reactive if reactive.sum() >= tumoral.sum() else tumoral
+        larger[...], both = larger | both, np.zeros_like(both)
+    return [reactive, tumoral, both]
 
 
 def grouping(groups: Sequence[str] | np.ndarray) -> np.ndarray | None:

@@ -69,8 +69,7 @@ def _right(judged: Judged, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.
 
 
 def _placed(judged: Judged, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore", divide="ignore"):  # no patient of one class left out: no place, NaN
-        return placements(judged.said_SP, labels_P, left_out_SP)
+    return placements(judged.said_SP, labels_P, left_out_SP)  # NaN where no patient of one class is left out
 
 
 def _loss(judged: Judged, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.ndarray:

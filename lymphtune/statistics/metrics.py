@@ -2,6 +2,9 @@
 
 Shapes: P patients, ... any leading axes (models, resamples). Labels are 0 or 1. weights_P: how often each
 patient counts (a resample of the patients is a vector of such counts); None = once each.
+
+Where one class has no patient, or no weight: recall or specificity of the other class alone is a number; all else is
+NaN, without a warning. Who writes a metric down, or chooses by it, has patients of both classes (`cohort.folds`).
 """
 
 import numpy as np
@@ -48,7 +51,8 @@ def calibration_error(
     Few patients raise it: a perfectly calibrated model of 100 patients has about 0.1.
     Source: Guo et al. 2017, eq. 3 (arXiv:1706.04599).
     """
-    return np.abs(calibration_gaps(probabilities_P, labels_P, class_weights(labels_P, weights_P))).sum(-1)
+    gap_B = calibration_gaps(probabilities_P, labels_P, class_weights(labels_P, weights_P))
+    return np.abs(gap_B).sum(-1) + (0.0 if len(labels_P) else np.nan)  # of nobody, NaN as the other metrics
 
 
 def calibration_gaps(probabilities_P: np.ndarray, labels_P: np.ndarray, weights_P: np.ndarray) -> np.ndarray:
@@ -86,7 +90,7 @@ def placements(probabilities_P: np.ndarray, labels_P: np.ndarray, weights_P: np.
         weight_P = np.take_along_axis(weights_P, order, -1) * (label_P != mine)
         upto_P = np.cumsum(weight_P, axis=-1)
         below_P = np.take_along_axis(upto_P - weight_P, first, -1)
-        share_P = (below_P + np.take_along_axis(upto_P, last, -1)) / 2 / upto_P[..., -1:]
+        share_P = _ratio((below_P + np.take_along_axis(upto_P, last, -1)) / 2, upto_P[..., -1:])
         beaten_P = np.where(label_P == mine, share_P if mine else 1 - share_P, beaten_P)
     result_P = np.empty_like(beaten_P)
     np.put_along_axis(result_P, order, beaten_P, -1)
@@ -105,7 +109,7 @@ def class_weights(labels_P: np.ndarray, weights_P: np.ndarray | None = None) -> 
     shares_P = np.zeros(weights_P.shape)
     for label in (0, 1):
         of_P = weights_P * (labels_P == label)
-        shares_P += 0.5 * of_P / of_P.sum(-1, keepdims=True)
+        shares_P += _ratio(0.5 * of_P, of_P.sum(-1, keepdims=True))
     return shares_P
 
 
@@ -117,7 +121,13 @@ def _class_mean(values_P: np.ndarray, labels_P: np.ndarray, weights_P: np.ndarra
 def _share(values_P: np.ndarray, of_P: np.ndarray, weights_P: np.ndarray | None) -> np.ndarray:
     """Return the weighted mean of values_P over the patients in of_P."""
     weights = of_P if weights_P is None else weights_P * of_P
-    return (values_P * weights).sum(-1) / weights.sum(-1)
+    return _ratio((values_P * weights).sum(-1), weights.sum(-1))
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return part / whole, NaN where the whole is 0: there is nobody to take a share of."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(np.asarray(whole) == 0, np.nan, part / whole)[()]  # a number where it is one
 
 
 METRICS = {

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lymphtune.cohort import SIMULATED, Cohort, survey_cohort
 from lymphtune.cohort.examination.finding import Finding
-from lymphtune.cohort.folds import CLASSES, make_folds
+from lymphtune.cohort.folds import CLASSES, make_folds, usable
 from lymphtune.cohort.origins import Attributes, alike, origins
 from lymphtune.cohort.shortcuts import BAG_SIZE, CELLS, shortcuts
 from lymphtune.statistics.audit import audit, in_columns
@@ -105,8 +105,7 @@ def _folds(cohort: Cohort, seed: int) -> np.ndarray | None:
     n_folds, n_groups = min(FOLDS, fewest), len({*cohort.groups[rows]})
     if n_groups >= n_folds:
         fold_P = make_folds(cohort.labels, n_folds, 1, seed, groups_P=cohort.groups)[0]
-        learns = [{*cohort.labels[rows][fold_P[rows] != fold].tolist()} for fold in range(n_folds)]
-        if all(len(labels) == 2 for labels in learns):
+        if usable(fold_P[rows], cohort.labels[rows], n_folds):
             return fold_P
     return make_folds(cohort.labels, n_folds, 1, seed)[0]
 

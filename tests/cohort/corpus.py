@@ -557,6 +557,11 @@ def two_reactive_patients(folder: Path) -> None:
     change(folder, "LABEL", "1", *patients(folder, "0")[2:])
 
 
+@breaks("classes", "error", "1 reactive patient", "1 reactive patient for 3 folds", None)
+def one_reactive_patient(folder: Path) -> None:
+    change(folder, "LABEL", "1", *patients(folder, "0")[1:])
+
+
 @breaks("classes", "note", "no patient is labelled", "no labelled patient", None)
 def nobody_labelled(folder: Path) -> None:
     for home in (folder / "trainset").iterdir():
@@ -778,6 +783,24 @@ def a_word_of_one_patient(folder: Path) -> None:
     say(folder, "attributes: {tissue: {column: tissue, kind: categorical}}")
 
 
+@breaks("layout", "error", "attributes: told", "attributes: told is the column 'LABEL', which is that of the label")
+def the_label_as_an_attribute(folder: Path) -> None:
+    say(folder, "attributes: {told: {column: label}}")
+
+
+@breaks("layout", "error", "attributes: place", "which is that of the group", "which is that of the group")
+def the_group_as_an_attribute(folder: Path) -> None:
+    say(folder, "groups: [Site]\nattributes: {place: {column: site, kind: categorical}}")
+
+
+@breaks("attribute tells label", "warning", "told alone separates the classes exactly: AUC 1.000")
+def a_copy_of_the_label(folder: Path) -> None:
+    for label, word in (("0", "ward"), ("1", "clinic")):
+        change(folder, "told", word, *patients(folder, label))
+    change(folder, "told", "ward", *patients(folder, "-1"))
+    say(folder, "attributes: {told: {column: told, kind: categorical}}")
+
+
 # ---- groups
 
 
@@ -788,7 +811,23 @@ def two_sites(folder: Path) -> None:
     say(folder, "groups: [site]")
 
 
-@breaks("group tells label", "warning", "the group tells the label", "2 groups of labelled patients", None)
+@breaks("groups", "error", "all reactive patients are in one group", "all reactive patients are in one group", None)
+def all_of_a_class_at_one_site(folder: Path) -> None:
+    for place, row in enumerate(rows_of(folder)[1:]):
+        change(folder, "site", f"site {place % 5}", row[1])
+    change(folder, "site", "north", *patients(folder, "0"))
+    say(folder, "groups: [site]")
+
+
+@breaks("no group", "warning", "1 labelled patient without a value of site")
+def a_patient_without_a_site(folder: Path) -> None:
+    for place, row in enumerate(rows_of(folder)[1:]):
+        change(folder, "site", f"site {place % 5}", row[1])
+    change(folder, "site", "", "P3")
+    say(folder, "groups: [site]")
+
+
+@breaks("group tells label", "warning", "the group tells the label", "all reactive patients are in one group", None)
 def a_site_for_each_label(folder: Path) -> None:
     change(folder, "site", "north", *patients(folder, "0"))
     change(folder, "site", "south", *patients(folder, "1"))

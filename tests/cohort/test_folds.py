@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lymphtune.cohort import Cohort, check_trainable
-from lymphtune.cohort.folds import check_roles, cohort_folds, folds_hash, folds_table, make_folds, roles_table
+from lymphtune.cohort.folds import (
+    check_roles,
+    cohort_folds,
+    folds_hash,
+    folds_table,
+    make_folds,
+    roles_table,
+    scarce_note,
+)
 from lymphtune.errors import InputError
 
 
@@ -140,3 +148,74 @@ def test_a_cohort_s_groups_are_kept_together(tiny_cohort: Cohort) -> None:
     for fold_P, kept in ((alone[0], False), (together[0], True), (together[1], True)):
         of = {(group, fold) for group, fold in zip(named, fold_P, strict=True) if fold >= 0}
         assert (len(of) == 6) is kept
+
+
+def in_groups(cohort: Cohort, groups: list[tuple[int, ...]]) -> Cohort:
+    """Return the tiny cohort's fifteen patients, labels and groups as given; the others are to be predicted."""
+    labels = [label for group in groups for label in group]
+    names = [f"site {number}" for number, group in enumerate(groups) for _ in group]
+    rest = len(cohort.patients) - len(labels)
+    patients = cohort.patients.assign(label=[*labels, *[-1] * rest], group=[*names, *["new"] * rest])
+    return replace(cohort, patients=patients)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.lists(st.sampled_from((0, 1)), min_size=1, max_size=6), min_size=2, max_size=9),
+    st.integers(1, 9),
+    st.integers(0, 99),
+)
+def test_groups_are_split_wherever_they_can_be(groups: list[list[int]], folds: int, seed: int) -> None:
+    labels = np.array([label for group in groups for label in group])
+    named = np.array([f"g{number}" for number, group in enumerate(groups) for _ in group])
+    possible = len(groups) >= folds and all(len({*named[labels == label]}) >= 2 for label in (0, 1))
+    if not possible:
+        return
+    fold_P = make_folds(labels, folds, 1, seed, groups_P=named)[0]
+    assert len({*zip(named, fold_P, strict=True)}) == len(groups)  # none is in two folds
+    for fold in range(folds):
+        assert (fold_P == fold).any() and {*labels[fold_P != fold].tolist()} == {0, 1}
+    assert folds > 1 or {*labels[fold_P == 0].tolist()} == {0, 1}
+
+
+def test_as_many_groups_as_folds_are_a_group_a_fold(tiny_cohort: Cohort) -> None:
+    """StratifiedGroupKFold leaves one of these folds empty."""
+    groups = [(0,), (0, 1), (0,), (1, 1, 1), (0, 0, 1, 1, 1, 1)]
+    cohort = in_groups(tiny_cohort, groups)
+    fold_P = cohort_folds(cohort, 5, 1, 0)[0]
+    assert [len({*fold_P[cohort.groups == f"site {number}"]}) for number in range(5)] == [1] * 5
+    assert {*fold_P[cohort.labels >= 0].tolist()} == {0, 1, 2, 3, 4}
+
+
+def test_a_hold_out_of_groups_of_one_class_has_both_classes(tiny_cohort: Cohort) -> None:
+    cohort = in_groups(tiny_cohort, [(0, 0), (1, 1), (0, 0), (1, 1), (0, 0), (1, 1)])
+    fold_P = cohort_folds(cohort, 1, 1, 0)[0]
+    held, rest = cohort.labels[fold_P == 0], cohort.labels[(fold_P != 0) & (cohort.labels >= 0)]
+    assert {*held.tolist()} == {*rest.tolist()} == {0, 1} and len(held) < len(rest)
+
+
+@pytest.mark.parametrize(
+    ("groups", "folds", "message"),
+    [
+        ([(0, 0, 1), (0, 1), (0, 1, 1, 1)], 4, "3 groups of labelled .* for 4 folds; use 3 folds or fewer"),
+        ([(0, 0, 0, 0), (1, 1), (1, 1)], 1, "all reactive patients are in one group"),
+        ([(0, 0, 0, 0, 1), (1, 1)], 2, "all reactive patients are in one group"),
+        ([(0, 0, 1, 1)], 2, "1 group of labelled .* use no such groups"),
+    ],
+)
+def test_groups_that_cannot_be_split_are_refused(
+    tiny_cohort: Cohort, groups: list[tuple[int, ...]], folds: int, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        cohort_folds(in_groups(tiny_cohort, groups), folds, 1, 0)
+
+
+def test_the_number_of_folds_that_a_refusal_names_works(tiny_cohort: Cohort) -> None:
+    cohort = in_groups(tiny_cohort, [(0, 0, 1), (0, 1), (0, 1, 1, 1)])
+    cohort_folds(cohort, 3, 1, 0)
+    cohort_folds(cohort, 2, 1, 0)
+
+
+def test_a_hold_out_with_one_patient_of_a_class_is_said() -> None:
+    assert "1 patient of the class reactive held out" in scarce_note(np.array([0, 1, 1, 1]))
+    assert scarce_note(np.array([0, 0, 1, 1])) == ""

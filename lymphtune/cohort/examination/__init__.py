@@ -8,7 +8,7 @@ from typing import Any
 
 from lymphtune.cohort import REFERENCE_DATE, find_cohort
 from lymphtune.cohort.cohort import Cohort
-from lymphtune.cohort.examination import dates, duplicates, groups, ids, labels, pictures, roles, values
+from lymphtune.cohort.examination import dates, duplicates, groups, ids, labels, pictures, roles, separation, values
 from lymphtune.cohort.examination.evidence import Evidence
 from lymphtune.cohort.examination.finding import SEVERITIES, Finding
 from lymphtune.cohort.examination.gathering import gather_cohort, gather_folder, gather_packed, of_patients
@@ -17,7 +17,8 @@ from lymphtune.cohort.pseudonyms import are_pseudonyms
 
 Check = Callable[[Evidence], Iterator[Finding]]
 OF_THE_TABLE: tuple[Check, ...] = (
-    *ids.CHECKS, *roles.CHECKS, *labels.CHECKS, *dates.CHECKS, *values.CHECKS, *groups.CHECKS,
+    *ids.CHECKS, *roles.CHECKS, *labels.CHECKS, *dates.CHECKS, *values.CHECKS, *separation.CHECKS,
+    *groups.CHECKS,
 )  # fmt: skip
 OF_PICTURES: tuple[Check, ...] = (*pictures.CHECKS, *duplicates.CHECKS)
 

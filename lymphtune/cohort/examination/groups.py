@@ -11,17 +11,38 @@ from lymphtune.cohort.folds import CLASSES
 
 
 def too_few(evidence: Evidence) -> Iterator[Finding]:
-    """Yield a word on labelled patients whose groups are fewer than the usual folds."""
+    """Yield a word on labelled patients whose groups are fewer than the usual folds, or hold a whole class."""
     labelled = evidence.labelled
     if not any(entry.keys for entry in evidence.entries) or not labelled:
         return
     patients = [entry.patient for entry in evidence.entries]
     group_of = dict(zip(patients, joined(patients, [dict(entry.keys) for entry in evidence.entries]), strict=True))
     n_groups = len({group_of[entry.patient] for entry in labelled})
+    regroup = "roup by a column with more values (cohort.yaml, `groups`)."
+    whole = [
+        name
+        for name, label in CLASSES.items()
+        if len({group_of[entry.patient] for entry in evidence.with_label(label)}) == 1
+    ]
     if n_groups < USUAL_FOLDS:
         text = f"the labelled patients are in {counted(n_groups, 'group')}, none of which is ever split between folds"
-        cure = "Search with so many folds or fewer, or group by a column with more values (cohort.yaml, `groups`)."
+        cure = f"Search with {n_groups} folds or fewer, or g{regroup}" if n_groups > 1 and not whole else f"G{regroup}"
         yield Finding("error" if n_groups < 2 else "warning", "groups", text, cure)
+    if whole and n_groups > 1:
+        text = f"all {whole[0]} patients are in one group: whichever fold holds it out has none of them to learn from"
+        yield Finding("error", "groups", text, f"G{regroup}")
+
+
+def no_value(evidence: Evidence) -> Iterator[Finding]:
+    """Yield columns to group by that are empty for some patients: those patients are grouped by nothing there."""
+    for column in dict.fromkeys(group.column for group in evidence.layout.groups):
+        empty = ("", *evidence.layout.missing)
+        without = [entry for entry in evidence.labelled if entry.texts.get(column, "-").strip() in empty]
+        if not without:
+            continue
+        text = f"{counted(len(without), 'labelled patient')} without a value of {column}, by which patients are grouped"
+        cure = "Each is a group of its own: give the value, or one word for all that are unknown."
+        yield Finding("warning", "no group", text, cure, tuple(entry.place for entry in without))
 
 
 def one_class(evidence: Evidence) -> Iterator[Finding]:
@@ -69,4 +90,4 @@ def _by_column(evidence: Evidence) -> dict[str, dict[str, list[Entry]]]:
     return found
 
 
-CHECKS = (too_few, one_class, shared, persons)
+CHECKS = (too_few, no_value, one_class, shared, persons)

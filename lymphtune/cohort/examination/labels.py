@@ -38,10 +38,13 @@ def classes(evidence: Evidence) -> Iterator[Finding]:
     elif not counts[fewest]:
         text = f"{counted(n_labelled, 'labelled patient')}, none of them {fewest}: nothing can be learnt"
         yield Finding("error", "classes", text, "Label patients of both classes; 0 is reactive, 1 tumoral.")
+    elif counts[fewest] == 1:
+        text = f"1 {fewest} patient: whichever fold holds it out has none to learn from, and no search is possible"
+        yield Finding("error", "classes", text, f"Label at least one more {fewest} patient.")
     elif counts[fewest] < USUAL_FOLDS:
         text = f"{counted(counts[fewest], f'{fewest} patient')} for {USUAL_FOLDS} folds"
-        folds = max(counts[fewest], 2)
-        yield Finding("warning", "classes", text, f"Label more patients, or search with {folds} folds or fewer.")
+        cure = f"Label more patients, or search with {counts[fewest]} folds or fewer."
+        yield Finding("warning", "classes", text, cure)
     elif counts[fewest] < RARE * n_labelled:
         text = f"{counts[fewest]} of {n_labelled} labelled patients are {fewest}: scores will be wide"
         yield Finding("note", "classes", text, "")
