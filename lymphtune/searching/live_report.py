@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lymphtune import console
-from lymphtune.runs import Run
+from lymphtune.errors import InputError
+from lymphtune.mirror import Mirror
+from lymphtune.runs import FIGURES, REPORT, Run
 from lymphtune.searching.board import Board
 
 EVERY_S = 60.0
@@ -53,8 +55,14 @@ class LiveReport:
         if self.process.returncode:
             console.say(f"no report: {said.strip().splitlines()[-1] if said.strip() else 'its process was killed'}")
         elif self.board.mirror:
-            self.board.mirror.push("figures")
-            self.board.mirror.push(deep=False)
+            self._push(self.board.mirror)
+
+    def _push(self, mirror: Mirror) -> None:
+        try:
+            mirror.push(FIGURES, REPORT)
+            mirror.remove_replaced(FIGURES)
+        except InputError as error:
+            console.say(str(error))
 
     def end(self) -> None:
         """End the report that is being written; what it has not put in place is removed with the next one."""
