@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo test test-all browser lint docs reference images bench guards fuzz clean
+.PHONY: demo test test-all browser s3-server lint docs reference images bench guards fuzz clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -17,14 +17,21 @@ demo: $(READY)
 	$(BIN)/lymphtune search --space mixed --data simulated --trials 5 --epochs 8 --folds 3
 	$(BIN)/lymphtune ensemble --top 3
 
-test: $(READY) lint
+test: $(READY) lint s3-server
 	$(BIN)/python -m pytest -q -m "not slow"
 
-test-all: $(READY) lint browser
+test-all: $(READY) lint browser s3-server
 	$(BIN)/python -m pytest -q
 
 browser:  # in which the report is tested; Debian's and Ubuntu's packages
 	command -v chromium && command -v chromedriver || $(SUDO) apt-get install -y chromium chromium-driver
+
+s3-server: .venv-s3/ready  # which the tests of runs on s3:// start
+
+.venv-s3/ready: tests/s3-requirements.txt
+	$(PYTHON) -m venv .venv-s3
+	.venv-s3/bin/pip install --quiet --requirement tests/s3-requirements.txt
+	touch $@
 
 lint: $(READY)
 	$(BIN)/ruff check .

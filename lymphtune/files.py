@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -68,6 +69,14 @@ def whole(path: Path) -> Iterator[Path]:
             scratch.unlink(missing_ok=True)  # which a file in a folder's place refuses as well
 
 
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what `whole` and `whole_folder` have left in and below the folder where their process was killed."""
     for scratch in [path for path in folder.rglob(".*") if SCRATCH.fullmatch(path.name)]:
@@ -111,6 +120,28 @@ def held(path: Path, who: Mapping[str, Any]) -> Iterator[None]:
             file.write(json.dumps(who) + "\n")
             file.flush()
         yield
+
+
+def machine() -> str:
+    """Return what tells machines and containers apart in which the same number may name different processes."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+def is_alive(pid: Any) -> bool:
+    """Return whether a process of this machine has this number; True where it cannot be known."""
+    if not isinstance(pid, int) or isinstance(pid, bool) or not 0 < pid < 2**31:
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def is_held(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 import socket
 import time
 from collections.abc import Callable
@@ -16,11 +17,12 @@ from pyarrow import ArrowException
 from lymphtune import console
 from lymphtune.config import Configuration, configuration, shown
 from lymphtune.errors import InputError, one_line, reason
-from lymphtune.files import is_held, read_json, read_yaml
+from lymphtune.files import is_alive, is_held, read_json, read_yaml
 from lymphtune.tables import check_table
 
 RUNS = Path("runs")
 DRIVER = "driver.json"  # of a run: which process drives it, and holds its lock while it does
+REPORT, FIGURES = "report.html", "figures"  # of a run: its page, and the pictures of it
 PROGRESS = "progress.json"  # of a run: how far it is, written every few seconds while it is driven
 TRIAL = re.compile(r"[0-9A-Za-z_-]{1,64}")  # names a folder
 SILENT_S = 60.0  # a search on another host, whose lock cannot be seen, is taken for dead after so long
@@ -54,7 +56,7 @@ class Run:
             return "running"
         if status != "running":
             return status
-        here = self.driver.get("host") == socket.gethostname()
+        here = self.driver.get("host") == socket.gethostname() and not is_alive(self.driver.get("pid"))
         try:
             silent_s = time.time() - (self.path / PROGRESS).stat().st_mtime
         except FileNotFoundError:
@@ -99,6 +101,13 @@ class Run:
         if not isinstance(given, dict) or "configuration" not in given:
             raise InputError(f"{path}: holds no configuration; search again")
         return configuration(given["configuration"], str(path))
+
+
+def resume_command(run: Run, storage: str | None = None) -> str:
+    """Return the command that resumes a run. storage: URI of the runs, where the folder is a copy of one there."""
+    place = storage or run.path.parent
+    runs = "" if not storage and run.path.parent.resolve() == RUNS.resolve() else f" --runs {shlex.quote(str(place))}"
+    return f"lymphtune search --resume {run.name}{runs}"
 
 
 class Described(dict[str, Any]):

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.runs import Run
+from tests.s3 import Server, started
 
 TINY_LABELS = (0, 1, 1, 0, 1, -1, 0, 1, 0, 1, -1, 0, 1, 0, -1)  # P1 to P15
 TINY_DATES = ("3/27/1961", "16-09-1934", "12/1/1939")  # both formats
@@ -124,3 +126,18 @@ def searched(_tiny_cohort_files: Path, tmp_path_factory: pytest.TempPathFactory,
 
     runs = tmp_path_factory.mktemp("runs")
     return lymphtune.search("tiny", _tiny_cohort_files, runs=runs, name="searched", **SMALL_SEARCH)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Server]:
+    """One S3 server on loopback for all tests."""
+    with started() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: Server) -> str:
+    """The name of a new, empty bucket."""
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    s3_server.make(name)
+    return name

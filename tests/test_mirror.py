@@ -1,15 +1,14 @@
-"""A folder and its copy elsewhere: what is pushed is there, what is newer here stays, what is gone goes."""
+"""A folder and its copy elsewhere: what is pushed is there, what is newer stays, what is removed by name goes."""
 
 import os
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
-import pyarrow.fs
 import pytest
 
 from lymphtune.errors import InputError
-from lymphtune.mirror import Mirror, is_uri
+from lymphtune.mirror import KNOWN, Mirror
+from lymphtune.storage import Entry, is_uri
 
 
 @pytest.fixture
@@ -28,48 +27,81 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def test_pushed_and_pulled_it_is_the_same(mirror: Mirror, tmp_path: Path) -> None:
-    mirror.push()
+    mirror.push("")
     whole = {"top.txt": "top", "a/one.txt": "one", "a/deep/two.txt": "two"}
     assert files(tmp_path / "there") == whole  # and no half-written file
     other = Mirror(mirror.uri, tmp_path / "other")
     other.pull("a")
-    assert set(files(tmp_path / "other")) == {"a/one.txt", "a/deep/two.txt"}
+    assert set(files(tmp_path / "other")) - {KNOWN} == {"a/one.txt", "a/deep/two.txt"}
     other.pull()
-    assert files(tmp_path / "other") == whole
+    assert {name: text for name, text in files(tmp_path / "other").items() if name != KNOWN} == whole
 
 
-def test_only_what_has_changed_travels_and_what_is_gone_goes(mirror: Mirror, tmp_path: Path) -> None:
-    mirror.push()
+def test_only_what_has_changed_travels_and_what_is_missing_here_stays(mirror: Mirror, tmp_path: Path) -> None:
+    """What this process has not removed by name may be another's, and newer than all that is known here."""
+    mirror.push("")
     before = (tmp_path / "there" / "top.txt").stat().st_mtime_ns
     (mirror.path / "a" / "one.txt").write_text("another")
     shutil.rmtree(mirror.path / "a" / "deep")
     mirror.push("a")
-    assert files(tmp_path / "there") == {"top.txt": "top", "a/one.txt": "another"}
-    mirror.push()
+    assert files(tmp_path / "there") == {"top.txt": "top", "a/one.txt": "another", "a/deep/two.txt": "two"}
+    mirror.push("")
     assert (tmp_path / "there" / "top.txt").stat().st_mtime_ns == before
 
 
+def test_what_is_removed_by_name_goes_and_its_neighbours_stay(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.push("")
+    mirror.remove("a", ["deep", "none-*"])
+    assert files(tmp_path / "there") == {"top.txt": "top", "a/one.txt": "one"}
+    assert not (tmp_path / "there" / "a" / "deep").exists()  # and no empty folder is left
+    mirror.remove("nothing/there", ["*"])
+
+
+def test_of_a_replaced_folder_goes_what_was_known_and_nothing_else(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.push("")
+    (tmp_path / "there" / "a" / "another's.txt").write_text("written meanwhile")
+    (mirror.path / "a" / "one.txt").unlink()
+    mirror.remove_replaced("a")
+    assert files(tmp_path / "there") == {
+        "top.txt": "top", "a/deep/two.txt": "two", "a/another's.txt": "written meanwhile"
+    }  # fmt: skip
+
+
+def test_a_copy_that_was_not_changed_does_not_come_back(mirror: Mirror, tmp_path: Path) -> None:
+    """Another process removes a file; one that still holds a copy of it does not send it anew."""
+    mirror.push("")
+    other = Mirror(mirror.uri, tmp_path / "other")
+    other.pull()
+    mirror.remove("a", ["one.txt"])
+    again = Mirror(mirror.uri, tmp_path / "other")
+    again.push("")
+    assert "a/one.txt" not in files(tmp_path / "there")
+    (tmp_path / "other" / "a" / "one.txt").write_text("written here")
+    again.push("")
+    assert files(tmp_path / "there")["a/one.txt"] == "written here"
+
+
 def test_its_own_files_alone(mirror: Mirror, tmp_path: Path) -> None:
-    mirror.push(deep=False)
+    mirror.push_own()
     assert files(tmp_path / "there") == {"top.txt": "top"}
     (mirror.path / "top.txt").unlink()
-    mirror.push(deep=False)
+    mirror.push_own()
     assert files(tmp_path / "there") == {"top.txt": "top"}
 
 
 def test_what_is_newer_here_stays(mirror: Mirror) -> None:
-    mirror.push()
+    mirror.push("")
     (mirror.path / "top.txt").write_text("newer")
     mirror.pull()
     assert (mirror.path / "top.txt").read_text() == "newer"
     os.utime(mirror.path / "top.txt", (1, 1))
     mirror.pull()
     assert (mirror.path / "top.txt").read_text() == "top"
-    mirror.pull(only="no such name")
+    mirror.pull_files("no such name")
 
 
 def test_a_file_is_taken_once(mirror: Mirror, tmp_path: Path) -> None:
-    mirror.push()
+    mirror.push("")
     assert mirror.take("top.txt") and not mirror.take("top.txt") and not mirror.take("never/was.txt")
     assert "top.txt" not in files(tmp_path / "there")
 
@@ -78,21 +110,13 @@ def test_a_file_is_taken_once(mirror: Mirror, tmp_path: Path) -> None:
 def test_what_cannot_be_reached_is_named(uri: str, mirror: Mirror) -> None:
     assert is_uri(uri) and not is_uri("/a/folder")
     with pytest.raises(InputError, match=rf"^{uri}: cannot be read or written .*name another --runs$"):
-        Mirror(uri, mirror.path).push()
+        Mirror(uri, mirror.path).push("")
 
 
 def test_a_name_that_leads_out_is_not_brought_here(
     mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bucket may hold any key."""
-    mirror.push()
-    found = mirror._fs.get_file_info(pyarrow.fs.FileSelector(mirror._base, recursive=True))
-    out = [next(info for info in found if info.is_file)]
-
-    class Bucket:
-        def get_file_info(self, selector: object) -> list:
-            return [SimpleNamespace(path=f"{mirror._base}/a/../../../out.txt", type=out[0].type)]
-
-    monkeypatch.setattr(mirror, "_fs", Bucket())
+    monkeypatch.setattr(mirror.store, "files", lambda prefix: {"a/../../../out.txt": Entry(1, "")})
     with pytest.raises(InputError, match=r"'a/../../../out.txt' is no file below it"):
         mirror.pull()

@@ -1,15 +1,12 @@
 """Options that several commands share, and what their values may be."""
 
 import argparse
-import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import date
 from pathlib import Path
 from typing import NoReturn
 
-from lymphtune.errors import InputError
-from lymphtune.mirror import Mirror, is_uri
+from lymphtune.storage import is_uri
 
 DATA = "folder in the study's layout, packed .parquet file, or the word simulated (default: ./data, else simulated)"
 
@@ -76,33 +73,13 @@ def _runs(text: str) -> Path | str:
     return text if is_uri(text) else Path(text)
 
 
-@contextmanager
-def at_hand(arguments: argparse.Namespace) -> Iterator[None]:
-    """Have the run that the arguments mean in a folder here where `--runs` is a URI; bring back what is new in it."""
-    uri = getattr(arguments, "runs", None)
-    if not isinstance(uri, str) or "storage" not in arguments:
-        yield
-        return
-    if getattr(arguments, "watch", False):
-        raise InputError("--watch: wants a folder that is seen from here; leave it out, and ask again")
-    from lymphtune.cohort.pictures import cache_dir
-    from lymphtune.runs import find_run
+def at_hand(arguments: argparse.Namespace) -> AbstractContextManager[None]:
+    """Have the runs that the arguments mean in a folder here where `--runs` is a URI."""
+    if not isinstance(getattr(arguments, "runs", None), str) or "storage" not in arguments:
+        return nullcontext()
+    from lymphtune.cli.remote import brought
 
-    arguments.storage, arguments.runs = uri, cache_dir() / "runs" / hashlib.sha256(uri.encode()).hexdigest()[:16]
-    mirror = Mirror(uri, arguments.runs)
-    mirror.pull(only="run.yaml")
-    given = [getattr(arguments, name, None) for name in ("run", "resume", "name")]
-    named = [str(name) for name in [*given, *getattr(arguments, "compared", [])] if name]
-    anew = arguments.command == "runs" or (arguments.command == "search" and arguments.resume is None)
-    if not named and not anew:
-        named = [find_run(None, arguments.runs).name]
-    if arguments.command == "search":  # which brings and takes its own
-        named = []
-    for name in named:
-        mirror.pull(name)
-    yield
-    for name in named:
-        mirror.push(name)
+    return brought(arguments)
 
 
 def a_date(text: str) -> date:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,18 +147,20 @@ def status(arguments: argparse.Namespace) -> Told:
             print(f"{start}{text}", flush=True)
             shown = text
         time.sleep(WATCHED_EVERY_S)
-    return Told(f"{start}{status_text(run)}", status_values(run))
+    return Told(f"{start}{status_text(run, arguments.storage)}", status_values(run))
 
 
 def stop(arguments: argparse.Namespace) -> Told:
-    from lymphtune.runs import find_run
-    from lymphtune.searching.halting import ask_to_stop
+    from lymphtune.cli.remote import refresh, send_now
+    from lymphtune.runs import find_run, resume_command
+    from lymphtune.searching.halting import STOP, ask_to_stop
     from lymphtune.searching.progress import wait_until_stopped
 
     run = find_run(arguments.name, arguments.runs)
     if run.status != "running":
         raise InputError(f"{run.path}: no search to stop, it is {run.status}")
     ask_to_stop(run)
-    wait_until_stopped(run)
-    text = f"{run.name}: {run.status}; `lymphtune search --resume {run.name}` goes on"
+    send_now(arguments, run.name, STOP)
+    wait_until_stopped(run, partial(refresh, arguments, run.name) if arguments.storage else None)
+    text = f"{run.name}: {run.status}; `{resume_command(run, arguments.storage)}` goes on"
     return Told(text, {"run": run.path, "name": run.name, "status": run.status})

@@ -51,6 +51,11 @@ def stability(arguments: argparse.Namespace) -> Told:
         from lymphtune.searching.retrain import retrain
 
         trials = trials_to_retrain(run, arguments.source, sizes[-1], arguments.retrain, pool)
-        run, pool = retrain(run, trials, arguments.retrain, arguments.data, arguments.address), None
+        run, pool = retrain(run, trials, arguments.retrain, arguments.data, arguments.address, arguments.storage), None
     given = {"source": arguments.source, "pool": pool, "draws": arguments.draws, "seed": arguments.seed}
-    return measure_stability(run, sizes, **given)
+    found = measure_stability(run, sizes, **given)
+    if arguments.retrain is not None:
+        from lymphtune.cli.remote import send_now
+
+        send_now(arguments, run.name, "stability")
+    return found

@@ -15,7 +15,7 @@ import pandas as pd
 
 from lymphtune import console
 from lymphtune.cohort import Cohort
-from lymphtune.files import write_table, write_yaml
+from lymphtune.files import remove, write_table, write_yaml
 from lymphtune.mirror import Mirror
 from lymphtune.runs import Run
 from lymphtune.searching.ledger import Ledger
@@ -43,7 +43,7 @@ class Halt(NamedTuple):
 class Board:
     """Takes reports, settles fates, writes each trial's folder and the leaderboard, keeps the best weights."""
 
-    def __init__(self, run: Run, cohort: Cohort, plan: Plan) -> None:
+    def __init__(self, run: Run, cohort: Cohort, plan: Plan, mirror: Mirror | None = None) -> None:
         self.run, self.plan = run, plan
         self.patients, self.labels_P, self.about = cohort.ids, cohort.labels, cohort.about
         self.groups = cohort.groups
@@ -62,9 +62,7 @@ class Board:
         self._best: dict[str, list[tuple[bool, float, int]]] = {}  # the first BEST_OF_EACH of them, by what they see
         self._kept: set[int] = set()  # those of them whose weights are on the disk
         self._ledger = Ledger(run.path / LEDGER)
-        self.mirror: Mirror | None = None
-        if plan.settings.storage:
-            self.mirror = Mirror(f"{plan.settings.storage}/{run.name}", run.path)
+        self.mirror = mirror  # None: the run's folder is all there is
         self._ended: Counter[bool] = Counter()  # failed or not
         self._failures: Counter[str] = Counter()
         self._table_written, self._table_cost_s = 0.0, 0.0
@@ -99,8 +97,8 @@ class Board:
         record = self.records[number]
         if record.row or record.status == "ended":
             if record.row:
-                self._sweep(record)  # its worker has trained on until it was told
                 self._push(record.trial.hash)
+                self._sweep(record)  # its worker has trained on until it was told
             return
         self._note_end(record, failure)
         if failure:
@@ -134,8 +132,8 @@ class Board:
         self._write_table()
         for number, record in self.records.items():
             if record.row and number not in self._undecided:
-                self._sweep(record)
                 self._push(record.trial.hash)
+                self._sweep(record)
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -190,7 +188,7 @@ class Board:
 
         forgiven: trials that failed are tried again from their start.
         """
-        past = Past(self.run, self.plan, forgiven)
+        past = Past(self.run, self.plan, forgiven, lambda trial: self._remove(trial, "*"))
         if self.tpe:
             for number, parameters in sorted(past.parameters.items()):
                 self.records[number] = Record(self.plan.chosen(number, self.tpe.again(number, parameters)))
@@ -308,9 +306,9 @@ class Board:
             "weights": record.weights.get(epochs, {}),
         }  # fmt: skip
         write_yaml(folder / "config.yaml", given | self.about | {"configuration": record.trial.configuration.as_yaml()})
-        if decided:
-            self._sweep(record)
         self._push(record.trial.hash)
+        if decided:  # not before the results are in the storage
+            self._sweep(record)
 
     def _push(self, trial: str) -> None:
         if self.mirror:
@@ -318,13 +316,16 @@ class Board:
 
     def _sweep(self, record: Record) -> None:
         """Remove what only a trial that may go on needs; a worker that was told to stop late leaves some, too."""
-        folder = self.run.trial(record.trial.hash)
-        for name in (EPOCHS, CHECKPOINT, f"{CHECKPOINT}-new"):
-            (folder / name).unlink(missing_ok=True)
-        for weights in folder.glob(WEIGHTS_AT.format("*")):
-            shutil.rmtree(weights)
-        if record.status == "failed":
-            shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
+        failed = [WEIGHTS] if record.status == "failed" else []
+        self._remove(record.trial.hash, EPOCHS, CHECKPOINT, f"{CHECKPOINT}-new", WEIGHTS_AT.format("*"), *failed)
+
+    def _remove(self, trial: str, *patterns: str) -> None:
+        """Remove files and folders of a trial's folder here, and their copies in the storage."""
+        folder = self.run.trial(trial)
+        for path in [path for pattern in patterns for path in folder.glob(pattern)]:
+            remove(path)
+        if self.mirror:
+            self.mirror.remove(f"trials/{trial}", patterns)
 
     def _rank(self, record: Record, weights: bool) -> None:
         """Place a settled network, and delete weights that are no longer among the run's best; none ever comes back."""
@@ -334,8 +335,7 @@ class Board:
         insort(self._ranked, _standing(record))
         kept = {n for *_, n in self._ranked[: self.plan.settings.keep_weights]} | self._best_of_each(record)
         for fallen in (self._kept | ({number} if weights else set())) - kept:
-            shutil.rmtree(self.run.trial(self.records[fallen].trial.hash) / WEIGHTS, ignore_errors=True)
-            self._push(self.records[fallen].trial.hash)
+            self._remove(self.records[fallen].trial.hash, WEIGHTS)
         self._kept = kept
 
     def _best_of_each(self, record: Record) -> set[int]:

@@ -12,6 +12,7 @@ from lymphtune.cohort.cohort import PICTURE_PX
 from lymphtune.errors import InputError, Unfit, shortened
 from lymphtune.result import Told
 from lymphtune.searching import probe
+from lymphtune.storage import is_uri, opened
 
 TIMEOUT_S = 60.0
 MOST_SKEW_S = 2.0  # of a node's clock
@@ -84,11 +85,9 @@ def checked_storage(runs: str | None) -> str | None:
     """Return a URI as it is and a folder as an absolute path; raises InputError where it is none."""
     if runs is None:
         return None
-    if probe.is_uri(runs):
-        from pyarrow.fs import FileSystem
-
+    if is_uri(runs):
         try:
-            FileSystem.from_uri(runs)
+            opened(runs)
         except (OSError, ValueError, NotImplementedError) as error:
             raise InputError(f"runs {runs}: cannot be opened ({shortened(str(error), 200)})") from error
         return runs

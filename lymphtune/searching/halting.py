@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from lymphtune import console
 from lymphtune.errors import InputError
+from lymphtune.files import write_text
+from lymphtune.mirror import StorageError
 from lymphtune.runs import Run
 from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.budget import Budget
@@ -39,8 +40,11 @@ class Halting:
         return self.board.halt is not None
 
     def _reason(self) -> Halt | None:
-        if self._asked():
-            return Halt("stopped", "`lymphtune stop` asked for it")
+        try:
+            if self._asked():
+                return Halt("stopped", "`lymphtune stop` asked for it")
+        except StorageError as error:
+            return Halt("paused", str(error))
         if self.budget.over:
             return Halt("out of time", self._out_of_time())
         return self._no_room()
@@ -107,4 +111,4 @@ class Halting:
 
 def ask_to_stop(run: Run) -> None:
     """Ask the search of this run, wherever it is driven from, to stop as after Ctrl-C."""
-    Path(run.path / STOP).touch()
+    write_text(run.path / STOP, "asked to stop\n")

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lymphtune import console
-from lymphtune.runs import Run
+from lymphtune.errors import InputError
+from lymphtune.mirror import Mirror
+from lymphtune.runs import FIGURES, REPORT, Run
 from lymphtune.searching.board import Board
 from lymphtune.searching.budget import Budget
 
@@ -56,8 +58,14 @@ class LiveReport:
         if self.process.returncode:
             console.say(f"no report: {said.strip().splitlines()[-1] if said.strip() else 'its process was killed'}")
         elif self.board.mirror:
-            self.board.mirror.push("figures")
-            self.board.mirror.push(deep=False)
+            self._push(self.board.mirror)
+
+    def _push(self, mirror: Mirror) -> None:
+        try:
+            mirror.push(FIGURES, REPORT)
+            mirror.remove_replaced(FIGURES)
+        except InputError as error:
+            console.say(str(error))
 
     def _wait(self) -> str | None:
         """Return what the report's process printed on stderr; None where the time budget ended first."""

@@ -308,6 +308,9 @@ def run_trials(board: Board, shared: Shared, gpus: float, halting: Halting, show
     survive_out_of_memory()
     settings = shared.plan.settings
     scratch = tempfile.mkdtemp(prefix="lymphtune-tune-")
+    if settings.address is None:  # its folder goes after all its workers
+        node: Any = ray._private.worker._global_node
+        shared = replace(shared, scratch=Path(node.get_session_dir_path()))
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, shared=shared), {"cpu": settings.cpus_per_trial, "gpu": gpus}
     )

@@ -3,7 +3,7 @@
 Shapes: R repeats, P patients of the cohort, E epochs of a trial.
 """
 
-import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,11 @@ class Found:
 
 
 class Past:
-    """Reads a run's folder. forgiven: failed trials are tried as if they never had been."""
+    """Reads a run's folder. forgiven: failed trials are tried as if they never had been; remove: empties the folder of
+    a trial, wherever there are copies of it."""
 
-    def __init__(self, run: Run, plan: Plan, forgiven: bool = False) -> None:
-        self.run, self.folds_RP, self.forgiven = run, plan.folds_RP, forgiven
+    def __init__(self, run: Run, plan: Plan, forgiven: bool, remove: Callable[[str], None]) -> None:
+        self.run, self.folds_RP, self.forgiven, self.remove = run, plan.folds_RP, forgiven, remove
         self.failures: dict[str, str] = {}
         self.retries: dict[str, int] = {}
         self.parameters: dict[int, dict[str, Any]] = {}  # of trials that a searcher chose, by number
@@ -63,12 +64,12 @@ class Past:
             self._read_settled(found, folder)
         except (InputError, KeyError, TypeError, ValueError) as error:
             console.say(f"{folder}: damaged, and trained again ({error})")
-            shutil.rmtree(folder)
+            self.remove(trial.hash)
             return Found(trial)
         status = found.row.get("status")
         failed = status == "failed" or (not found.row and trial.hash in self.failures)
         if failed and self.forgiven:
-            shutil.rmtree(folder, ignore_errors=True)
+            self.remove(trial.hash)
             return Found(trial)
         found.over = status in ("failed", "stopped") or bool(found.row.get("reason"))
         if status == "done" and found.row["epochs"] < trial.epochs and not found.over:

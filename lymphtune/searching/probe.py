@@ -1,6 +1,6 @@
 """What one node says of itself; sent to it by value, so that it needs nothing of ours there.
 
-Nothing but the standard library is imported here, pyarrow only where the storage is not a folder.
+Nothing but the standard library is imported here, the node's own lymphtune only where the storage is not a folder.
 """
 
 import hashlib
@@ -73,13 +73,18 @@ def is_uri(storage: str) -> bool:
     return "://" in storage
 
 
+def _opened(uri: str) -> Any:
+    """Return the storage as the node's own lymphtune opens it."""
+    from lymphtune.storage import opened
+
+    return opened(uri)
+
+
 def write_token(storage: str, name: str, token: str) -> str | None:
     """Write a small file into the storage; return None, or why it could not be."""
     try:
         if is_uri(storage):
-            files, folder = _opened(storage)
-            with files.open_output_stream(f"{folder}/{name}") as stream:
-                stream.write(token.encode())
+            _opened(storage).write(name, token.encode())
         else:
             with (Path(storage) / name).open("x", encoding="utf-8") as file:
                 file.write(token)
@@ -94,9 +99,8 @@ def read_token(storage: str, name: str) -> str | None:
     """Return what the storage's small file holds, None where there is no such file."""
     try:
         if is_uri(storage):
-            files, folder = _opened(storage)
-            with files.open_input_stream(f"{folder}/{name}") as stream:
-                return str(stream.read().decode("utf-8", "replace"))
+            found = _opened(storage).read(name)
+            return found[0].decode("utf-8", "replace") if found else None
         return (Path(storage) / name).read_text(encoding="utf-8", errors="replace")
     except (OSError, ValueError, NotImplementedError, ImportError):
         return None
@@ -106,19 +110,11 @@ def remove_token(storage: str, name: str) -> None:
     """Remove the small file where it can be seen from here."""
     try:
         if is_uri(storage):
-            files, folder = _opened(storage)
-            files.delete_file(f"{folder}/{name}")
+            _opened(storage).delete(name)
         else:
             (Path(storage) / name).unlink(missing_ok=True)
     except (OSError, ValueError, NotImplementedError, ImportError):
         return
-
-
-def _opened(uri: str) -> tuple[Any, str]:
-    from pyarrow.fs import FileSystem
-
-    files, folder = FileSystem.from_uri(uri)
-    return files, folder.rstrip("/")
 
 
 def gpus() -> list[dict[str, Any]] | None:

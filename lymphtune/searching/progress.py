@@ -2,17 +2,19 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from lymphtune import console
 from lymphtune.errors import InputError
 from lymphtune.files import read_json, write_json
-from lymphtune.runs import PROGRESS, Run
+from lymphtune.runs import PROGRESS, Run, resume_command
 from lymphtune.searching.board import Board
 from lymphtune.searching.display import leaderboard_text
 
 WRITTEN_EVERY_S = 5.0
+REFRESHED_EVERY_S = 1.0  # while a search elsewhere is waited for
 RUNNING_SHOWN = 12
 SHOWN_OF_TRIAL = ("epoch", "epochs", "balanced_accuracy", "log_loss")
 
@@ -28,7 +30,7 @@ class ProgressFile:
             self.written = time.monotonic()
             write_json(board.run.path / PROGRESS, _told(board))
             if board.mirror:
-                board.mirror.push(deep=False)
+                board.mirror.push_own()
 
 
 def _told(board: Board) -> dict[str, Any]:
@@ -80,8 +82,11 @@ def status_values(run: Run) -> dict[str, Any]:
     return found | {"driver": run.driver or None, "leaderboard": leaderboard}
 
 
-def status_text(run: Run) -> str:
-    """Return what a search is doing, or how it ended, as lines of at most 80 columns; read from its folder alone."""
+def status_text(run: Run, storage: str | None = None) -> str:
+    """Return what a search is doing, or how it ended, as lines of at most 80 columns; read from its folder alone.
+
+    storage: URI of the runs, where the folder is a copy of one there.
+    """
     described, status = run.description, run.status
     lines = console.hanging(f"{run.name}: {status}{_where(run) if status == 'running' else ''}")
     told = told_of(run)
@@ -101,7 +106,7 @@ def status_text(run: Run) -> str:
     if described["cohort"]["simulated"]:
         lines.append(console.painted(console.SIMULATED, "warning"))
     if status not in ("running", "done"):
-        lines.append(f"`lymphtune search --resume {run.name}` goes on")
+        lines.append(f"`{resume_command(run, storage)}` goes on")
     return "\n".join(lines)
 
 
@@ -110,11 +115,13 @@ def _where(run: Run) -> str:
     return f" (process {driver['pid']} on {driver['host']} since {driver['since']})" if driver else ""
 
 
-def wait_until_stopped(run: Run) -> None:
-    """Return when no process drives the run any longer."""
+def wait_until_stopped(run: Run, refresh: Callable[[], None] | None = None) -> None:
+    """Return when no process drives the run any longer. refresh: brings the run's files here, where they are a copy."""
     began = told = time.monotonic()
     while run.status == "running":
-        time.sleep(0.2)
+        time.sleep(0.2 if refresh is None else REFRESHED_EVERY_S)
+        if refresh is not None:
+            refresh()
         if time.monotonic() - told > 10:
             told = time.monotonic()
             console.say(f"waiting for its trials to end their epoch, {console.duration(told - began)} by now")

@@ -1,6 +1,7 @@
 """A run's best configurations trained again, from new seeds on the same folds, none of them stopped early."""
 
 import time
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -15,8 +16,15 @@ from lymphtune.spaces import Row, Space, Suggested
 SUFFIX = "-retrained"
 
 
-def retrain(run: Run, trials: list[str], seeds: int, data: str | Path | None = None, address: str | None = None) -> Run:
-    """Return the finished run <name>-retrained, beside the given one.
+def retrain(
+    run: Run,
+    trials: list[str],
+    seeds: int,
+    data: str | Path | None = None,
+    address: str | None = None,
+    storage: str | None = None,
+) -> Run:
+    """Return the finished run <name>-retrained, beside the given one. storage: URI of the runs, where it has one.
 
     Raises InputError before anything is trained: where it is there already, where the cohort is another one,
     and where its folds would not be the same.
@@ -29,6 +37,7 @@ def retrain(run: Run, trials: list[str], seeds: int, data: str | Path | None = N
         )
     data = data or run.description["cohort"]["data"]
     cohort, plan = plan_again(run, trials, seeds, data, address)
+    plan = replace(plan, settings=replace(plan.settings, storage=storage))
     return run_plan(cohort, plan, data, started)
 
 

@@ -1,6 +1,7 @@
 """One search from its words to its leaderboard: plan, describe, train, report; and the same again after a break."""
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,10 +22,12 @@ from lymphtune.cohort.examination.report import in_short
 from lymphtune.cohort.folds import check_roles, cohort_folds, folds_hash, folds_table, roles_table, scarce_note
 from lymphtune.cohort.pseudonyms import Pseudonyms, read_pseudonyms
 from lymphtune.config import Part
+from lymphtune.driver_lock import only_driver
 from lymphtune.errors import InputError
-from lymphtune.files import held, remove_unfinished, write_table, write_yaml
+from lymphtune.files import NoRoom, held, remove_unfinished, write_table, write_yaml
+from lymphtune.mirror import Mirror, StorageError, check_writable
 from lymphtune.registry import encoders
-from lymphtune.runs import DRIVER, RUNS, Run, find_run
+from lymphtune.runs import DRIVER, RUNS, Run, find_run, resume_command
 from lymphtune.searching.addresses import check_answers
 from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.budget import Budget
@@ -40,6 +43,7 @@ from lymphtune.searching.table import table_text
 from lymphtune.searching.trial import WEIGHTS_AT, Shared, hashes
 from lymphtune.spaces import Space, load_space
 from lymphtune.statistics.shortcuts import enough, shortcut_audit
+from lymphtune.storage import PATIENT_S, join
 
 CUT_SHOWN = 5  # trials named as cut short
 
@@ -158,13 +162,19 @@ def run_plan(
 
     Raises KeyboardInterrupt where a signal ended it, InputError where a disk or failing trials did.
     """
+    if plan.settings.storage:
+        check_writable(plan.settings.storage)
     run = earlier or _new_run(plan.settings, plan.space.name)
     budget = Budget(plan.settings.time_budget_s, started, plan.settings.report)
-    with live_report(run, data, plan.settings.report, budget) as live, _only_driver(run):
-        board = Board(run, cohort, plan)
+    with (
+        _mirrored(run, plan.settings.storage, earlier is None) as mirror,
+        live_report(run, data, plan.settings.report, budget) as live,
+        _only_driver(run),
+    ):
+        board = Board(run, cohort, plan, mirror)
         if earlier:
-            if board.mirror:
-                board.mirror.pull()
+            if mirror:
+                mirror.pull()
             remove_unfinished(run.path)
             board.restore(forgiven)
         status, display = "failed", Display(len(board.settled))
@@ -180,6 +190,9 @@ def run_plan(
         except KeyboardInterrupt:
             board.halt = Halt("interrupted", "a signal")
             status = "interrupted"
+        except (NoRoom, StorageError) as error:
+            board.halt = board.halt or Halt("paused", str(error))
+            status = board.halt.status
         finally:
             if status == "failed":
                 board.halt = board.halt or Halt("failed", "an error")
@@ -188,8 +201,8 @@ def run_plan(
             busy = board.trained_s / (seconds * board.slots)
             with suppress(InputError):  # where the disk is full, run.yaml stays as it was
                 _write_description(run, description | _ending(description, status, seconds, busy))
-                if board.mirror:
-                    board.mirror.push(deep=False)
+                if mirror:
+                    mirror.push_own()
             if live:
                 live.over(board)
         _tell(board, cohort, busy, seconds)
@@ -204,6 +217,8 @@ def _ending(description: dict[str, Any], status: str, seconds: float, busy: floa
 
 
 def _close(board: Board, display: Display) -> None:
+    if board.mirror and board.halt and board.halt.status == "paused":
+        board.mirror.hurry()
     try:
         board.close()
     except InputError as error:  # no room: what is written is whole, and the rest is in the ledgers
@@ -222,9 +237,7 @@ def _tell(board: Board, cohort: Cohort, busy: float, seconds: float) -> None:
     console.say(_closing(place, cohort, busy, board.slots, seconds))
     if board.halt is None:
         return
-    place = board.plan.settings.storage or board.run.path.parent
-    runs = "" if place == RUNS.resolve() else f" --runs {place}"
-    how = f"`lymphtune search --resume {board.run.name}{runs}` goes on"
+    how = f"`{resume_command(board.run, board.plan.settings.storage)}` goes on"
     if board.halt.status in ("paused", "failed"):
         raise InputError(f"{board.halt.status}: {board.halt.why}; then {how}")
     if cut := _cut_short(board):
@@ -242,6 +255,29 @@ def _cut_short(board: Board) -> str:
     named = [f"{record.trial.hash[:6]} after epoch {record.epochs} of {record.trial.epochs}" for record in cut]
     more = f" and {len(cut) - CUT_SHOWN} more" if len(cut) > CUT_SHOWN else ""
     return f"cut short: {', '.join(named[:CUT_SHOWN])}{more}; resumed from their last checkpoints"
+
+
+@contextmanager
+def _mirrored(run: Run, storage: str | None, fresh: bool) -> Iterator[Mirror | None]:
+    """Yield the mirror of a run that this search alone drives in the storage, None where its folder is all there is.
+
+    Raises InputError, a fresh run's folder removed, where another search drives it or made it in the meantime.
+    """
+    if storage is None:
+        yield None
+        return
+    uri, begun = join(storage, run.name), False
+    try:
+        with only_driver(uri) as may_write:
+            mirror = Mirror(uri, run.path, PATIENT_S, may_write)
+            if fresh and mirror.has("run.yaml"):
+                raise InputError(f"{uri}: another search has made this run in the meantime; take another --name")
+            begun = True
+            mirror.take(STOP)
+            yield mirror
+    finally:
+        if fresh and not begun:
+            shutil.rmtree(run.path, ignore_errors=True)
 
 
 @contextmanager

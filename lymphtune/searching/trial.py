@@ -5,6 +5,7 @@ names; `weights-epoch-N` of every epoch that may turn out to be its last. A repo
 """
 
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,13 +18,16 @@ from lymphtune import console
 from lymphtune.cohort import Cohort
 from lymphtune.config import Configuration, digest
 from lymphtune.errors import InputError
-from lymphtune.files import refusals_named, sha256, write_text
+from lymphtune.files import held, is_held, refusals_named, sha256, write_text
 from lymphtune.masking import masked
 from lymphtune.mirror import Mirror
 from lymphtune.searching.ledger import Ledger
 from lymphtune.searching.plan import Trial
 from lymphtune.searching.report import Report
+from lymphtune.storage import PATIENT_S
 
+OWN, IN_USE = "lymphtune-trial-", ".in-use"  # a running trial's own folder, and the file whose lock it holds
+LEFT_S = 3600.0  # such a folder is no longer in use where its lock is free and it is older
 SAID = "said"
 FAILED = "failed"
 NO_ROOM = "no_room"
@@ -46,6 +50,7 @@ class Shared:
     device: str
     arithmetic: Any  # training.arithmetic.Arithmetic
     storage: str | None = None  # URI of the run, where its folder is not one that every worker sees
+    scratch: Path | None = None  # for the folders of trials that run, where storage is named; removed after the search
 
     @contextmanager
     def at_hand(self, trial: Trial) -> Iterator[tuple["Shared", Callable[[], None]]]:
@@ -53,10 +58,10 @@ class Shared:
         if self.storage is None:
             yield self, lambda: None
             return
-        with tempfile.TemporaryDirectory(prefix="lymphtune-trial-") as folder:
-            mirror, name = Mirror(self.storage, Path(folder)), f"trials/{trial.hash}"
+        with _own_folder(self.scratch) as folder:
+            mirror, name = Mirror(self.storage, folder, PATIENT_S), f"trials/{trial.hash}"
             mirror.pull(name)
-            yield replace(self, run_path=Path(folder)), lambda: mirror.push(name)
+            yield replace(self, run_path=folder), lambda: mirror.push(name)
 
     def train(self, trial: Trial, start: Any = None) -> Any:
         """Return the generator of epoch results of one trial, from a training.lockstep.Start on where there is one."""
@@ -117,6 +122,23 @@ def train_on(
             if start is None or start.path.is_dir():
                 raise
             start = place.start_without_checkpoint(trial.base, trial.lowest)
+
+
+@contextmanager
+def _own_folder(scratch: Path | None) -> Iterator[Path]:
+    """Yield a new folder, removed after the block; those of workers that were killed are removed first.
+
+    scratch: a folder that goes when the search ends, which may kill this process first; None: the temporary folder.
+    """
+    parent = Path(tempfile.gettempdir()) if scratch is None else scratch
+    for left in parent.glob(f"{OWN}*"):
+        if time.time() - left.stat().st_mtime > LEFT_S and not is_held(left / IN_USE):
+            shutil.rmtree(left, ignore_errors=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=OWN, dir=parent, ignore_cleanup_errors=True) as folder,
+        held(Path(folder) / IN_USE, {"pid": os.getpid()}),
+    ):
+        yield Path(folder)
 
 
 class Place:

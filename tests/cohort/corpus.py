@@ -820,7 +820,7 @@ def all_of_a_class_at_one_site(folder: Path) -> None:
 
 
 @breaks("no group", "warning", "1 labelled patient without a value of site")
-def a_patient_without_a_site(folder: Path) -> None:
+def a_patient_without_a_group(folder: Path) -> None:
     for place, row in enumerate(rows_of(folder)[1:]):
         change(folder, "site", f"site {place % 5}", row[1])
     change(folder, "site", "", "P3")

@@ -203,7 +203,7 @@ def test_a_run_may_live_where_no_worker_sees_the_driver_s_folder(
     held = {str(p.relative_to(tmp_path / "bucket" / "far")) for p in (tmp_path / "bucket" / "far").rglob("*")}
     assert names <= held and not any(name.endswith((EPOCHS, CHECKPOINT)) for name in held)
     other = tmp_path / "other" / "far"
-    Mirror(f"file://{tmp_path}/bucket/far", other).pull(only="run.yaml")
+    Mirror(f"file://{tmp_path}/bucket/far", other).pull_files("run.yaml")
     run = resume("far", other.parent, trials=6, **there)
     assert len(run.leaderboard.query("kind == 'network'")) == 6
     assert len(read_table(tmp_path / "bucket" / "far" / "leaderboard.parquet")) == 10
