@@ -34,13 +34,14 @@ def test_predictions_are_the_mean_of_the_members(ensemble: Ensemble) -> None:
     table = pd.read_parquet(ensemble.path / "predictions.parquet")
     trials = [member["trial"] for member in ensemble.members]
     assert list(table.columns) == [
-        "patient", "probability", "spread", "predicted", "set", "refer", *trials, "gate", "seen"
+        "patient", "probability", "spread", "predicted", "set", "refer", *trials, "gate", "seen", "missing"
     ]  # fmt: skip
     assert table["set"].isin(["neither", "reactive", "tumoral", "both"]).all() and not table["refer"].any()
     np.testing.assert_allclose(table["probability"], table[trials].mean(axis=1), rtol=1e-12)
     assert (table["predicted"] == (table["probability"] >= 0.5)).all()
     assert (table["spread"] >= 0).all()
-    assert table["gate"].isna().all()  # no member has one
+    gated = any("gated" in str(member["configuration"]["model"]["fusion"]) for member in ensemble.members)
+    assert table["gate"].isna().all() != gated
     assert not table["seen"].any()
 
 
