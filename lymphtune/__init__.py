@@ -15,28 +15,33 @@ if TYPE_CHECKING:
 __all__ = ["Cohort", "Ensemble", "ensemble", "load_cohort", "search"]
 
 
-def search(space: str = "mixed", data: str | Path | None = None, **settings: Any) -> "Run":
+def search(space: str | Path = "mixed", data: str | Path | None = None, **settings: Any) -> "Run":
     """Return the finished run; `settings` are those of `lymphtune.searching.plan.Settings`.
 
+    A date may be given as the text YYYY-MM-DD, a time as 90s, 30m or 2h, a path as text.
     Raises InputError on anything a person can mend.
     """
+    from lymphtune.cli.options import brought
     from lymphtune.searching.plan import Settings
     from lymphtune.searching.search import search as run_search
 
-    return run_search(space, data, Settings(**settings))
+    with brought("search", settings) as given:
+        return run_search(space, data, Settings.of(given))
 
 
 def ensemble(
-    recipe: str = "top", run: str | Path | None = None, data: str | Path | None = None, **options: Any
+    recipe: str | Path = "top", run: str | Path | None = None, data: str | Path | None = None, **options: Any
 ) -> "Ensemble":
     """Return the saved ensemble of a run (the latest in ./runs unless named).
 
-    `options` are those of `lymphtune.ensembling.procedure.asked`: top, source, threshold, calibration, refer,
-    error_rate. Raises InputError on anything a person can mend.
+    `options` are those of `lymphtune.ensembling.procedure.asked`: top, source, include_stopped, threshold,
+    calibration, refer, error_rate. Raises InputError on anything a person can mend.
     """
+    from lymphtune.arguments import check_names, keywords
     from lymphtune.ensembling.build import build_ensemble
     from lymphtune.ensembling.procedure import asked
 
+    check_names(options, [name for name in keywords(asked) if name != "recipe"], "ensemble")
     return build_ensemble(asked(recipe, **options), run, data=data)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, fields
+from datetime import date
 from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import (
@@ -20,7 +21,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from lymphtune import registry
-from lymphtune.errors import InputError
+from lymphtune.errors import InputError, listed, suggestion
 from lymphtune.registry import Family
 
 MOST_SHOWN = 200  # characters of a value in an error message
@@ -54,7 +55,7 @@ def _parse_part(family: Family, value: Any) -> Part:
         _refuse(f": expected one word of {', '.join(family.words())}, or a word with its options; found {shown(value)}")
     word, colon, name = word.partition(":")
     if word not in family.words():
-        _refuse(f" has no '{word}'; there are {', '.join(family.words())}")
+        _refuse(f" has no '{word}'; there are {listed(word, family.words())}")
     member = family[word]
     if colon:
         if "name" not in {field.name for field in fields(member.options)} or "name" in options:
@@ -256,16 +257,35 @@ def mishap(error: ErrorDetails, words: list[str] | None) -> str:
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = words or _words_at(error["loc"][:-1])
         where = path.removesuffix(f".{error['loc'][-1]}")
-        return f"{where} has no '{error['loc'][-1]}'; there are {', '.join(known)}"
+        return f"{where} has no '{error['loc'][-1]}'; there are {listed(error['loc'][-1], known)}"
     found = "" if error["type"] == "missing" else f"; found {shown(error['input'])}"
     if error["type"] == "value_error":  # said by one of our own checks
         return f"{path}: {error['ctx']['error']}"
+    if error["type"] in ("int_type", "float_type") and isinstance(error["input"], str):
+        found += _unquoted(error["input"])
+    if error["type"] == "literal_error" and isinstance(error["input"], str):
+        found += suggestion(error["input"], re.findall(r"'([^']*)'", error["ctx"]["expected"]))
     said = "expected a mapping" if error["type"] == "model_type" else error["msg"][0].lower() + error["msg"][1:]
     return f"{path}: {said}{found}"
 
 
+def _unquoted(text: str) -> str:
+    """Return what to do where a number is a text because it is quoted, else ""."""
+    try:
+        float(text)
+    except ValueError:
+        return ""
+    return " (a text: write the number without quotes)"
+
+
 def shown(value: Any) -> str:
-    """Return the value as a person wrote it, cut where it is long."""
+    """Return the value as a person wrote it, cut where it is long; what YAML reads as no text is said in its words."""
+    if isinstance(value, bool):
+        return "true (YAML reads yes, on and true so)" if value else "false (YAML reads no, off and false so)"
+    if value is None:
+        return "nothing (YAML reads an empty value, ~ and null so)"
+    if isinstance(value, date):
+        return f"a date, {value} (quote it where it is meant as a text)"
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits, a list inside itself

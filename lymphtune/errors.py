@@ -1,5 +1,8 @@
 """The errors that a user can mend: the command line prints them in one line and exits with 2."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 from lymphtune.result import Told
 
 ELLIPSIS = " ..."
@@ -10,6 +13,19 @@ class InputError(Exception):
     """Something handed in does not fit; the text says where, what was found and what would do."""
 
     code = 2  # with which the command line exits
+
+
+def listed(word: object, words: Iterable[object]) -> str:
+    """Return the words there are, and which of them a misspelt one is likely to mean: `a, b; did you mean 'a'?`"""
+    there = [str(one) for one in words]
+    return ", ".join(there) + suggestion(word, there)
+
+
+def suggestion(word: object, words: Iterable[object]) -> str:
+    """Return `; did you mean 'mixed'?` where a misspelt word is near one of those there are, else ""."""
+    plain = {str(one).casefold(): str(one) for one in words}
+    near = get_close_matches(str(word).casefold(), plain, n=1, cutoff=0.7)
+    return f"; did you mean '{plain[near[0]]}'?" if near and plain[near[0]] != str(word) else ""
 
 
 def one_line(text: str) -> str:

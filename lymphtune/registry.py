@@ -8,6 +8,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ConfigDict
 
+from lymphtune.errors import listed
+
 Built = TypeVar("Built")
 
 
@@ -50,7 +52,7 @@ class Family(Generic[Built]):
     def __getitem__(self, word: str) -> Member:
         """Return the member; raises KeyError with the words there are."""
         if word not in self.words():
-            raise KeyError(f"{self.name} has no '{word}'; there are {', '.join(self.words())}")
+            raise KeyError(f"{self.name} has no '{word}'; there are {listed(word, self.words())}")
         return self._members[word]
 
 

@@ -16,7 +16,7 @@ from pyarrow import ArrowException
 
 from lymphtune import console
 from lymphtune.config import Configuration, configuration, shown
-from lymphtune.errors import InputError, one_line, reason
+from lymphtune.errors import InputError, listed, one_line, reason
 from lymphtune.files import is_alive, is_held, read_json, read_yaml
 from lymphtune.tables import check_table
 
@@ -232,8 +232,8 @@ def find_run(name: str | None, runs: Path = RUNS) -> Run:
     for path in (runs / name, Path(name)):
         if (path / "run.yaml").is_file():
             return Run(path)
-    there = ", ".join(run.name for run in all_runs(runs)) or "none"
-    raise InputError(f"{runs / name}: no such run; there are: {there}")
+    there = [run.name for run in all_runs(runs)]
+    raise InputError(f"{runs / name}: no such run; there are: {listed(name, there) or 'none'}")
 
 
 def all_runs(runs: Path = RUNS) -> list[Run]:

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lymphtune.config import Configuration, configuration, mishap, shown
-from lymphtune.errors import InputError
+from lymphtune.errors import InputError, listed, suggestion
 from lymphtune.files import read_yaml
 
 RANGES = ("uniform", "log_uniform", "integer")
@@ -93,7 +93,7 @@ class Space:
         return _points(self.tree) if self.grid else None
 
 
-def load_space(name: str) -> Space:
+def load_space(name: str | Path) -> Space:
     """Return the space of a shipped name or a file's path, every branch of it checked.
 
     Raises InputError: file, path inside it, what was found, what would do.
@@ -107,7 +107,7 @@ def checked_space(given: Any, name: str, where: str) -> Space:
     if not isinstance(given, dict):
         raise InputError(f"{where}: expected a mapping with 'configuration'; found {type(given).__name__}")
     if unknown := sorted(map(str, set(given) - KEYS)):
-        raise InputError(f"{where}: has no '{unknown[0]}'; there are {', '.join(sorted(KEYS))}")
+        raise InputError(f"{where}: has no '{unknown[0]}'; there are {listed(unknown[0], sorted(KEYS))}")
     if not isinstance(grid := given.get("grid", False), bool):
         raise InputError(f"{where}: grid: expected true or false; found {shown(grid)}")
     tree = given.get("configuration")
@@ -152,15 +152,23 @@ def places(tree: Any) -> list[Place]:
     return list(_places(tree, "", ()))
 
 
-def find_yaml(name: str, folder: str) -> Path:
+def find_yaml(name: str | Path, folder: str) -> Path:
     """Return the file of a shipped name (`mixed`) or of a path (`mine.yaml`); raises InputError."""
+    if not isinstance(name, str | Path):
+        raise InputError(f"{folder}: expected a shipped name or a .yaml file; found {shown(name)}")
+    name = str(name)
     if name.endswith((".yaml", ".yml")) or "/" in name:
         path = Path(name)
         if not path.is_file():
-            raise InputError(f"{name}: no such file; a shipped one goes by its name: {', '.join(shipped(folder))}")
+            there = shipped(folder)
+            meant = listed(path.stem, there)
+            raise InputError(f"{name}: no such file; a shipped one goes by its name: {meant}")
         return path
     if name not in shipped(folder):
-        raise InputError(f"{folder} has no '{name}'; there are {', '.join(shipped(folder))}, or give a .yaml file")
+        there = shipped(folder)
+        raise InputError(
+            f"{folder} has no '{name}'; there are {', '.join(there)}, or give a .yaml file{suggestion(name, there)}"
+        )
     return _shipped_folder(folder) / f"{name}.yaml"
 
 

@@ -19,7 +19,7 @@ HIDDEN = {"hidden": [0]}
 
 REFUSED: list[tuple[Any, str]] = [
     (3, "x: expected a mapping; found 3"),
-    (None, "x: expected a mapping; found None"),
+    (None, "x: expected a mapping; found nothing (YAML reads an empty value, ~ and null so)"),
     ([], "x: expected a mapping; found []"),
     ({}, "x: needs 'model' (a network) or 'clinical', one of the two; found nothing"),
     ({"data": {}}, "x: needs 'model' (a network) or 'clinical', one of the two; found ['data']"),
@@ -48,7 +48,10 @@ REFUSED: list[tuple[Any, str]] = [
         {"model": {"encoder": {"resnet": {"filters": 2.5}}}},
         "x: model.encoder.resnet.filters: input should be a valid int",
     ),
-    ({"model": {"encoder": {"resnet": {"filters": True}}}}, "filters: input should be a valid integer; found True"),
+    (
+        {"model": {"encoder": {"resnet": {"filters": True}}}},
+        "filters: input should be a valid integer; found true (YAML reads yes, on and true so)",
+    ),
     (
         {"model": {"encoder": {"resnet": {"pooling": "max"}}}},
         "pooling: input should be 'average' or 'flatten'; found 'm",

@@ -277,11 +277,11 @@ RANGE = "configuration.training.learning_rate"
 REFUSED = [
     ("- a", ": expected a mapping with 'configuration'; found list"),
     ("", ": expected a mapping with 'configuration'; found NoneType"),
-    ("about: x", ": expected a mapping; found None"),
+    ("about: x", ": expected a mapping; found nothing (YAML reads an empty value, ~ and null so)"),
     (f"{CLINICAL}\nconfigurations: 1", ": has no 'configurations'; there are about, configuration, grid, note, rows"),
     (f"{CLINICAL}\n3: 1", ": has no '3'; there are about, configuration, grid, note, rows"),
     (f"{CLINICAL}\ngrid: 1", ": grid: expected true or false; found 1"),
-    (f"{CLINICAL}\nsuggested:", ": suggested: expected a mapping; found None"),
+    (f"{CLINICAL}\nsuggested:", ": suggested: expected a mapping; found nothing (YAML reads an empty"),
     (f"{CLINICAL}\nsuggested: {{trials: ten}}", ": suggested.trials: input should be a valid integer; found 'ten'"),
     (f"{CLINICAL}\nsuggested: {{folds: 1.5}}", ": suggested.folds: input should be a valid integer"),
     (f"{CLINICAL}\nsuggested: {{epochs: 0}}", ": suggested.epochs: input should be greater than or equal to 1; f"),

@@ -31,7 +31,7 @@ ABOUT = """Search many bag-of-cells classifiers, stop the weak ones early, avera
   lymphtune ensemble --top 5                   average the best, write the submission
 """
 EXIT_CODES = """exit codes:
-  0    done
+  0    done; `lymphtune` alone prints this help
   1    a fault of lymphtune itself, with its traceback
   2    something handed in does not fit: one line on stderr says what and what would do
   3    looked over by doctor, and doubtful: warnings, no error
@@ -41,7 +41,11 @@ EXIT_CODES = """exit codes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a bug keeps its traceback."""
-    arguments = parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    if not given:
+        parser().print_help()
+        return 0
+    arguments = parser().parse_args(given)
     try:
         with at_hand(arguments):
             _call(arguments)

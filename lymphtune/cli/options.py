@@ -1,13 +1,17 @@
 """Options that several commands share, and what their values may be."""
 
 import argparse
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
+from lymphtune.errors import suggestion
 from lymphtune.storage import is_uri
+from lymphtune.times import a_day, in_seconds
 
+T = TypeVar("T")
 DATA = "folder in the study's layout, packed .parquet file, or the word simulated (default: ./data, else simulated)"
 
 
@@ -16,6 +20,21 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse an option that is none of the command's here, where those that it has are known."""
+        parsed, others = super().parse_known_args(args, namespace)
+        unknown = [word.partition("=")[0] for word in others if word.startswith("--")]
+        if unknown:
+            known = [option for action in self._actions for option in action.option_strings]
+            self.error(f"unrecognized arguments: {' '.join(others)}{suggestion(unknown[0], known)}")
+        return parsed, others
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            there = [str(choice) for choice in action.choices]
+            found = f"invalid choice: {value!r} (choose from {', '.join(there)}){suggestion(value, there)}"
+            raise argparse.ArgumentError(action, found)
 
 
 def add_command(
@@ -82,12 +101,20 @@ def at_hand(arguments: argparse.Namespace) -> AbstractContextManager[None]:
     return brought(arguments)
 
 
+@contextmanager
+def brought(command: str, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a function's keywords, `runs` a folder here where it is a URI: what `at_hand` does for a command."""
+    if not isinstance(given.get("runs"), str) or not is_uri(given["runs"]):
+        yield dict(given)
+        return
+    arguments = argparse.Namespace(**{"command": command, "storage": None, "resume": None} | dict(given))
+    with at_hand(arguments):
+        yield {**given, "runs": arguments.runs, "storage": arguments.storage}
+
+
 def a_date(text: str) -> date:
     """Return a date written YYYY-MM-DD."""
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a date; expected YYYY-MM-DD") from error
+    return _typed(a_day, text)
 
 
 def gpus(text: str) -> float | str:
@@ -100,9 +127,12 @@ def gpus(text: str) -> float | str:
 
 def seconds(text: str) -> float:
     """Return seconds of 90, 90s, 30m or 2h."""
-    units = {"s": 1, "m": 60, "h": 3600}
-    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
+    return _typed(in_seconds, text)
+
+
+def _typed(read: Callable[[str], T], text: str) -> T:
+    """Return what a text stands for, read as the Python functions read it."""
     try:
-        return float(number) * unit
+        return read(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time; expected 90s, 30m or 2h") from error
+        raise argparse.ArgumentTypeError(str(error)) from error

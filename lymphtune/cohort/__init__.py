@@ -4,6 +4,7 @@ from datetime import date
 from pathlib import Path
 
 from lymphtune import console
+from lymphtune.arguments import Day, checked
 from lymphtune.cohort.blocks import Surveyed
 from lymphtune.cohort.cohort import REFERENCE_DATE, Cohort
 from lymphtune.cohort.folds import check_trainable
@@ -31,19 +32,20 @@ ACCEPTED = f"a folder with {LAYOUT}; a packed .parquet file; or the word {SIMULA
 
 
 def load_cohort(
-    data: str | Path | None, reference_date: date = REFERENCE_DATE, pseudonyms: Pseudonyms | None = None
+    data: str | Path | None, reference_date: date | str = REFERENCE_DATE, pseudonyms: Pseudonyms | None = None
 ) -> Cohort:
-    """Return the cohort that `data` names, ages counted to `reference_date`.
+    """Return the cohort that `data` names, ages counted to `reference_date` (a date, or its text YYYY-MM-DD).
 
     `data` is a folder in the study's layout, a packed Parquet file or the word simulated; None means the
     folder ./data where there is one, else the simulated cohort. pseudonyms: stand in place of ids. Raises InputError
     on anything else.
     """
+    day: date = checked(Day, "reference_date", reference_date)
     if pseudonyms is None and find_cohort(data) is None:
         from lymphtune.cohort.simulated import simulated_cohort  # which keeps what it has drawn
 
-        return simulated_cohort(reference_date)
-    return survey_cohort(data, reference_date, pseudonyms).whole()
+        return simulated_cohort(day)
+    return survey_cohort(data, day, pseudonyms).whole()
 
 
 def survey_cohort(
@@ -67,6 +69,8 @@ def find_cohort(data: str | Path | None) -> Path | None:
     """Return the folder or packed file, None for the simulated cohort; raises InputError where it is neither."""
     if data is None:
         data = default_data()
+    if not isinstance(data, str | Path):
+        raise InputError(f"data: {data!r}; expected {ACCEPTED}")
     if str(data) == SIMULATED:
         return None
     path = Path(data).expanduser()

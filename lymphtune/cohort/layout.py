@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from lymphtune.cohort.cohort import COLUMNS, TO_PREDICT, AgesAt
 from lymphtune.cohort.folders import PATIENT, PLACEHOLDER, Template, composed, entries
 from lymphtune.config import Section, mishap
-from lymphtune.errors import InputError
+from lymphtune.errors import InputError, listed
 from lymphtune.files import read_yaml
 
 FILE = "cohort.yaml"
@@ -205,7 +205,7 @@ class Layout(Section):
     @classmethod
     def _unit(cls, given: str) -> str:
         if given not in UNITS:
-            raise ValueError(f"{given!r}; there are {', '.join(UNITS)}")
+            raise ValueError(f"{given!r}; there are {listed(given, UNITS)}")
         return given
 
     @field_validator("groups", mode="before")

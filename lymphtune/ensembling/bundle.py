@@ -108,12 +108,13 @@ class Ensemble:
         saved, here = self.description["versions"], {name: version(name) for name in PACKAGES}
         return [f"{name} {here[name]} (saved with {saved.get(name)})" for name in here if here[name] != saved.get(name)]
 
-    def predict_proba(self, cohort: Cohort) -> np.ndarray:
+    def predict_proba(self, cohort: Cohort, allow_seen: bool = False) -> np.ndarray:
         """Return the probability of tumoral [P] of every patient of a cohort, as all fold models see it.
 
-        For patients the ensemble was trained on this is no out-of-fold number: never score it.
+        Raises InputError where any patient was seen in training, by id or picture, unless `allow_seen`: of such a
+        patient this is no out-of-fold number, and never to be scored.
         """
-        return self.predict(cohort, np.arange(len(cohort.patients))).probability_P
+        return self.predict(cohort, np.arange(len(cohort.patients)), allow_seen).probability_P
 
     @cached_property
     def shown_attributes(self) -> tuple[Attribute, ...]:
@@ -146,8 +147,14 @@ class Ensemble:
         self.check_attributes(cohort)
         return cohort if cohort.attributes == self.attributes else replace(cohort, attributes=self.attributes)
 
-    def predict(self, cohort: Cohort, rows: np.ndarray) -> Prediction:
-        """Return the prediction for the patients in `rows` of the cohort; InputError where it lacks an attribute."""
+    def predict(self, cohort: Cohort, rows: np.ndarray, allow_seen: bool = False) -> Prediction:
+        """Return the prediction for the patients in `rows` of the cohort.
+
+        Raises InputError where the cohort lacks an attribute, or where any of these patients was seen in training,
+        unless `allow_seen`.
+        """
+        if not allow_seen:
+            self._refuse_seen(cohort, rows)
         cohort = self._as_trained(cohort)
         if tells_ages(self.shown_attributes) and (note := self.ages.difference(cohort)):
             console.say(f"{cohort.name}: {note}")
@@ -162,6 +169,15 @@ class Ensemble:
                 said.append(judge_with(path, chosen, cohort, rows))
                 bar.advance()
         return self.combine([self._votes(np.array(said))])
+
+    def _refuse_seen(self, cohort: Cohort, rows: np.ndarray) -> None:
+        seen_P = self.seen(cohort)[rows]
+        if seen_P.any():
+            some = few([cohort.ids[row] for row in np.asarray(rows)[seen_P]])
+            raise InputError(
+                f"{cohort.name}: {int(seen_P.sum())} of these {len(seen_P)} patients were seen in training ({some}); "
+                "leave them out, or predict them all the same with allow_seen=True"
+            )
 
     def judge(self, block: Cohort, cells: bool = False) -> tuple[Votes, np.ndarray | None]:
         """Return the votes on every patient of a cohort, and, with `cells`, what is said of each cell [2, C].

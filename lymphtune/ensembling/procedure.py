@@ -5,17 +5,19 @@ patients is done again in every resample by the honest score. Shapes: M members,
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.special import logit
 
+from lymphtune.arguments import checked
 from lymphtune.config import Part, parse_part
 from lymphtune.console import SILENT, Bar
 from lymphtune.ensembling.candidates import Candidates, Drawn
-from lymphtune.ensembling.recipe import Recipe, load_recipe
+from lymphtune.ensembling.recipe import SOURCES, Recipe, load_recipe
 from lymphtune.ensembling.threshold import Threshold, parse_threshold
-from lymphtune.errors import InputError
+from lymphtune.errors import InputError, listed
 from lymphtune.registry import calibrations
 from lymphtune.statistics.conformal import CrossConformal
 from lymphtune.statistics.honest import Judged
@@ -150,13 +152,13 @@ def margins(probability_P: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def asked(
-    recipe: str = "top",
+    recipe: str | Path = "top",
     *,
     top: int | None = None,
     source: str | None = None,
     include_stopped: bool | None = None,
-    threshold: str = "0.5",
-    calibration: str = NONE,
+    threshold: str | float = "0.5",
+    calibration: str | None = NONE,
     refer: float = 0.0,
     error_rate: float = 0.1,
 ) -> Procedure:
@@ -166,13 +168,23 @@ def asked(
     tuned, recall=X or cost=FN:FP. calibration: none, temperature, platt or isotonic. refer: the fraction of patients
     to send to another examination.
     """
+    top, source = checked(int | None, "top", top), checked(str | None, "source", source)
+    refer, error_rate = checked(float, "refer", refer), checked(float, "error_rate", error_rate)
     for name, value in (("refer", refer), ("error-rate", error_rate)):
         if not 0 <= value <= MOST:
             raise InputError(f"--{name} {value:g}: expected a share from 0 to {MOST:g}")
-    chosen, part = load_recipe(recipe, top, source, include_stopped), parse_calibration(calibration)
-    return Procedure(chosen, part, parse_threshold(threshold), refer, error_rate)
+    if source is not None and source not in SOURCES:
+        raise InputError(f"--from has no {source!r}; there are {listed(source, SOURCES)}")
+    chosen = load_recipe(recipe, top, source, checked(bool | None, "include_stopped", include_stopped))
+    part = parse_calibration(checked(str | None, "calibration", calibration))
+    asked_for = checked(str | float, "threshold", threshold)
+    return Procedure(chosen, part, parse_threshold(str(asked_for)), refer, error_rate)
 
 
-def parse_calibration(word: str) -> Part | None:
+def parse_calibration(word: str | None) -> Part | None:
     """Return the calibration that a word names, None for none; raises InputError."""
-    return None if word == NONE else parse_part(calibrations, word, "--calibration")
+    if word is None or word == NONE:
+        return None
+    if word.partition(":")[0] not in (words := [NONE, *calibrations.words()]):
+        raise InputError(f"--calibration has no '{word}'; there are {listed(word, words)}")
+    return parse_part(calibrations, word, "--calibration")

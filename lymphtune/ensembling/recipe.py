@@ -3,10 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from lymphtune.config import Part, parse_part
-from lymphtune.errors import InputError
+from lymphtune.config import Part, parse_part, shown
+from lymphtune.errors import InputError, listed
 from lymphtune.files import read_yaml
 from lymphtune.registry import combiners
 from lymphtune.spaces import find_yaml, shipped
@@ -72,7 +73,7 @@ def all_recipes(include_stopped: bool | None = None) -> list[Recipe]:
 
 
 def load_recipe(
-    name: str, top: int | None = None, source: str | None = None, include_stopped: bool | None = None
+    name: str | Path, top: int | None = None, source: str | None = None, include_stopped: bool | None = None
 ) -> Recipe:
     """Return a shipped recipe or a file's, with `top`, `source`, `include_stopped` in place of its own where given.
 
@@ -98,17 +99,17 @@ def parse_recipe(given: Any, name: str, where: str) -> Recipe:
     if not isinstance(given, dict):
         raise InputError(f"{where}: expected a mapping with {', '.join(KEYS)}; found {type(given).__name__}")
     if unknown := sorted(map(str, set(given) - set(KEYS))):
-        raise InputError(f"{where}: has no '{unknown[0]}'; there are {', '.join(KEYS)}")
+        raise InputError(f"{where}: has no '{unknown[0]}'; there are {listed(unknown[0], KEYS)}")
     counts = _counts(given.get("trials", 5), where)
     source = _word(given, "from", "networks" if counts[0][0] == "any" else "all", SOURCES, where)
     if counts[0][0] != "any" and source != "all":
         raise InputError(f"{where}: trials by kind are taken from all; found from: {source}")
     limit = given.get("per_architecture")
     if limit is not None and not _whole(limit):
-        raise InputError(f"{where}: per_architecture: expected a whole number from 1; found {limit!r}")
+        raise InputError(f"{where}: per_architecture: expected a whole number from 1; found {shown(limit)}")
     stopped = given.get("include_stopped", False)
     if not isinstance(stopped, bool):
-        raise InputError(f"{where}: include_stopped: expected true or false; found {stopped!r}")
+        raise InputError(f"{where}: include_stopped: expected true or false; found {shown(stopped)}")
     choice = Choice(source, counts, _word(given, "by", "log_loss", METRICS, where), limit, stopped)
     combiner = parse_part(combiners, given.get("combiner"), f"{where}: combiner")
     return Recipe(name, str(given.get("about", "")), combiner, choice)
@@ -119,18 +120,18 @@ def _counts(trials: Any, where: str) -> tuple[tuple[str, int], ...]:
         return (("any", trials),)
     if isinstance(trials, Mapping) and len(trials) > 1 and all(map(_whole, trials.values())):
         if unknown := sorted(map(str, set(trials) - set(SEES))):
-            raise InputError(f"{where}: trials has no '{unknown[0]}'; there are {', '.join(SEES)}")
+            raise InputError(f"{where}: trials has no '{unknown[0]}'; there are {listed(unknown[0], SEES)}")
         return tuple((str(kind), int(count)) for kind, count in trials.items())
     raise InputError(
         f"{where}: trials: expected a whole number from 1, or numbers for two or more of {', '.join(SEES)}; "
-        f"found {trials!r}"
+        f"found {shown(trials)}"
     )
 
 
 def _word(given: Mapping[str, Any], key: str, default: str, words: tuple[str, ...], where: str) -> str:
     found = given.get(key, default)
     if found not in words:
-        raise InputError(f"{where}: {key} has no {found!r}; there are {', '.join(words)}")
+        raise InputError(f"{where}: {key} has no {shown(found)}; there are {listed(found, words)}")
     return str(found)
 
 

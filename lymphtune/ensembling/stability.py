@@ -15,7 +15,7 @@ from lymphtune import console
 from lymphtune.ensembling.recipe import SOURCES
 from lymphtune.ensembling.single_runs import SingleRuns, choose_trials, read_single_runs
 from lymphtune.ensembling.stability_figure import save_figure
-from lymphtune.errors import InputError
+from lymphtune.errors import InputError, listed
 from lymphtune.files import whole_folder, write_csv
 from lymphtune.result import Told
 from lymphtune.runs import Run
@@ -51,7 +51,7 @@ def measure_stability(
     sizes = checked_sizes(sizes)
     check_draws(draws, seed)
     if source not in SOURCES:
-        raise InputError(f"--from has no {source!r}; there are {', '.join(SOURCES)}")
+        raise InputError(f"--from has no {source!r}; there are {listed(source, SOURCES)}")
     runs = read_single_runs(run, choose_trials(run, source, sizes[-1], pool))
     drawing = console.each(sizes, "drawing ensembles", len(sizes))
     found = [stability(runs.oof_TRP, runs.labels_P, [size], draws, seed)[0] for size in drawing]

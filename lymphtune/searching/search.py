@@ -53,7 +53,10 @@ class _Ended(Exception):
 
 
 def search(
-    space: str = "mixed", data: str | Path | None = None, settings: Settings | None = None, started: float | None = None
+    space: str | Path = "mixed",
+    data: str | Path | None = None,
+    settings: Settings | None = None,
+    started: float | None = None,
 ) -> Run:
     """Return the finished run of a search of `space` on the cohort `data`.
 
@@ -93,7 +96,11 @@ def _go_on(run: Run, space: Space, data: str | Path, settings: Settings, started
 
 
 def prepare(
-    space: str | Space, data: str | Path | None, settings: Settings, before: tuple[Stage, ...] = (), dry: bool = False
+    space: str | Path | Space,
+    data: str | Path | None,
+    settings: Settings,
+    before: tuple[Stage, ...] = (),
+    dry: bool = False,
 ) -> tuple[Cohort, Plan]:
     """Return the cohort and everything that would be done with it; writes nothing but the picture cache, and the key of
     pseudonyms where there is none.

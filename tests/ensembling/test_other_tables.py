@@ -49,10 +49,10 @@ def test_an_ensemble_wants_the_attributes_it_was_trained_on(ensemble: Ensemble, 
     assert ensemble.check_attributes(tiny_cohort) == []
     without = replace(tiny_cohort, attributes=tiny_cohort.attributes[:1])
     with pytest.raises(InputError, match=r"no attribute lymphocytes_g_per_l \(numbers\), which .* was trained on"):
-        ensemble.predict_proba(without)
+        ensemble.predict_proba(without, allow_seen=True)
     more = replace(tiny_cohort, patients=tiny_cohort.patients.assign(hb=3.0))
     more = replace(more, attributes=(*more.attributes, Attribute("hb")))  # which the ensemble does not look at
-    np.testing.assert_array_equal(ensemble.predict_proba(more), ensemble.predict_proba(tiny_cohort))
+    np.testing.assert_array_equal(ensemble.predict_proba(more, True), ensemble.predict_proba(tiny_cohort, True))
 
 
 def test_few_groups_are_said_to_stand_for_no_others(tiny_cohort: Cohort) -> None:
@@ -89,7 +89,7 @@ def test_from_a_table_of_one_s_own_to_a_prediction_elsewhere(
     said = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
     assert said["probability"].between(0, 1).all() and len(said) == len(cohort.patients)
     missing = replace(cohort, patients=cohort.patients.assign(smoker=""))
-    np.testing.assert_allclose(said["probability"], made.predict_proba(missing), atol=1e-6)
+    np.testing.assert_allclose(said["probability"], made.predict_proba(missing, allow_seen=True), atol=1e-6)
     (elsewhere / "cohort.yaml").unlink()
     with pytest.raises(InputError, match="LYMPH_COUNT is missing"):
         predict_to(made.path, str(elsewhere), tmp_path / "out2", allow_seen=True)

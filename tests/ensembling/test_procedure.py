@@ -82,5 +82,5 @@ def test_a_calibration_needs_patients(word: str, least: int) -> None:
 
 
 def test_calibrations_that_are_not_there_are_refused() -> None:
-    with pytest.raises(InputError, match="--calibration has no 'beta'; there are isotonic, platt, temperature"):
+    with pytest.raises(InputError, match="--calibration has no 'beta'; there are none, isotonic, platt, temperature"):
         parse_calibration("beta")
