@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from lymphtune.config import Configuration, configuration, mishap, shown
 from lymphtune.errors import InputError, listed, suggestion
@@ -29,12 +29,29 @@ class Suggested(BaseModel):
     repeats: int = Field(1, ge=1, le=1000)
 
 
+class Published(BaseModel):
+    """Figures that were published for a grid's point, as fractions; None where a figure was not published."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    balanced_accuracy: float | None = Field(None, ge=0, le=1)
+    recall: float | None = Field(None, ge=0, le=1)
+    auc: float | None = Field(None, ge=0, le=1)
+    kaggle: float | None = Field(None, ge=0, le=1)  # balanced accuracy on the contest's public part
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_number(cls, given: Any) -> Any:
+        """Take a bare number for the balanced accuracy: `published: 0.85`."""
+        is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
+        return {"balanced_accuracy": given} if is_number else given
+
+
 class Row(BaseModel):
-    """A grid point's name in the table, and the balanced accuracy that was published for it, if any."""
+    """A grid point's name in the table, and the figures that were published for it, if any."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     name: str
-    published: float | None = Field(None, ge=0, le=1)
+    published: Published | None = None
 
 
 class Draws(Protocol):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lymphtune.config import Configuration, configuration
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, write_yaml
-from lymphtune.spaces import SHIPPED, Space, draw, find_yaml, load_space, places, shipped
+from lymphtune.spaces import SHIPPED, Published, Space, draw, find_yaml, load_space, places, shipped
 
 
 def space(folder: Path, text: str) -> Space:
@@ -124,7 +124,9 @@ def test_the_study_is_a_grid_of_its_fixed_rows() -> None:
     for point in points:
         if point.model is not None and point.training is not None:
             assert (point.data.crop_px, point.data.bag_size, point.training.patients_per_step) == (224, None, 1)
-            assert (point.training.learning_rate, point.training.schedule.word) == (5e-4, "study_step")
+            rate = (point.training.learning_rate, point.training.schedule.word)
+            assert rate == ((5e-6, "constant") if point.model.fusion.word == "none" else (5e-4, "study_step"))
+            assert (point.training.optimiser, point.data.flips, point.data.quarter_turns) == ("adam", True, False)
             assert point.picks_epoch and point.model.aggregator.word == "prediction_mean"
             head = point.model.head
             wide = head.word == "mlp" and head.options.hidden == [1000, 500, 100]
@@ -135,7 +137,8 @@ def test_the_study_is_a_grid_of_its_fixed_rows() -> None:
 
 def test_the_study_s_rows_are_named_after_its_points() -> None:
     study = load_space("study")
-    assert len(study.rows) == study.n_points and all(row.published is None for row in study.rows)
+    assert len(study.rows) == study.n_points
+    assert (study.suggested.epochs, study.suggested.folds, study.suggested.repeats) == (120, 1, 5)
     for number, row in enumerate(study.rows):
         chosen = study.sample(0, number)
         assert (chosen.clinical is not None) == (row.name in NAMES_OF_CLINICAL)
@@ -145,13 +148,34 @@ def test_the_study_s_rows_are_named_after_its_points() -> None:
             assert wide is None or chosen.model.encoder.options.filters == int(wide[1])
 
 
-NAMES_OF_CLINICAL = {"logistic regression", "support vectors", "random forest", "MLP on age and count"}
+def test_the_study_s_published_figures_are_those_of_its_table_2() -> None:
+    figures = {
+        row.name: (row.published.balanced_accuracy, row.published.recall, row.published.auc, row.published.kaggle)
+        for row in load_space("study").rows
+        if row.published is not None
+    }
+    assert figures == {
+        "Deep CNN": (0.80, 0.84, 0.84, 0.78),
+        "ResNet K=32": (0.78, 0.73, 0.84, 0.71),
+        "ResNet K=64": (0.86, 0.88, 0.88, 0.84),
+        "vanilla CNN": (None, None, None, 0.63),
+        "mixed K=32": (0.94, 0.96, 0.97, 0.83),
+        "mixed K=64": (0.90, 0.88, 0.93, 0.78),
+        "support vectors": (0.842, None, None, None),
+        "random forest": (0.874, None, None, None),
+        "MLP on age, count": (0.641, None, None, None),
+    }
+
+
+NAMES_OF_CLINICAL = {"logistic regression", "support vectors", "random forest", "MLP on age, count"}
 TWO_ROWS = "grid: true\nconfiguration: {clinical: {choose: [svm, logistic]}}\n"
 
 
 def test_a_grid_s_rows_have_names_and_what_was_published(tmp_path: Path) -> None:
     named = space(tmp_path, f"{TWO_ROWS}rows: [{{name: a, published: 0.8}}, {{name: b}}]\nnote: as they say")
-    assert [(row.name, row.published) for row in named.rows] == [("a", 0.8), ("b", None)]
+    assert [(row.name, row.published) for row in named.rows] == [("a", Published(balanced_accuracy=0.8)), ("b", None)]
+    more = space(tmp_path, f"{TWO_ROWS}rows: [{{name: a, published: {{auc: 1, kaggle: 0}}}}, {{name: b}}]")
+    assert more.rows[0].published == Published(auc=1, kaggle=0)
     assert named.note == "as they say"
     bare = space(tmp_path, TWO_ROWS)
     assert bare.rows == () and bare.note == ""
@@ -321,7 +345,9 @@ REFUSED = [
     (f"{CLINICAL}\nrows: [{{name: a}}]", ": rows: expected a name for each of the grid's points; found 1"),
     (f"{TWO_ROWS}rows: [{{name: a}}, {{nmae: b}}]", ": rows.1"),
     (f"{TWO_ROWS}rows: [{{name: a, sd: 1}}, {{name: b}}]", ": rows.0 has no 'sd'; there are name, published"),
-    (f"{TWO_ROWS}rows: [{{name: a, published: 80}}, {{name: b}}]", ": rows.0.published: input should be less than or"),
+    (f"{TWO_ROWS}rows: [{{name: a, published: 80}}, {{name: b}}]", ": rows.0.published.balanced_accuracy: input"),
+    (f"{TWO_ROWS}rows: [{{name: a, published: {{auc: 84}}}}, {{name: b}}]", ": rows.0.published.auc: input should be"),
+    (f"{TWO_ROWS}rows: [{{name: a, published: {{acc: 1}}}}, {{name: b}}]", ": rows.0.published has no 'acc'; there"),
     (f"{TWO_ROWS}rows: two", ": rows: input should be a valid tuple; found 'two'"),
     ("configuration: {clinical: svm", ", line 1: not YAML ("),
     ("configuration: &a {choose: [*a]}", ", line 1: not YAML (an alias inside what it names)"),

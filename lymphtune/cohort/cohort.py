@@ -148,8 +148,9 @@ class CohortHash:
 
     def add(self, patients: pd.DataFrame, digests: Iterable[Sequence[str]]) -> None:
         """Take the next patients (as Cohort has them) with the digests of each one's pictures."""
-        more = patients[[name for name in patients.columns if name not in COLUMNS]].itertuples(index=False, name=None)
-        for row, values, cells in zip(patients.itertuples(index=False), more, digests, strict=True):
+        more = [patients.columns.get_loc(name) for name in patients.columns if name not in COLUMNS]
+        for row, cells in zip(patients.itertuples(index=False), digests, strict=True):
+            values = [row[place] for place in more]
             known = (row.patient, row.label, row.sex, f"{row.age_years:.3f}", f"{row.lymphocytes_g_per_l:.4f}")
             self._digest.update("\x1f".join([*map(str, [*known, *values]), *cells]).encode() + b"\x1e")
 

@@ -1,4 +1,4 @@
-"""A grid's points as a table: mean and spread over seeds beside what was published.
+"""A grid's points as a table: mean and spread over seeds beside the published figures.
 
 Shapes: R repeats, S resamples, P patients judged.
 """
@@ -11,11 +11,14 @@ from lymphtune.console import painted
 from lymphtune.runs import read_table
 from lymphtune.searching.board import Board
 from lymphtune.searching.record import Record
+from lymphtune.spaces import Published
 from lymphtune.statistics.bootstrap import RESAMPLES, resample, spread
 from lymphtune.statistics.metrics import METRICS, balanced_accuracy
 
 SHOWN = ("recall", "specificity", "auc")
 WIDTH = 80  # columns
+NAME = 20  # columns of a row's name
+SCORES = 39  # columns of a row's own figures
 
 
 def table_text(board: Board) -> str:
@@ -26,12 +29,12 @@ def table_text(board: Board) -> str:
     lines = [
         f"Balanced accuracy, {way}, {judged} patients judged: mean and sd of {len(folds_RP)} seeds,",
         "95 % over patients.",
-        painted(f"{'':24} {'mean':5} {'sd':5} {'95 %':11} rec. spec. {'AUC':5} published", "heading"),
+        f"{'':{NAME + SCORES}}published",
+        painted(f"{'':{NAME}}{'mean':5} {'sd':5} {'95 %':9} rec. spec. {'AUC':5} BA   rec. AUC  kaggle", "heading"),
     ]
     records = [board.records[trial.number] for trial in board.plan.trials]
     for row, record in zip(board.plan.space.rows, records, strict=False):
-        published = "-" if row.published is None else f"{row.published:.3f}"
-        lines.append(f"{row.name[:24]:24} {_scores(board, record):40} {published:>9}")
+        lines.append(f"{row.name[: NAME - 1]:{NAME}}{_scores(board, record):{SCORES}}{_published(row.published)}")
     if any(record.row.get("best_epoch_picked") for record in records):
         lines.append("* at the epoch that scored best on these same patients: flattered")
     return "\n".join([*lines, *textwrap.wrap(board.plan.space.note, WIDTH)])
@@ -49,8 +52,19 @@ def _scores(board: Board, record: Record) -> str:
     recall, specificity, auc = (METRICS[name](probabilities_RP, labels_P).mean() for name in SHOWN)
     mark = "*" if record.row["best_epoch_picked"] else " "
     return (
-        f"{bounds.value:.3f}{mark}{sd:5} ({bounds.low:.2f}-{bounds.high:.2f}) {recall:.2f} {specificity:.2f}  {auc:.3f}"
+        f"{bounds.value:.3f}{mark}{sd:5} {bounds.low:.2f}-{bounds.high:.2f} {recall:.2f} {specificity:.2f}  {auc:.3f}"
     )
+
+
+def _published(given: Published | None) -> str:
+    """Return the published figures in the heading's columns; a dash where a figure was not published."""
+    figures = (given or Published()).model_dump().values()
+    return " ".join(f"{_fraction(value):4}" for value in figures).rstrip()
+
+
+def _fraction(value: float | None) -> str:
+    """Return a fraction without the zero before its point (.842), in at most five columns."""
+    return "-" if value is None else f"{value:.3f}".removeprefix("0")
 
 
 def _judged(board: Board, record: Record) -> tuple[np.ndarray, np.ndarray]:

@@ -328,16 +328,18 @@ def test_a_grid_with_named_rows_ends_in_a_table(
     tiny_cohort_folder: Path, tmp_path: Path, ray_session: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "rows.yaml"
-    rows = [{"name": "one of them", "published": 0.8}, {"name": "the other"}]
+    published = {"balanced_accuracy": 0.8, "auc": 0.842}
+    rows = [{"name": "one of them", "published": published}, {"name": "the other"}]
     configuration = {"clinical": {"choose": ["logistic", "svm"]}}
     path.write_text(yaml.safe_dump({"grid": True, "rows": rows, "note": "as they say", "configuration": configuration}))
     lymphtune.search(str(path), tiny_cohort_folder, runs=tmp_path / "runs", repeats=2, folds=2)
     lines = capsys.readouterr().out.splitlines()
     (start,) = (n for n, line in enumerate(lines) if line.startswith("Balanced accuracy, 2 folds, 12 patients judged"))
-    heading, first, second, note = lines[start + 2 : start + 6]
-    assert heading.split() == ["mean", "sd", "95", "%", "rec.", "spec.", "AUC", "published"]
-    scores = r" +0\.\d{3} 0\.\d{3} \(0\.\d\d-[01]\.\d\d\) [01]\.\d\d [01]\.\d\d  [01]\.\d{3} +"
-    assert re.fullmatch(f"one of them{scores}0.800", first) and re.fullmatch(f"the other{scores}-", second)
+    heading, first, second, note = lines[start + 3 : start + 7]
+    assert heading.split() == ["mean", "sd", "95", "%", "rec.", "spec.", "AUC", "BA", "rec.", "AUC", "kaggle"]
+    scores = r" +0\.\d{3} 0\.\d{3} 0\.\d\d-[01]\.\d\d [01]\.\d\d [01]\.\d\d  [01]\.\d{3} +"
+    assert re.fullmatch(f"one of them{scores}\\.800 -    \\.842 -", first)
+    assert re.fullmatch(f"the other{scores}-    -    -    -", second)
     assert note == "as they say" and all(len(line) <= 80 for line in lines[start:])
 
 
@@ -357,10 +359,11 @@ def test_a_row_that_was_not_trained_to_its_end_has_no_figures(tiny_cohort_folder
     board.end(0)
     board.halt = Halt("interrupted", "a signal")
     board.close()
-    whole, cut, none = table_text(board).splitlines()[3:]
+    whole, cut, none = table_text(board).splitlines()[4:]
     assert whole.split()[:2] == ["whole", "0.500"]
-    assert cut.split() == ["cut", "running", "after", "1", "of", "2", "epochs", "0.800"] and len(cut) == len(whole)
-    assert none.split() == ["none", "waiting", "after", "0", "of", "2", "epochs", "-"]
+    assert cut.split() == ["cut", "running", "after", "1", "of", "2", "epochs", ".800", "-", "-", "-"]
+    assert len(cut) == len(whole)
+    assert none.split() == ["none", "waiting", "after", "0", "of", "2", "epochs", "-", "-", "-", "-"]
 
 
 def test_a_dry_run_counts_the_features_and_leaves_them_to_the_search(

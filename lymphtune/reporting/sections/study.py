@@ -18,6 +18,7 @@ from lymphtune.reporting.drawing import COLOURS, INK, LINE, STYLES, canvas
 from lymphtune.reporting.drawing import ENSEMBLE as ENSEMBLE_COLOUR
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Part, Section, Table
+from lymphtune.spaces import Row
 from lymphtune.statistics.honest import fixed_score
 from lymphtune.statistics.metrics import METRICS, balanced_accuracy
 from lymphtune.statistics.roc import GRID_G, Roc, calls, roc
@@ -26,6 +27,7 @@ from lymphtune.statistics.words import bounded, short
 MOST = 4  # architectures in a figure
 STEPS = 200  # thresholds of a curve of patients left out
 SHOWN = {"recall": "recall", "specificity": "specificity", "balanced_accuracy": "balanced accuracy", "auc": "AUC"}
+PUBLISHED = {"balanced_accuracy": "balanced accuracy", "recall": "recall", "auc": "AUC", "kaggle": "kaggle"}
 STUDY = (
     "The study (Dessaint and Dalla-torre 2021) trained its best network again and again: its balanced accuracy on one "
     "test set ranged from 0.756 to 0.849, from one training to the next."
@@ -258,12 +260,19 @@ def _by_architecture(facts: Facts) -> pd.DataFrame:
         row |= {"mean_of_trials": alike.mean(), "sd_of_trials": alike.std(ddof=1) if len(alike) > 1 else np.nan}
         rows.append(row)
     given = facts.description["space"].get("rows") or []
-    published = {row["name"]: row["published"] for row in given if row.get("published") is not None}
-    table = pd.DataFrame(rows)
-    if published:
-        table["published"] = table["model"].map(published)
+    table = _with_published(pd.DataFrame(rows), given)
     order = {row["name"]: number for number, row in enumerate(given)}
     return table.sort_values("model", key=lambda names: names.map(order).fillna(len(order)), kind="stable")
+
+
+def _with_published(table: pd.DataFrame, given: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return the table with a column for each kind of published figure that any row has; NaN where there is none."""
+    rows = {row["name"]: Row.model_validate(row).published for row in given}
+    for name in PUBLISHED:
+        figures = {row: getattr(figure, name) for row, figure in rows.items() if figure is not None}
+        if any(value is not None for value in figures.values()):
+            table[f"published_{name}"] = table["model"].map(figures).astype(float)
+    return table
 
 
 def _over_seeds(facts: Facts, best: Any) -> dict[str, float]:
@@ -285,8 +294,9 @@ def _table(facts: Facts, table: pd.DataFrame) -> Table:
     if (table["to_their_end"] > 1).any():
         pairs = zip(table["mean_of_trials"], table["sd_of_trials"], strict=True)
         shown["all its trials, balanced accuracy"] = [_plus_minus(*pair) for pair in pairs]
-    if "published" in table:
-        shown["published"] = [short(value) or "-" for value in table["published"]]
+    for name, title in PUBLISHED.items():
+        if f"published_{name}" in table:
+            shown[f"published: {title}"] = [short(value) or "-" for value in table[f"published_{name}"]]
     repeats = facts.description["protocol"]["repeats"]
     seeds = f"mean \N{PLUS-MINUS SIGN} sd over {repeats} seeds" if repeats > 1 else "one seed, so no spread"
     caption = (
