@@ -136,7 +136,7 @@ LAYOUTS: list[dict[str, Any]] = [
     {"separator": "\t", "dates": "iso", "lymphocyte_unit": "1/uL", "labels": {"reactive": "r", "tumoral": "t"}},
     {
         "columns": {"age_years": "AGE", "sex": None}, "age_unit": "months", "missing": ["?"],
-        "attributes": {"ldh": {"column": "LDH", "log": True}, "site": {"column": "SITE", "kind": "categorical"}},
+        "attributes": {"ldh": {"column": "LDH", "log": True}, "site": {"column": "WARD", "kind": "categorical"}},
         "person": "SSN", "groups": ["SITE", {"column": "DOB", "by": "month"}],
     },
 ]  # fmt: skip
@@ -145,10 +145,10 @@ TABLES = [
     'ID,LABEL,DOB,LYMPH_COUNT,NOTE\nP1,0.0,1/1/1950,4.5,"a, ""b""\nc"\n\nP10,,1/1/1950,.5,x\n',
     "\0\0ID;LABEL;GENDER;DOB;LYMPH_COUNT\nP1;0;F;27.3.1961;4,5\nP2;1;M;16.9.1934;NA\n",
     "\0\1ID\tLABEL\tGENDER\tDOB\tLYMPH_COUNT\nP1\tr\tF\t1961-03-27\t4500\nP2\tt\tM\t1934-09-16\t30000\n",
-    "\0\2ID,LABEL,AGE,LYMPH_COUNT,LDH,SITE,SSN,DOB\nP1,0,700,4,200,a,1,1/2/1950\nP2,1,600,5,?,b,2,1/3/1950\n",
+    "\0\2ID,LABEL,AGE,LYMPH_COUNT,LDH,SITE,WARD,SSN,DOB\nP1,0,700,4,200,a,w,1,1/2/1950\nP2,1,600,5,?,b,v,2,1/3/1950\n",
 ]
 TABLE_WORDS = (
-    "ID", "LABEL", "GENDER", "DOB", "LYMPH_COUNT", "AGE", "LDH", "SITE", "SSN", "P1", "1/1/1950", "29-02-1900",
+    "ID", "LABEL", "GENDER", "DOB", "LYMPH_COUNT", "AGE", "LDH", "SITE", "WARD", "SSN", "P1", "1/1/1950", "29-02-1900",
     "-1", "1e999", "1_0", "nan", "\ufeff", "\r\n", '"', '""', "../", "CON", "\u202e", "=1+1",
 )  # fmt: skip
 
