@@ -47,7 +47,8 @@ def refusals_named(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: cannot be written ({error.strerror}); name a folder that can") from error
     except OSError as error:
         if error.errno in NO_ROOM:
-            raise NoRoom(f"{path}: cannot be written ({error.strerror}); name a folder with room") from error
+            cure = "that can be written" if error.errno == errno.EROFS else "with room"
+            raise NoRoom(f"{path}: cannot be written ({error.strerror}); name a folder {cure}") from error
         raise
 
 

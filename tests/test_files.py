@@ -22,6 +22,14 @@ def test_what_cannot_be_written_is_named_and_leaves_nothing(write: Callable, num
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("number", "cure"), [(errno.EROFS, "name a folder that can be written"), (errno.ENOSPC, "name a folder with room")]
+)
+def test_a_read_only_folder_is_not_told_to_have_room(number: int, cure: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{cure}$"), whole(tmp_path / "out"):
+        raise OSError(number, "no")
+
+
 @pytest.mark.parametrize("write", [whole, whole_folder])
 def test_a_file_in_the_place_of_the_folder_is_named(write: Callable, tmp_path: Path) -> None:
     (tmp_path / "way").write_text("a file")
