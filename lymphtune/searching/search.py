@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lymphtune import console
-from lymphtune.cohort import Cohort, default_data, load_cohort
+from lymphtune.cohort import SIMULATED, Cohort, default_data, load_cohort
 from lymphtune.cohort.ages import age_note
 from lymphtune.cohort.examination import glance
 from lymphtune.cohort.examination.report import in_short
@@ -86,7 +86,10 @@ def resume(
     found = find_run(name, runs)
     run = Run(found.path.resolve())
     settings = settings_of(run, changes)
-    return _go_on(run, space_of(run), data or run.description["cohort"]["data"], settings, started, forgiven)
+    was = run.description["cohort"]["data"]
+    if data is None and str(was) != SIMULATED and not Path(was).exists():
+        raise InputError(f"{was}: no such file or folder, and the run {run.name} is of it; name the cohort with --data")
+    return _go_on(run, space_of(run), data or was, settings, started, forgiven)
 
 
 def _go_on(run: Run, space: Space, data: str | Path, settings: Settings, started: float, forgiven: bool = False) -> Run:
@@ -431,8 +434,9 @@ def _opening(run: Run, cohort: Cohort, plan: Plan) -> str:
 
 def _closing(place: Any, cohort: Cohort, busy: float, slots: int, seconds: float) -> str:
     banner = f"{console.SIMULATED}\n" if cohort.simulated else ""
+    warning = "Out-of-fold numbers, and the best row was chosen by them: it is flattered."
+    flattered = "\n".join(console.hanging(f"{warning} `lymphtune ensemble` says by how much."))
     return (
-        f"Out-of-fold numbers, and the best row was chosen by them: it is flattered. `lymphtune ensemble` says by "
-        f"how much.\n{banner}busy: {100 * busy:.0f} % of {slots} worker{'s' if slots > 1 else ''} over "
+        f"{flattered}\n{banner}busy: {100 * busy:.0f} % of {slots} worker{'s' if slots > 1 else ''} over "
         f"{console.duration(seconds)} was training and evaluation\n{place}"
     )

@@ -18,6 +18,7 @@ from lymphtune.cohort import load_cohort
 from lymphtune.cohort.simulated import write_simulated
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.errors import InputError
+from lymphtune.files import write_yaml
 from lymphtune.mirror import Mirror
 from lymphtune.registry import stopping_rules
 from lymphtune.runs import Run, all_runs, find_run, read_table
@@ -443,6 +444,14 @@ def test_another_cohort_is_refused_with_the_differences(searched: Run, tiny_coho
     given = {"runs": searched.path.parent, "name": "searched"} | SMALL_SEARCH
     with pytest.raises(InputError, match=r"cohort hash \w+ -> \w+; cohort n_cells 52 -> 51\)"):
         lymphtune.search("tiny", tiny_cohort_folder, **given)
+
+
+def test_a_moved_cohort_is_to_be_named(searched: Run, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(searched.path, tmp_path / "searched"))
+    given = searched.description
+    write_yaml(run / "run.yaml", given | {"cohort": given["cohort"] | {"data": str(tmp_path / "moved")}})
+    with pytest.raises(InputError, match=r"moved: no such file or folder, .* searched is of it; .* with --data$"):
+        resume("searched", tmp_path)
 
 
 @pytest.mark.parametrize(
