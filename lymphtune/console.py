@@ -1,6 +1,7 @@
 """What a person sees while waiting: a bar on a terminal, plain lines elsewhere; always on stderr."""
 
 import os
+import shutil
 import sys
 import textwrap
 import time
@@ -12,7 +13,9 @@ from lymphtune.masking import masked
 
 T = TypeVar("T")
 QUIET_SECONDS = 2.0  # nothing is said of work that ends sooner
-WIDTH = 80  # columns of what is printed
+WIDTH = 80  # columns of what is printed, at most
+NARROWEST = 40  # columns that tables are made for
+ELLIPSIS = "..."
 LINE_SECONDS = 10.0  # between two plain lines
 SIMULATED = "SIMULATED cohort: these numbers say nothing about people."
 COLOURS = {"heading": "\x1b[1m", "warning": "\x1b[33m"}  # bold, yellow
@@ -105,14 +108,32 @@ def painted(text: str, colour: str) -> str:
     return f"{COLOURS[colour]}{text}{PLAIN}"
 
 
+def width() -> int:
+    """Return the columns to print in: the terminal's (or COLUMNS), from NARROWEST to WIDTH."""
+    return max(NARROWEST, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
+
+
+def column(at_most: int, least: int = 12) -> int:
+    """Return the width of a table's column of words: less than `at_most` by what the terminal lacks of WIDTH."""
+    return max(least, at_most - (WIDTH - width()))
+
+
+def cut(text: str, columns: int) -> str:
+    """Return the text in so many columns, its middle replaced by an ellipsis: titles differ by their ends."""
+    if len(text) <= columns:
+        return text
+    kept = columns - len(ELLIPSIS)
+    return text[: kept - kept // 2] + ELLIPSIS + text[len(text) - kept // 2 :]
+
+
 def wrapped(text: str) -> list[str]:
-    """Return the text as lines of at most WIDTH columns."""
-    return textwrap.wrap(text, WIDTH)
+    """Return the text as lines of at most `width()` columns."""
+    return textwrap.wrap(text, width())
 
 
 def hanging(text: str) -> list[str]:
-    """Return the text as lines of at most WIDTH columns, all but the first indented; a path is left whole."""
-    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    """Return the text as lines of at most `width()` columns, all but the first indented; a path is left whole."""
+    return textwrap.wrap(text, width(), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def duration(seconds: float) -> str:

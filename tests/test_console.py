@@ -1,8 +1,10 @@
 """Progress without a terminal: lines for a person, nothing where there is no label."""
 
+import pandas as pd
 import pytest
 
 from lymphtune import console
+from lymphtune.searching.display import leaderboard_text
 
 
 def test_work_without_a_label_is_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,3 +28,32 @@ def test_colours_are_for_terminals_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_long_lines_hang_and_paths_stay_whole() -> None:
     path = "/" + "folder-" * 12
     assert console.hanging(f"error: {path}: no such file") == ["error:", f"  {path}:", "  no such file"]
+
+
+def test_a_title_is_cut_with_a_sign_and_keeps_its_end() -> None:
+    title = "resnet-32 gated gated_attention fixed 40"
+    assert console.cut(title, len(title)) == title
+    assert len(console.cut(title, 36)) == 36
+    assert console.cut(title, 20).endswith(" 40") and "..." in console.cut(title, 20)
+
+
+@pytest.mark.parametrize(("columns", "width"), [("60", 60), ("200", 80), ("10", 40)])
+def test_what_is_printed_follows_the_terminal(columns: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert console.width() == width
+    lines = console.wrapped("word " * 100)
+    assert max(map(len, lines)) <= width and max(map(len, console.hanging("word " * 100))) <= width
+
+
+def test_the_leaderboard_fits_a_terminal_of_60_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {
+        "trial": "abcdef0123", "title": "resnet-32 gated gated_attention 40", "baseline": False, "status": "done",
+        "balanced_accuracy": 0.8, "balanced_accuracy_low": 0.7, "balanced_accuracy_high": 0.9, "auc": 0.8,
+        "log_loss": 0.5, "epochs": 30, "best_epoch_picked": False, "reason": "",
+    }  # fmt: skip
+    table = pd.DataFrame([row, row | {"status": "failed", "reason": "no memory " * 20}, row | {"baseline": True}])
+    for columns in (60, 80):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        text = leaderboard_text(table)
+        assert max(map(len, text.splitlines())) <= columns
+    assert "resnet-32 gated gated_attention 40 " in text and "..." in text

@@ -5,7 +5,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from lymphtune.cli.options import add_command, add_data, add_include_stopped, add_runs
-from lymphtune.console import WIDTH, hanging
+from lymphtune.console import hanging, width
 from lymphtune.result import Told
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def spaces(arguments: argparse.Namespace) -> Told:
 
 def _listed(space: "Space") -> str:
     kind = f"{space.n_points} fixed configurations" if space.grid else "drawn"
-    return textwrap.fill(f"{space.name:10} {space.about} ({kind})", WIDTH, subsequent_indent=" " * 11)
+    return textwrap.fill(f"{space.name:10} {space.about} ({kind})", width(), subsequent_indent=" " * 11)
 
 
 def _about(space: "Space") -> dict[str, Any]:
@@ -70,7 +70,7 @@ def recipes(arguments: argparse.Namespace) -> Told:
 
     if arguments.run is None:
         there = all_recipes()
-        lines = [textwrap.fill(f"{one.name:10} {one.about}", WIDTH, subsequent_indent=" " * 11) for one in there]
+        lines = [textwrap.fill(f"{one.name:10} {one.about}", width(), subsequent_indent=" " * 11) for one in there]
         return Told("\n".join(lines), [{"name": one.name, **one.as_yaml()} for one in there])
     from lymphtune.ensembling.build import compare_recipes
 

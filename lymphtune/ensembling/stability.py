@@ -4,7 +4,6 @@ Shapes: T trials, R repeats, N = T x R single runs, P patients judged.
 """
 
 import math
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from lymphtune.statistics.stability import SizeStability, stability
 
 SIZES = (1, 2, 3, 5, 10)
 DRAWS = 1000
-WIDTH = 80  # columns
 SHORT = {"patients": "pat.", "configuration": "conf.", "configuration + seed": "conf.+seed"}
 LUCK = {
     "patients": "the luck of the patients",
@@ -130,7 +128,7 @@ def report(runs: SingleRuns, found: list[SizeStability]) -> str:
         *[_line(s, runs) for s in found],
     ]
     for note in [*_notes(runs, found), conclusion(runs, found)]:
-        lines += textwrap.wrap(note, WIDTH)
+        lines += console.wrapped(note)
     if runs.simulated:
         lines.append(console.painted(console.SIMULATED, "warning"))
     return "\n".join(lines)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from lymphtune.console import painted, wrapped
+from lymphtune.console import column, cut, painted, width, wrapped
 from lymphtune.ensembling.procedure import Procedure
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, Contest, Entry, Scores
 from lymphtune.statistics.bootstrap import Interval
@@ -85,15 +85,25 @@ def recipes_rows(contest: Contest, entries: dict[str, Entry], reference: str) ->
 
 
 def _members(members: pd.DataFrame) -> list[str]:
-    lines = [painted(f"{'members':45} weight  naive BA  AUC", "heading")]
+    wide = column(38)
+    lines = [painted(f"{'members':{wide + 7}} weight  naive BA  AUC", "heading")]
     for row in members.itertuples():
         weight = "     -" if pd.isna(row.weight) else f"{row.weight:6.2f}"
-        lines.append(f"{row.trial[:6]} {row.title[:38]:38} {weight}  {row.balanced_accuracy:.3f}     {row.auc:.3f}")
+        lines.append(
+            f"{row.trial[:6]} {cut(row.title, wide):{wide}} {weight}  {row.balanced_accuracy:.3f}     {row.auc:.3f}"
+        )
     return lines
 
 
 def _table(scores: Scores, members: pd.DataFrame) -> list[str]:
     titles = {ENSEMBLE: f"ensemble of {len(members)}", SINGLE: SINGLE, BASELINE: BASELINE}
+    beside, lines = max(1, (width() + 1 - 18) // 21), list[str]()
+    for start in range(0, len(titles), beside):  # below each other where the terminal is narrow
+        lines += _part(scores, dict(list(titles.items())[start : start + beside]))
+    return lines
+
+
+def _part(scores: Scores, titles: dict[str, str]) -> list[str]:
     heading = "".join(f"{title:21}" for title in titles.values()), "naive honest (95 %)  " * len(titles)
     lines = [painted(f"{'':18}{line}".rstrip(), "heading") for line in heading]
     for metric, name in NAMES.items():

@@ -151,22 +151,17 @@ def _described(side: Side) -> str:
 
 def _tables(sides: Sequence[Side]) -> list[str]:
     """Return one table a metric: honest value with its interval, difference to the first run with its own."""
-    lines = []
+    lines, wide = [], console.column(SHOWN)
     for metric in METRICS:
         title = NAMES[metric] + (" (lower is better)" if metric == "log_loss" else "")
-        heading = f"{title:25} {'honest (95 %)':20} {'minus 1 (95 %)':23} better"
+        heading = f"{console.cut(title, wide + 3):{wide + 3}} {'honest (95 %)':20} {'minus 1 (95 %)':23} better"
         lines += ["", console.painted(heading, "heading")]
         for number, side in enumerate(sides, start=1):
-            start = f"{number:2} {_short(side.run.name):{SHOWN}} {bounded(side.entry.honest[metric]):20}"
+            start = f"{number:2} {console.cut(side.run.name, wide):{wide}} {bounded(side.entry.honest[metric]):20}"
             gain = None if side is sides[0] else side.minus(sides[0], metric)
             apart = "" if gain is None else f"{changed(gain.difference):23} {percent(gain.better):>6}"
             lines.append(f"{start} {apart}".rstrip())
     return [*lines, ""]
-
-
-def _short(name: str) -> str:
-    """Return a run's name in at most SHOWN columns; it is its end, a time of day, that tells runs apart."""
-    return name if len(name) <= SHOWN else f"{name[:8]}...{name[-(SHOWN - 11) :]}"
 
 
 def _notes(sides: Sequence[Side], simulated: bool) -> list[str]:

@@ -7,11 +7,13 @@ from typing import Any
 import pandas as pd
 
 from lymphtune import console
+from lymphtune.errors import shortened
 from lymphtune.searching.board import Board
 
 LINES_EVERY_S = 30.0
 DRAWN_EVERY_S = 0.5
 SHOWN = 10  # rows of the closing leaderboard
+BASELINE = " (baseline)"
 RUNNING_SHOWN = 20  # rows of the live table
 
 
@@ -94,7 +96,8 @@ def _bounded(row: dict[str, Any]) -> str:
 
 def leaderboard_text(table: pd.DataFrame) -> str:
     """Return the best trials and all baselines as lines of at most 80 columns."""
-    heading = f"{'':2} {'trial':6} {'model':36} {'BA (95 %)':17} {'AUC':5} {'loss':5} ep"
+    wide = console.column(36)
+    heading = f"{'':2} {'trial':6} {'model':{wide}} {'BA (95 %)':17} {'AUC':5} {'loss':5} ep"
     lines = [console.painted(heading, "heading")]
     rank = 0
     for row in table.itertuples():
@@ -102,15 +105,20 @@ def leaderboard_text(table: pd.DataFrame) -> str:
         if row.status == "failed" or (rank > SHOWN and not row.baseline):
             continue
         bounds = f"{row.balanced_accuracy:.3f} ({row.balanced_accuracy_low:.2f}-{row.balanced_accuracy_high:.2f})"
-        place, mark = ("", " (baseline)") if row.baseline else (str(rank), "")
+        place, mark = ("", BASELINE) if row.baseline else (str(rank), "")
+        if row.baseline and wide < len(row.title) + len(BASELINE):  # no room for the word
+            place, mark = "b", ""
         lines.append(
-            f"{place:>2} {row.trial[:6]} {(row.title + mark)[:36]:36} {bounds:17} "
+            f"{place:>2} {row.trial[:6]} {console.cut(row.title, wide - len(mark)) + mark:{wide}} {bounds:17} "
             f"{row.auc:.3f} {row.log_loss:.3f} {row.epochs:2}{'*' if row.best_epoch_picked else ''}"
         )
+    if any(line.startswith(" b ") for line in lines):
+        lines.append("b: baseline")
     for row in table[table["status"] == "failed"].itertuples():
-        lines.append(f"   {row.trial[:6]} {row.title[:36]:36} failed: {row.reason}"[: console.WIDTH])
+        failed = f"   {row.trial[:6]} {console.cut(row.title, wide):{wide}} failed: {row.reason}"
+        lines.append(shortened(failed, console.width()) if len(failed) > console.width() else failed)
     counts = table[~table["baseline"]]["status"].value_counts()
     lines.append("trials: " + ", ".join(f"{counts.get(s, 0)} {s}" for s in ("done", "stopped", "failed")))
     if table["best_epoch_picked"].any():
-        lines.append("* at the epoch that scored best on these same patients: flattered by that choice")
+        lines += console.wrapped("* at the epoch that scored best on these same patients: flattered by that choice")
     return "\n".join(lines)

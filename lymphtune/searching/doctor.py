@@ -197,14 +197,14 @@ def check_tokens(nodes: Sequence[Node]) -> list[Line]:
 
 
 def report(lines: Sequence[Line]) -> str:
-    """Return one row a line, at most console.WIDTH columns, and below what to do, once for each cure."""
+    """Return one row a line, at most console.width() columns, and below what to do, once for each cure."""
     widest = max(len(line.node) for line in lines)
     rows = [f"{line.state:2} {line.node:{widest}} {line.check:9} {line.text}" for line in lines]
-    text = [row if len(row) <= console.WIDTH else row[: console.WIDTH - 3].rstrip() + "..." for row in rows]
+    text = [row if len(row) <= console.width() else row[: console.width() - 3].rstrip() + "..." for row in rows]
     for cure in dict.fromkeys(line.cure for line in lines if line.cure):
         text.append("")
         for line in lines:
             if line.cure == cure:
-                text += textwrap.wrap(f"{line.node} {line.check}: {line.text}", console.WIDTH)
-        text += textwrap.wrap(cure, console.WIDTH, initial_indent="  ", subsequent_indent="  ")
+                text += textwrap.wrap(f"{line.node} {line.check}: {line.text}", console.width())
+        text += textwrap.wrap(cure, console.width(), initial_indent="  ", subsequent_indent="  ")
     return "\n".join(text)

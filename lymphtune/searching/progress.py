@@ -94,8 +94,9 @@ def status_text(run: Run, storage: str | None = None) -> str:
         left = "" if told["left_s"] is None else f", about {console.duration(told['left_s'])} left"
         counts = ", ".join(f"{count} {status}" for status, count in sorted(told["trials"].items()))
         lines += [f"{100 * told['share']:.0f} % done at {told['time'][11:]}{left}; {counts}"]
+        wide = console.column(36)
         lines += [
-            f"   {row['trial'][:6]} {row['title'][:36]:36} epoch {row['epoch']}/{row['epochs']} "
+            f"   {row['trial'][:6]} {console.cut(row['title'], wide):{wide}} epoch {row['epoch']}/{row['epochs']} "
             f"BA {row['balanced_accuracy']:.3f} loss {row['log_loss']:.3f}"
             for row in told["running"]
         ]

@@ -7,7 +7,7 @@ import textwrap
 
 import numpy as np
 
-from lymphtune.console import painted
+from lymphtune.console import column, cut, painted, width
 from lymphtune.runs import read_table
 from lymphtune.searching.board import Board
 from lymphtune.searching.record import Record
@@ -16,7 +16,6 @@ from lymphtune.statistics.bootstrap import RESAMPLES, resample, spread
 from lymphtune.statistics.metrics import METRICS, balanced_accuracy
 
 SHOWN = ("recall", "specificity", "auc")
-WIDTH = 80  # columns
 NAME = 20  # columns of a row's name
 SCORES = 39  # columns of a row's own figures
 
@@ -26,18 +25,19 @@ def table_text(board: Board) -> str:
     folds_RP = board.plan.folds_RP
     judged = int((folds_RP[0] >= 0).sum())
     way = "one hold-out" if board.plan.n_folds == 1 else f"{board.plan.n_folds} folds"
+    wide = column(NAME)
     lines = [
         f"Balanced accuracy, {way}, {judged} patients judged: mean and sd of {len(folds_RP)} seeds,",
         "95 % over patients.",
-        f"{'':{NAME + SCORES}}published",
-        painted(f"{'':{NAME}}{'mean':5} {'sd':5} {'95 %':9} rec. spec. {'AUC':5} BA   rec. AUC  kaggle", "heading"),
+        f"{'':{wide + SCORES}}published",
+        painted(f"{'':{wide}}{'mean':5} {'sd':5} {'95 %':9} rec. spec. {'AUC':5} BA   rec. AUC  kaggle", "heading"),
     ]
     records = [board.records[trial.number] for trial in board.plan.trials]
     for row, record in zip(board.plan.space.rows, records, strict=False):
-        lines.append(f"{row.name[: NAME - 1]:{NAME}}{_scores(board, record):{SCORES}}{_published(row.published)}")
+        lines.append(f"{cut(row.name, wide - 1):{wide}}{_scores(board, record):{SCORES}}{_published(row.published)}")
     if any(record.row.get("best_epoch_picked") for record in records):
         lines.append("* at the epoch that scored best on these same patients: flattered")
-    return "\n".join([*lines, *textwrap.wrap(board.plan.space.note, WIDTH)])
+    return "\n".join([*lines, *textwrap.wrap(board.plan.space.note, width())])
 
 
 def _scores(board: Board, record: Record) -> str:

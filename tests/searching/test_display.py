@@ -24,7 +24,7 @@ def test_each_trial_has_its_line_once(
         report(found, number, 0.5)
         show(found)
         show(found)
-    lines = capsys.readouterr().err.splitlines()
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[")]
     assert [line.split("]")[1].split()[0] for line in lines] == [found.records[n].trial.hash[:6] for n in (1, 0)]
 
 

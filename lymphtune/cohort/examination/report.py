@@ -31,7 +31,7 @@ def _lines(finding: Finding) -> list[str]:
 
 def _indented(text: str) -> list[str]:
     return textwrap.wrap(
-        text, console.WIDTH, initial_indent="    ", subsequent_indent="    ", break_long_words=False,
+        text, console.width(), initial_indent="    ", subsequent_indent="    ", break_long_words=False,
         break_on_hyphens=False,
     )  # fmt: skip
 
