@@ -219,3 +219,19 @@ def test_the_number_of_folds_that_a_refusal_names_works(tiny_cohort: Cohort) -> 
 def test_a_hold_out_with_one_patient_of_a_class_is_said() -> None:
     assert "1 patient of the class reactive held out" in scarce_note(np.array([0, 1, 1, 1]))
     assert scarce_note(np.array([0, 0, 1, 1])) == ""
+
+
+@pytest.mark.parametrize(
+    ("sizes", "labels", "folds"),
+    [
+        ([4, 4, 3, 1, 6], [1, 0, 1, 1, 1, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 1], 5),  # one fold was empty
+        ([5, 6, 7, 7], [1] * 11 + [0] * 14, 1),  # the hold-out was of one class
+    ],
+)
+def test_groups_that_scikit_learn_splits_wrongly_are_split(sizes: list[int], labels: list[int], folds: int) -> None:
+    named = np.repeat(np.arange(len(sizes)), sizes).astype(str)
+    fold_P, labels_P = make_folds(np.array(labels), folds, 1, 0, groups_P=named)[0], np.array(labels)
+    assert {*fold_P.tolist()} == ({0, 1, 2, 3, 4} if folds == 5 else {0, -1})
+    for fold in range(folds):
+        assert {*labels_P[fold_P != fold].tolist()} == {0, 1}
+    assert folds > 1 or {*labels_P[fold_P == 0].tolist()} == {0, 1}

@@ -83,3 +83,10 @@ def test_the_answer_s_own_column_is_no_attribute(given: dict[str, object], found
 def test_columns_with_names_like_these_are_attributes() -> None:
     Layout.model_validate({"groups": ["centre"], "attributes": {"size": {"column": "centre_size"}}})
     Layout.model_validate({"attributes": {"before": {"column": "label_before"}, "sex2": {"column": "GENDER"}}})
+
+
+def test_one_that_is_surely_strong_and_yet_does_not_separate_is_not_named() -> None:
+    labels = np.repeat([0, 1], 400)
+    values = np.random.default_rng(1).normal(labels * 2.33, 1.0).tolist()
+    assert 0.94 < area(values, labels) < 0.965  # its interval is above SURELY
+    assert texts(evidence(values, labels)) == []
