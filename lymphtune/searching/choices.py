@@ -93,7 +93,8 @@ def labels_of(entries: Sequence[Any]) -> list[str]:
     found = []
     for entry, word in zip(entries, words, strict=True):
         rivals = [other for other, its in zip(entries, words, strict=True) if its == word and other != entry]
-        found.append(_cut(f"{word} {_apart(entry, rivals)}" if rivals else word))
+        label = f"{word} {_apart(entry, rivals)}" if rivals else word
+        found.append(_cut(label.strip() or next(iter(_leaves("", entry)), "{}")))
     taken: dict[str, list[Any]] = {}
     for index, (entry, label) in enumerate(zip(entries, found, strict=True)):
         same = taken.setdefault(label, [])

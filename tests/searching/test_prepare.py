@@ -17,8 +17,11 @@ SETTINGS = Settings(trials=1, folds=3)
 
 
 def said(data: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Return the lines after the first, which says to what day ages are counted."""
     prepare("clinical", data, SETTINGS)
-    return capsys.readouterr().err.splitlines()
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert "ages are counted to 2020-01-01" in first
+    return lines
 
 
 def test_of_a_cohort_that_is_well_nothing_is_said(tiny_cohort_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -273,7 +273,7 @@ GOOD = {"choose": 1, "choose[1].model.encoder.vanilla.pooling.choose": 0,
         f"choose[1].{RATE}": 0.001, "choose[1].training.patients_per_step.integer": 4}  # fmt: skip
 MISFITS = [
     ({"choose": 3}, "choose: expected a whole number from 0 to 2; found 3"),
-    ({"choose": True}, "choose: expected a whole number from 0 to 2; found True"),
+    ({"choose": True}, "choose: expected a whole number from 0 to 2; found true"),
     ({"choose": 0}, "choose[0].model.encoder.resnet.filters.choose is missing; expected a whole number from 0 to 2"),
     ({f"choose[1].{RATE}": 0.2}, f"choose[1].{RATE}: expected a number from 0.0001 to 0.1; found 0.2"),
     ({f"choose[1].{RATE}": "0.01"}, f"choose[1].{RATE}: expected a number from 0.0001 to 0.1; found '0.01'"),
