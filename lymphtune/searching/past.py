@@ -3,6 +3,7 @@
 Shapes: R repeats, P patients of the cohort, E epochs of a trial.
 """
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from lymphtune.searching.report import Report
 from lymphtune.searching.trial import WEIGHTS, WEIGHTS_AT, Place, hashes
 
 LEDGER = "ledger.jsonl"  # of the run: which trials failed, lost a worker, and what they were, where a searcher chose
+DAMAGED = (None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR)  # of an OSError where a file is not what was written
 
 
 @dataclass
@@ -63,6 +65,10 @@ class Past:
         try:
             self._read_settled(found, folder)
         except (InputError, KeyError, TypeError, ValueError) as error:
+            if failed_read := _failed_read(error):
+                raise InputError(
+                    f"{folder}: cannot be read at the moment ({failed_read.strerror}); nothing was changed; try again"
+                ) from error
             console.say(f"{folder}: damaged, and trained again ({error})")
             self.remove(trial.hash)
             return Found(trial)
@@ -106,6 +112,15 @@ class Past:
                 said_RP = np.full(self.folds_RP.shape, np.nan)
                 said_RP[held_RP] = said
                 into.append(said_RP)
+
+
+def _failed_read(error: BaseException | None) -> OSError | None:
+    """Return the operating system's failure that lies behind the error, None where what was read is damaged itself."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno not in DAMAGED:
+            return error
+        error = error.__cause__
+    return None
 
 
 def _unbroken(folder: Path, known: int) -> list[Report]:

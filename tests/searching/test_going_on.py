@@ -1,5 +1,6 @@
 """A search that was broken off, without Ray: whatever breaks it, it ends with the leaderboard of the unbroken one."""
 
+import errno
 import itertools
 import random
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from lymphtune.cohort import Cohort
 from lymphtune.errors import InputError
 from lymphtune.runs import Run
+from lymphtune.searching import past
 from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.past import LEDGER
 from lymphtune.searching.plan import Plan, Settings, Stage
@@ -171,6 +173,22 @@ def test_interrupted_it_goes_on_to_the_same(machine: Machine, unbroken: Machine,
         assert (machine.run.trial(row.trial) / WEIGHTS).is_dir()  # an ensemble can be made of what there is
     machine.go()
     assert_same(machine, unbroken)
+
+
+def test_a_read_that_fails_for_a_moment_removes_nothing(
+    unbroken: Machine, planned: tuple[Cohort, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(path: Path) -> None:
+        raise InputError(f"{path}: cannot be read") from OSError(errno.EIO, "Input/output error")
+
+    before, trial, removed = files(unbroken.run.path), unbroken.plan.trials[0], list[str]()
+    reader = past.Past(unbroken.run, planned[1], False, removed.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(past, "read_table", failing)
+        with pytest.raises(InputError, match=r"at the moment \(Input/output error\); nothing was changed"):
+            reader.of(trial)
+    assert files(unbroken.run.path) == before
+    assert reader.of(trial).row and not removed
 
 
 def damage_checkpoint(machine: Machine) -> None:

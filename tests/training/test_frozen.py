@@ -42,9 +42,9 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The views that are computed, in their order."""
     real, views = frozen._computed, []
 
-    def compute(backbone: Backbone, pictures: np.ndarray, crop_px: int, view: int, label: str) -> np.ndarray:
+    def compute(backbone: Backbone, pictures: np.ndarray, crop_px: int, view: int, *more: Any) -> np.ndarray:
         views.append(view)
-        return real(backbone, pictures, crop_px, view, label)
+        return real(backbone, pictures, crop_px, view, *more)
 
     monkeypatch.setattr(frozen, "_computed", compute)
     return views
