@@ -40,6 +40,7 @@ from scipy.special import expit
 
 from lymphtune.cohort import Cohort
 from lymphtune.cohort.folds import make_folds
+from lymphtune.files import hashes
 from lymphtune.runs import Run
 from lymphtune.searching.board import Board
 from lymphtune.searching.display import Display
@@ -48,7 +49,7 @@ from lymphtune.searching.plan import Plan, Settings, make_plan
 from lymphtune.searching.progress import ProgressFile
 from lymphtune.searching.report import Report
 from lymphtune.searching.search import prepare, run_plan
-from lymphtune.searching.trial import WEIGHTS_AT, Shared, hashes
+from lymphtune.searching.trial import WEIGHTS_AT, Shared
 from lymphtune.spaces import load_space
 
 TARGETS = {5.0: 0.85, 20.0: 0.95, 60.0: 0.97}  # busy share, by the seconds of a trial

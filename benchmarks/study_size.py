@@ -26,11 +26,10 @@ from safetensors.torch import load_file, save_file
 
 from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.ensembling.recipe import all_recipes
-from lymphtune.files import read_yaml, write_json, write_table, write_yaml
+from lymphtune.files import hashes, read_yaml, write_json, write_table, write_yaml
 from lymphtune.models.fusions.concat import Concat
 from lymphtune.models.fusions.none import PicturesOnly
 from lymphtune.runs import Run, read_table
-from lymphtune.searching.trial import hashes
 from lymphtune.statistics.metrics import METRICS
 from lymphtune.training.loading import judge_with, load_network
 

@@ -186,6 +186,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file in the folder, by name; {} where there is no such folder."""
+    return {path.name: sha256(path) for path in sorted(folder.iterdir())} if folder.is_dir() else {}
+
+
 def write_text(path: Path, text: str) -> None:
     with whole(path) as scratch:
         scratch.write_text(text, encoding="utf-8")

@@ -24,6 +24,7 @@ from lymphtune.ensembling.model_card import MODEL_CARD, Subject, model_card
 from lymphtune.ensembling.procedure import Fitted, Procedure
 from lymphtune.ensembling.recipe import all_recipes, load_recipe
 from lymphtune.ensembling.reliability import write_reliability
+from lymphtune.ensembling.reproduction import check_hashes, check_reproduction
 from lymphtune.ensembling.score import ENSEMBLE, Contest, Entry, Scores, compare, score
 from lymphtune.ensembling.summary import better_recipes, recipes_rows, recipes_table, summary, summary_values
 from lymphtune.errors import InputError
@@ -48,6 +49,12 @@ class Chosen:
         return self.candidates.trials(self.rows)["trial"].tolist()
 
     @property
+    def epochs(self) -> list[int]:
+        """Return the judged epoch of each member, from 1."""
+        table = self.candidates.trials(self.rows)
+        return [int(epoch) for epoch in table["epoch"]]
+
+    @property
     def oof_MP(self) -> np.ndarray:
         return self.candidates.oof_CP[self.rows]
 
@@ -68,6 +75,7 @@ def build_ensemble(
     fitted = procedure.fit(candidates.oof_CP[rows], candidates.labels_P)
     chosen = Chosen(procedure, candidates, rows, fitted)
     weights = _weights(found, chosen.trials)
+    check_reproduction(found, cohort, dict(zip(chosen.trials, chosen.epochs, strict=True)))
     contest = Contest.of(candidates)
     scores = score(contest, procedure)
     stopped = procedure.recipe.choice.include_stopped
@@ -151,6 +159,7 @@ def _weights(run: Run, trials: list[str]) -> dict[str, list[Path]]:
             raise InputError(
                 f"{folder}: expected the {len(expected)} fold models of the run and no other; search again"
             )
+        check_hashes(run, trial)
     return found
 
 

@@ -13,12 +13,12 @@ import numpy as np
 
 from lymphtune import console
 from lymphtune.errors import InputError
-from lymphtune.files import read_yaml
+from lymphtune.files import hashes, read_yaml
 from lymphtune.runs import Run, read_table
 from lymphtune.searching.ledger import Ledger
 from lymphtune.searching.plan import Plan, Trial
 from lymphtune.searching.report import Report
-from lymphtune.searching.trial import WEIGHTS, WEIGHTS_AT, Place, hashes
+from lymphtune.searching.trial import WEIGHTS, WEIGHTS_AT, Place
 
 LEDGER = "ledger.jsonl"  # of the run: which trials failed, lost a worker, and what they were, where a searcher chose
 DAMAGED = (None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR)  # of an OSError where a file is not what was written

@@ -24,7 +24,7 @@ from lymphtune.cohort.pseudonyms import Pseudonyms, read_pseudonyms
 from lymphtune.config import Part
 from lymphtune.driver_lock import only_driver
 from lymphtune.errors import InputError
-from lymphtune.files import NoRoom, held, remove_unfinished, write_table, write_yaml
+from lymphtune.files import NoRoom, hashes, held, remove_unfinished, write_table, write_yaml
 from lymphtune.mirror import Mirror, StorageError, check_writable
 from lymphtune.registry import encoders
 from lymphtune.runs import DRIVER, RUNS, Run, find_run, resume_command
@@ -40,7 +40,7 @@ from lymphtune.searching.plan import Plan, Settings, Stage, concurrency, encoder
 from lymphtune.searching.progress import ProgressFile
 from lymphtune.searching.report import Report
 from lymphtune.searching.table import table_text
-from lymphtune.searching.trial import WEIGHTS_AT, Shared, hashes
+from lymphtune.searching.trial import WEIGHTS_AT, Shared
 from lymphtune.spaces import Space, load_space
 from lymphtune.statistics.shortcuts import enough, shortcut_audit
 from lymphtune.storage import PATIENT_S, join

@@ -18,7 +18,7 @@ from lymphtune import console
 from lymphtune.cohort import Cohort
 from lymphtune.config import Configuration, digest
 from lymphtune.errors import InputError
-from lymphtune.files import held, is_held, refusals_named, sha256, write_text
+from lymphtune.files import hashes, held, is_held, refusals_named, sha256, write_text
 from lymphtune.masking import masked
 from lymphtune.mirror import Mirror
 from lymphtune.searching.ledger import Ledger
@@ -199,11 +199,6 @@ class Place:
             os.replace(fresh, path)
         self._saved = time.monotonic()
         self._cost_s = self._saved - began
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file in the folder, by name; {} where there is no such folder."""
-    return {path.name: sha256(path) for path in sorted(folder.iterdir())} if folder.is_dir() else {}
 
 
 def _note_chunk(known: Path, pixels: int) -> None:
