@@ -34,15 +34,17 @@ def ensemble(
 ) -> "Ensemble":
     """Return the saved ensemble of a run (the latest in ./runs unless named).
 
-    `options` are those of `lymphtune.ensembling.procedure.asked`: top, source, include_stopped, threshold,
-    calibration, refer, error_rate. Raises InputError on anything a person can mend.
+    `options` are name (of its folder, the recipe's unless given) and those of
+    `lymphtune.ensembling.procedure.asked`: top, source, include_stopped, threshold, calibration, refer,
+    error_rate. Raises InputError on anything a person can mend.
     """
-    from lymphtune.arguments import check_names, keywords
+    from lymphtune.arguments import check_names, checked, keywords
     from lymphtune.ensembling.build import build_ensemble
     from lymphtune.ensembling.procedure import asked
 
-    check_names(options, [name for name in keywords(asked) if name != "recipe"], "ensemble")
-    return build_ensemble(asked(recipe, **options), run, data=data)
+    check_names(options, ["name", *(name for name in keywords(asked) if name != "recipe")], "ensemble")
+    name = checked(str | None, "name", options.pop("name", None))
+    return build_ensemble(asked(recipe, **options), run, data=data, name=name)
 
 
 def __getattr__(name: str) -> Any:

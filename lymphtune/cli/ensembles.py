@@ -31,7 +31,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--error-rate", type=float, default=0.1, metavar="X", help="of the prediction sets (0.1)")
     parser.add_argument("--run", metavar="NAME", help="run to average (the latest)")
     add_runs(parser)
-    add_data(parser)
+    add_data(parser, "the cohort that the run was trained on")
+    parser.add_argument("--name", metavar="NAME", help="folder under ensembles/ to write (default: the recipe's name)")
     parser.set_defaults(call=ensemble)
     parser = add_command(
         commands, "predict", "apply a saved ensemble to new patients",
@@ -50,6 +51,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "lymphtune export --onnx top.onnx --ensemble runs/mixed/ensembles/top",
     )  # fmt: skip
     parser.add_argument("--onnx", type=Path, required=True, metavar="OUT", help=".onnx file to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file where it exists")
     parser.add_argument("--ensemble", type=Path, required=True, metavar="DIR", help="folder that `ensemble` wrote")
     parser.set_defaults(call=export)
     parser = add_command(
@@ -76,7 +78,7 @@ def ensemble(arguments: argparse.Namespace) -> Told:
         include_stopped=arguments.include_stopped,
         calibration=arguments.calibration, refer=arguments.refer, error_rate=arguments.error_rate,
     )  # fmt: skip
-    built = build_ensemble(procedure, arguments.run, arguments.runs, arguments.data)
+    built = build_ensemble(procedure, arguments.run, arguments.runs, arguments.data, arguments.name)
     submission = built.path / "submission.csv"
     values = {"ensemble": built.path, "submission": submission, **built.summary.values}
     told = [str(built.summary), str(submission)]
@@ -97,7 +99,7 @@ def predict(arguments: argparse.Namespace) -> Told:
 def export(arguments: argparse.Namespace) -> Told:
     from lymphtune.ensembling.export import export_onnx
 
-    return export_onnx(arguments.ensemble, arguments.onnx)
+    return export_onnx(arguments.ensemble, arguments.onnx, arguments.overwrite)
 
 
 def submit(arguments: argparse.Namespace) -> Told:

@@ -26,7 +26,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--run", metavar="NAME", help="run to compare them on; without it, they are listed")
     add_include_stopped(parser)
     add_runs(parser)
-    add_data(parser)
+    add_data(parser, "the cohort that the run was trained on")
     parser.set_defaults(call=recipes)
     parser = add_command(commands, "runs", "list the runs", "lymphtune runs")
     add_runs(parser)

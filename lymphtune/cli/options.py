@@ -12,7 +12,7 @@ from lymphtune.storage import is_uri
 from lymphtune.times import a_day, in_seconds
 
 T = TypeVar("T")
-DATA = "folder in the study's layout, packed .parquet file, or the word simulated (default: ./data, else simulated)"
+DATA = "folder in the study's layout, packed .parquet file, or the word simulated (default: {})"
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,8 +51,8 @@ def add_command(
     return parser
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="D", help=DATA)
+def add_data(parser: argparse.ArgumentParser, default: str = "./data, else simulated") -> None:
+    parser.add_argument("--data", metavar="D", help=DATA.format(default))
 
 
 def add_pseudonymise(parser: argparse.ArgumentParser) -> None:

@@ -67,7 +67,8 @@ def _bring_descriptions(uri: str, runs: Path) -> None:
 
 def _named(arguments: argparse.Namespace) -> list[str]:
     """Return the names of the runs that a command means: the latest where it names none and needs one."""
-    given = [getattr(arguments, name, None) for name in ("run", "name")]
+    own = ("run",) if arguments.command == "ensemble" else ("run", "name")  # whose --name is the ensemble's
+    given = [getattr(arguments, name, None) for name in own]
     found = [str(name) for name in [*given, *getattr(arguments, "compared", [])] if name]
     if not found and arguments.command not in ("runs", "recipes"):
         return [find_run(None, arguments.runs).name]

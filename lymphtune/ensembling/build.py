@@ -19,6 +19,7 @@ from lymphtune.cohort.folds import check_roles, hashed
 from lymphtune.cohort.pseudonyms import Pseudonyms, read_pseudonyms
 from lymphtune.ensembling.bundle import FORMAT, LEARNT, PACKAGES, Ensemble
 from lymphtune.ensembling.candidates import Candidates, group_note, read_candidates
+from lymphtune.ensembling.folder import checked_name, keep_different
 from lymphtune.ensembling.learnt import learnt_arrays
 from lymphtune.ensembling.model_card import MODEL_CARD, Subject, model_card
 from lymphtune.ensembling.procedure import Fitted, Procedure
@@ -60,12 +61,18 @@ class Chosen:
 
 
 def build_ensemble(
-    procedure: Procedure, run: str | Path | None = None, runs: Path = RUNS, data: str | Path | None = None
+    procedure: Procedure,
+    run: str | Path | None = None,
+    runs: Path = RUNS,
+    data: str | Path | None = None,
+    name: str | None = None,
 ) -> Ensemble:
     """Return the saved ensemble of a run (the latest unless named); its `summary` is the table of scores.
 
-    Writes ensembles/<recipe>/ in the run's folder. Raises InputError on anything a person can mend.
+    Writes ensembles/<name>/ in the run's folder; name: the recipe's unless given. An ensemble of that name that was
+    made in another way is kept under another one. Raises InputError on anything a person can mend.
     """
+    name = checked_name(name or procedure.recipe.name)
     found = find_run(None if run is None else str(run), Path(runs))
     cohort = trained_cohort(found, data)
     check_roles(cohort)
@@ -81,7 +88,7 @@ def build_ensemble(
     stopped = procedure.recipe.choice.include_stopped
     others = [other for other in all_recipes(stopped or None) if other.name != procedure.recipe.name]
     entries = compare(contest, procedure, others)
-    path = found.path / "ensembles" / procedure.recipe.name
+    path = found.path / "ensembles" / name
     with whole_folder(path) as scratch:
         described = _write_bundle(scratch, found, chosen, scores, weights)
         members = candidates.trials(rows)
@@ -95,6 +102,7 @@ def build_ensemble(
         table = saved.table(ids, saved.predict(cohort, new), seen_P)
         missing_P = saved.missing(cohort.patients.iloc[new])
         write_predictions(scratch, table.assign(missing=missing_P), cohort.about)
+        keep_different(path, described)
     return Ensemble.load(path, _summary(found, cohort, chosen, contest, scores, entries))
 
 
@@ -189,9 +197,9 @@ def _write_bundle(
 
 
 def _oof(chosen: Chosen) -> pd.DataFrame:
-    """Return label, fold and the ensemble's probability of every held-out patient, then one column a member."""
+    """Return a row a held-out patient: its id, label, fold, the ensemble's probability, then a column a member."""
     candidates = chosen.candidates
-    table = {"label": candidates.labels_P, "fold": candidates.fold_P}
+    table = {"patient": candidates.patients, "label": candidates.labels_P, "fold": candidates.fold_P}
     table |= {"probability": chosen.fitted.probability(chosen.oof_MP)}
     return pd.DataFrame(table | dict(zip(chosen.trials, chosen.oof_MP, strict=True)))
 
@@ -234,13 +242,14 @@ def _seal(folder: Path) -> None:
 
 
 def write_predictions(folder: Path, table: pd.DataFrame, about: Mapping[str, str]) -> None:
-    """Write predictions.parquet, which is the table, and submission.csv.
+    """Write predictions.parquet and predictions.csv, which are the table, and submission.csv.
 
     A submission has the ids as they are: raises InputError where a spreadsheet would run one.
     """
     if formulas := [patient for patient in table["patient"] if is_formula(patient)]:
         raise InputError(f"submission.csv: a spreadsheet would run {formulas[0]!r} as a formula; rename the patient")
     write_table(folder / "predictions.parquet", table, about)
+    write_csv(folder / "predictions.csv", table)
     submission = table[["patient", "predicted"]].set_axis(["ID", "Predicted"], axis=1)
     write_csv(folder / "submission.csv", submission)
 

@@ -315,7 +315,8 @@ def _description(path: Path) -> dict[str, Any]:
 def _check_members(members: list[dict[str, Any]], oof: pd.DataFrame) -> None:
     """Raise ValueError unless members and out-of-fold table are each sound and fit together."""
     trials = [member["trial"] for member in members]
-    if trials != list(oof.columns[3:]) or not trials or not all(map(TRIAL.fullmatch, trials)):
+    named = [column for column in oof.columns if column != "patient"]  # which earlier versions do not have
+    if trials != named[3:] or not trials or not all(map(TRIAL.fullmatch, trials)):
         raise ValueError("members")
     said = oof[["probability", *trials]].to_numpy(dtype=float)
     if not len(oof) or not ((said >= 0) & (said <= 1)).all() or not oof["label"].isin([0, 1]).all():

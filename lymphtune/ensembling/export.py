@@ -33,7 +33,7 @@ CHECKED = (1, 3, 17)  # cells of the bags that the file is checked on
 TOLERANCE = 1e-4  # of a probability
 
 
-def export_onnx(ensemble: Path, out: Path) -> Told:
+def export_onnx(ensemble: Path, out: Path, overwrite: bool = False) -> Told:
     """Write the ensemble's mean as one .onnx file; return how far from the ensemble it is.
 
     Inputs: cells [N, 224, 224, 3] uint8 of one patient, and one [1] an attribute, in the study age_years and
@@ -45,6 +45,8 @@ def export_onnx(ensemble: Path, out: Path) -> Told:
         raise InputError(f"export --onnx needs {', '.join(missing)}: pip install 'lymphtune[onnx]'")
     if out.is_dir():
         raise InputError(f"{out}: is a folder; name a file with --onnx")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out}: exists; name another file with --onnx, or replace it with --overwrite")
     loaded = Ensemble.load(ensemble)
     with whole(out) as scratch:
         model, members = _graph(loaded)

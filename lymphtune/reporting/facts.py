@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lymphtune import console
 from lymphtune.cohort import Cohort
 from lymphtune.cohort.folds import check_roles
 from lymphtune.ensembling.build import trained_cohort
@@ -19,7 +20,7 @@ from lymphtune.ensembling.candidates import Candidates, read_candidates, read_oo
 from lymphtune.ensembling.procedure import Fitted, Procedure, asked
 from lymphtune.ensembling.recipe import Choice
 from lymphtune.ensembling.score import Contest, Scores, score
-from lymphtune.errors import InputError
+from lymphtune.errors import InputError, one_line
 from lymphtune.runs import Run, read_table
 
 TOP = 5  # trials of the ensemble that is judged where none was made
@@ -147,15 +148,24 @@ def gather(run: Run, data: str | Path | None, ensemble: str | None, pictures: bo
 
 
 def saved_ensemble(run: Run, name: str | None) -> Ensemble | None:
-    """Return the saved ensemble of that name, or the newest; None where there is none."""
+    """Return the saved ensemble of that name, or the newest that is whole; None where there is none."""
     saved = sorted(run.path.glob("ensembles/[!.]*/ensemble.yaml"), key=lambda path: path.stat().st_mtime_ns)
     if name is None:
-        return Ensemble.load(saved[-1].parent) if saved else None
+        return next(filter(None, map(_load_or_say, reversed(saved))), None)
     for path in saved:
         if path.parent.name == name:
             return Ensemble.load(path.parent)
     there = ", ".join(sorted(path.parent.name for path in saved)) or "none"
     raise InputError(f"{run.path / 'ensembles' / name}: no such ensemble; there are: {there}")
+
+
+def _load_or_say(path: Path) -> Ensemble | None:
+    """Return a saved ensemble; None, and a line on stderr, where it is damaged."""
+    try:
+        return Ensemble.load(path.parent)
+    except InputError as error:
+        console.say(f"left out, damaged: {one_line(str(error))}")
+        return None
 
 
 def procedure_of(bundle: Ensemble | None, candidates: Candidates) -> Procedure:
