@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from lymphtune.config import Configuration, configuration, mishap, shown
+from lymphtune.config import Configuration, configuration, digest, mishap, shown
 from lymphtune.errors import InputError, listed, suggestion
 from lymphtune.files import read_yaml
 
+BASELINES = ("logistic", "svm", "random_forest", "mlp")  # clinical models that every search trains
+MOST_REPEATED = 1000  # draws in a row that were there before; then a space has no other configuration
 RANGES = ("uniform", "log_uniform", "integer")
 SHIPPED = "search_spaces"
 MOST_ENTRIES = 1000  # of one list to choose from
@@ -81,6 +83,16 @@ class _Even:
         return float(np.exp(self.rng.uniform(np.log(low), np.log(high))))
 
 
+@dataclass
+class _Distinct:
+    """The numbers of the draws of one seed that gave a configuration which was not there before."""
+
+    numbers: list[int] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+    tried: int = 0
+    exhausted: bool = False
+
+
 @dataclass(frozen=True)
 class Space:
     """A tree of mappings whose leaves are values, `choose` lists and ranges; all of it already checked."""
@@ -92,22 +104,61 @@ class Space:
     tree: Any
     rows: tuple[Row, ...] = ()  # names of a grid's points, where the search prints them as a table
     note: str = ""  # a line under that table
+    distinct: bool = True  # draws equal to an earlier one or to a baseline are passed over; not so in earlier versions
+    _by_seed: dict[int, _Distinct] = field(default_factory=dict, repr=False, compare=False)
 
     def sample(self, seed: int, number: int) -> Configuration:
         """Return trial `number`'s configuration: a function of space, seed and number alone."""
         return configuration(self.drawn(seed, number)[0], self.name)
 
     def drawn(self, seed: int, number: int) -> tuple[Any, dict[str, int | float]]:
-        """Return trial `number`'s plain values, and what was drawn for them by its path; for a grid, its point's."""
+        """Return trial `number`'s plain values, and what was drawn for them by its path; for a grid, its point's.
+
+        Beyond the last configuration that a space has, they begin again.
+        """
         if self.grid:
             values: dict[str, int | float] = {}
             return _point(self.tree, number % _points(self.tree), "", values), values
+        if not self.distinct:
+            return self._draw(seed, number)
+        known = self._distinct(seed, number + 1)
+        if not known:
+            raise InputError(f"{self.name}: every configuration is a baseline, which each search trains anyway")
+        return self._draw(seed, known[number % len(known)])
+
+    def count(self, seed: int, wanted: int) -> int:
+        """Return how many of the wanted trials have configurations of their own."""
+        if self.grid:
+            return min(wanted, _points(self.tree))
+        return len(self._distinct(seed, wanted)[:wanted]) if self.distinct else wanted
+
+    def _draw(self, seed: int, number: int) -> tuple[Any, dict[str, int | float]]:
         return draw(self.tree, _Even(np.random.default_rng([seed, number])))
+
+    def _distinct(self, seed: int, wanted: int) -> list[int]:
+        """Return the numbers of the first draws, as many as wanted or as there are, whose configurations differ."""
+        known = self._by_seed.setdefault(seed, _Distinct())
+        known.seen |= {_identity({"clinical": word}, self.name) for word in BASELINES} if not known.tried else set()
+        while len(known.numbers) < wanted and not known.exhausted:
+            repeated = 0
+            while (own := _identity(self._draw(seed, known.tried)[0], self.name)) in known.seen:
+                known.tried, repeated = known.tried + 1, repeated + 1
+                if repeated == MOST_REPEATED:
+                    known.exhausted = True
+                    return known.numbers
+            known.seen.add(own)
+            known.numbers.append(known.tried)
+            known.tried += 1
+        return known.numbers
 
     @property
     def n_points(self) -> int | None:
         """Return how many configurations a grid has; None where configurations are drawn."""
         return _points(self.tree) if self.grid else None
+
+
+def _identity(given: Any, where: str) -> str:
+    return digest(configuration(given, where).as_yaml())
 
 
 def load_space(name: str | Path) -> Space:

@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from lymphtune.config import Configuration, configuration
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, write_yaml
-from lymphtune.spaces import SHIPPED, Published, Space, draw, find_yaml, load_space, places, shipped
+from lymphtune.spaces import BASELINES, SHIPPED, Published, Space, draw, find_yaml, load_space, places, shipped
 
 
 def space(folder: Path, text: str) -> Space:
@@ -65,7 +66,7 @@ def drawn_in_order(node: Any, rng: np.random.Generator) -> Any:
 
 @pytest.mark.parametrize("name", [name for name in shipped(SHIPPED) if not load_space(name).grid])
 def test_a_seed_s_configurations_stay_what_they_were(name: str) -> None:
-    loaded = load_space(name)
+    loaded = replace(load_space(name), distinct=False)
     for seed, number in itertools.product((0, 7), range(30)):
         wanted = drawn_in_order(loaded.tree, np.random.default_rng([seed, number]))
         assert loaded.sample(seed, number) == configuration(wanted, name)
@@ -233,7 +234,7 @@ configuration:
       training: {weight_decay: {uniform: [0.5, 0.9]}}
     - clinical: {choose: [{svm: {C: {uniform: [2, 3]}}}, logistic]}
 """)  # fmt: skip
-    seen = set()
+    drawn, seen = replace(drawn, distinct=False), set()
     for number in range(200):
         chosen = drawn.sample(1, number)
         given_ = chosen.as_yaml()
@@ -253,6 +254,7 @@ configuration:
 
 def test_an_entry_given_twice_is_drawn_twice_as_often(tmp_path: Path) -> None:
     drawn = space(tmp_path, "configuration: {clinical: {choose: [svm, svm, logistic]}}")
+    drawn = replace(drawn, distinct=False)
     words = Counter(drawn.sample(0, number).title for number in range(600))
     assert 360 < words["clinical svm"] < 440
 
@@ -415,6 +417,7 @@ def test_any_tree_is_a_space_or_refused(tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.parametrize("grid", [False, True])
 def test_what_was_drawn_is_at_the_tree_s_places(tmp_path: Path, grid: bool) -> None:
     own = space(tmp_path, GRID if grid else GRID.replace("grid: true", "").replace("[40, 64, 96]", "[40, 40, 96]"))
+    own = replace(own, distinct=False)
     known = {place.path: place for place in places(own.tree)}
     seen = set()
     for number in range(60):
@@ -426,3 +429,34 @@ def test_what_was_drawn_is_at_the_tree_s_places(tmp_path: Path, grid: bool) -> N
     assert known["choose[0].model.encoder.choose[1].resnet.filters.choose"].keys == (
         "model", "encoder", "resnet", "filters",
     )  # fmt: skip
+
+
+def few(folder: Path, **parts: Any) -> Space:
+    write_yaml(folder / "few.yaml", {"configuration": parts})
+    return load_space(str(folder / "few.yaml"))
+
+
+def test_no_configuration_is_drawn_twice_nor_one_of_a_baseline() -> None:
+    everything = load_space("everything")
+    drawn = [everything.sample(0, number).as_yaml() for number in range(60)]
+    assert len({str(one) for one in drawn}) == 60
+    baselines = [configuration({"clinical": word}, "test").as_yaml() for word in BASELINES]
+    assert not any(one in baselines for one in drawn)
+    before = replace(everything, distinct=False)
+    assert any(before.sample(0, number).as_yaml() in baselines for number in range(60))
+    again = load_space("everything")
+    assert drawn == [again.sample(0, number).as_yaml() for number in reversed(range(60))][::-1]
+
+
+def test_a_space_of_few_configurations_is_counted(tmp_path: Path) -> None:
+    space = few(tmp_path, model={"encoder": {"resnet": {"filters": {"choose": [8, 16, 16, 32]}}}})
+    assert [space.count(0, wanted) for wanted in (2, 3, 12)] == [2, 3, 3]
+    assert len({space.sample(0, number).title for number in range(3)}) == 3
+    assert space.sample(0, 3) == space.sample(0, 0)
+
+
+def test_a_space_of_baselines_alone_is_refused(tmp_path: Path) -> None:
+    space = few(tmp_path, clinical={"choose": ["logistic", "svm"]})
+    with pytest.raises(InputError, match="few: every configuration is a baseline, which each search trains anyway"):
+        space.sample(0, 0)
+    assert few(tmp_path, clinical={"choose": ["logistic", {"svm": {"C": 3.0}}]}).count(0, 5) == 1

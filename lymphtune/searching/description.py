@@ -3,6 +3,7 @@
 import platform
 import shlex
 import sys
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +31,7 @@ MACHINE = (
     "report",
 )
 SHOWN = 4  # differences
+DISTINCT = "distinct"  # of run.yaml: no configuration was drawn twice
 
 
 def describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str, Any]:
@@ -53,7 +55,8 @@ def describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str
             "grouped": len({*cohort.groups}) < len(cohort.patients),
             "trials": plan.stages[-1].trials, "seed": settings.seed, "fold_seed": settings.seed_of_folds,
             "scheduler": settings.scheduler, "racing": settings.racing,
-            "searcher": settings.searcher, "grace": plan.grace, "reduction": settings.reduction, "rungs": plan.rungs(),
+            "searcher": settings.searcher, "draws": DISTINCT if plan.space.distinct else "any",
+            "grace": plan.grace, "reduction": settings.reduction, "rungs": plan.rungs(),
             "weights": str(settings.weights.resolve()) if settings.weights else None, "fused": settings.fused,
             "stages": [list(stage) for stage in plan.stages],
             "configurations": digest([trial.hash for trial in plan.trials[: plan.stages[0].trials]]),
@@ -112,7 +115,12 @@ def space_of(run: Run) -> Space:
     """Return the space that the run was started with."""
     given = run.description["space"]
     parts = {name: given[name] for name in ("about", "grid", "rows", "note", "configuration")}
-    return checked_space(parts, given["name"], f"{run.path / 'run.yaml'}: space")
+    return as_drawn(run, checked_space(parts, given["name"], f"{run.path / 'run.yaml'}: space"))
+
+
+def as_drawn(run: Run, space: Space) -> Space:
+    """Return the space with its configurations drawn as the run's were: earlier versions drew some twice."""
+    return replace(space, distinct=run.description["protocol"].get("draws") == DISTINCT)
 
 
 def check_same(run: Run, fresh: dict[str, Any]) -> None:

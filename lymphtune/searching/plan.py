@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from lymphtune import console
 from lymphtune.arguments import Day, Folder, Seconds, check_fields, check_names
 from lymphtune.cohort import REFERENCE_DATE
 from lymphtune.config import Configuration, configuration, digest
@@ -20,12 +21,11 @@ from lymphtune.runs import RUNS
 from lymphtune.searching.racing import Racing
 from lymphtune.searching.rungs import deciding
 from lymphtune.searching.stopping import Options, Rule
-from lymphtune.spaces import Space
+from lymphtune.spaces import BASELINES, Space
 
 SEARCHERS = ("random", "tpe")
 LEAST_GRACE = 3  # epochs
 MOST_SEED = 2**32 - 1  # that NumPy and scikit-learn take
-BASELINES = ("logistic", "svm", "random_forest", "mlp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +229,12 @@ def make_plan(
     Raises InputError where it would have fewer trials or epochs than before.
     """
     last = before[-1] if before else Stage(space.n_points or space.suggested.trials, space.suggested.epochs)
-    stage = Stage(settings.trials or last.trials, settings.epochs or last.epochs)
+    wanted = settings.trials or last.trials
+    there = wanted if settings.searcher == "tpe" else max(space.count(settings.seed, wanted), 1)
+    there = max(there, last.trials) if before else there
+    if there < wanted:
+        console.say(f"{space.name}: {there} different configurations, {wanted} trials asked for: each is trained once")
+    stage = Stage(min(wanted, there), settings.epochs or last.epochs)
     if before and (stage.trials < last.trials or stage.epochs < last.epochs):
         raise InputError(
             f"--trials {stage.trials} --epochs {stage.epochs}: the run has {last.trials} trials of {last.epochs} "

@@ -31,7 +31,7 @@ from lymphtune.runs import DRIVER, RUNS, Run, find_run, resume_command
 from lymphtune.searching.addresses import check_answers
 from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.budget import Budget
-from lymphtune.searching.description import check_same, describe, settings_of, space_of, stages_of
+from lymphtune.searching.description import as_drawn, check_same, describe, settings_of, space_of, stages_of
 from lymphtune.searching.display import Display, leaderboard_text
 from lymphtune.searching.halting import STOP, Halting
 from lymphtune.searching.live_report import live_report
@@ -68,7 +68,8 @@ def search(
     settings = settings or Settings()
     data = default_data() if data is None else data
     if settings.name and (settings.runs / settings.name / "run.yaml").is_file():
-        return _go_on(Run((settings.runs / settings.name).resolve()), load_space(space), data, settings, started)
+        run = Run((settings.runs / settings.name).resolve())
+        return _go_on(run, as_drawn(run, load_space(space)), data, settings, started)
     cohort, plan = prepare(space, data, settings)
     return run_plan(cohort, plan, data, started)
 

@@ -67,7 +67,7 @@ def test_points_are_what_the_configurations_have(grid: bool) -> None:
 def test_one_place_of_a_configuration_is_one_choice_whatever_the_branch() -> None:
     rates = [{"log_uniform": [1e-4, 1e-3]}, {"log_uniform": [1e-3, 1e-2]}]
     branches = [{"model": {"encoder": "vanilla"}, "training": {"learning_rate": rate}} for rate in rates]
-    found = Choices.of(space({"choose": [*branches, {"clinical": {"choose": ["svm", "mlp"]}}]}))
+    found = Choices.of(space({"choose": [*branches, {"clinical": {"svm": {"C": {"uniform": [1, 5]}}}}]}))
     assert [choice.name for choice in found.choices] == ["branch", "learning_rate"]
     assert len(set(found.choices[0].labels)) == 3 and found.choices[0].labels[2] == "clinical"
     points = found.sampled(300)
