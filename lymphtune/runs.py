@@ -5,7 +5,7 @@ import re
 import shlex
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -176,6 +176,7 @@ FIELDS: dict[str, dict[str, Callable[[Any], bool]]] = {
         "name": _text, "created": lambda value: _text(str(value)), "status": _text, "command": _text,
         "seconds": _number, "busy": _number, "space": _a(dict), "versions": _a(dict), "arithmetic": _a(dict),
     },
+    "stopping": dict.fromkeys(("rungs", "decided", "stopped"), _count),
     "cohort": {
         "name": _text, "simulated": _a(bool), "data": _text, "hash": _text, "reference_date": _day,
         "ages": lambda value: value in ("examination", "reference_date"),
@@ -221,6 +222,20 @@ def read_table(path: Path, filters: list[tuple[str, str, Any]] | None = None) ->
         raise InputError(f"{path}: no such file") from error
     except (OSError, ValueError, ArrowException) as error:
         raise InputError(f"{path}: damaged, not a Parquet table ({reason(error)})") from error
+
+
+def stopping_text(scheduler: str, counts: Mapping[str, int] | None) -> str:
+    """Return in words what early stopping came to; counts: `stopping` of run.yaml, None where it is not known.
+
+    A rule that decided nothing stopped nothing, whatever its name: a slow trial may hold up all decisions.
+    """
+    if counts is None or not counts["rungs"]:
+        return scheduler if counts is None else "none"
+    rungs = f"{counts['rungs']} rung{'s' if counts['rungs'] > 1 else ''}"
+    if not counts["decided"]:
+        return f"{scheduler}, which decided at none of its {rungs}: no trial was stopped early"
+    trials = f"{counts['stopped']} trial{'s' if counts['stopped'] != 1 else ''}"
+    return f"{scheduler}, which decided at {counts['decided']} of its {rungs} and stopped {trials}"
 
 
 def find_run(name: str | None, runs: Path = RUNS) -> Run:

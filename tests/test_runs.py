@@ -15,7 +15,7 @@ from lymphtune.cli import main
 from lymphtune.ensembling.commands import search_command
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, write_yaml
-from lymphtune.runs import Run
+from lymphtune.runs import Run, stopping_text
 from lymphtune.searching.description import settings_of, space_of, stages_of
 from lymphtune.searching.progress import status_text, status_values
 
@@ -181,3 +181,20 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(name: str, run: Run, ca
         commands += [["stability", "--run", "theirs"], ["ensemble", "--run", "theirs"]]
     for command in commands:
         assert main([*command, "--runs", str(run.path.parent)]) in (0, 2)
+
+
+NONE = "no trial was stopped early"
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        (None, "asha"),
+        ({"rungs": 0, "decided": 0, "stopped": 0}, "none"),
+        ({"rungs": 3, "decided": 0, "stopped": 0}, f"asha, which decided at none of its 3 rungs: {NONE}"),
+        ({"rungs": 1, "decided": 1, "stopped": 0}, "asha, which decided at 1 of its 1 rung and stopped 0 trials"),
+        ({"rungs": 3, "decided": 2, "stopped": 1}, "asha, which decided at 2 of its 3 rungs and stopped 1 trial"),
+    ],
+)
+def test_early_stopping_is_not_named_without_what_it_did(counts: dict[str, int] | None, text: str) -> None:
+    assert stopping_text("asha", counts) == text

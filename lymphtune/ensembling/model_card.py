@@ -21,6 +21,7 @@ from lymphtune.ensembling.groups import LEAST_PATIENTS, SEXES, groups, judged_pa
 from lymphtune.ensembling.procedure import Procedure
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, Contest, Scores
 from lymphtune.ensembling.summary import NAMES
+from lymphtune.runs import stopping_text
 from lymphtune.statistics.honest import fixed_score
 from lymphtune.statistics.words import bounded, changed
 
@@ -131,7 +132,8 @@ def _selection(subject: Subject) -> dict[str, Any]:
             f"accuracy of the others is {bounded(kept)}."
         )
     return {
-        "protocol": protocol, "n_folds": n_folds, "source": choice.source, "by": NAMES[choice.by],
+        "protocol": protocol, "early_stopping": stopping_text(protocol["scheduler"], subject.run.get("stopping")),
+        "n_folds": n_folds, "source": choice.source, "by": NAMES[choice.by],
         "folds_text": folds_text(n_folds, bool(protocol.get("grouped"))),
         "n_allowed": int(subject.contest.candidates.allowed(choice).sum()), "n_tied": int(scores.tied_M.sum()),
         "calibration": procedure.calibration.word if procedure.calibration else "none", "refer": referred,

@@ -9,7 +9,7 @@ from typing import Any
 from lymphtune import console
 from lymphtune.errors import InputError
 from lymphtune.files import read_json, write_json
-from lymphtune.runs import PROGRESS, Run, resume_command
+from lymphtune.runs import PROGRESS, Run, resume_command, stopping_text
 from lymphtune.searching.board import Board
 from lymphtune.searching.display import leaderboard_text
 
@@ -104,6 +104,10 @@ def status_text(run: Run, storage: str | None = None) -> str:
         lines.append(leaderboard_text(run.leaderboard))
     except InputError:
         lines.append("no trial has ended yet")
+    if described.get("stopping"):
+        lines += console.hanging(
+            f"early stopping: {stopping_text(described['protocol']['scheduler'], described['stopping'])}"
+        )
     if described["cohort"]["simulated"]:
         lines.append(console.painted(console.SIMULATED, "warning"))
     if status not in ("running", "done"):

@@ -27,7 +27,7 @@ from lymphtune.errors import InputError
 from lymphtune.files import NoRoom, hashes, held, remove_unfinished, write_table, write_yaml
 from lymphtune.mirror import Mirror, StorageError, check_writable
 from lymphtune.registry import encoders
-from lymphtune.runs import DRIVER, RUNS, Run, find_run, resume_command
+from lymphtune.runs import DRIVER, RUNS, Run, find_run, resume_command, stopping_text
 from lymphtune.searching.addresses import check_answers
 from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.budget import Budget
@@ -211,7 +211,7 @@ def run_plan(
             seconds = time.monotonic() - started
             busy = board.trained_s / (seconds * board.slots)
             with suppress(InputError):  # where the disk is full, run.yaml stays as it was
-                _write_description(run, description | _ending(description, status, seconds, busy))
+                _write_description(run, description | _ending(description, status, seconds, busy) | _stopping(board))
                 if mirror:
                     mirror.push_own()
             if live:
@@ -225,6 +225,13 @@ def _ending(description: dict[str, Any], status: str, seconds: float, busy: floa
     before_s, total_s = description.get("seconds", 0.0), description.get("seconds", 0.0) + seconds
     busy = (description.get("busy", 0.0) * before_s + busy * seconds) / total_s
     return {"status": status, "seconds": round(total_s, 1), "busy": round(busy, 3)}
+
+
+def _stopping(board: Board) -> dict[str, Any]:
+    """Return what early stopping came to: rungs, those at which it decided a trial or more, and trials it stopped."""
+    judged = board.rungs.judged
+    decided = sum(count > 0 for count in judged.values())
+    return {"stopping": {"rungs": len(judged), "decided": decided, "stopped": len(board.rungs.stopped_at)}}
 
 
 def _close(board: Board, display: Display) -> None:
@@ -246,6 +253,7 @@ def _tell(board: Board, cohort: Cohort, busy: float, seconds: float) -> None:
             print(table_text(board))
     place = board.mirror.uri if board.mirror else board.run.path
     console.say(_closing(place, cohort, busy, board.slots, seconds))
+    console.say(f"early stopping: {stopping_text(board.plan.settings.scheduler, _stopping(board)['stopping'])}")
     if board.halt is None:
         return
     how = f"`{resume_command(board.run, board.plan.settings.storage)}` goes on"

@@ -145,7 +145,7 @@ def test_a_file_that_says_something_else_never_takes_the_name(
     real = export._original
     monkeypatch.setattr(export, "_original", lambda *given: real(*given) + wrong)
     with pytest.raises(InputError, match=rf"not written; it differs by {wrong:.2g} from what"):
-        export_onnx(clinical, tmp_path / "out" / "top.onnx")
+        export_onnx(clinical, tmp_path / "out" / "top.onnx", overwrite=True)
     assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["an older one"]
 
 

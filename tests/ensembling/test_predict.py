@@ -81,7 +81,8 @@ def test_every_new_patient_is_written_once(
     assert list(table["patient"]) == cohort.ids and not table["seen"].any()
     about = pq.read_schema(tmp_path / "out" / "predictions.parquet").metadata
     assert about[b"cohort_hash"] == cohort.hash.encode() and about[b"simulated"] == b"true"
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["predictions.parquet", "submission.csv"]
+    files = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert files == ["predictions.csv", "predictions.parquet", "submission.csv"]
     with pytest.raises(InputError, match="is there already"):
         predict_to(ensemble.path, str(new), tmp_path / "out")
 

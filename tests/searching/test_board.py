@@ -22,8 +22,11 @@ def board(folder: Path, cohort: Path, trials: int, keep_weights: int = 1, **more
     """Return the board of a plan whose trials see images alone and attributes too, in turn."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "two.yaml"
-    given = {"model": {"encoder": "vanilla", "fusion": {"choose": ["none", "concat"]}}, "data": {"crop_px": 40}}
-    path.write_text(yaml.safe_dump({"grid": True, "configuration": given}))
+    given = {
+        "training": {"weight_decay": {"choose": [0.001, 0.002, 0.003, 0.004]}},
+        "model": {"encoder": "vanilla", "fusion": {"choose": ["none", "concat"]}}, "data": {"crop_px": 40},
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump({"grid": True, "configuration": given}, sort_keys=False))
     settings = Settings(**({"epochs": 1, "trials": trials, "keep_weights": keep_weights} | more))
     return Board(Run(folder / "run"), *prepare(str(path), cohort, settings))
 

@@ -360,3 +360,12 @@ def test_a_report_costs_little_however_many_came_before(words: str) -> None:
     for number, score in enumerate(np.random.default_rng(0).uniform(0.2, 0.4, n_trials)):
         rungs.reach(number, 1, replace(where, score=Counted(score)))
     assert rungs.decided(n_trials - 1) and Counted.comparisons < 20 * n_trials
+
+
+def test_a_slow_first_trial_holds_up_all_decisions_and_they_are_counted() -> None:
+    rungs = Rungs(rules_of("asha"), EPOCHS, 4)
+    for trial in (1, 2, 3):
+        rungs.reach(trial, 1, at(trial, 1, 0.5 + trial))
+    assert set(rungs.judged.values()) == {0} and not rungs.stopped_at
+    rungs.reach(0, 1, at(0, 1, 0.1))
+    assert rungs.judged[1] == 4 and rungs.stopped_at

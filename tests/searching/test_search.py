@@ -45,12 +45,12 @@ LEADERBOARD = [
 
 @pytest.fixture
 def space(tmp_path: Path) -> Path:
-    """One small network, always the same."""
+    """One small network; its trials differ in their weight decay alone."""
     path = tmp_path / "one.yaml"
     configuration = {
         "model": {"encoder": {"vanilla": {"pooling": "average"}}, "fusion": "concat"},
         "data": {"crop_px": 40, "bag_size": 2},
-        "training": {"precision": "float32"},
+        "training": {"precision": "float32", "weight_decay": {"uniform": [0.001, 0.002]}},
     }
     path.write_text(
         yaml.safe_dump({"suggested": {"trials": 2, "epochs": 2, "folds": 3}, "configuration": configuration})

@@ -24,6 +24,7 @@ def shared(tiny_cohort_folder: Path, tmp_path: Path) -> Shared:
     configuration = {
         "model": {"encoder": {"vanilla": {"pooling": "average"}}, "fusion": "gated"},
         "data": {"crop_px": 40, "bag_size": 2},
+        "training": {"weight_decay": {"uniform": [0.001, 0.002]}},
     }
     path.write_text(yaml.safe_dump({"configuration": configuration}))
     cohort, plan = prepare(str(path), tiny_cohort_folder, Settings(trials=3, epochs=2, folds=2, grace=1))

@@ -12,6 +12,7 @@ from lymphtune.ensembling.commands import ensemble_command, search_command
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Note, Section, Table
+from lymphtune.runs import stopping_text
 from lymphtune.statistics.words import bounded, percent, signed
 
 
@@ -37,13 +38,14 @@ def methods(facts: Facts) -> str:
     tumoral = int(facts.labels_P.sum())
     simulated = "SIMULATED: these numbers say nothing about people. " if facts.simulated else ""
     calibration = facts.procedure.calibration.word if facts.procedure.calibration else "none"
+    early = stopping_text(protocol["scheduler"], facts.description.get("stopping"))
     reactive, n = len(facts.labels_P) - tumoral, len(facts.rows)
     sentences = [
         f"{simulated}We judged {len(facts.labels_P)} labelled patients ({reactive} reactive, {tumoral} tumoral; "
         f"{cohort['n_cells']} cell pictures of all {cohort['n_patients']} patients).",
         f"{protocol['trials']} configurations of the space '{space['name']}' were trained for at most "
         f"{protocol['epochs']} epochs on {folds_text(facts.n_folds, bool(protocol.get('grouped')))} with "
-        f"{protocol['repeats']} seed(s) each (seed {protocol['seed']}; early stopping: {protocol['scheduler']}).",
+        f"{protocol['repeats']} seed(s) each (seed {protocol['seed']}; early stopping: {early}).",
         f"The recipe '{facts.procedure.recipe.name}' joined {n} trial{'s' if n > 1 else ''}, each patient judged only "
         f"by models that never saw that patient (threshold {facts.procedure.threshold.text}, calibration "
         f"{calibration}).",
