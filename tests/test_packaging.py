@@ -91,6 +91,23 @@ def test_the_batch_script_is_one() -> None:
     assert text.index("RAY_AUTH_MODE=token") < text.index("ray start")
 
 
+@pytest.mark.parametrize(("doctor", "searches"), [(0, True), (3, True), (2, False), (1, False)])
+def test_the_batch_script_searches_in_spite_of_warnings_within_the_jobs_limit(
+    doctor: int, searches: bool, tmp_path: Path
+) -> None:
+    """Its last part as it stands, with a stand-in for lymphtune that notes what it is called with."""
+    text = (ROOT / "docs" / "slurm" / "lymphtune.sbatch").read_text()
+    stand_in = f'lymphtune() {{ echo "$@" >> {tmp_path}/calls; [[ $1 != doctor ]] || return {doctor}; }}\n'
+    given = "set -euo pipefail\nRUNS=r COHORT=c NAME=n SLURM_JOB_END_TIME=$(($(date +%s) + 3600))\n"
+    script = given + stand_in + text[text.index("# 3: warnings") :]
+    done = subprocess.run(["bash", "-c", script], check=False)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert done.returncode == (0 if searches else doctor) and len(calls) == (2 if searches else 1)
+    if searches:
+        budget = int(calls[1].rpartition("--time-budget ")[2].removesuffix("s"))
+        assert 3600 * 0.85 < budget <= 3600 * 0.9 + 1
+
+
 def test_spaces_and_recipes_are_put_into_the_wheel() -> None:
     built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert built["force-include"] == {

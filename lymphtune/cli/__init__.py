@@ -105,6 +105,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _version() -> str:
-    from importlib.metadata import version
+    from lymphtune.versions import version
 
     return f"lymphtune {version('lymphtune')}"

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from lymphtune.errors import InputError
 from lymphtune.files import is_formula, read_yaml, sha256, whole_folder, write_csv, write_table, write_text, write_yaml
 from lymphtune.result import Told
 from lymphtune.runs import RUNS, Run, find_run
+from lymphtune.versions import version
 
 COHORT = ("name", "simulated", "hash", "reference_date", "ages", "n_labelled", "pseudonyms")  # of run.yaml, kept
 

@@ -8,7 +8,6 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -33,6 +32,7 @@ from lymphtune.result import Told
 from lymphtune.runs import TRIAL, read_table
 from lymphtune.statistics.bootstrap import Interval
 from lymphtune.statistics.conformal import CrossConformal, set_names
+from lymphtune.versions import version
 
 FORMAT = 2
 PACKAGES = ("lymphtune", "torch", "timm", "scikit-learn", "numpy")  # whose versions are noted

@@ -6,7 +6,6 @@ Shapes: P patients, M member trials, C cells of all patients, S picture side.
 import importlib.util
 from collections.abc import Sequence
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from lymphtune.errors import InputError
 from lymphtune.files import whole
 from lymphtune.registry import combiners
 from lymphtune.result import Told
+from lymphtune.versions import version
 
 if TYPE_CHECKING:
     import onnx

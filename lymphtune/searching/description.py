@@ -5,7 +5,6 @@ import shlex
 import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from lymphtune.masking import is_masked, masked
 from lymphtune.runs import Run
 from lymphtune.searching.plan import Plan, Settings, Stage
 from lymphtune.spaces import Space, checked_space
+from lymphtune.versions import version
 
 PACKAGES = ("lymphtune", "torch", "torchvision", "timm", "ray", "scikit-learn", "numpy", "pandas", "pillow")
 DEFINING = ("folds", "repeats", "seed", "fold_seed", "scheduler", "racing", "searcher", "grace", "reduction", "fused")
