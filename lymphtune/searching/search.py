@@ -387,17 +387,23 @@ def _compute_features(cohort: Cohort, plan: Plan, halting: Halting) -> None:
 
 
 def _train_baselines(board: Board, cohort: Cohort, plan: Plan, halting: Halting) -> None:
-    from lymphtune.training.lockstep import Protocol, train
+    """Train the clinical baselines, the quick ones first, until the time budget is spent."""
+    from lymphtune.training.lockstep import Protocol, train_clinical
 
-    for trial in [trial for trial in board.waiting if trial.baseline]:
+    def check() -> None:
         if halting.budget.over:
-            return
+            raise _Ended
+
+    for trial in reversed([trial for trial in board.waiting if trial.baseline]):
         try:
-            for result in train(trial.configuration, cohort, Protocol(plan.folds_RP, 1, trial.seed)):
-                folder = board.run.trial(trial.hash) / WEIGHTS_AT.format(result.epoch)
-                result.save(folder)
-                board.report(trial.number, Report.of(result, hashes(folder)))
+            protocol = Protocol(plan.folds_RP, 1, trial.seed)
+            result = train_clinical(trial.configuration, cohort, protocol, check)
+            folder = board.run.trial(trial.hash) / WEIGHTS_AT.format(result.epoch)
+            result.save(folder)
+            board.report(trial.number, Report.of(result, hashes(folder)))
             board.end(trial.number)
+        except _Ended:
+            return
         except ValueError as error:  # scikit-learn's word for too few patients
             board.end(trial.number, str(error).splitlines()[0])
 

@@ -105,7 +105,7 @@ def train(
     From a `start` the results are those that an unbroken training would have given from there on.
     """
     if configuration.kind == "clinical":
-        yield _train_clinical(configuration, cohort, protocol)
+        yield train_clinical(configuration, cohort, protocol)
     else:
         try:
             with freed_memory_kept():
@@ -251,12 +251,16 @@ class _Kept:
             raise CheckpointError(f"{start.path}: of epoch {epoch}, expected {start.epoch}")
 
 
-def _train_clinical(configuration: Configuration, cohort: Cohort, protocol: Protocol) -> EpochResult:
+def train_clinical(
+    configuration: Configuration, cohort: Cohort, protocol: Protocol, check: Callable[[], None] = lambda: None
+) -> EpochResult:
+    """Return the one epoch of a clinical model; `check` is called before each fold and may raise."""
     started = time.perf_counter()
     attributes_PA, labels_P = cohort.attributes_PA, cohort.labels
     probabilities_RP = np.full(protocol.folds_RP.shape, np.nan)
     members = {}
     for r, k in fold_models(protocol.folds_RP):
+        check()
         rows, held_out = _training_rows(cohort, protocol, r, k), np.flatnonzero(protocol.folds_RP[r] == k)
         seed = int(np.random.SeedSequence([protocol.seed, r, k]).generate_state(1)[0])
         members[r, k] = ClinicalMember(configuration, attributes_PA[rows], labels_P[rows], seed)

@@ -5,6 +5,7 @@ import os
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -97,3 +98,26 @@ def test_features_that_are_interrupted_leave_nothing(
     with pytest.raises(Halted):
         frozen._view(chosen, tiny_cohort, torch.device("cpu"), tmp_path, 0, check)  # type: ignore[arg-type]
     assert not list(tmp_path.glob("*.npy*")) or {p.suffix for p in tmp_path.iterdir()} == {".lock"}
+
+
+def test_baselines_end_with_the_budget_and_are_trained_where_there_is_time(
+    tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lymphtune.searching import search
+    from lymphtune.training import lockstep
+
+    class Checked(Exception):
+        pass
+
+    def train_clinical(configuration: object, cohort: Cohort, protocol: object, check: Any) -> None:
+        check()
+        raise Checked
+
+    monkeypatch.setattr(lockstep, "train_clinical", train_clinical)
+    trial = SimpleNamespace(baseline=True, configuration=None, seed=0, hash="a", number=-1)
+    board = SimpleNamespace(waiting=[trial])
+    plan = SimpleNamespace(folds_RP=None)
+    given = (board, tiny_cohort, plan)
+    search._train_baselines(*given, SimpleNamespace(budget=at(60, 50.0)))  # type: ignore[arg-type]
+    with pytest.raises(Checked):
+        search._train_baselines(*given, SimpleNamespace(budget=at(1, 50.0)))  # type: ignore[arg-type]
