@@ -93,8 +93,13 @@ def test_a_description_of_any_kind_is_read_or_refused(every: int, run: Run) -> N
 
 @pytest.mark.parametrize("name", ["driver.json", "progress.json"])
 @pytest.mark.parametrize(
-    "text", ["", "{", "[" * 100_000, "[]", "3", '{"pid": 1}', '{"time": 3, "trials": [], "running": 5}']
-)
+    "text",
+    [
+        "", "{", "[" * 100_000, "[]", "3", '{"pid": 1}', '{"time": 3, "trials": [], "running": 5}',
+        '{"time": "2026-01-01T00:00:00", "trials": {}, "running": [], "share": 0.5, "left": {"low_s": 1}}',
+        '{"time": "2026-01-01", "trials": {}, "running": [], "share": 0.5, "left": {"low_s": 1, "high_s": Infinity}}',
+    ],
+)  # fmt: skip
 def test_a_progress_of_any_kind_is_read_or_left_out(name: str, text: str, run: Run) -> None:
     (run.path / name).write_text(text)
     description = read_yaml(run.path / "run.yaml") | {"status": "running"}

@@ -3,10 +3,12 @@
 Shapes: R repeats, P patients of the cohort, E epochs of a trial.
 """
 
+import math
 import shutil
 import time
 from bisect import insort
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +26,7 @@ from lymphtune.searching.plan import Plan, Trial
 from lymphtune.searching.record import Record, oof_of, pooled, row_of
 from lymphtune.searching.report import Report
 from lymphtune.searching.rungs import Rungs, standing
+from lymphtune.searching.time_left import TimeLeft, time_left
 from lymphtune.searching.tpe import Tpe
 from lymphtune.searching.trial import CHECKPOINT, EPOCHS, WEIGHTS, WEIGHTS_AT
 from lymphtune.statistics.metrics import METRICS
@@ -66,7 +69,7 @@ class Board:
         self._ended: Counter[bool] = Counter()  # failed or not
         self._failures: Counter[str] = Counter()
         self._table_written, self._table_cost_s = 0.0, 0.0
-        self._to_do = sum(trial.epochs for trial in plan.trials)  # epochs, from here on
+        self.limit_s: Callable[[], float] = lambda: math.inf  # seconds until the trials' time budget is spent
 
     def report(self, number: int, said: Report) -> bool:
         """Take one epoch of a trial; return whether it should go on."""
@@ -168,12 +171,12 @@ class Board:
         table["last"] = table["status"] == "failed"
         return table.sort_values(["last", "log_loss", "number"], ignore_index=True).drop(columns="last")
 
-    def progress(self) -> tuple[float, float | None]:
-        """Return the share of the work done, stopped trials counted as done, and the seconds left, if that is known."""
+    def progress(self) -> tuple[float, TimeLeft | None]:
+        """Return the share of the epochs done, stopped trials counted as done, and the time left, if that is known."""
         total = sum(trial.epochs for trial in self.plan.trials)
-        left = self._epochs_left()
-        done, spent = self._to_do - left, time.monotonic() - self.started
-        return 1 - left / max(total, 1), spent / done * left if done > 0 and left else None
+        spent_s = self.slots * (time.monotonic() - self.started)
+        left = time_left(self.plan, self.records, self.slots, spent_s / self.trained_s if self.trained_s else 1.0)
+        return 1 - self._epochs_left() / max(total, 1), left.within(self.limit_s()) if left else None
 
     def _epochs_left(self) -> int:
         """Return the epochs of all trials that have not ended, those included that are still to be proposed."""
@@ -198,7 +201,6 @@ class Board:
             if number in self.rungs.stopped_at and not record.row and record.status != "ended":
                 self._note_end(record, "")
         self._settle()
-        self._to_do = self._epochs_left()
 
     def _recall(self, record: Record, found: Found) -> None:
         record.trial, record.retries = found.trial, found.retries

@@ -77,9 +77,8 @@ def _table(board: Board) -> Any:
 
 
 def _progress(board: Board) -> str:
-    share, left_s = board.progress()
-    left = "" if left_s is None else f", about {console.duration(left_s)} left"
-    return f"{int(100 * share)} % done{left}"
+    share, left = board.progress()
+    return f"{int(100 * share)} % done" + (f", {left}" if left else "")
 
 
 def _ended(row: dict[str, Any], done: int, total: int) -> str:

@@ -1,6 +1,5 @@
 """What a search would cost, from a step that is really taken: time, memory, disk."""
 
-import math
 import resource
 import shutil
 import time
@@ -15,8 +14,8 @@ from lymphtune import console
 from lymphtune.cohort import Cohort
 from lymphtune.result import Told
 from lymphtune.searching.plan import Plan, Settings, Trial, concurrency, local_cpus
-from lymphtune.searching.rungs import deciding
 from lymphtune.searching.search import prepare
+from lymphtune.searching.time_left import share_trained
 
 MEASURED = 8  # encoders that are tried out; the others are taken to cost their mean
 CHECKPOINT_WEIGHTS = 8  # times the weights: they, their average and two moments, in the last one and the next
@@ -131,18 +130,6 @@ class Bill:
             f"disk: about {console.size(self.weights_bytes)} of weights, {console.size(self.checkpoints_bytes)} of "
             f"checkpoints while it runs ({console.size(self.free_bytes)} are free); pictures cached: {pictures}",
         ]
-
-
-def share_trained(plan: Plan) -> float:
-    """Return the share of all epochs that is left if as many go on at every rung as each rule there is taken to let.
-
-    Exact for asha on trials in no order; for median and racing a guess (see their `goes_on`).
-    """
-    going, trained, since = 1.0, 0.0, 0
-    for epoch, rules in deciding(plan.rules(), plan.epochs).items():
-        trained, since = trained + going * (epoch - since), epoch
-        going *= math.prod(rule.goes_on for rule in rules)
-    return (trained + going * (plan.epochs - since)) / plan.epochs
 
 
 def measure(cohort: Cohort, plan: Plan, trial: Trial, device: Any, arithmetic: Any) -> Cost:

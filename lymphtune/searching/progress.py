@@ -1,5 +1,6 @@
 """How far a search is: written beside its results every few seconds, and read from another terminal."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from lymphtune.files import read_json, write_json
 from lymphtune.runs import PROGRESS, Run, resume_command, stopping_text
 from lymphtune.searching.board import Board
 from lymphtune.searching.display import leaderboard_text
+from lymphtune.searching.time_left import TimeLeft
 
 WRITTEN_EVERY_S = 5.0
 REFRESHED_EVERY_S = 1.0  # while a search elsewhere is waited for
@@ -34,11 +36,11 @@ class ProgressFile:
 
 
 def _told(board: Board) -> dict[str, Any]:
-    share, left_s = board.progress()
+    share, left = board.progress()
     return {
         "time": datetime.now().isoformat(timespec="seconds"),
         "share": round(share, 4),
-        "left_s": None if left_s is None else round(left_s),
+        "left": None if left is None else {name: round(value) for name, value in left._asdict().items()},
         "trials": dict(Counter(record.status for record in board.records.values())),
         "running": [
             {
@@ -56,11 +58,13 @@ def told_of(run: Run) -> dict[str, Any] | None:
     try:
         told = read_json(run.path / PROGRESS)
         texts = [told["time"], *told["trials"], *(row[name] for row in told["running"] for name in ("trial", "title"))]
-        numbers = [told["share"], told["left_s"] or 0, *told["trials"].values()]
+        numbers = [told["share"], *(TimeLeft(**told["left"]) if told["left"] else ()), *told["trials"].values()]
         numbers += [row[name] for row in told["running"] for name in SHOWN_OF_TRIAL]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    sound = all(isinstance(text, str) for text in texts) and all(isinstance(number, int | float) for number in numbers)
+    sound = all(isinstance(text, str) for text in texts) and all(
+        isinstance(number, int | float) and math.isfinite(number) for number in numbers
+    )
     return dict(told) if sound else None
 
 
@@ -91,7 +95,7 @@ def status_text(run: Run, storage: str | None = None) -> str:
     lines = console.hanging(f"{run.name}: {status}{_where(run) if status == 'running' else ''}")
     told = told_of(run)
     if told and status in ("running", "broken off"):
-        left = "" if told["left_s"] is None else f", about {console.duration(told['left_s'])} left"
+        left = f", {TimeLeft(**told['left'])}" if told["left"] else ""
         counts = ", ".join(f"{count} {status}" for status, count in sorted(told["trials"].items()))
         lines += [f"{100 * told['share']:.0f} % done at {told['time'][11:]}{left}; {counts}"]
         wide = console.column(36)

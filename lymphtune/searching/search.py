@@ -188,6 +188,7 @@ def run_plan(
                 mirror.pull()
             remove_unfinished(run.path)
             board.restore(forgiven)
+        board.limit_s = lambda: budget.left_s - budget.reserve_s
         status, display = "failed", Display(len(board.settled))
         description = _begin(run, cohort, plan, data)
         halting = Halting(board, budget)

@@ -24,12 +24,13 @@ from lymphtune.registry import stopping_rules
 from lymphtune.runs import Run, all_runs, find_run, read_table
 from lymphtune.searching import search as search_module
 from lymphtune.searching.board import Board, Halt
-from lymphtune.searching.estimate import dry_run, share_trained
+from lymphtune.searching.estimate import dry_run
 from lymphtune.searching.plan import Settings, Trial, concurrency, make_plan
 from lymphtune.searching.racing import Racing
 from lymphtune.searching.report import Report
 from lymphtune.searching.search import prepare, resume
 from lymphtune.searching.table import table_text
+from lymphtune.searching.time_left import share_trained
 from lymphtune.searching.trial import CHECKPOINT, EPOCHS
 from lymphtune.spaces import load_space
 from lymphtune.training.frozen import WEIGHTS
