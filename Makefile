@@ -48,6 +48,7 @@ images: $(READY)
 	$(BIN)/python docs/make_images.py
 
 bench: $(READY)
+	$(BIN)/python benchmarks/demo.py
 	$(BIN)/python benchmarks/reference_loop.py
 	$(BIN)/python benchmarks/shared_memory.py
 	$(BIN)/python benchmarks/train_step.py
