@@ -73,6 +73,13 @@ def test_same_seed_same_cohort(tiny: Cohort, tmp_path: Path, monkeypatch: pytest
     assert np.array_equal(again.pictures_CSS3, tiny.pictures_CSS3)
 
 
+def test_several_processes_draw_what_one_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    patients = draw_patients(10, 3, 1)
+    monkeypatch.setattr(simulated, "PARALLEL_FROM", 0)
+    for row, bag_CSS3 in enumerate(simulated._bags(patients, 1)):
+        assert np.array_equal(bag_CSS3, draw_bag(patients, row, 1))
+
+
 def test_other_seed_other_cohort(tiny: Cohort) -> None:
     other = simulated_cohort(n_patients=10, n_cells=3, seed=6)
     assert other.hash != tiny.hash
