@@ -123,8 +123,8 @@ def random_backbone(folder: Path) -> Path:
     return folder
 
 
-def saturate_best(run: Run, cohort: Cohort) -> str:
-    """Multiply the logits of the run's best plain network by LOGIT_FACTOR, and return its trial.
+def saturate_best(run: Run, cohort: Cohort, factor: float = LOGIT_FACTOR) -> str:
+    """Multiply the logits of the best plain network of the run by `factor`, and return its trial.
 
     Weights, their hashes, and the out-of-fold probabilities of the last epoch become those of the changed network.
     """
@@ -136,7 +136,7 @@ def saturate_best(run: Run, cohort: Cohort) -> str:
     for path in sorted((folder / "weights").glob("repeat-*.safetensors")):
         state = load_file(path)
         for key in _last_layer(load_network(path, configuration)):
-            state[key] = state[key] * LOGIT_FACTOR
+            state[key] = state[key] * factor
         save_file(state, path)
         _, repeat, _, fold = path.stem.split("-")
         held_out = last & (oof["repeat"] == int(repeat)) & (oof["fold"] == int(fold))
@@ -146,7 +146,7 @@ def saturate_best(run: Run, cohort: Cohort) -> str:
     described = read_yaml(folder / "config.yaml")
     write_yaml(folder / "config.yaml", described | {"weights": hashes(folder / "weights")})
     saturated = oof.loc[last, "probability"].isin([0.0, 1.0]).mean()
-    print(f"{trial}: logits x {LOGIT_FACTOR:.0f}, {100 * saturated:.0f} % of its probabilities are exactly 0 or 1")
+    print(f"{trial}: logits x {factor:.0f}, {100 * saturated:.0f} % of its probabilities are exactly 0 or 1")
     return trial
 
 
