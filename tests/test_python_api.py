@@ -74,7 +74,12 @@ def test_lymphtune_alone_prints_the_help(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [(["serch"], "search"), (["search", "--trails", "3"], "--trials"), (["ensemble", "--from", "network"], "networks")],
+    [
+        (["serch"], "search"),
+        (["search", "--trails", "3"], "--trials"),
+        (["search", "--run", "mix"], "--runs"),
+        (["ensemble", "--from", "network"], "networks"),
+    ],
 )
 def test_a_misspelt_word_of_the_command_line_is_suggested(
     typed: list[str], meant: str, capsys: pytest.CaptureFixture[str]
