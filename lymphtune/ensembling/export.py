@@ -4,6 +4,7 @@ Shapes: P patients, M member trials, C cells of all patients, S picture side.
 """
 
 import importlib.util
+import json
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -37,8 +38,8 @@ def export_onnx(ensemble: Path, out: Path, overwrite: bool = False) -> Told:
     """Write the ensemble's mean as one .onnx file; return how far from the ensemble it is.
 
     Inputs: cells [N, 224, 224, 3] uint8 of one patient, and one [1] an attribute, in the study age_years and
-    lymphocytes_g_per_l: float32, NaN where it is missing, or int64 of words, their place among the levels (-1: missing)
-    as the file's own description lists them. Outputs: probability [1] and members [M]. Raises InputError where it
+    lymphocytes_g_per_l: float32, NaN where it is missing, or int64 of words, their position (-1: missing) in the JSON
+    list `levels of NAME` of the metadata. Outputs: probability [1] and members [M]. Raises InputError where it
     cannot be written, or says something else.
     """
     if missing := [name for name in EXTRA if importlib.util.find_spec(name) is None]:
@@ -136,7 +137,8 @@ def _describe(model: "onnx.ModelProto", ensemble: Ensemble) -> None:
         "members": " ".join(member["trial"] for member in ensemble.members),
         "notice": "not a medical device",
     }
-    about |= {f"levels of {one.name}": ", ".join(one.levels) for one in ensemble.attributes if one.levels is not None}
+    words = {one.name: one.levels for one in ensemble.attributes if one.levels is not None}
+    about |= {f"levels of {name}": json.dumps(levels, ensure_ascii=False) for name, levels in words.items()}
     onnx.helper.set_model_props(model, about)
 
 
@@ -177,7 +179,7 @@ def _original(members: list["Member"], cohort: Cohort) -> np.ndarray:
 
 
 def _bags(attributes: Sequence[Attribute]) -> Cohort:
-    """Return patients of CHECKED cells of noise, each cell of its own brightness; a value of the last is missing."""
+    """Return patients of CHECKED cells of noise, each cell of its own brightness; numbers of the last are missing."""
     rng, n_cells = np.random.default_rng(0), sum(CHECKED)
     light_C111 = rng.integers(40, 216, (n_cells, 1, 1, 1))
     cells_CSS3 = (light_C111 + rng.integers(-40, 40, (n_cells, PICTURE_PX, PICTURE_PX, 3))).astype(np.uint8)
@@ -191,6 +193,7 @@ def _bags(attributes: Sequence[Attribute]) -> Cohort:
             "n_cells": CHECKED,
         }
     )
+    patients.loc[len(CHECKED) - 1, "age_years"] = np.nan
     for attribute in (one for one in attributes if one not in STANDARD):
         if attribute.levels is None:
             patients[attribute.name] = rng.uniform(1, 9, len(CHECKED)).astype(np.float32).astype(float)

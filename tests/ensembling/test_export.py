@@ -1,8 +1,11 @@
 """The ensemble as one .onnx file: it says what the folder says, or it is not written."""
 
 import importlib.util
+import itertools
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 import lymphtune
 from lymphtune.cli import main
 from lymphtune.cohort import Cohort
+from lymphtune.cohort.attributes import Attribute
 from lymphtune.ensembling import export
 from lymphtune.ensembling.bundle import LEARNT, Ensemble, fold_of
 from lymphtune.ensembling.export import export_onnx, weighted_means
@@ -103,6 +107,37 @@ def test_the_file_says_what_it_is(clinical: Path, tiny_cohort: Cohort, tmp_path:
         "cells": ["n_cells", 224, 224, 3], "age_years": [1], "lymphocytes_g_per_l": [1],
         "probability": [1], "members": [len(members)],
     }  # fmt: skip
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "hand-over.md"
+WORDS = ["no", "yes, and heavily"]  # a comma is part of the word
+
+
+@pytest.fixture
+def told_words(clinical: Path) -> Path:
+    """The clinical ensemble as if its second number had stood for a word: two words are one number, too."""
+    told = [Attribute("age_years"), Attribute("smoker", levels=tuple(WORDS))]
+    rewrite(clinical, lambda given: given.update(attributes=[one.as_yaml() for one in told]))
+    return clinical
+
+
+def test_the_example_of_the_page_gives_missing_numbers_and_words(
+    told_words: Path, tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    export_onnx(told_words, Path("top.onnx"))
+    ensemble, cells, said = Ensemble.load(told_words), tiny_cohort.bag(0), {}
+    (text,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    example: dict[str, Any] = {"cells": cells}
+    exec(text, example)
+    for age_years, word in itertools.product((None, 61.5), (None, *WORDS, "pipe")):
+        given = example["inputs"](example["session"], cells, {"age_years": age_years, "smoker": word})
+        one = tiny_cohort.patients.assign(age_years=np.nan if age_years is None else age_years, smoker=word or "")
+        cohort = replace(tiny_cohort, patients=one, attributes=ensemble.attributes)
+        (said[age_years, word],) = example["session"].run(["probability"], given)[0]
+        assert said[age_years, word] == pytest.approx(ensemble.predict_proba(cohort, allow_seen=True)[0], abs=1e-6)
+    assert said[None, None] == said[None, "pipe"] and len(set(said.values())) == 6
+    assert example["probability"] == said[None, None]  # the page's patient: of no age, and "yes" is no word of this one
 
 
 def test_learnt_weights_are_in_the_graph(clinical: Path, tiny_cohort: Cohort, tmp_path: Path) -> None:
