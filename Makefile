@@ -1,12 +1,13 @@
 # make demo: environment and the main job on the simulated cohort; make test: the suite; make test-all: slow tests too;
 # make docs: the site; make guards: are the guards against leaks tested?
 # make fuzz SECONDS=600: what atheris makes up, to each reader of what others hand over
+# make test-oldest: the suite with the lowest version of every range in pyproject.toml; make test-newest: with the newest
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/ready
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo test test-all browser s3-server lint docs reference images bench guards fuzz clean
+.PHONY: demo test test-all test-oldest test-newest browser s3-server lint docs reference images bench guards fuzz clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -22,6 +23,19 @@ test: $(READY) lint s3-server
 
 test-all: $(READY) lint browser s3-server
 	$(BIN)/python -m pytest -q
+
+test-oldest: .venv-oldest/ready s3-server
+	EXPECT_LOWEST=1 .venv-oldest/bin/python -m pytest -q -m "not slow"
+
+test-newest: .venv-newest/ready s3-server
+	.venv-newest/bin/python -m pytest -q -m "not slow"
+
+.venv-oldest/ready: RESOLUTION := lowest-direct
+.venv-newest/ready: RESOLUTION := highest
+.venv-oldest/ready .venv-newest/ready: pyproject.toml $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(@D)
+	$(BIN)/uv pip install --quiet --upgrade --python $(@D)/bin/python --resolution $(RESOLUTION) --editable '.[dev,mlflow,wandb,fuzz]'
+	touch $@
 
 browser:  # in which the report is tested; Debian's and Ubuntu's packages
 	command -v chromium && command -v chromedriver || $(SUDO) apt-get install -y chromium chromium-driver
@@ -71,4 +85,4 @@ fuzz: $(READY)  # inputs that came out wrong are in fuzz/ then, and the exit cod
 	for reader in csv layout space recipe bundle; do $(BIN)/python tests/fuzz/run.py $$reader --seconds $(SECONDS) || exit 1; done
 
 clean:
-	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oldest .venv-newest build dist site .pytest_cache .mypy_cache .ruff_cache

@@ -1,16 +1,21 @@
 """What surrounds the code: the cluster file is one, the shipped YAML travels, the project speaks of itself alone."""
 
+import os
 import shlex
 import subprocess
 import sys
 import tomllib
 from copy import deepcopy
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from jsonschema import ValidationError
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from lymphtune.cli import parser
 
@@ -135,3 +140,31 @@ def test_an_installed_wheel_finds_its_spaces_in_an_empty_folder(tmp_path: Path) 
         check=False,
     )
     assert done.returncode == 0 and str(target) in done.stdout and "configuration" not in done.stderr
+
+
+def requirements() -> list[Requirement]:
+    """Return all dependencies, those of extras too, lymphtune's own extras apart."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    return [one for one in map(Requirement, lines) if one.name != "lymphtune"]
+
+
+def lowest(requirement: Requirement) -> Version:
+    """Return the lower bound; raises ValueError where there is none, or more than one."""
+    (bound,) = [one.version for one in requirement.specifier if one.operator == ">="]
+    return Version(bound)
+
+
+@pytest.mark.parametrize("requirement", requirements(), ids=lambda one: one.name)
+def test_a_dependency_has_a_lower_bound_and_a_tested_version_at_or_above_it(requirement: Requirement) -> None:
+    lines = (line.partition("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines())
+    tested = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines if line)}
+    version = Version(tested[canonicalize_name(requirement.name)])
+    assert version >= lowest(requirement) and version in requirement.specifier
+
+
+@pytest.mark.skipif("EXPECT_LOWEST" not in os.environ, reason="for make test-oldest")
+@pytest.mark.parametrize("requirement", requirements(), ids=lambda one: one.name)
+def test_the_lowest_version_is_the_one_that_runs(requirement: Requirement) -> None:
+    """A bound that the resolver cannot choose is a bound that nobody has run."""
+    assert Version(metadata.version(requirement.name)) == lowest(requirement)

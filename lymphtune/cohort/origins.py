@@ -66,7 +66,9 @@ def origins(folder: Path, cohort: Cohort, rows: np.ndarray) -> Attributes:
 
 
 def alike(values: np.ndarray) -> bool:
-    """Return whether an attribute is the same for all patients."""
+    """Return whether an attribute is the same for all patients, up to the rounding of means of equal numbers."""
+    if values.dtype.kind == "f":
+        return np.allclose(values, values[:1], rtol=1e-12, atol=0)
     return bool((values == values[:1]).all())
 
 

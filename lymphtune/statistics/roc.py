@@ -6,6 +6,7 @@ Shapes: P patients, T thresholds from high to low, S resamples, G false positive
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.metrics import auc as area  # NumPy's own has another name before 2.0
 
 from lymphtune.statistics.bootstrap import BOUNDS, RESAMPLES, resample
 
@@ -24,7 +25,7 @@ class Roc:
     @property
     def auc(self) -> float:
         """Return the area under the curve, by trapezoids."""
-        return float(np.trapezoid(self.true_positive_T, self.false_positive_T))
+        return float(area(self.false_positive_T, self.true_positive_T))
 
 
 def roc(

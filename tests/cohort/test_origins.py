@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lymphtune.cohort import REFERENCE_DATE, Cohort
-from lymphtune.cohort.origins import COPYING_S, LOOKS, Attributes, origins
+from lymphtune.cohort.origins import COPYING_S, LOOKS, Attributes, alike, origins
 from lymphtune.cohort.study import survey_study
 
 IDS = ["P1", "P2", "P10"]  # in the cohort's order
@@ -62,6 +62,11 @@ def test_of_a_plain_folder_only_what_differs_is_told(tiny_cohort_folder: Path) -
     }  # fmt: skip
     assert all(len(values) == len(IDS) for values in told.values())
     assert sorted(told["order of rows in the table"]) == [0, 1, 2]
+
+
+def test_means_that_differ_in_the_last_digit_are_alike() -> None:
+    assert alike(np.array([0.1, (0.1 + 0.1 + 0.1) / 3])) and not alike(np.array([0.1, 0.1001]))
+    assert not alike(np.array([np.nan, np.nan])) and alike(np.array(["a", "a"])) and not alike(np.array(["a", "b"]))
 
 
 def test_sizes_are_of_the_encoded_files(tiny_cohort_folder: Path) -> None:

@@ -126,7 +126,8 @@ class TestDecoding:
         assert picture.pixels_SS3.shape == (224, 224, 3)
         assert abs(picture.pixels_SS3 - expected).max() <= 1
         tall = decode(encoded(wide.transpose(Image.Transpose.TRANSPOSE)), "x")
-        assert abs(tall.pixels_SS3.transpose(1, 0, 2) - expected).max() <= 2
+        # Pillow up to 12 scales rows first and clips between its two passes: of noise up to 6 levels
+        assert abs(tall.pixels_SS3.transpose(1, 0, 2) - expected).max() <= 8
 
     def test_scaling_is_antialiased(self) -> None:
         stripes = np.zeros((896, 896, 3), dtype=np.uint8)
