@@ -4,6 +4,8 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,9 +116,9 @@ def checked_header(names: list[str], path: Path, layout: Layout) -> list[str]:
         or_age = f" (or {AGE})" if layout.columns.may_give_ages and layout.columns.birth_date in missing else ""
         raise InputError(
             f"{path}: no column {', '.join(missing)}{or_age}; found {', '.join(map(shown, names[:20]))}; "
-            f"expected {', '.join(layout.required)} separated by {separators(layout)}"
+            f"expected {', '.join(layout.required)} separated by {separators(layout)}{_near(missing, names, fitted)}"
         )
-    for name, other in spelt_otherwise(list(layout.columns.optional.values()), names).items():
+    for name, other in _optional_misspelt(names, layout).items():
         key = next(key for key, own in layout.columns.optional.items() if own == name)
         raise InputError(
             f"{path}: column {shown(other)} is spelt {name} where it is read; rename it, or name it in {FILE} under "
@@ -127,6 +129,34 @@ def checked_header(names: list[str], path: Path, layout: Layout) -> list[str]:
     if twice:
         raise InputError(f"{path}: column {', '.join(twice)} is there twice; keep one")
     return names
+
+
+def _near(missing: list[str], names: list[str], layout: Layout) -> str:
+    """Return which columns may be the missing ones, misspelt; "" where none is."""
+    unused = {plain(name): name for name in names if name and name not in layout.required}
+    found = {name: get_close_matches(plain(name), unused, n=1, cutoff=0.6) for name in missing}
+    pairs = [f"{shown(unused[near[0]])} for {name}" for name, near in found.items() if near]
+    return f"; did you mean {', '.join(pairs)}? Rename it, or name it in {FILE}" if pairs else ""
+
+
+def _optional_misspelt(names: list[str], layout: Layout) -> dict[str, str]:
+    """Return, by optional column that is not there, the one that stands for it: written otherwise, or one slip away."""
+    expected, used = list(layout.columns.optional.values()), set(layout.fitted(names).required)
+    slips = {}
+    for name in (name for name in expected if name not in names):
+        near = [other for other in names if other not in used and one_slip(plain(name), plain(other))]
+        if len(near) == 1:
+            slips[name] = near[0]
+    return slips | spelt_otherwise(expected, names)
+
+
+def one_slip(word: str, other: str) -> bool:
+    """Return whether one letter after the first, more, less, changed or swapped with the next, makes one the other."""
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word, other, strict=False)))
+    if not same:
+        return False
+    a, b = word[same:], other[same:]
+    return a[1:] == b[1:] or a[1:] == b or a == b[1:] or (a[:2] == b[1::-1] and a[2:] == b[2:])
 
 
 def has_columns(path: Path, layout: Layout) -> bool:

@@ -11,8 +11,10 @@ from lymphtune.cohort import load_cohort, survey_cohort
 from lymphtune.cohort.ages import age_note
 from lymphtune.cohort.clinical import read_clinical
 from lymphtune.cohort.examination import examine
+from lymphtune.cohort.layout import Layout
 from lymphtune.cohort.packed import pack, read_packed
 from lymphtune.cohort.pseudonyms import Pseudonyms
+from lymphtune.cohort.table import one_slip
 from lymphtune.errors import InputError
 
 DAY = date(2020, 1, 1)
@@ -113,7 +115,7 @@ def test_a_cohort_of_one_s_own_names_its_column(tiny_cohort_folder: Path) -> Non
     assert examined.patients["age_years"].tolist() == counted.patients["age_years"].tolist()
 
 
-@pytest.mark.parametrize("header", ["Gender", "GENDER ", "Examined on", "examined_on"])
+@pytest.mark.parametrize("header", ["Gender", "GENDER ", "Examined on", "examined_on", "Gendr", "GENDRE", "EXAMIND_ON"])
 def test_an_optional_column_spelt_otherwise_is_refused(tmp_path: Path, header: str) -> None:
     path = written(tmp_path, f"ID,LABEL,DOB,LYMPH_COUNT,{header}", "P1,0,1/1/1950,4.5,")
     if header.strip() == "GENDER":  # spaces round a name are left aside, as round a value
@@ -123,6 +125,30 @@ def test_an_optional_column_spelt_otherwise_is_refused(tmp_path: Path, header: s
         read_clinical(path, DAY)
     other = written(tmp_path, f"ID,LABEL,DOB,LYMPH_COUNT,a {header}", "P1,0,1/1/1950,4.5,")
     assert read_clinical(other, DAY)["sex"].tolist() == [""]
+
+
+@pytest.mark.parametrize("header", ["EXAMINED_BY", "GENDER_ID", "TENDERS", "ON"])
+def test_a_column_that_is_near_an_optional_one_by_two_letters_is_left_aside(tmp_path: Path, header: str) -> None:
+    path = written(tmp_path, f"ID,LABEL,DOB,LYMPH_COUNT,{header}", "P1,0,1/1/1950,4.5,x")
+    assert read_clinical(path, DAY)["sex"].tolist() == [""]
+
+
+def test_a_column_one_slip_away_is_left_aside_where_the_layout_says_or_uses_it(tmp_path: Path) -> None:
+    path = written(tmp_path, "ID,LABEL,DOB,LYMPH_COUNT,GENDR", "P1,0,1/1/1950,4.5,x")
+    layout = Layout.model_validate({"columns": {"sex": None}})
+    assert read_clinical(path, DAY, layout)["sex"].tolist() == [""]
+    told = Layout.model_validate({"attributes": {"told": {"column": "GENDR", "kind": "categorical"}}})
+    assert read_clinical(path, DAY, told)["told"].tolist() == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("word", "other", "near"),
+    [("gender", "gendr", True), ("gender", "genders", True), ("gender", "gendre", True), ("gender", "gander", True),
+     ("gender", "gender", True), ("gender", "gendres", False), ("gender", "ender", False), ("gender", "regend", False),
+     ("gender", "", False), ("sno", "son", True), ("abcd", "badc", False)],
+)  # fmt: skip
+def test_one_slip(word: str, other: str, near: bool) -> None:
+    assert one_slip(word, other) == one_slip(other, word) == near
 
 
 def test_what_ages_are_counted_to_is_said(tiny_cohort_folder: Path) -> None:

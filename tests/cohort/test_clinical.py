@@ -158,6 +158,11 @@ def test_files_that_are_no_table(tmp_path: Path) -> None:
     refused(tmp_path, "\n\n", "clinical_annotation.csv: empty")
     refused(tmp_path, HEADER, "a header and no patient below it")
     refused(tmp_path, "ID,LABEL,DOB\nP1,1,1/1/1950\n", "no column LYMPH_COUNT; found 'ID', 'LABEL', 'DOB'; expected")
+    refused(
+        tmp_path,
+        "ID,LABLE,DOB,LYMPH\nP1,1,1/1/1950,4\n",
+        r"by commas; did you mean 'LABLE' for LABEL, 'LYMPH' for LYMPH_COUNT\? Ren",
+    )
     refused(tmp_path, "ID;LABEL;DOB;LYMPH_COUNT\n", "found 'ID;LABEL;DOB;LYMPH_COUNT'; .* separated by commas")
     refused(tmp_path, f"{HEADER},LABEL\n", "column LABEL is there twice; keep one")
     refused(tmp_path, f"{HEADER}\nP1,1\n", "row 2: 2 values, the header has 5 columns")
