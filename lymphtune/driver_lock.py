@@ -18,9 +18,10 @@ from datetime import datetime
 from typing import Any
 
 from lymphtune import console
-from lymphtune.files import held, is_alive, machine
+from lymphtune.files import held
 from lymphtune.masking import masked
 from lymphtune.mirror import StorageError, named
+from lymphtune.scratch import is_alive, machine
 from lymphtune.storage import PATIENT_S, S3, opened
 
 LOCK = ".driver.lock"

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lymphtune.errors import InputError
+from lymphtune.scratch import scratch_path
 
 MOST_YAML_BYTES = 4 * 2**20
 MOST_NODES = 100_000  # of one YAML file, aliases unfolded
@@ -25,7 +24,6 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")  # float() takes 1_000 and nan too
 RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
 NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
-SCRATCH = re.compile(r"\..+\.[0-9a-f]{8}(\.old)?")  # of what is being written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +56,7 @@ def whole(path: Path) -> Iterator[Path]:
 
     Raises InputError where the folder cannot be written.
     """
-    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    scratch = scratch_path(path)
     with refusals_named(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,15 +74,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Remove what `whole` and `whole_folder` have left in and below the folder where their process was killed."""
-    for scratch in [path for path in folder.rglob(".*") if SCRATCH.fullmatch(path.name)]:
-        if scratch.is_dir():
-            shutil.rmtree(scratch)
-        else:
-            scratch.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -123,28 +112,6 @@ def held(path: Path, who: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-def machine() -> str:
-    """Return what tells machines and containers apart in which the same number may name different processes."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return socket.gethostname()
-
-
-def is_alive(pid: Any) -> bool:
-    """Return whether a process of this machine has this number; True where it cannot be known."""
-    if not isinstance(pid, int) or isinstance(pid, bool) or not 0 < pid < 2**31:
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
 def is_held(path: Path) -> bool:
     """Return whether a process holds the file's lock."""
     import fcntl
@@ -164,20 +131,30 @@ def is_held(path: Path) -> bool:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it replaces `path` if the block succeeds."""
-    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    scratch = scratch_path(path)
     try:
         with refusals_named(path):
             scratch.mkdir(parents=True)
             yield scratch
             if path.exists():
-                old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
-                os.replace(path, old)
-                os.replace(scratch, path)
-                shutil.rmtree(old)
+                _replace_folder(path, scratch)
             else:
                 os.replace(scratch, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _replace_folder(path: Path, new: Path) -> None:
+    """Put a new folder in the place of another one, which is back there where that fails."""
+    old = scratch_path(path)
+    old = old.with_name(f"{old.name}.old")
+    os.replace(path, old)
+    try:
+        os.replace(new, path)
+    except OSError:
+        os.replace(old, path)
+        raise
+    shutil.rmtree(old)
 
 
 def sha256(path: Path) -> str:

@@ -7,13 +7,14 @@ import configparser
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+
+from lymphtune.scratch import scratch_path
 
 CONNECT_S, ANSWER_S = 5, 60  # for a connection, and for one request
 HASTY_S, PATIENT_S = 4.0, 30.0  # in which a failed request is repeated: of a command, of a search that trains
@@ -173,9 +174,8 @@ class Arrow:
 
     def send(self, source: Path, name: str) -> Entry:
         target = f"{self._base}/{name}"
-        folder, _, last = target.rpartition("/")
-        written = f"{folder}/.{last}.{uuid.uuid4().hex[:8]}" if self._local else target
-        self._fs.create_dir(folder, recursive=True)
+        written = str(scratch_path(Path(target))) if self._local else target
+        self._fs.create_dir(target.rpartition("/")[0], recursive=True)
         with source.open("rb") as file, self._fs.open_output_stream(written) as to:
             shutil.copyfileobj(file, to)
         if written != target:

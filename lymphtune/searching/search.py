@@ -24,10 +24,11 @@ from lymphtune.cohort.pseudonyms import Pseudonyms, read_pseudonyms
 from lymphtune.config import Part
 from lymphtune.driver_lock import only_driver
 from lymphtune.errors import InputError
-from lymphtune.files import NoRoom, hashes, held, remove_unfinished, write_table, write_yaml
+from lymphtune.files import NoRoom, hashes, held, write_table, write_yaml
 from lymphtune.mirror import Mirror, StorageError, check_writable
 from lymphtune.registry import encoders
 from lymphtune.runs import DRIVER, RUNS, Run, find_run, resume_command, stopping_text
+from lymphtune.scratch import remove_unfinished
 from lymphtune.searching.addresses import check_answers
 from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.budget import Budget

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -132,8 +132,9 @@ def _own_folder(scratch: Path | None) -> Iterator[Path]:
     """
     parent = Path(tempfile.gettempdir()) if scratch is None else scratch
     for left in parent.glob(f"{OWN}*"):
-        if time.time() - left.stat().st_mtime > LEFT_S and not is_held(left / IN_USE):
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another worker removes it
+            if time.time() - left.stat().st_mtime > LEFT_S and not is_held(left / IN_USE):
+                shutil.rmtree(left, ignore_errors=True)
     with (
         tempfile.TemporaryDirectory(prefix=OWN, dir=parent, ignore_cleanup_errors=True) as folder,
         held(Path(folder) / IN_USE, {"pid": os.getpid()}),

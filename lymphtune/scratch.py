@@ -1,0 +1,92 @@
+"""Names of half-written files and folders, which tell whether the process that writes them still lives."""
+
+import hashlib
+import os
+import re
+import shutil
+import socket
+import time
+import uuid
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+SCRATCH = re.compile(
+    r"\.(?P<name>.+)\.(?:(?P<machine>[0-9a-f]{8})-(?P<pid>[0-9]{1,10})-(?P<start>[0-9]{1,20})-)?[0-9a-f]{8}(?P<old>\.old)?"
+)
+SILENT_S = 3600.0  # what a process of another machine, or an unknown one, writes is left over after so long a silence
+
+
+def scratch_path(path: Path) -> Path:
+    """Return a new hidden path beside `path`; its name says which process of which machine writes it."""
+    pid = os.getpid()
+    return path.with_name(f".{path.name}.{_machine_digest()}-{pid}-{_start_of(pid)}-{uuid.uuid4().hex[:8]}")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes have left half-written in and below the folder; what a living one writes stays.
+
+    A folder that a killed process had moved aside for a new one, which never took its place, is put back.
+    """
+    found = [(path, match) for path in folder.rglob(".*") if (match := SCRATCH.fullmatch(path.name))]
+    for path, match in found:
+        if not _is_left(path, match):
+            continue
+        home = path.with_name(match["name"])
+        if match["old"] and path.is_dir() and not home.exists():
+            os.replace(path, home)
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_left(path: Path, match: re.Match[str]) -> bool:
+    """Return whether nobody writes there any longer: its process has ended or, where that is unknown, fell silent."""
+    if match["machine"] == _machine_digest():
+        pid = int(match["pid"])
+        return not is_alive(pid) or _start_of(pid) != int(match["start"])
+    return time.time() - _last_change(path) > SILENT_S
+
+
+def _last_change(path: Path) -> float:
+    """Return when a file, or anything in a folder, was last written; infinite where it is gone meanwhile."""
+    try:
+        return max(found.lstat().st_mtime for found in [path, *path.rglob("*")])
+    except FileNotFoundError:
+        return float("inf")
+
+
+def machine() -> str:
+    """Return what tells machines and containers apart in which the same number may name different processes."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+@cache
+def _machine_digest() -> str:
+    return hashlib.sha256(machine().encode()).hexdigest()[:8]
+
+
+def is_alive(pid: Any) -> bool:
+    """Return whether a process of this machine has this number; True where it cannot be known."""
+    if not isinstance(pid, int) or isinstance(pid, bool) or not 0 < pid < 2**31:
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _start_of(pid: int) -> int:
+    """Return when a process of this machine was started, in ticks since the machine was; 0 where it is not known."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0
