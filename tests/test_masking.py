@@ -11,7 +11,6 @@ from lymphtune.files import read_yaml, write_yaml
 from lymphtune.masking import masked
 from lymphtune.mirror import Mirror
 from lymphtune.runs import Run
-from lymphtune.searching import plan
 from lymphtune.searching.description import describe, settings_of
 from lymphtune.searching.plan import Settings
 from lymphtune.searching.search import prepare
@@ -38,7 +37,8 @@ def test_what_nobody_should_see_is_masked_and_nothing_else(text: str) -> None:
 
 
 def test_run_yaml_keeps_no_password(tiny_cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "find_spec", lambda name: name)  # as if mlflow were installed
+    for name in ("search.check_trackers", "plan.check_packages"):  # as if mlflow were installed, and the server there
+        monkeypatch.setattr(f"lymphtune.searching.{name}", lambda *given: None)
     server, bucket = "http://user:hunter2@host:5000", "s3://AKIA:hunter2@bucket/runs"
     monkeypatch.setattr("sys.argv", ["lymphtune", "search", "--mlflow", server, "--runs", bucket])
     settings = Settings(trials=1, runs=tmp_path, name="mine", mlflow=server, storage=bucket)

@@ -61,10 +61,14 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--report", action=argparse.BooleanOptionalAction, default=None,
         help="write report.html anew every minute, and at the end (no)",
     )  # fmt: skip
-    parser.add_argument("--mlflow", metavar="URI", help="log to MLflow, too: a folder or a server (off)")
     parser.add_argument(
-        "--wandb", nargs="?", const="lymphtune", metavar="PROJECT", help="log to Weights & Biases, too (off)"
-    )
+        "--mlflow", metavar="URI",
+        help="report trials to MLflow: a folder, sqlite:///FILE or the address of a server (default: off)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--wandb", nargs="?", const="lymphtune", metavar="PROJECT",
+        help="report trials to a Weights & Biases project (default: off; without PROJECT: lymphtune)",
+    )  # fmt: skip
     parser.add_argument(
         "--fused", action=argparse.BooleanOptionalAction, default=None,
         help="fold models' steps as one (where measured faster, on GPUs only)",

@@ -10,7 +10,7 @@ from bisect import insort
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,7 @@ from lymphtune.searching.tpe import Tpe
 from lymphtune.searching.trial import CHECKPOINT, EPOCHS, WEIGHTS, WEIGHTS_AT
 from lymphtune.statistics.metrics import METRICS
 
+Event = Literal["started", "epoch", "settled"]  # of a trial, as those who follow a search hear of it
 BEST_OF_EACH = 1  # trials of each kind that keep their weights whatever their rank: a blend takes them
 MOSTLY_FAILED = 5  # failures, if they are more than half of all that ended, end the search
 TABLE_SHARE = 0.05  # of the time, at most, goes into writing the leaderboard while trials run
@@ -69,7 +70,13 @@ class Board:
         self._ended: Counter[bool] = Counter()  # failed or not
         self._failures: Counter[str] = Counter()
         self._table_written, self._table_cost_s = 0.0, 0.0
+        self.follow: Callable[[Event, Record], None] = lambda event, record: None
         self.limit_s: Callable[[], float] = lambda: math.inf  # seconds until the trials' time budget is spent
+
+    def start(self, number: int) -> None:
+        """Note that this search trains the trial now, from its beginning or from where it was left."""
+        self.records[number].started = True
+        self.follow("started", self.records[number])
 
     def report(self, number: int, said: Report) -> bool:
         """Take one epoch of a trial; return whether it should go on."""
@@ -77,6 +84,7 @@ class Board:
         if not record.row and said.epoch == len(record.curves) + 1:  # else said before: a trial that was tried again
             record.status = "running"
             self._take(record, said)
+            self.follow("epoch", record)
             self.trained_s += said.curve["seconds"]
             self._reached(record, said.epoch)
             self._settle()
@@ -282,6 +290,7 @@ class Board:
         if not record.row:
             self.settled.append(record)
         record.row = row
+        self.follow("settled", record)
 
     def _forget(self, record: Record) -> None:
         """Keep in memory the row alone; the rest is on the disk."""

@@ -15,6 +15,7 @@ from lymphtune.errors import InputError
 from lymphtune.masking import is_masked, masked
 from lymphtune.runs import Run
 from lymphtune.searching.plan import Plan, Settings, Stage
+from lymphtune.searching.trackers.mlflow_tracker import absolute
 from lymphtune.spaces import Space, checked_space
 from lymphtune.versions import version
 
@@ -60,7 +61,8 @@ def describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str
             "weights": str(settings.weights.resolve()) if settings.weights else None, "fused": settings.fused,
             "stages": [list(stage) for stage in plan.stages],
             "configurations": digest([trial.hash for trial in plan.trials[: plan.stages[0].trials]]),
-        } | {name: _masked(getattr(settings, name)) for name in MACHINE},
+        } | {name: _masked(getattr(settings, name)) for name in MACHINE}
+        | {"mlflow": masked(absolute(settings.mlflow)) if settings.mlflow else None},
         "space": {
             "name": plan.space.name, "about": plan.space.about, "grid": plan.space.grid,
             "configuration": plan.space.tree, "rows": [row.model_dump() for row in plan.space.rows],

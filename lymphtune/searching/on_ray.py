@@ -42,7 +42,7 @@ from lymphtune.searching.halting import Halting  # noqa: E402
 from lymphtune.searching.local_ray import Folders, local_folders, own_token  # noqa: E402
 from lymphtune.searching.plan import Settings, concurrency, local_cpus  # noqa: E402
 from lymphtune.searching.report import Report  # noqa: E402
-from lymphtune.searching.tracking import trackers  # noqa: E402
+from lymphtune.searching.trackers.tensorboard import tensorboard  # noqa: E402
 from lymphtune.searching.trial import FAILED, NO_ROOM, SAID, Shared, run_trial  # noqa: E402
 
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures stand on the leaderboard
@@ -172,7 +172,7 @@ class _Numbers(Searcher):
         trial = next(self.waiting, None) or self.board.propose()
         if trial is None:
             return Searcher.FINISHED
-        self.board.records[trial.number].started = True
+        self.board.start(trial.number)
         return trial.as_config() | {"heard": self.board.records[trial.number].epochs}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -322,7 +322,7 @@ def run_trials(board: Board, shared: Shared, gpus: float, halting: Halting, show
         ),
         run_config=tune.RunConfig(
             name="trials", storage_path=scratch, verbose=0,
-            callbacks=[_Callback(board, halting, show), *trackers(board, halting)],
+            callbacks=[_Callback(board, halting, show), tensorboard(board, halting)],
             failure_config=tune.FailureConfig(max_failures=settings.max_failures), stop=_Stopper(halting),
         ),
     )  # fmt: skip

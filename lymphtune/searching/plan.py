@@ -4,7 +4,6 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +20,7 @@ from lymphtune.runs import RUNS
 from lymphtune.searching.racing import Racing
 from lymphtune.searching.rungs import deciding
 from lymphtune.searching.stopping import Options, Rule
+from lymphtune.searching.trackers.checks import check_packages
 from lymphtune.spaces import BASELINES, Space
 
 SEARCHERS = ("random", "tpe")
@@ -55,7 +55,7 @@ class Settings:
     time_budget_s: Seconds | None = None
     reference_date: Day = REFERENCE_DATE
     weights: Folder | None = None  # folder of <name>.safetensors, in place of timm's hub
-    mlflow: str | None = None  # where to: a folder or server, as MLflow names it
+    mlflow: str | None = None  # a folder (SQLite in it), or the URI of a server or database
     wandb: str | None = None  # Weights & Biases project
     report: bool = False  # written anew every minute
     pseudonymise: Folder | None = None  # file of a key: ids are keyed hashes in all that is written
@@ -79,9 +79,7 @@ class Settings:
         strange = self.name is not None and (not self.name.isprintable() or name_problem(self.name) is not None)
         if self.name is not None and (strange or self.name[:1] in ("", ".") or {"/", "\\"} & set(self.name)):
             raise InputError(f"name: {self.name!r}; expected a plain folder name")
-        for package in ("mlflow", "wandb"):
-            if getattr(self, package) and find_spec(package) is None:
-                raise InputError(f"--{package}: needs a package more: pip install 'lymphtune[{package}]'")
+        check_packages(self.mlflow, self.wandb)
         if self.searcher not in SEARCHERS:
             raise InputError(f"searcher: {self.searcher!r}; there are {listed(self.searcher, SEARCHERS)}")
         if self.scheduler not in stopping_rules.words():

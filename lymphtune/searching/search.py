@@ -35,12 +35,14 @@ from lymphtune.searching.budget import Budget
 from lymphtune.searching.description import as_drawn, check_same, describe, settings_of, space_of, stages_of
 from lymphtune.searching.display import Display, leaderboard_text
 from lymphtune.searching.halting import STOP, Halting
-from lymphtune.searching.live_report import live_report
+from lymphtune.searching.live_report import LiveReport, live_report
 from lymphtune.searching.local_ray import check_local_ray
 from lymphtune.searching.plan import Plan, Settings, Stage, concurrency, encoder_option, local_cpus, make_plan
 from lymphtune.searching.progress import ProgressFile
 from lymphtune.searching.report import Report
 from lymphtune.searching.table import table_text
+from lymphtune.searching.trackers.checks import check_trackers
+from lymphtune.searching.trackers.tracking import tracked
 from lymphtune.searching.trial import WEIGHTS_AT, Shared
 from lymphtune.spaces import Space, load_space
 from lymphtune.statistics.shortcuts import enough, shortcut_audit
@@ -117,6 +119,8 @@ def prepare(
     elif not dry:
         check_local_ray()
     chosen = space if isinstance(space, Space) else load_space(space)
+    if not dry:
+        check_trackers(settings.mlflow, settings.wandb, settings.name)
     folds = settings.folds or chosen.suggested.folds
     data = default_data() if data is None else data
     cohort = load_cohort(data, settings.reference_date, _pseudonyms(settings, bool(before), dry))
@@ -190,36 +194,44 @@ def run_plan(
             remove_unfinished(run.path)
             board.restore(forgiven)
         board.limit_s = lambda: budget.left_s - budget.reserve_s
-        status, display = "failed", Display(len(board.settled))
         description = _begin(run, cohort, plan, data)
-        halting = Halting(board, budget)
-        try:
-            with halting.noticing(), suppress(_Ended):
-                if board.left and not halting.halted():
-                    _train(
-                        board, cohort, plan, [display, ProgressFile(), *([live] if live else [])], description, halting
-                    )
-            status = board.halt.status if board.halt else "done"
-        except KeyboardInterrupt:
-            board.halt = Halt("interrupted", "a signal")
-            status = "interrupted"
-        except (NoRoom, StorageError) as error:
-            board.halt = board.halt or Halt("paused", str(error))
-            status = board.halt.status
-        finally:
-            if status == "failed":
-                board.halt = board.halt or Halt("failed", "an error")
-            _close(board, display)
-            seconds = time.monotonic() - started
-            busy = board.trained_s / (seconds * board.slots)
-            with suppress(InputError):  # where the disk is full, run.yaml stays as it was
-                _write_description(run, description | _ending(description, status, seconds, busy) | _stopping(board))
-                if mirror:
-                    mirror.push_own()
-            if live:
-                live.over(board)
+        with tracked(board, description["created"], budget):
+            seconds, busy = _drive(board, cohort, budget, live, description)
         _tell(board, cohort, busy, seconds)
     return run
+
+
+def _drive(
+    board: Board, cohort: Cohort, budget: Budget, live: LiveReport | None, description: dict[str, Any]
+) -> tuple[float, float]:
+    """Train what waits, and write down how that ended; return the seconds it took, and the part spent in training."""
+    status, display = "failed", Display(len(board.settled))
+    halting = Halting(board, budget)
+    watching: list[Callable[[Board], None]] = [display, ProgressFile(), *([live] if live else [])]
+    try:
+        with halting.noticing(), suppress(_Ended):
+            if board.left and not halting.halted():
+                _train(board, cohort, board.plan, watching, description, halting)
+        status = board.halt.status if board.halt else "done"
+    except KeyboardInterrupt:
+        board.halt = Halt("interrupted", "a signal")
+        status = "interrupted"
+    except (NoRoom, StorageError) as error:
+        board.halt = board.halt or Halt("paused", str(error))
+        status = board.halt.status
+    finally:
+        if status == "failed":
+            board.halt = board.halt or Halt("failed", "an error")
+        _close(board, display)
+        seconds = budget.spent_s
+        busy = board.trained_s / (seconds * board.slots)
+        with suppress(InputError):  # where the disk is full, run.yaml stays as it was
+            _write_description(board.run, description | _ending(description, status, seconds, busy) | _stopping(board))
+            if board.mirror:
+                board.mirror.push_own()
+        if live:
+            live.over(board)
+    return seconds, busy
 
 
 def _ending(description: dict[str, Any], status: str, seconds: float, busy: float) -> dict[str, Any]:

@@ -1,6 +1,5 @@
-"""Curves for other people's viewers: TensorBoard files always, MLflow and Weights & Biases where asked for."""
+"""Curves of every trial as TensorBoard files in the run's folder, always."""
 
-import os
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ CURVES = "lymphtune:"  # before a path, for tensorboardX: to be opened by us
 
 
 class Tracking(tune.Callback):
-    """Passes trials and their scores on to one of Ray's logger callbacks, as plain numbers a step an epoch."""
+    """Passes trials and their scores on to Ray's TensorBoard logger, as plain numbers a step an epoch."""
 
     def __init__(self, inner: Any, board: Board, halting: Halting) -> None:
         self.inner, self.board, self.halting = inner, board, halting
@@ -102,20 +101,6 @@ class _TensorBoard(TBXLoggerCallback):
             self._trial_result[trial] = {}
 
 
-def trackers(board: Board, halting: Halting) -> list[Tracking]:
-    """Return the callbacks that the run's settings ask for."""
-    settings, name = board.plan.settings, board.run.name
-    inner: list[Any] = [_TensorBoard(board.run.path / TENSORBOARD)]
-    if settings.mlflow:
-        from ray.air.integrations.mlflow import MLflowLoggerCallback
-
-        inner.append(MLflowLoggerCallback(settings.mlflow, experiment_name=name, tags={"run": name}))
-    if settings.wandb:
-        from ray.air.integrations.wandb import WandbLoggerCallback
-
-        how: dict[str, Any] = {
-            "dir": str(board.run.path),
-            "mode": os.environ.get("WANDB_MODE"),
-        }  # Ray's process may be older than it
-        inner.append(WandbLoggerCallback(project=settings.wandb, group=name, **how))
-    return [Tracking(each, board, halting) for each in inner]
+def tensorboard(board: Board, halting: Halting) -> Tracking:
+    """Return the callback that writes the TensorBoard files of a run's trials."""
+    return Tracking(_TensorBoard(board.run.path / TENSORBOARD), board, halting)

@@ -1,15 +1,11 @@
-"""Curves in other people's viewers: written by a real search, read back with their own readers."""
+"""TensorBoard files: written by a real search, read back with their own reader."""
 
 from pathlib import Path
 
 import pytest
 
-import lymphtune
-from lymphtune.errors import InputError
 from lymphtune.runs import Run, read_table
-from lymphtune.searching import plan
-from lymphtune.searching.plan import Settings
-from lymphtune.searching.tracking import TENSORBOARD
+from lymphtune.searching.trackers.tensorboard import TENSORBOARD
 
 
 def scalars(folder: Path) -> dict[str, dict[int, float]]:
@@ -40,26 +36,3 @@ def test_every_trial_has_its_curves_for_tensorboard(searched: Run) -> None:
             said = found[f"ray/tune/{name}"]
             for epoch, value in zip(curves["epoch"], curves[name], strict=True):
                 assert said[epoch] == pytest.approx(value, rel=1e-5)
-
-
-def test_mlflow_and_wandb_get_them_too(
-    tiny_cohort_folder: Path, tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mlflow = pytest.importorskip("mlflow")
-    pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    given = {"trials": 1, "epochs": 2, "folds": 2, "mlflow": f"sqlite:///{tmp_path}/ml.db", "wandb": "lymphtune"}
-    run = lymphtune.search("tiny", tiny_cohort_folder, runs=tmp_path / "runs", name="tracked", **given)
-    loss = run.leaderboard.query("kind == 'network'")["log_loss"].iloc[0]
-    mlflow.set_tracking_uri(given["mlflow"])
-    (tracked,) = mlflow.search_runs(experiment_names=["tracked"], output_format="list")
-    assert tracked.data.metrics["log_loss"] == pytest.approx(loss)
-    assert any("learning_rate" in name for name in tracked.data.params)
-    assert list((run.path / "wandb").glob("offline-run-*"))
-
-
-@pytest.mark.parametrize("package", ["mlflow", "wandb"])
-def test_a_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=rf"--{package}: needs a package more: pip install 'lymphtune\[{package}\]'"):
-        Settings(**{package: "somewhere"})
