@@ -17,7 +17,8 @@ from pyarrow import ArrowException
 from lymphtune import console
 from lymphtune.config import Configuration, configuration, shown
 from lymphtune.errors import InputError, listed, one_line, reason
-from lymphtune.files import is_alive, is_held, read_json, read_yaml
+from lymphtune.files import is_held, read_json, read_yaml
+from lymphtune.platforms import is_alive
 from lymphtune.tables import check_table
 
 RUNS = Path("runs")
