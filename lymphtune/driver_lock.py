@@ -5,7 +5,6 @@ seconds. One that was not for EXPIRES_S, by the clock of the storage, belongs to
 one of a process of this machine that has ended.
 """
 
-import getpass
 import json
 import os
 import socket
@@ -21,7 +20,7 @@ from lymphtune import console
 from lymphtune.files import held
 from lymphtune.masking import masked
 from lymphtune.mirror import StorageError, named
-from lymphtune.scratch import is_alive, machine
+from lymphtune.platforms import is_alive, machine, user
 from lymphtune.storage import PATIENT_S, S3, opened
 
 LOCK = ".driver.lock"
@@ -36,7 +35,7 @@ class DriverLock:
         self.uri, self.store = uri, store
         self.owner = {
             "id": uuid.uuid4().hex, "pid": os.getpid(), "host": socket.gethostname(), "machine": machine(),
-            "user": _user(), "since": datetime.now().isoformat(timespec="seconds"),
+            "user": user(), "since": datetime.now().isoformat(timespec="seconds"),
         }  # fmt: skip
         self.lost = ""  # to whom, once another search has taken the lock over
         self._tag: str | None = None
@@ -139,7 +138,7 @@ def only_driver(uri: str) -> Iterator[Callable[[], None]]:
         console.say(f"{uri}: this storage has no conditional write, so two searches of one run are not told apart")
         yield lambda: None
         return
-    with held(store.folder / LOCK, {"pid": os.getpid(), "host": socket.gethostname(), "user": _user()}):
+    with held(store.folder / LOCK, {"pid": os.getpid(), "host": socket.gethostname(), "user": user()}):
         yield lambda: None
 
 
@@ -154,13 +153,6 @@ def _beating(lock: DriverLock) -> Iterator[DriverLock]:
         lock._over.set()
         keeper.join(timeout=2 * PATIENT_S)
         lock.release()
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 def _read(text: bytes) -> dict[str, Any]:

@@ -7,13 +7,14 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from lymphtune.errors import InputError
+from lymphtune.platforms import file_lock, sync
 from lymphtune.scratch import scratch_path
 
 MOST_YAML_BYTES = 4 * 2**20
@@ -61,8 +62,7 @@ def whole(path: Path) -> Iterator[Path]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield scratch
-            with scratch.open("rb") as written:
-                os.fsync(written.fileno())
+            sync(scratch)
             os.replace(scratch, path)
         finally:
             scratch.unlink(missing_ok=True)  # which a file in a folder's place refuses as well
@@ -79,27 +79,22 @@ def remove(path: Path) -> None:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the file's lock for the block; other processes of this host wait."""
-    import fcntl
-
     with refusals_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        file = path.open("w", encoding="utf-8")
+    with file, file_lock(file, wait=True):
         yield
 
 
 @contextmanager
 def held(path: Path, who: Mapping[str, Any]) -> Iterator[None]:
     """Hold the file's lock for the block, with `who` holds it inside; raises InputError where another process does."""
-    import fcntl
-
     with refusals_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    with file:
+        file = path.open("a+", encoding="utf-8")
+    with file, ExitStack() as lock:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.enter_context(file_lock(file, wait=False))
         except BlockingIOError as error:
             file.seek(0)
             raise InputError(
@@ -114,18 +109,15 @@ def held(path: Path, who: Mapping[str, Any]) -> Iterator[None]:
 
 def is_held(path: Path) -> bool:
     """Return whether a process holds the file's lock."""
-    import fcntl
-
     if not path.is_file():  # a pipe would be waited for
         return False
     try:
-        with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with path.open(encoding="utf-8") as file, file_lock(file, wait=False, shared=True):
+            return False
     except FileNotFoundError:
         return False
     except BlockingIOError:
         return True
-    return False
 
 
 @contextmanager
@@ -170,7 +162,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def write_text(path: Path, text: str) -> None:
     with whole(path) as scratch:
-        scratch.write_text(text, encoding="utf-8")
+        scratch.write_text(text, encoding="utf-8", newline="\n")  # the same bytes on every system
 
 
 def write_yaml(path: Path, value: Any) -> None:

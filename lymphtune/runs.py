@@ -18,7 +18,7 @@ from lymphtune import console
 from lymphtune.config import Configuration, configuration, shown
 from lymphtune.errors import InputError, listed, one_line, reason
 from lymphtune.files import is_held, read_json, read_yaml
-from lymphtune.scratch import is_alive
+from lymphtune.platforms import is_alive
 from lymphtune.tables import check_table
 
 RUNS = Path("runs")

@@ -4,12 +4,12 @@ import hashlib
 import os
 import re
 import shutil
-import socket
 import time
 import uuid
 from functools import cache
 from pathlib import Path
-from typing import Any
+
+from lymphtune.platforms import is_alive, machine
 
 SCRATCH = re.compile(
     r"\.(?P<name>.+)\.(?:(?P<machine>[0-9a-f]{8})-(?P<pid>[0-9]{1,10})-(?P<start>[0-9]{1,20})-)?[0-9a-f]{8}(?P<old>\.old)?"
@@ -57,31 +57,9 @@ def _last_change(path: Path) -> float:
         return float("inf")
 
 
-def machine() -> str:
-    """Return what tells machines and containers apart in which the same number may name different processes."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return socket.gethostname()
-
-
 @cache
 def _machine_digest() -> str:
     return hashlib.sha256(machine().encode()).hexdigest()[:8]
-
-
-def is_alive(pid: Any) -> bool:
-    """Return whether a process of this machine has this number; True where it cannot be known."""
-    if not isinstance(pid, int) or isinstance(pid, bool) or not 0 < pid < 2**31:
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _start_of(pid: int) -> int:

@@ -13,7 +13,7 @@ ROOT = Path(lymphtune.__file__).parent
 FLOORS = {
     "__main__": 8, "cli": 7, "reporting": 6, "searching": 5, "ensembling": 5, "training": 4, "combiners": 4,
     "calibrations": 4, "models": 3, "statistics": 3, "cohort": 2, "config": 1, "registry": 1, "spaces": 1, "files": 1,
-    "arguments": 1, "console": 1, "driver_lock": 1, "errors": 1, "mirror": 1, "result": 1,
+    "arguments": 1, "console": 1, "driver_lock": 1, "errors": 1, "mirror": 1, "platforms": 1, "result": 1,
     "runs": 1, "scratch": 1, "storage": 1, "tables": 1, "times": 1, "versions": 1,
     "masking": 1,
 }  # fmt: skip

@@ -14,8 +14,8 @@ from lymphtune.cli import main
 from lymphtune.driver_lock import LOCK, DriverLock, only_driver
 from lymphtune.errors import InputError
 from lymphtune.mirror import Mirror, StorageError, check_writable
+from lymphtune.platforms import machine
 from lymphtune.runs import Run, resume_command
-from lymphtune.scratch import machine
 from lymphtune.storage import S3, join, opened
 from tests.s3 import KEY, SECRET, Server
 

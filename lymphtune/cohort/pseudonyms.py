@@ -22,6 +22,7 @@ from lymphtune.cohort.pictures import Encoded, PictureSource
 from lymphtune.cohort.study import natural_key
 from lymphtune.errors import InputError
 from lymphtune.files import refusals_named
+from lymphtune.platforms import others_may_read
 
 KEY = re.compile(r"[0-9a-f]{64}\n?")
 PSEUDONYM = re.compile(r"x[0-9a-f]{16}")
@@ -63,7 +64,7 @@ def read_pseudonyms(path: Path, make: bool = False) -> Pseudonyms:
         raise _no_key(path) from error
     if not KEY.fullmatch(text):
         raise _no_key(path)
-    if stat.S_IMODE(mode) & 0o077:
+    if others_may_read(mode):
         raise InputError(f"{path}: others may read this key (mode {stat.S_IMODE(mode):o}); chmod 600 it")
     return Pseudonyms(bytes.fromhex(text.strip()))
 
@@ -71,7 +72,9 @@ def read_pseudonyms(path: Path, make: bool = False) -> Pseudonyms:
 def _make(path: Path) -> None:
     with refusals_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        with open(
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii", newline="\n"
+        ) as file:
             file.write(f"{secrets.token_hex(32)}\n")
             file.flush()
             os.fsync(file.fileno())

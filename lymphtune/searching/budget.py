@@ -1,10 +1,9 @@
 """The time budget of a command: counted from its start, with a part kept back for stopping, writing and the report."""
 
-import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
+
+from lymphtune.platforms import process_age_s
 
 STOPPING_S = 8.0  # to end the workers, stop Ray and write what is left
 MOST_STOPPING = 0.2  # of the budget at most is kept back for that
@@ -15,13 +14,8 @@ LONGEST_START_S = 300.0  # a process that is older was not started for this sear
 
 def process_started() -> float:
     """Return when this process started, by time.monotonic; now where the system does not tell."""
-    now = time.monotonic()
-    with suppress(OSError, ValueError, IndexError, AttributeError):
-        fields = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-        if 0 <= age <= LONGEST_START_S:
-            return now - age
-    return now
+    now, age = time.monotonic(), process_age_s()
+    return now - age if age is not None and 0 <= age <= LONGEST_START_S else now
 
 
 class Budget:

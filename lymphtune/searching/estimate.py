@@ -1,6 +1,5 @@
 """What a search would cost, from a step that is really taken: time, memory, disk."""
 
-import resource
 import shutil
 import time
 from collections.abc import Callable
@@ -12,8 +11,9 @@ import numpy as np
 
 from lymphtune import console
 from lymphtune.cohort import Cohort
+from lymphtune.platforms import peak_memory_bytes, usable_cpus
 from lymphtune.result import Told
-from lymphtune.searching.plan import Plan, Settings, Trial, concurrency, local_cpus
+from lymphtune.searching.plan import Plan, Settings, Trial, concurrency
 from lymphtune.searching.search import prepare
 from lymphtune.searching.time_left import share_trained
 
@@ -41,9 +41,9 @@ def dry_run(space: str, data: str | Path | None, settings: Settings) -> Told:
     cohort, plan = prepare(space, data, settings, dry=True)
     networks = plan.networks
     some = kinds(plan)
-    slots, gpus = concurrency(settings, local_cpus(), torch.cuda.device_count())
+    slots, gpus = concurrency(settings, usable_cpus(), torch.cuda.device_count())
     device = torch.device("cuda" if gpus else "cpu")
-    torch.set_num_threads(local_cpus())
+    torch.set_num_threads(usable_cpus())
     bills = [missing(chosen, cohort, device) for chosen in all_frozen([trial.configuration for trial in networks])]
     features_s, features_bytes = sum(bill[0] for bill in bills), sum(bill[1] for bill in bills)
     arithmetic = measured(device, settings.cpus_per_trial) if networks else None
@@ -142,7 +142,7 @@ def measure(cohort: Cohort, plan: Plan, trial: Trial, device: Any, arithmetic: A
 
     assert trial.configuration.training is not None
     torch.set_num_threads(plan.settings.cpus_per_trial)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory_bytes()
     bags = Bags(cohort, trial.configuration.data, device, stand_in(trial.configuration, cohort))
     per_step = trial.configuration.training.patients_per_step
     rows = both_classes(cohort, 2 * per_step)
@@ -158,7 +158,7 @@ def measure(cohort: Cohort, plan: Plan, trial: Trial, device: Any, arithmetic: A
     trained = len(cohort.labelled) * folds - judged.sum()
     epoch_s = repeats * (trained * training_s + folds * closing_s + cells[judged].sum() * evaluation_s)
     weights = sum(value.nbytes for value in member.state().values()) * folds * repeats
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    grown = peak_memory_bytes() - before
     return Cost(epoch_s * trial.epochs, weights, grown + 5 * weights)  # weights, gradient, two moments, average
 
 

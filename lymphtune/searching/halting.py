@@ -12,6 +12,7 @@ from lymphtune import console
 from lymphtune.errors import InputError
 from lymphtune.files import write_text
 from lymphtune.mirror import StorageError
+from lymphtune.platforms import ending_signals
 from lymphtune.runs import Run
 from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.budget import Budget
@@ -20,7 +21,6 @@ from lymphtune.searching.trial import CHECKPOINT
 STOP = "stop"  # this file in a run's folder asks its search to stop
 LOOK_EVERY_S = 1.0
 RESERVE_BYTES = 20e6  # of the disk, besides two checkpoints of each trial that runs, is left free
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Halting:
@@ -79,7 +79,7 @@ class Halting:
 
     @contextmanager
     def noticing(self) -> Iterator[None]:
-        """Let SIGINT, SIGTERM and SIGHUP end the search cleanly while trials run; a second one ends it at once."""
+        """Let the signals that end a process end the search cleanly while trials run; a second one ends it at once."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -93,7 +93,7 @@ class Halting:
                 raise KeyboardInterrupt
             console.say("Stopping: what has been trained is kept. Once more stops at once.")
 
-        before = {number: signal.signal(number, note) for number in SIGNALS}
+        before = {number: signal.signal(number, note) for number in ending_signals()}
         try:
             yield
         finally:

@@ -11,12 +11,13 @@ from pathlib import Path
 from lymphtune import console
 from lymphtune.errors import InputError
 from lymphtune.mirror import Mirror
+from lymphtune.platforms import start_beside
 from lymphtune.runs import FIGURES, REPORT, Run
 from lymphtune.searching.board import Board
 from lymphtune.searching.budget import Budget
 
 EVERY_S = 60.0
-NICE = "10"  # the trials come first
+NICE = 10  # the trials come first
 
 
 class LiveReport:
@@ -34,12 +35,9 @@ class LiveReport:
             self.start()
 
     def start(self) -> None:
-        """Begin a report, in a session of its own: a terminal's Ctrl-C is for the search."""
+        """Begin a report, which a terminal's Ctrl-C does not end: that is for the search."""
         self.began = time.monotonic()
-        self.process = subprocess.Popen(
-            ["nice", "-n", NICE, *self.command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        self.process = start_beside(self.command, NICE, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
     def over(self, board: Board) -> None:
         """Note that the search has ended, and that a last report is due."""

@@ -4,7 +4,6 @@ import os
 import secrets
 import shutil
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,8 +14,9 @@ from typing import Any
 
 from lymphtune import console
 from lymphtune.errors import InputError
+from lymphtune.platforms import longest_socket_path, takes_sockets
 
-LONGEST_SOCKET = 107 if sys.platform == "linux" else 103  # bytes of a path in sun_path, without its NUL
+LONGEST_SOCKET = longest_socket_path() or 4096  # bytes; where Ray uses no sockets of this kind, any path will do
 IN_A_SESSION = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
 PREFIX, RANDOM, SESSIONS = "lt-", 8, "r"  # RANDOM: letters that mkdtemp appends
 LONGEST_PARENT = LONGEST_SOCKET - IN_A_SESSION - len(f"/{PREFIX}/{SESSIONS}") - RANDOM  # bytes
@@ -75,22 +75,12 @@ def socket_parent() -> Path:
     wanted = [tempfile.gettempdir(), "/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm"]
     tried = list(dict.fromkeys(folder for folder in wanted if folder))
     for folder in tried:
-        if len(os.fsencode(folder)) <= LONGEST_PARENT and _takes_sockets(Path(folder)):
+        if len(os.fsencode(folder)) <= LONGEST_PARENT and takes_sockets(Path(folder), PREFIX):
             return Path(folder)
     raise InputError(
         f"TMPDIR {tried[0]}: Ray's sockets need a writable folder with a path of at most {LONGEST_PARENT} bytes, and "
         f"neither this nor {', '.join(tried[1:])} is one; set TMPDIR to one that is"
     )
-
-
-def _takes_sockets(folder: Path) -> bool:
-    """Return whether a socket can be made in a new folder there; some file systems have none."""
-    try:
-        with tempfile.TemporaryDirectory(prefix=PREFIX, dir=folder) as made, socket.socket(socket.AF_UNIX) as server:
-            server.bind(f"{made}/s")
-    except OSError:
-        return False
-    return True
 
 
 @contextmanager

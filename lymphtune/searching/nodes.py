@@ -11,6 +11,7 @@ from lymphtune.searching import probe
 from lymphtune.searching.addresses import check_answers
 from lymphtune.searching.doctor import Node
 from lymphtune.searching.on_ray import ray, ray_cluster
+from lymphtune.searching.ray_errors import plain
 
 CLOCK_ASKED = 3  # times; the shortest round trip counts
 CLOCK_TIMEOUT_S = 10.0
@@ -94,7 +95,8 @@ def _answers(tasks: dict[tuple[str, str], Any], timeout_s: float) -> dict[tuple[
         try:
             answers[key] = [ray.get(task)]
         except ray.exceptions.RayError as error:
-            answers[key] = f"failed: {shortened(str(error).strip().splitlines()[-1], 160)}"
+            said = str(error).strip()
+            answers[key] = f"failed: {plain(said) or shortened(said.splitlines()[-1], 160)}"
     return answers
 
 

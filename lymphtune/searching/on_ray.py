@@ -7,7 +7,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,18 +35,18 @@ from ray.tune.search import Searcher  # noqa: E402
 from lymphtune import console  # noqa: E402
 from lymphtune.cohort import Cohort  # noqa: E402
 from lymphtune.errors import InputError, shortened  # noqa: E402
-from lymphtune.masking import masked  # noqa: E402
+from lymphtune.platforms import kill_groups, led_groups, usable_cpus  # noqa: E402
 from lymphtune.searching.board import Board, Halt  # noqa: E402
 from lymphtune.searching.fractions import measured_fraction, slim  # noqa: E402
 from lymphtune.searching.halting import Halting  # noqa: E402
 from lymphtune.searching.local_ray import Folders, local_folders, own_token  # noqa: E402
-from lymphtune.searching.plan import Settings, concurrency, local_cpus  # noqa: E402
+from lymphtune.searching.plan import Settings, concurrency  # noqa: E402
+from lymphtune.searching.ray_errors import latest_reason  # noqa: E402
 from lymphtune.searching.report import Report  # noqa: E402
 from lymphtune.searching.trackers.tensorboard import tensorboard  # noqa: E402
 from lymphtune.searching.trial import FAILED, NO_ROOM, SAID, Shared, run_trial  # noqa: E402
 
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures stand on the leaderboard
-WORKER_DIED = ("worker process has died", "actor died unexpectedly", "node has died")  # as Ray words it
 VITAL = {"gcs_server", "raylet"}  # of the processes of a local Ray
 LOCAL_STORE_BYTES = 150_000_000  # pictures of a local search are mapped from the cache, not stored
 
@@ -100,9 +100,9 @@ def _local_ray() -> Iterator[None]:
             yield
         finally:
             if _dead_of_ray():  # its shutdown may then end this process before it comes to anything else
-                _kill(groups)
+                kill_groups(groups)
             ray.shutdown()
-            _kill(groups)  # else agents look for a server that crashed for a minute
+            kill_groups(groups)  # else agents look for a server that crashed for a minute
 
 
 def _start_ray(folders: Folders) -> None:
@@ -110,7 +110,7 @@ def _start_ray(folders: Folders) -> None:
     spill: dict[str, Any] = {} if folders.spill is None else {"object_spilling_directory": str(folders.spill)}
     try:
         ray.init(
-            address="local", num_cpus=local_cpus(), include_dashboard=False, log_to_driver=False,
+            address="local", num_cpus=usable_cpus(), include_dashboard=False, log_to_driver=False,
             logging_level=logging.ERROR, object_store_memory=LOCAL_STORE_BYTES, _temp_dir=str(folders.sessions),
             **spill,
         )  # fmt: skip
@@ -123,16 +123,7 @@ def _start_ray(folders: Folders) -> None:
 def _own_groups() -> list[int]:
     """Return the process groups that Ray's own processes lead; their helpers are in them."""
     node: Any = ray._private.worker._global_node
-    if not hasattr(os, "killpg"):  # Windows has no process groups of this kind
-        return []
-    leaders = [started.process.pid for kind in node.all_processes.values() for started in kind]
-    return [leader for leader in leaders if os.getpgid(leader) == leader]
-
-
-def _kill(groups: list[int]) -> None:
-    for group in groups:
-        with suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
+    return led_groups([started.process.pid for kind in node.all_processes.values() for started in kind])
 
 
 def _keep_signals_from_ray() -> None:
@@ -260,12 +251,7 @@ class _Stopper(tune.Stopper):
 
 def _last_line(error_file: str | None) -> str:
     text = Path(error_file).read_text(encoding="utf-8", errors="replace") if error_file else ""
-    if "OutOfMemoryError" in text or "out of memory issue" in text:
-        return "out of memory: the machine killed its worker"
-    if any(words in text for words in WORKER_DIED):  # a page of guesses follows
-        return "its worker died"
-    lines = [line for line in text.splitlines() if line.strip()]
-    return shortened(masked(lines[-1])) if lines else "its worker died"
+    return latest_reason(text)
 
 
 def survive_out_of_memory() -> None:

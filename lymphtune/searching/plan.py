@@ -1,7 +1,6 @@
 """What a search will do, fixed before anything starts: settings, folds, and every trial with its own seed."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -284,7 +283,3 @@ def concurrency(settings: Settings, cpus: float, gpus: float) -> tuple[int, floa
     if gpus_per_trial:
         slots = min(slots, int(gpus / gpus_per_trial + 1e-9))
     return min(slots, settings.max_concurrent or slots), gpus_per_trial
-
-
-def local_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -26,6 +26,7 @@ from lymphtune.driver_lock import only_driver
 from lymphtune.errors import InputError
 from lymphtune.files import NoRoom, hashes, held, write_table, write_yaml
 from lymphtune.mirror import Mirror, StorageError, check_writable
+from lymphtune.platforms import usable_cpus
 from lymphtune.registry import encoders
 from lymphtune.runs import DRIVER, RUNS, Run, find_run, resume_command, stopping_text
 from lymphtune.scratch import remove_unfinished
@@ -37,7 +38,7 @@ from lymphtune.searching.display import Display, leaderboard_text
 from lymphtune.searching.halting import STOP, Halting
 from lymphtune.searching.live_report import LiveReport, live_report
 from lymphtune.searching.local_ray import check_local_ray
-from lymphtune.searching.plan import Plan, Settings, Stage, concurrency, encoder_option, local_cpus, make_plan
+from lymphtune.searching.plan import Plan, Settings, Stage, concurrency, encoder_option, make_plan
 from lymphtune.searching.progress import ProgressFile
 from lymphtune.searching.report import Report
 from lymphtune.searching.table import table_text
@@ -392,7 +393,7 @@ def _compute_features(cohort: Cohort, plan: Plan, halting: Halting) -> None:
             console.say("Features were not finished: those of whole views are kept in the cache.")
             raise _Ended
 
-    torch.set_num_threads(local_cpus())
+    torch.set_num_threads(usable_cpus())
     on_gpu = torch.cuda.is_available() and plan.settings.gpus_per_trial != 0
     for chosen in all_frozen([trial.configuration for trial in plan.networks]):
         features(chosen, cohort, torch.device("cuda" if on_gpu else "cpu"), check=check)

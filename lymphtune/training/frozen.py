@@ -3,8 +3,6 @@
 Shapes: C cells of the cohort, D features, S picture side.
 """
 
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from lymphtune.errors import InputError
 from lymphtune.files import locked, sha256, whole
 from lymphtune.models.backbone import Backbone, feature_count, file_state
 from lymphtune.models.bag_classifier import as_pictures
+from lymphtune.platforms import link_or_copy
 from lymphtune.training.arithmetic import exact
 from lymphtune.training.batches import evaluation_views, seen_as, training_views
 
@@ -140,10 +139,7 @@ def place_backbone(configuration: Configuration, folder: Path) -> None:
         return
     source = backbone_file(configuration)
     with whole(folder / WEIGHTS) as scratch:
-        try:
-            os.link(source, scratch)
-        except OSError:  # another file system
-            shutil.copyfile(source, scratch)
+        link_or_copy(source, scratch)
 
 
 def _content(path: Path) -> str:

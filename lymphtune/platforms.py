@@ -1,0 +1,237 @@
+"""What Linux, macOS and Windows do differently: locks, processes, signals, memory.
+
+Imports nothing that one of the three lacks. `mypy --platform win32` and `--platform darwin` check all of the package.
+"""
+
+import ctypes
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+LOCK_AT = 2**30  # of a lock file on Windows, where nobody can read what is locked: far behind its text
+LOCK_ASKED_EVERY_S = 0.05
+LOCK_LOOK_S = 0.5  # on Windows, where `is_held` of another process has the lock itself for a moment
+WINDOWS_QUERY, WINDOWS_STILL_ACTIVE, WINDOWS_NO_SUCH_PROCESS = 0x1000, 259, 87
+
+
+@contextmanager
+def file_lock(file: IO[str], wait: bool, shared: bool = False) -> Iterator[None]:
+    """Hold the lock of an open file for the block; raises BlockingIOError where another process does and not `wait`.
+
+    shared: others may hold it as well, if they ask for no more; on Windows nobody else may.
+    """
+    if sys.platform == "win32":
+        with _windows_lock(file.fileno(), float("inf") if wait else 0.0 if shared else LOCK_LOOK_S):
+            yield
+        return
+    import fcntl
+
+    fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+@contextmanager
+def _windows_lock(file: int, patience_s: float) -> Iterator[None]:
+    import msvcrt
+
+    locking: Any = vars(msvcrt)  # without types elsewhere
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            _at_lock(file, locking["locking"], locking["LK_NBLCK"])
+            break
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                raise BlockingIOError(*error.args) from error
+        time.sleep(LOCK_ASKED_EVERY_S)
+    try:
+        yield
+    finally:
+        _at_lock(file, locking["locking"], locking["LK_UNLCK"])
+
+
+def _at_lock(file: int, locking: Any, mode: int) -> None:
+    """Lock or unlock one byte at LOCK_AT, and return to where the file was."""
+    before = os.lseek(file, 0, os.SEEK_CUR)
+    os.lseek(file, LOCK_AT, os.SEEK_SET)
+    try:
+        locking(file, mode, 1)
+    finally:
+        os.lseek(file, before, os.SEEK_SET)
+
+
+def sync(path: Path) -> None:
+    """Wait until what was written to the file is on the disk; Windows refuses that of a file opened to read."""
+    with path.open("rb+" if sys.platform == "win32" else "rb") as written:
+        os.fsync(written.fileno())
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give the file a second name, or copy it where the file system has no hard links or is another one."""
+    try:
+        os.link(source, target)
+    except (OSError, AttributeError):
+        shutil.copyfile(source, target)
+
+
+def others_may_read(mode: int) -> bool:
+    """Return whether a file of this `st_mode` is open to other users; Windows keeps that elsewhere: False."""
+    return sys.platform != "win32" and bool(mode & 0o077)
+
+
+def machine() -> str:
+    """Return what tells machines and containers apart in which the same number may name different processes."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+def user() -> str:
+    """Return the user's name, or number where there is no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        if sys.platform == "win32":
+            return "unknown"
+        return str(os.getuid())
+
+
+def is_alive(pid: Any) -> bool:
+    """Return whether a process of this machine has this number; True where it cannot be known."""
+    if not isinstance(pid, int) or isinstance(pid, bool) or not 0 < pid < 2**31:
+        return True
+    if sys.platform == "win32":  # whose os.kill(pid, 0) is Ctrl-C
+        return _windows_is_alive(pid)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _kernel32() -> Any:
+    return vars(ctypes)["WinDLL"]("kernel32", use_last_error=True)
+
+
+def _windows_is_alive(pid: int) -> bool:
+    kernel, code = _kernel32(), ctypes.c_ulong()
+    kernel.OpenProcess.restype = ctypes.c_void_p
+    process = kernel.OpenProcess(WINDOWS_QUERY, False, pid)
+    if not process:
+        return bool(vars(ctypes)["get_last_error"]() != WINDOWS_NO_SUCH_PROCESS)
+    handle = ctypes.c_void_p(process)
+    found = kernel.GetExitCodeProcess(handle, ctypes.byref(code))
+    kernel.CloseHandle(handle)
+    return not found or code.value == WINDOWS_STILL_ACTIVE
+
+
+def process_age_s() -> float | None:
+    """Return the seconds since this process started; None where the system does not tell."""
+    if sys.platform != "linux":
+        return None
+    with suppress(OSError, ValueError, IndexError, AttributeError):
+        fields = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return None
+
+
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals by which a terminal, a batch system or a person ends a process."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
+
+
+def led_groups(pids: list[int]) -> list[int]:
+    """Return which of the processes lead a process group; none on Windows, which has no groups of this kind."""
+    if sys.platform == "win32":
+        return []
+    return [pid for pid in pids if os.getpgid(pid) == pid]
+
+
+def kill_groups(groups: list[int]) -> None:
+    """End every process of the groups at once; those that have ended are none."""
+    if sys.platform != "win32":
+        for group in groups:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+
+
+def start_beside(command: list[str], nice: int, env: dict[str, str]) -> subprocess.Popen[str]:
+    """Start a process of lower priority that a terminal's Ctrl-C does not reach; only its stderr can be read."""
+    null, pipe = subprocess.DEVNULL, subprocess.PIPE
+    if sys.platform == "win32":
+        apart = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.BELOW_NORMAL_PRIORITY_CLASS
+        return subprocess.Popen(command, stdin=null, stdout=null, stderr=pipe, text=True, env=env, creationflags=apart)
+    lower = ["nice", "-n", str(nice), *command]
+    return subprocess.Popen(lower, stdin=null, stdout=null, stderr=pipe, text=True, env=env, start_new_session=True)
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def peak_memory_bytes() -> int:
+    """Return the most memory that this process has had resident; 0 where the system does not tell."""
+    if sys.platform == "win32":
+        return _windows_peak_bytes()
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class _MemoryCounters(ctypes.Structure):
+    """PROCESS_MEMORY_COUNTERS of psapi.h."""
+
+    _fields_ = (
+        ("size", ctypes.c_uint32),
+        ("page_faults", ctypes.c_uint32),
+        ("peak_resident", ctypes.c_size_t),
+        *((f"other_{number}", ctypes.c_size_t) for number in range(7)),
+    )
+
+
+def _windows_peak_bytes() -> int:
+    kernel, counters = _kernel32(), _MemoryCounters()
+    counters.size = ctypes.sizeof(counters)
+    kernel.GetCurrentProcess.restype = ctypes.c_void_p
+    process = ctypes.c_void_p(kernel.GetCurrentProcess())
+    found = kernel.K32GetProcessMemoryInfo(process, ctypes.byref(counters), counters.size)
+    return counters.peak_resident if found else 0
+
+
+def longest_socket_path() -> int | None:
+    """Return the most bytes of a Unix socket's path, without its NUL; None on Windows, where Ray uses none."""
+    return {"linux": 107, "win32": None}.get(sys.platform, 103)
+
+
+def takes_sockets(folder: Path, prefix: str) -> bool:
+    """Return whether a socket can be made in a new folder there; some file systems have none."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as made:
+            if sys.platform != "win32":
+                with socket.socket(socket.AF_UNIX) as server:
+                    server.bind(f"{made}/s")
+    except OSError:
+        return False
+    return True
