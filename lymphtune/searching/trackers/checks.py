@@ -1,6 +1,7 @@
 """Trackers looked at before anything is trained: packages, folders, servers and logins, each within seconds."""
 
 import os
+import re
 import threading
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -10,10 +11,11 @@ from typing import Any
 from lymphtune.errors import InputError, reason
 from lymphtune.files import refusals_named
 from lymphtune.masking import masked
-from lymphtune.searching.trackers.mlflow_tracker import client, database_of, missing
+from lymphtune.searching.trackers.mlflow_tracker import client, database_of, load, missing
 
 ANSWER_S = 5.0  # for a server
-TABLES_S = 120.0  # for a database, whose tables are made the first time
+TABLES_S = 60.0  # for a database, whose tables are made the first time
+ERRNO = re.compile(r"\[Errno -?\d+\] ([A-Za-z ]+)")
 HEAD = b"SQLite format 3\0"
 
 
@@ -61,29 +63,39 @@ def check_trackers(mlflow: str | None, wandb: str | None, search: str | None) ->
 
 
 def _check_mlflow(given: str, search: str | None) -> None:
-    database = database_of(given)
+    database, server = database_of(given), given.startswith(("http:", "https:"))
     if database:
         _check_database(database)
-    opened = client(given)  # imports MLflow, which takes seconds that are not the server's
+    load()  # which takes seconds that are not the server's
 
     def ask() -> Any:
+        opened = client(given)
         opened.search_experiments(max_results=1)
-        return search and opened.get_experiment_by_name(search), None
+        return [search and opened.get_experiment_by_name(search)]
 
     try:
-        there, _ = within(TABLES_S if database else ANSWER_S, ask)
+        (there,) = within(ANSWER_S if server else TABLES_S, ask)
     except Exception as error:
-        if database:
-            raise InputError(f"--mlflow {given}: MLflow cannot use {database} ({reason(error)})") from error
+        if server:
+            raise InputError(
+                f"--mlflow {masked(given)}: no MLflow server answers there ({_why(error)}); start it, name another "
+                "address, or a folder"
+            ) from error
         raise InputError(
-            f"--mlflow {masked(given)}: no MLflow server answers there ({masked(reason(error))}); start it, name "
-            "another address, or a folder"
+            f"--mlflow {masked(given)}: MLflow cannot use it ({_why(error)}); expected a folder, sqlite:///FILE or "
+            "http://HOST:PORT"
         ) from error
     if there and there.lifecycle_stage != "active":
         raise InputError(
             f"--mlflow {masked(given)}: the experiment '{search}' was deleted there; restore it (`mlflow experiments "
             f"restore -x {there.experiment_id}`) or take another --name"
         )
+
+
+def _why(error: Exception) -> str:
+    """Return the system's word for what is wrong, where there is one inside a long message."""
+    found = ERRNO.search(str(error))
+    return masked(found[1] if found else reason(error))
 
 
 def _check_database(path: Path) -> None:

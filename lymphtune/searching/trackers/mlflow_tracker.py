@@ -17,8 +17,9 @@ from lymphtune.searching.trackers.tracker import Delivered, Ending, TrackedTrial
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # at least two letters: C: is a disk
 SQLITE = "sqlite:///"
 DATABASE, ARTIFACTS = "mlflow.db", "artifacts"  # in a folder
-DEFAULTS = {  # where the user has not set them: MLflow tries for minutes, and reports its use to its makers
+DEFAULTS = {  # where the user has not set them: no tries for minutes, no report of its use, no links on stdout
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }  # fmt: skip
 STATUSES = {"done": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}  # in MLflow's words
 TRIAL, SEARCH, STATUS, REASON = "lymphtune.trial", "lymphtune.search", "lymphtune.status", "lymphtune.reason"
@@ -54,13 +55,20 @@ def missing(given: str) -> bool:
     return any(find_spec(name) is None for name in wanted)
 
 
-def client(given: str) -> Any:
-    """Return MLflow's client for a folder or a URI."""
+def load() -> None:
+    """Import MLflow, which takes seconds, with settings that suit a search."""
     os.environ |= {name: value for name, value in DEFAULTS.items() if name not in os.environ}
-    from mlflow.tracking import MlflowClient
+    import mlflow.tracking  # noqa: F401
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)  # else every table that it makes is a line
+
+
+def client(given: str) -> Any:
+    """Return MLflow's client for a folder or a URI."""
+    load()
+    from mlflow.tracking import MlflowClient
+
     return MlflowClient(tracking_uri=f"{SQLITE}{database}" if (database := database_of(given)) else given)
 
 

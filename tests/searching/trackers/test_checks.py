@@ -14,6 +14,7 @@ from lymphtune.searching.plan import Settings
 from lymphtune.searching.search import prepare
 from lymphtune.searching.trackers import checks
 from lymphtune.searching.trackers.checks import check_trackers
+from tests.searching.trackers.mlflow_server import served
 
 
 @pytest.mark.parametrize("package", ["mlflow", "wandb"])
@@ -52,6 +53,15 @@ def test_a_folder_passes_and_a_deleted_experiment_in_it_does_not(mlflow_folder: 
     check_trackers(given, None, "another")
 
 
+@pytest.mark.parametrize("given", ["ftp://host/x", "nosuch://x"])
+def test_what_mlflow_does_not_know_is_refused(given: str) -> None:
+    pytest.importorskip("mlflow")
+    with pytest.raises(
+        InputError, match=f"--mlflow {given}: MLflow cannot use it .* expected a folder, sqlite:///FILE"
+    ):
+        check_trackers(given, None, None)
+
+
 @pytest.fixture
 def silent() -> Iterator[str]:
     """The address of a server that accepts connections and never answers."""
@@ -66,9 +76,17 @@ def test_a_server_that_is_not_there_is_refused() -> None:
     with socket.socket() as taken:  # bound, and nobody listens
         taken.bind(("127.0.0.1", 0))
         address = f"http://user:hunter2@127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(InputError, match="no MLflow server answers there") as refused:
+        with pytest.raises(InputError, match=r"answers there \(Connection refused\); start it") as refused:
             check_trackers(address, None, None)
     assert "hunter2" not in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_server_that_answers_passes_and_another_kind_of_server_does_not() -> None:
+    pytest.importorskip("mlflow")
+    with served() as server:
+        check_trackers(server.address, None, "mine")
+        with pytest.raises(InputError, match="no MLflow server answers there"):
+            check_trackers(f"{server.address}/elsewhere?", None, None)
 
 
 def test_a_server_that_does_not_answer_is_refused(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:

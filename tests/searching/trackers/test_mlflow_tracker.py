@@ -1,12 +1,22 @@
 """MLflow's runs: written into a real SQLite database, read back with MLflow's own client."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lymphtune.searching.trackers.mlflow_tracker import MlflowTracker, absolute, database_of, folder_of, missing
+from lymphtune.searching.trackers.mlflow_tracker import (
+    DEFAULTS,
+    MlflowTracker,
+    absolute,
+    client,
+    database_of,
+    folder_of,
+    missing,
+)
 from lymphtune.searching.trackers.tracker import Delivered, Ending, TrackedTrial
+from tests.searching.trackers.mlflow_server import served
 
 pytest.importorskip("mlflow")
 SEARCH = "2026-11-27T22:00:00+00:00"
@@ -66,6 +76,25 @@ def test_a_resumed_search_continues_its_runs(mlflow_folder: Path) -> None:
     after.trial_ended(trial(), Ending("done", "", 3), 1004.0)
     (run,) = runs_of(after)
     assert run.info.status == "FINISHED" and curve(after, run, "log_loss") == [(1, 1.0), (2, 1.0), (3, 0.5)]
+
+
+def test_a_server_gets_the_same_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+    with served() as server:
+        tracker = MlflowTracker(server.address, "served")
+        tracker.epoch(trial(), {"epoch": 1, "log_loss": 0.5}, 1000.0)
+        tracker.trial_ended(trial(), Ending("done", "", 1), 1001.0)
+        assert server.steps("aaaaaa vanilla mean") == [1]
+        assert server.statuses() == {"aaaaaa vanilla mean": "FINISHED"}
+        assert MlflowTracker(server.address, "served").delivered(trial()) == Delivered(1, "done")
+    assert "".join(capfd.readouterr()) == ""  # MLflow would print links among the results
+
+
+def test_what_the_user_set_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in DEFAULTS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    client("http://127.0.0.1:9")
+    assert {name: os.environ[name] for name in DEFAULTS} == DEFAULTS | {"MLFLOW_HTTP_REQUEST_TIMEOUT": "77"}
 
 
 def test_another_search_of_the_same_name_has_its_own_runs(mlflow_folder: Path) -> None:
