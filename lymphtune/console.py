@@ -5,7 +5,7 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -116,6 +116,24 @@ def width() -> int:
 def column(at_most: int, least: int = 12) -> int:
     """Return the width of a table's column of words: less than `at_most` by what the terminal lacks of WIDTH."""
     return max(least, at_most - (WIDTH - width()))
+
+
+def tabular(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table as lines of at most `width()` columns, its cells left-aligned, the titles as a heading.
+
+    Columns for which there is no room stand below in a table of their own, beside the first column again.
+    """
+    cells, lines, at = [titles, *rows], list[str](), 1
+    wide = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    while at < len(wide):
+        end = at + 1
+        while end < len(wide) and wide[0] + sum(wide[at : end + 1]) + end + 1 - at <= width():
+            end += 1
+        chosen = [0, *range(at, end)]
+        heading, *others = [" ".join(row[number].ljust(wide[number]) for number in chosen).rstrip() for row in cells]
+        lines += [painted(heading, "heading"), *others]
+        at = end
+    return lines
 
 
 def cut(text: str, columns: int) -> str:

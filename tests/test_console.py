@@ -45,6 +45,17 @@ def test_what_is_printed_follows_the_terminal(columns: str, width: int, monkeypa
     assert max(map(len, lines)) <= width and max(map(len, console.hanging("word " * 100))) <= width
 
 
+@pytest.mark.parametrize(("columns", "n_tables"), [(80, 1), (60, 2), (40, 4)])
+def test_columns_without_room_stand_below(columns: int, n_tables: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    titles, row = ["run", *(f"column of width {n}" for n in "wxyz")], ["first", "1", "2", "", "4"]
+    lines = console.tabular(titles, [row, ["second", *"abcd"]])
+    assert max(map(len, lines)) <= columns and len(lines) == 3 * n_tables
+    words = [word for line in lines for word in line.split()]
+    assert set("wxyz124abcd") <= {*words}
+    assert [words.count(word) for word in ("run", "first", "second")] == [n_tables] * 3
+
+
 def test_the_leaderboard_fits_a_terminal_of_60_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     row = {
         "trial": "abcdef0123", "title": "resnet-32 gated gated_attention 40", "baseline": False, "status": "done",

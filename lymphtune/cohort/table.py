@@ -134,8 +134,11 @@ def checked_header(names: list[str], path: Path, layout: Layout) -> list[str]:
 def _near(missing: list[str], names: list[str], layout: Layout) -> str:
     """Return which columns may be the missing ones, misspelt; "" where none is."""
     unused = {plain(name): name for name in names if name and name not in layout.required}
-    found = {name: get_close_matches(plain(name), unused, n=1, cutoff=0.6) for name in missing}
-    pairs = [f"{shown(unused[near[0]])} for {name}" for name, near in found.items() if near]
+    pairs = []
+    for name in missing:
+        holding = [key for key, other in unused.items() if plain(name) in map(plain, re.split(r"[\W_]+", other))]
+        near = get_close_matches(plain(name), unused, n=1, cutoff=0.6) or holding  # PATIENT_ID holds the word ID
+        pairs += [f"{shown(unused[key])} for {name}" for key in near[:1]]
     return f"; did you mean {', '.join(pairs)}? Rename it, or name it in {FILE}" if pairs else ""
 
 

@@ -185,14 +185,13 @@ def rows_of(found: Robustness) -> list[dict[str, str]]:
 
 
 def _lines(found: Robustness) -> list[str]:
-    """Return the table as lines of at most 80 columns."""
-    head = f"{'shift':18} {'BA':5}  {'change (95 %)':23}  {'AUC':>6}  {'p moves':>7}  called else"
-    lines = []
+    """Return the table as lines that fit the terminal."""
+    titles, cells = [f"{'shift':18}", "BA    ", f"{'change (95 %)':24}", "   AUC ", "p moves ", "called else"], []
     for row, full in zip(rows_of(found), found.table.to_dict("records"), strict=True):
         area = "" if not row["change"] else f"{full['auc_change']:+.3f}"
-        start = f"{row['shift']:18} {row['balanced accuracy']:5}  {row['change']:23}  {area:>6}"
-        lines.append(f"{start}  {row['p moves by']:>7}  {row['called otherwise']:>11}".rstrip())
-    return [console.painted(head, "heading"), *lines]
+        moved, called = f"{row['p moves by']:>7}", f"{row['called otherwise']:>11}"
+        cells.append([row["shift"], row["balanced accuracy"], row["change"], f"{area:>6}", moved, called])
+    return console.tabular(titles, cells)
 
 
 def _seal(ensemble: Ensemble) -> str:

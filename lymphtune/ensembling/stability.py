@@ -117,16 +117,10 @@ def _write_csv(path: Path, table: pd.DataFrame, runs: SingleRuns) -> None:
 
 
 def report(runs: SingleRuns, found: list[SizeStability]) -> str:
-    """Return table, notes and conclusion as lines of at most 80 columns."""
+    """Return table, notes and conclusion as lines that fit the terminal."""
     n_trials, n_repeats, n_patients = runs.oof_TRP.shape
-    parts = " ".join(f"{SHORT.get(part, part):>5}" for part in runs.parts)
-    lines = [
-        f"{runs.run}:",
-        f"{runs.count} single runs ({n_trials} trials x {n_repeats} seeds), {n_patients} patients judged",
-        console.painted(f"{'balanced accuracy of ensembles drawn':54} variance due to", "heading"),
-        console.painted(f"size draws mean  sd    sd new range     5-95 %     gain  {parts}", "heading"),
-        *[_line(s, runs) for s in found],
-    ]
+    told = f"{runs.count} single runs ({n_trials} trials x {n_repeats} seeds), {n_patients} patients judged"
+    lines = [f"{runs.run}:", *console.wrapped(told), *_table(runs, found)]
     for note in [*_notes(runs, found), conclusion(runs, found)]:
         lines += console.wrapped(note)
     if runs.simulated:
@@ -134,15 +128,32 @@ def report(runs: SingleRuns, found: list[SizeStability]) -> str:
     return "\n".join(lines)
 
 
-def _line(s: SizeStability, runs: SingleRuns) -> str:
+def _table(runs: SingleRuns, found: list[SizeStability]) -> list[str]:
+    """Return one line a size: its scores, and what their variance is due to, below where there is no room beside."""
+    scores = ["size", "draws", "mean ", "sd   ", "sd new", "range    ", "5-95 %    ", "gain "]
+    parts = [f"{SHORT.get(part, part):>5}" for part in runs.parts]
+    cells = [(_scores(s), _parts(s, runs)) for s in found]
+    opening, due = "balanced accuracy of ensembles drawn", "variance due to"
+    if len(" ".join(scores + parts)) <= console.width():
+        heading = console.painted(f"{opening:54} {due}", "heading")
+        return [heading, *console.tabular(scores + parts, [mine + shared for mine, shared in cells])]
+    above = console.tabular(scores, [mine for mine, _ in cells])
+    below = console.tabular(scores[:1] + parts, [mine[:1] + shared for mine, shared in cells])
+    return [console.painted(opening, "heading"), *above, console.painted(due, "heading"), *below]
+
+
+def _scores(s: SizeStability) -> list[str]:
     new = "-" if math.isnan(s.sd_new) else f"{s.sd_new:.3f}"
-    ranges = " ".join(f"{s.quantile(low):.2f}-{s.quantile(1 - low):.2f}" for low in (0, 0.05))
-    parts = shares(s, runs)
-    told = " ".join(
+    ranges = [f"{s.quantile(low):.2f}-{s.quantile(1 - low):.2f}" for low in (0, 0.05)]
+    return [f"{s.size:4}", f"{len(s.scores_E):5}", f"{s.mean:.3f}", f"{s.sd:.3f}", new, *ranges, f"{s.gain:+.2f}"]
+
+
+def _parts(s: SizeStability, runs: SingleRuns) -> list[str]:
+    """Return each part's share of the variance, beneath its right-aligned title."""
+    return [
         f"{'-' if math.isnan(share) else f'{100 * share:.0f} %':>{max(5, len(SHORT.get(part, part)))}}"
-        for part, share in parts.items()
-    )
-    return f"{s.size:4} {len(s.scores_E):5} {s.mean:.3f} {s.sd:.3f} {new:6} {ranges} {s.gain:+.2f} {told}"
+        for part, share in shares(s, runs).items()
+    ]
 
 
 def shares(s: SizeStability, runs: SingleRuns) -> dict[str, float]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from lymphtune.console import column, cut, painted, width, wrapped
+from lymphtune.console import column, cut, painted, tabular, width, wrapped
 from lymphtune.ensembling.procedure import Procedure
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, Contest, Entry, Scores
 from lymphtune.statistics.bootstrap import Interval
@@ -61,18 +61,17 @@ def better_recipes(contest: Contest, mine: Entry, entries: dict[str, Entry]) -> 
 
 def recipes_table(opening: str, contest: Contest, entries: dict[str, Entry]) -> str:
     """Return one line a recipe: naive and honest balanced accuracy, honest AUC and log loss, difference to `top`."""
-    heading = f"{'recipe':11} naive  honest (95 %)      AUC   log loss  minus top (95 %)"
-    lines = [opening, painted(heading, "heading")]
+    titles, rows = [f"{'recipe':11}", "naive ", "honest (95 %)     ", "AUC  ", "log loss ", "minus top (95 %)"], []
     for name, entry in entries.items():
         honest, apart = entry.honest["balanced_accuracy"], ""
         if name != "top" and "top" in entries:
             gain = contest.gain(entry, entries["top"]).difference
             apart = f"{_signed(gain.value)} ({_signed(gain.low, 2)} to {_signed(gain.high, 2)})"
-        lines.append(
-            f"{name:11} {_short(entry.naive['balanced_accuracy'])}   {_short(honest.value)} {_bounds(honest)}     "
-            f"{_short(entry.honest['auc'].value)}  {_short(entry.honest['log_loss'].value)}      {apart}".rstrip()
-        )
-    return "\n".join(lines)
+        rows.append([
+            name, _short(entry.naive["balanced_accuracy"]), f"{_short(honest.value)} {_bounds(honest)}",
+            _short(entry.honest["auc"].value), _short(entry.honest["log_loss"].value), apart,
+        ])  # fmt: skip
+    return "\n".join([opening, *tabular(titles, rows)])
 
 
 def recipes_rows(contest: Contest, entries: dict[str, Entry], reference: str) -> list[dict[str, Any]]:

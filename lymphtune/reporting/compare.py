@@ -154,13 +154,14 @@ def _tables(sides: Sequence[Side]) -> list[str]:
     lines, wide = [], console.column(SHOWN)
     for metric in METRICS:
         title = NAMES[metric] + (" (lower is better)" if metric == "log_loss" else "")
-        heading = f"{console.cut(title, wide + 3):{wide + 3}} {'honest (95 %)':20} {'minus 1 (95 %)':23} better"
-        lines += ["", console.painted(heading, "heading")]
+        titles, cells = [f"{console.cut(title, wide + 3):{wide + 3}}", f"{'honest (95 %)':20}"], []
+        titles += [f"{'minus 1 (95 %)':23}", "better"]
         for number, side in enumerate(sides, start=1):
-            start = f"{number:2} {console.cut(side.run.name, wide):{wide}} {bounded(side.entry.honest[metric]):20}"
             gain = None if side is sides[0] else side.minus(sides[0], metric)
-            apart = "" if gain is None else f"{changed(gain.difference):23} {percent(gain.better):>6}"
-            lines.append(f"{start} {apart}".rstrip())
+            apart = ["", ""] if gain is None else [changed(gain.difference), f"{percent(gain.better):>6}"]
+            start = [f"{number:2} {console.cut(side.run.name, wide)}", bounded(side.entry.honest[metric])]
+            cells.append(start + apart)
+        lines += ["", *console.tabular(titles, cells)]
     return [*lines, ""]
 
 

@@ -163,6 +163,8 @@ def test_files_that_are_no_table(tmp_path: Path) -> None:
         "ID,LABLE,DOB,LYMPH\nP1,1,1/1/1950,4\n",
         r"by commas; did you mean 'LABLE' for LABEL, 'LYMPH' for LYMPH_COUNT\? Ren",
     )
+    refused(tmp_path, "PATIENT_ID,LABEL,DOB,LYMPH_COUNT\n", r"did you mean 'PATIENT_ID' for ID\?")
+    refused(tmp_path, "CENTRE,LABEL,DOB,LYMPH_COUNT\n", "separated by commas$")
     refused(tmp_path, "ID;LABEL;DOB;LYMPH_COUNT\n", "found 'ID;LABEL;DOB;LYMPH_COUNT'; .* separated by commas")
     refused(tmp_path, f"{HEADER},LABEL\n", "column LABEL is there twice; keep one")
     refused(tmp_path, f"{HEADER}\nP1,1\n", "row 2: 2 values, the header has 5 columns")

@@ -112,6 +112,8 @@ def test_the_command_keeps_a_table_that_the_run_finds_again(
     assert main(given) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("shift") and said[2].startswith("darker") and max(map(len, said[:3])) <= 80
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(given) == 0 and max(map(len, capsys.readouterr().out.splitlines()[:-1])) <= 60
     kept = kept_robustness(run, ensemble)
     assert kept is not None and (kept.cells, kept.n_patients) == (2, 12) and said[-1].endswith("robustness/top.parquet")
     assert main([*given, "--json"]) == 0

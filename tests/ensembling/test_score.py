@@ -50,7 +50,7 @@ def test_what_threshold_and_calibration_change_is_told() -> None:
     np.testing.assert_allclose(told.reliability.groupby("stage")["patients"].sum(), 120)
 
 
-def test_only_a_credibly_better_recipe_is_named() -> None:
+def test_only_a_credibly_better_recipe_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     given = candidates(trials=30, patients=150, alike=0.0, skill=0.3)
     contest = Contest.of(given)
     entries = compare(contest, Procedure(load_recipe("top")), all_recipes())
@@ -61,6 +61,8 @@ def test_only_a_credibly_better_recipe_is_named() -> None:
     text = recipes_table("run", contest, entries)
     assert [line.split()[0] for line in text.splitlines()[2:]] == [recipe.name for recipe in all_recipes()]
     assert all(len(line) <= 80 for line in [*lines, *text.splitlines()])
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, recipes_table("run", contest, entries).splitlines())) <= 60
 
 
 def test_rivals_are_judged_as_the_ensemble_is() -> None:

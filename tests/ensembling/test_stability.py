@@ -102,6 +102,15 @@ def test_the_files_say_what_the_statistics_say(run: Run) -> None:
         assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
 
 
+@pytest.mark.parametrize("columns", [40, 60])
+def test_the_table_follows_a_narrow_terminal(columns: int, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = measure_stability(run, (1, 4), draws=50).splitlines()
+    monkeypatch.setenv("COLUMNS", str(columns))
+    narrow = measure_stability(run, (1, 4), draws=50).splitlines()
+    assert max(map(len, narrow[:-1])) <= columns < max(map(len, wide[:-1]))
+    assert sorted(set(" ".join(wide).split()) - set(" ".join(narrow).split())) == []
+
+
 def test_a_simulated_cohort_is_named_in_every_file_and_no_other_is(tmp_path: Path) -> None:
     for simulated in (True, False):
         run = write_run(tmp_path / f"{simulated}", runs_of(5, 1), simulated)

@@ -44,7 +44,7 @@ def write(path: Path, cohort_hash: str, fold: int = 5) -> None:
     write_table(path / "folds.parquet", folds, {})
 
 
-def test_differences_are_paired_and_the_choice_is_named(runs: Path) -> None:
+def test_differences_are_paired_and_the_choice_is_named(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = compare_runs(["first", "second-with-a-name-that-is-long"], runs)
     first, second = told.values["runs"]
     assert first["minus_first"] == dict.fromkeys(METRICS) and told.values["n_patients"] == 60
@@ -56,6 +56,9 @@ def test_differences_are_paired_and_the_choice_is_named(runs: Path) -> None:
     assert all(len(line) <= 80 for line in told.splitlines())
     assert "flattered by being picked" in " ".join(told.split()) and told.splitlines()[-1].startswith("SIMULATED")
     assert "split into folds differently" not in told and told.values["same_folds"]
+    monkeypatch.setenv("COLUMNS", "60")
+    narrow = compare_runs(["first", "second-with-a-name-that-is-long"], runs)
+    assert max(map(len, narrow.splitlines())) <= 60 < max(map(len, told.splitlines()))
 
 
 def test_a_run_is_judged_as_if_alone_where_all_judged_the_same(runs: Path) -> None:
