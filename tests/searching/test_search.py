@@ -338,8 +338,8 @@ def test_a_grid_with_named_rows_ends_in_a_table(
     lines = capsys.readouterr().out.splitlines()
     (start,) = (n for n, line in enumerate(lines) if line.startswith("Balanced accuracy, 2 folds, 12 patients judged"))
     heading, first, second, note = lines[start + 3 : start + 7]
-    assert heading.split() == ["mean", "sd", "95", "%", "rec.", "spec.", "AUC", "BA", "rec.", "AUC", "kaggle"]
-    scores = r" +0\.\d{3} 0\.\d{3} 0\.\d\d-[01]\.\d\d [01]\.\d\d [01]\.\d\d  [01]\.\d{3} +"
+    assert heading.split() == ["mean", "sd", "95", "%", "avg.", "rec.", "AUC", "BA", "rec.", "AUC", "kaggle"]
+    scores = r" +0\.\d{3} 0\.\d{3} 0\.\d\d-[01]\.\d\d [01]\.\d{3} [01]\.\d\d [01]\.\d{3} +"
     assert re.fullmatch(f"one of them{scores}\\.800 -    \\.842 -", first)
     assert re.fullmatch(f"the other{scores}-    -    -    -", second)
     assert note == "as they say" and all(len(line) <= 80 for line in lines[start:])
@@ -362,10 +362,28 @@ def test_a_row_that_was_not_trained_to_its_end_has_no_figures(tiny_cohort_folder
     board.halt = Halt("interrupted", "a signal")
     board.close()
     whole, cut, none = table_text(board).splitlines()[4:]
-    assert whole.split()[:2] == ["whole", "0.500"]
+    assert whole.split()[:5] == ["whole", "0.500", "-", "0.50-0.50", "0.500"]
     assert cut.split() == ["cut", "running", "after", "1", "of", "2", "epochs", ".800", "-", "-", "-"]
     assert len(cut) == len(whole)
     assert none.split() == ["none", "waiting", "after", "0", "of", "2", "epochs", "-", "-", "-", "-"]
+
+
+def test_a_row_shows_what_averaging_its_seeds_gives(tiny_cohort_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.yaml"
+    given = {"model": {"encoder": "vanilla"}, "data": {"crop_px": 40}}
+    path.write_text(yaml.safe_dump({"grid": True, "rows": [{"name": "one"}], "configuration": given}))
+    cohort, plan = prepare(str(path), tiny_cohort_folder, Settings(epochs=1, repeats=2, folds=2))
+    board = Board(Run(tmp_path / "run"), cohort, plan)
+    curve = {"train_loss": 0.5, "train_loss_sd": 0.1, "learning_rate": 1e-3, "seconds": 1.0}
+    # one seed is sure and right of every second patient, doubtful and wrong of the others; the other seed conversely
+    is_first_P = np.arange(len(cohort.labels)) % 2 == 0
+    right_RP = np.stack([is_first_P, ~is_first_P])
+    sure_P = np.where(cohort.labels == 1, 0.9, 0.1)
+    said_RP = np.where(plan.folds_RP >= 0, np.where(right_RP, sure_P, np.where(sure_P > 0.5, 0.4, 0.6)), np.nan)
+    board.report(0, Report(1, said_RP, np.full_like(said_RP, np.nan), curve))
+    board.end(0)
+    row = table_text(board).splitlines()[4].split()
+    assert float(row[1]) < 0.8 and row[4] == "1.000"
 
 
 def test_a_dry_run_counts_the_features_and_leaves_them_to_the_search(
