@@ -74,7 +74,7 @@ class Delivery:
         self._lock = threading.Lock()
         self._sent = self._delivered = 0
         self._warned = False
-        self._ending = threading.Event()
+        self._ending, self._given_up = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="lymphtune-tracker", daemon=True)
         self._thread.start()
 
@@ -88,13 +88,17 @@ class Delivery:
             self._warn(f"{self._queue.maxsize} records wait already")
 
     def close(self, patience_s: float) -> int:
-        """Wait until everything is delivered, for so long at most; return how many records were not."""
+        """Wait until everything is delivered, for so long at most; return how many records were not.
+
+        The rest is dropped: a resumed search may send it at any time, and nothing is to arrive twice.
+        """
         self._ending.set()
         self._thread.join(patience_s)
+        self._given_up.set()
         return self._sent - self._delivered
 
     def _run(self) -> None:
-        while True:
+        while not self._given_up.is_set():
             try:
                 record = self._queue.get(timeout=LOOK_EVERY_S)
             except Empty:

@@ -3,7 +3,7 @@
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -19,6 +19,7 @@ class Server:
         self.experiments: dict[str, dict[str, Any]] = {}
         self.runs: dict[str, dict[str, Any]] = {}
         self.address = ""
+        self.kill_when: Callable[[], bool] = lambda: False  # looked at after every answer
         self._port = 0
         self._http: ThreadingHTTPServer | None = None
 
@@ -32,9 +33,11 @@ class Server:
         return self
 
     def kill(self) -> None:
-        assert self._http is not None
-        self._http.shutdown()
-        self._http.server_close()
+        """Answer nobody any more, until the next start."""
+        if self._http is not None:
+            http, self._http = self._http, None
+            http.shutdown()
+            http.socket.close()
 
     def answer(self, kind: str, verb: str, given: dict[str, Any]) -> dict[str, Any]:
         """Return what MLflow would; raises KeyError where nothing of that name is there."""
@@ -116,6 +119,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+        if self.state.kill_when():
+            self.state.kill()
 
     def log_message(self, format: str, *args: Any) -> None: ...
 

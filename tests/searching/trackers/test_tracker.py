@@ -107,5 +107,5 @@ def test_a_tracker_that_hangs_holds_nobody_up(capsys: pytest.CaptureFixture[str]
         "a memory: reporting failed (5 records wait already). The search continues without waiting for it."
     ]
     hanging.released.set()
-    assert delivery.close(PATIENCE_S) == 95
-    assert hanging.epochs == [0, 1, 2, 3, 4, 5]
+    assert delivery.close(PATIENCE_S) == 100
+    assert hanging.epochs == [0]  # a resumed search may send the others meanwhile
