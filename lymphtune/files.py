@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,8 +122,9 @@ def is_held(path: Path) -> bool:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; it replaces `path` if the block succeeds."""
+    """Yield a temporary folder beside `path`; it replaces `path` if the block succeeds, else nothing is left."""
     scratch = scratch_path(path)
+    is_new = not path.parent.exists()
     try:
         with refusals_named(path):
             scratch.mkdir(parents=True)
@@ -134,6 +135,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 os.replace(scratch, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):  # it holds something now
+                path.parent.rmdir()
 
 
 def _replace_folder(path: Path, new: Path) -> None:

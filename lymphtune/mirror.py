@@ -18,6 +18,7 @@ from lymphtune.storage import HASTY_S, Entry, Store, is_uri, opened
 __all__ = ["Mirror", "StorageError", "check_writable", "is_uri"]
 
 KNOWN = ".mirror.json"  # of a mirrored folder: the state here and the tag there of each file when both were equal
+LISTINGS = 3  # of a folder whose files another process removes meanwhile
 State = tuple[int, int]  # bytes, nanoseconds of the last change
 
 
@@ -48,9 +49,14 @@ class Mirror:
             return self.store.find(file) is not None
 
     def pull(self, name: str = "") -> None:
-        """Bring a folder here; what is newer here stays, and so does what is not there."""
+        """Bring a folder here; what is newer here stays, and so does what is not there.
+
+        It is listed again, some times, where another process removes files between the listing and their coming here.
+        """
         with named(self.uri):
-            self._fetch(self._there(name))
+            for _ in range(LISTINGS):
+                if self._fetch(self._there(name)):
+                    return
 
     def pull_own(self) -> None:
         """Bring the files here that lie in the folder itself, but not those below."""
@@ -62,17 +68,24 @@ class Mirror:
         with named(self.uri):
             self._fetch({file: entry for file in files if (entry := self.store.find(file)) is not None})
 
-    def _fetch(self, there: dict[str, Entry]) -> None:
+    def _fetch(self, there: dict[str, Entry]) -> bool:
+        """Bring the listed files here that differ; return whether they were all still there."""
+        gone = []
         for file, entry in there.items():
             local = self.path / file
             if self._is_current(file, local, entry):
                 continue
-            with whole(local) as scratch:
-                self.store.fetch(file, scratch)
+            try:
+                with whole(local) as scratch:
+                    self.store.fetch(file, scratch)
+            except FileNotFoundError:
+                gone.append(file)
+                continue
             os.utime(local, ns=(entry.mtime_ns, entry.mtime_ns))
             self._known[file] = _state(local), entry.tag
         if there:
             write_json(self.path / KNOWN, self._known)
+        return not gone
 
     def _is_current(self, file: str, local: Path, entry: Entry) -> bool:
         if not local.exists():

@@ -18,7 +18,9 @@ from lymphtune import console
 from lymphtune.config import Configuration, configuration, shown
 from lymphtune.errors import InputError, listed, one_line, reason
 from lymphtune.files import is_held, read_json, read_yaml
+from lymphtune.masking import masked
 from lymphtune.platforms import is_alive
+from lymphtune.storage import join
 from lymphtune.tables import check_table
 
 RUNS = Path("runs")
@@ -239,17 +241,22 @@ def stopping_text(scheduler: str, counts: Mapping[str, int] | None) -> str:
     return f"{scheduler}, which decided at {counts['decided']} of its {rungs} and stopped {trials}"
 
 
-def find_run(name: str | None, runs: Path = RUNS) -> Run:
-    """Return the named run, or the latest one; raises InputError naming what there is."""
+def find_run(name: str | None, runs: Path = RUNS, storage: str | None = None) -> Run:
+    """Return the named run, or the latest one; raises InputError naming what there is.
+
+    storage: URI of the runs, where the folder holds copies of those there.
+    """
     if name is None:
         if not (found := all_runs(runs)):
-            raise InputError(f"{runs}: no run in it; `lymphtune search` makes one, or name another folder with --runs")
+            place = masked(storage or str(runs))
+            raise InputError(f"{place}: no run in it; `lymphtune search` makes one, or name another folder with --runs")
         return found[-1]
     for path in (runs / name, Path(name)):
         if (path / "run.yaml").is_file():
             return Run(path)
     there = [run.name for run in all_runs(runs)]
-    raise InputError(f"{runs / name}: no such run; there are: {listed(name, there) or 'none'}")
+    place = masked(join(storage, name) if storage else str(runs / name))
+    raise InputError(f"{place}: no such run; there are: {listed(name, there) or 'none'}")
 
 
 def all_runs(runs: Path = RUNS) -> list[Run]:

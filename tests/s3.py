@@ -4,12 +4,15 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from obstore.store import S3Store
@@ -43,10 +46,6 @@ class Server:
         """Return what is in a bucket, folder markers included."""
         return {meta["path"] for batch in self.store(bucket).list() for meta in batch}
 
-    def check_keys_after(self, actions: int) -> None:
-        """Have the server check keys and their policies, but for so many requests."""
-        self._ask("/moto-api/reset-auth", "POST", str(actions).encode())
-
     def call(self, service: str, body: str, whose: str = KEY) -> str:
         """Return the answer of a service that takes forms, as IAM does."""
         by = f"AWS4-HMAC-SHA256 Credential={whose}/20260101/us-east-1/{service}/aws4_request"
@@ -59,9 +58,64 @@ class Server:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.read().decode()
 
+    @contextmanager
+    def checking_keys(self) -> Iterator[str]:
+        """Have the server check keys and their policies for the block; yield KEY:SECRET of one that may only read."""
+        version, reader = "Version=2010-05-08", f"reader-{uuid.uuid4().hex[:8]}"
+        self.call("iam", f"Action=CreateUser&UserName={reader}&{version}")
+        made = self.call("iam", f"Action=CreateAccessKey&UserName={reader}&{version}")
+        key, secret = (made.partition(f"<{name}>")[2].partition("<")[0] for name in ("AccessKeyId", "SecretAccessKey"))
+        may = {"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": "*"}
+        policy = quote(json.dumps({"Version": "2012-10-17", "Statement": [may]}))
+        self.call("iam", f"Action=PutUserPolicy&UserName={reader}&PolicyName=reads&PolicyDocument={policy}&{version}")
+        self._ask("/moto-api/reset-auth", "POST", b"0", {"Content-Type": "text/plain"})
+        try:
+            yield f"{key}:{quote(secret, safe='')}"
+        finally:
+            self._ask("/moto-api/reset-auth", "POST", b"inf", {"Content-Type": "text/plain"})
+
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
+
+
+class Gate:
+    """A port of 127.0.0.1 behind which the server answers while it is open, and nobody while it is shut."""
+
+    def __init__(self, server: int) -> None:
+        self.server, self.port = server, _free_port()
+        self.listener: socket.socket | None = None
+        self.ends: list[socket.socket] = []
+
+    def open(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
+        threading.Thread(target=self._serve, args=(self.listener,), daemon=True).start()
+
+    def shut(self) -> None:
+        """Refuse connections, and break those that there are."""
+        listener, self.listener = self.listener, None
+        for end in [listener, *self.ends]:
+            if end is not None:
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+                end.close()
+        self.ends = []
+
+    def _serve(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.server))
+                self.ends += [client, server]
+                for source, target in ((client, server), (server, client)):
+                    threading.Thread(target=_pass_on, args=(source, target), daemon=True).start()
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
 
 
 @contextmanager

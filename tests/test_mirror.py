@@ -120,3 +120,24 @@ def test_a_name_that_leads_out_is_not_brought_here(
     monkeypatch.setattr(mirror.store, "files", lambda prefix: {"a/../../../out.txt": Entry(1, "")})
     with pytest.raises(InputError, match=r"'a/../../../out.txt' is no file below it"):
         mirror.pull()
+
+
+def test_a_file_that_goes_between_the_listing_and_its_coming_is_no_failure(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search removes weights of trials that fall behind while another command reads; what it wrote then comes too."""
+    mirror.push("")
+    there, other = tmp_path / "there", Mirror(mirror.uri, tmp_path / "other")
+    fetch = other.store.fetch
+
+    def fetched(name: str, to: Path) -> None:
+        if (there / "a" / "deep").exists():
+            shutil.rmtree(there / "a" / "deep")
+            (there / "top.txt").write_text("the new top")
+            (there / "b.txt").write_text("new")
+        fetch(name, to)
+
+    monkeypatch.setattr(other.store, "fetch", fetched)
+    other.pull()
+    found = {name: text for name, text in files(tmp_path / "other").items() if name != KNOWN}
+    assert found == {"top.txt": "the new top", "a/one.txt": "one", "b.txt": "new"}

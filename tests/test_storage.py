@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -121,6 +122,54 @@ def test_commands_that_read_write_nothing_there(kept: str, s3_server: Server, bu
         assert main([*command, "--runs", kept]) in (0, 2), capsys.readouterr().err
     assert _tags(s3_server, bucket) == before
     assert "lymphtune search --resume" not in capsys.readouterr().out
+
+
+def test_a_run_that_is_not_there_is_named_by_its_uri(kept: str, s3_server: Server, tmp_path: Path, capsys) -> None:
+    for command in (["status", "w9"], ["report", "--run", "w9"], ["search", "--resume", "w9"], ["stop", "w9"]):
+        assert main([*command, "--runs", kept]) == 2
+        told = capsys.readouterr().err
+        assert "/runs/w9?scheme=http" in told and "no such run; there are: searched" in told
+        assert SECRET not in told and str(tmp_path) not in told and told.count("\n") == 1
+    empty = kept.replace("/runs?", "/none?")
+    assert main(["status", "--runs", empty]) == 2
+    told = capsys.readouterr().err
+    assert "/none?scheme=http" in told and "no run in it" in told and str(tmp_path) not in told
+
+
+def test_a_key_that_may_only_read_is_enough_to_look_and_no_search_starts_with_it(
+    kept: str, searched: Run, s3_server: Server, bucket: str, tiny_cohort_folder: Path, tmp_path: Path, capsys
+) -> None:
+    Mirror(join(kept, "twin"), Path(shutil.copytree(searched.path, tmp_path / "twin"))).push("")
+    before = _tags(s3_server, bucket)
+    with s3_server.checking_keys() as reader:
+        uri = s3_server.uri(bucket, keys=reader)
+        for command in (["status", "searched"], ["runs"], ["compare", "searched", "twin"]):
+            code, told = main([*command, "--runs", uri]), capsys.readouterr()
+            assert code == 0, told.err
+        new = ["--space", "tiny", "--trials", "2", "--epochs", "2", "--data", str(tiny_cohort_folder), "--name", "w3"]
+        for command in (["search", *new], ["search", "--resume", "searched"]):
+            code, told = main([*command, "--runs", uri]), capsys.readouterr()
+            assert code == 2 and "Traceback" not in told.err
+            assert f"{bucket}/runs" in told.err.splitlines()[-1] and "access denied" in told.err.splitlines()[-1]
+            assert reader not in told.err
+    assert _tags(s3_server, bucket) == before
+    assert not list((tmp_path / "another machine").rglob("w3"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"), [("AKIDWRONG:nothing", "the access key is not known there"), ("{}x", "does not belong to")]
+)
+def test_a_wrong_key_is_named_as_such(
+    keys: str, said: str, s3_server: Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setenv("LYMPHTUNE_CACHE", str(tmp_path / "cache"))
+    with s3_server.checking_keys() as reader:
+        uri = s3_server.uri(bucket, keys=keys.format(reader))
+        for command in (["status"], ["search", "--space", "tiny", "--name", "w3"], ["search", "--resume", "w3"]):
+            assert main([*command, "--runs", uri]) == 2
+            told = capsys.readouterr().err
+            assert said in told and told.count("\n") == 1 and keys.format(reader).partition(":")[2] not in told
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_command_leaves_alone_what_was_written_while_it_ran(

@@ -71,8 +71,8 @@ def _named(arguments: argparse.Namespace) -> list[str]:
     given = [getattr(arguments, name, None) for name in own]
     found = [str(name) for name in [*given, *getattr(arguments, "compared", [])] if name]
     if not found and arguments.command not in ("runs", "recipes"):
-        return [find_run(None, arguments.runs).name]
-    return [find_run(name, arguments.runs).name for name in found]
+        return [find_run(None, arguments.runs, arguments.storage).name]
+    return [find_run(name, arguments.runs, arguments.storage).name for name in found]
 
 
 def _send(mirror: Mirror, written: tuple[str, ...]) -> None:

@@ -1,6 +1,6 @@
 """From a run to a saved ensemble: choose, combine, score, copy the weights, predict, write the submission."""
 
-import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -13,18 +13,18 @@ import pandas as pd
 from lymphtune import console
 from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.cohort.attributes import STANDARD, in_words
-from lymphtune.cohort.folders import check_link
 from lymphtune.cohort.folds import check_roles, hashed
 from lymphtune.cohort.pseudonyms import Pseudonyms, read_pseudonyms
 from lymphtune.ensembling.bundle import FORMAT, LEARNT, PACKAGES, Ensemble
 from lymphtune.ensembling.candidates import Candidates, group_note, read_candidates
 from lymphtune.ensembling.folder import checked_name, keep_different
 from lymphtune.ensembling.learnt import learnt_arrays
+from lymphtune.ensembling.members import copy_weights
 from lymphtune.ensembling.model_card import MODEL_CARD, Subject, model_card
 from lymphtune.ensembling.procedure import Fitted, Procedure
 from lymphtune.ensembling.recipe import all_recipes, load_recipe
 from lymphtune.ensembling.reliability import write_reliability
-from lymphtune.ensembling.reproduction import check_hashes, check_reproduction
+from lymphtune.ensembling.reproduction import check_reproduction
 from lymphtune.ensembling.score import ENSEMBLE, Contest, Entry, Scores, compare, score
 from lymphtune.ensembling.summary import better_recipes, recipes_rows, recipes_table, summary, summary_values
 from lymphtune.errors import InputError
@@ -33,6 +33,7 @@ from lymphtune.result import Told
 from lymphtune.runs import RUNS, Run, find_run
 from lymphtune.versions import version
 
+TRIES, READ_AGAIN_S = 4, 2.0  # readings of a run that changes meanwhile, and the wait between them
 COHORT = ("name", "simulated", "hash", "reference_date", "ages", "n_labelled", "pseudonyms")  # of run.yaml, kept
 
 
@@ -76,22 +77,17 @@ def build_ensemble(
     found = find_run(None if run is None else str(run), Path(runs))
     cohort = trained_cohort(found, data)
     check_roles(cohort)
-    candidates = read_candidates(found, cohort)
-    procedure.check(candidates.labels_P)
-    rows = candidates.chosen(procedure.recipe.choice)
-    fitted = procedure.fit(candidates.oof_CP[rows], candidates.labels_P)
-    chosen = Chosen(procedure, candidates, rows, fitted)
-    weights = _weights(found, chosen.trials)
-    check_reproduction(found, cohort, dict(zip(chosen.trials, chosen.epochs, strict=True)))
-    contest = Contest.of(candidates)
-    scores = score(contest, procedure)
-    stopped = procedure.recipe.choice.include_stopped
-    others = [other for other in all_recipes(stopped or None) if other.name != procedure.recipe.name]
-    entries = compare(contest, procedure, others)
     path = found.path / "ensembles" / name
     with whole_folder(path) as scratch:
+        chosen, weights = _gathered(procedure, found, cohort, scratch / "weights")
+        check_reproduction(found, cohort, dict(zip(chosen.trials, chosen.epochs, strict=True)), scratch / "weights")
+        contest = Contest.of(chosen.candidates)
+        scores = score(contest, procedure)
+        stopped = procedure.recipe.choice.include_stopped
+        others = [other for other in all_recipes(stopped or None) if other.name != procedure.recipe.name]
+        entries = compare(contest, procedure, others)
         described = _write_bundle(scratch, found, chosen, scores, weights)
-        members = candidates.trials(rows)
+        members = chosen.candidates.trials(chosen.rows)
         subject = Subject(found.description, described, members, cohort, contest, procedure, scores)
         write_text(scratch / MODEL_CARD, model_card(subject))
         _write_trained_on(scratch, cohort)
@@ -153,37 +149,54 @@ def pseudonyms_of(run: Run) -> Pseudonyms | None:
     return pseudonyms
 
 
-def _weights(run: Run, trials: list[str]) -> dict[str, list[Path]]:
-    """Return the files of each trial's fold models; raises InputError where they were not kept, or not all."""
-    held = run.folds.query("fold >= 0")[["repeat", "fold"]].drop_duplicates()
-    expected = {f"repeat-{row.repeat}-fold-{row.fold}" for row in held.itertuples()}
-    found = {}
-    for trial in trials:
-        folder = run.trial(trial) / "weights"
-        found[trial] = sorted(folder.glob("repeat-*"))
-        if not found[trial]:
-            raise InputError(f"{run.trial(trial)}: its weights were not kept; search with a larger --keep-weights")
-        if {file.stem for file in found[trial]} != expected or len(found[trial]) != len(expected):
-            raise InputError(
-                f"{folder}: expected the {len(expected)} fold models of the run and no other; search again"
-            )
-        check_hashes(run, trial)
-    return found
+def _gathered(procedure: Procedure, run: Run, cohort: Cohort, into: Path) -> tuple[Chosen, dict[str, list[str]]]:
+    """Return what a procedure learns from a run, and the fold models of its members, whose weights are in `into` then.
+
+    A search that still runs removes weights of trials that fall behind: where that happens meanwhile, the run is read
+    again, and members are chosen anew. Raises InputError.
+    """
+    for tries_left in reversed(range(TRIES)):
+        before = _last_change(run)
+        try:
+            chosen = _choose(procedure, read_candidates(run, cohort))
+            return chosen, copy_weights(run, chosen.trials, into)
+        except InputError as error:
+            running = run.status == "running"
+            if not (running or _last_change(run) != before):
+                raise
+            if not tries_left:
+                raise InputError(
+                    f"{error}. The run's search is still running, and keeps the weights of its best trials alone; try "
+                    "again when it has ended, or with a smaller --top"
+                ) from error
+            console.say(f"{run.name}: changed by its search while it was read; reading it again")
+            time.sleep(READ_AGAIN_S * running)
+    raise AssertionError("the last try returns or raises")
+
+
+def _last_change(run: Run) -> int:
+    """Return when the run's leaderboard was last written, 0 where there is none."""
+    try:
+        return (run.path / "leaderboard.parquet").stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _choose(procedure: Procedure, candidates: Candidates) -> Chosen:
+    procedure.check(candidates.labels_P)
+    rows = candidates.chosen(procedure.recipe.choice)
+    return Chosen(procedure, candidates, rows, procedure.fit(candidates.oof_CP[rows], candidates.labels_P))
 
 
 def _write_bundle(
-    folder: Path, run: Run, chosen: Chosen, scores: Scores, weights: dict[str, list[Path]]
+    folder: Path, run: Run, chosen: Chosen, scores: Scores, weights: dict[str, list[str]]
 ) -> dict[str, Any]:
-    """Write weights, what was learnt, the out-of-fold table, the scores and ensemble.yaml, which is returned."""
+    """Write what was learnt, the out-of-fold table, the scores and ensemble.yaml, which is returned."""
     from safetensors.numpy import save_file
 
     members = []
-    for trial, held in weights.items():
-        (folder / "weights" / trial).mkdir(parents=True)
-        for file in [*held, *(run.trial(trial) / "weights").glob("backbone.*")]:
-            check_link(file, run.path)
-            shutil.copyfile(file, folder / "weights" / trial / file.name)
-        names = [f"weights/{trial}/{file.name}" for file in held]
+    for trial, models in weights.items():
+        names = [f"weights/{trial}/{name}" for name in models]
         members.append({"trial": trial, "weights": names, "configuration": run.configuration(trial).as_yaml()})
     about = run.description["cohort"]
     save_file(learnt_arrays(chosen.fitted), folder / LEARNT)

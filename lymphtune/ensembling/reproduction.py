@@ -9,6 +9,7 @@ import numpy as np
 
 from lymphtune import console
 from lymphtune.cohort import Cohort
+from lymphtune.config import Configuration
 from lymphtune.ensembling.candidates import read_oof, run_folds
 from lymphtune.errors import InputError
 from lymphtune.files import hashes, read_yaml
@@ -19,23 +20,23 @@ TOLERANCE = {"float32": 1e-3}  # of the median difference of probabilities, by t
 ROUGH = 0.02  # where the search had less precision than float32, in which members predict
 
 
-def check_hashes(run: Run, trial: str) -> None:
-    """Raise InputError where the trial's weights are not the files that its search wrote, each under its own name."""
+def check_hashes(run: Run, trial: str, copy: Path) -> None:
+    """Raise InputError where a copy of a trial's weights is not the files that its search wrote, each by its name."""
     folder = run.trial(trial) / "weights"
     written = read_yaml(run.trial(trial) / "config.yaml").get("weights") or {}
-    found = hashes(folder)
+    found = hashes(copy)
     changed = sorted(name for name, digest in written.items() if found.get(name) != digest)
     if changed:
         names = ", ".join(changed)
         raise InputError(f"{folder}: not the weights that the search wrote ({names}); restore them, or search again")
 
 
-def check_reproduction(run: Run, cohort: Cohort, trials: dict[str, int]) -> None:
+def check_reproduction(run: Run, cohort: Cohort, trials: dict[str, int], weights: Path) -> None:
     """Raise InputError where fold models do not reproduce the out-of-fold probabilities that chose them.
 
-    trials: the judged epoch of each, from 1. Of each fold PATIENTS held-out patients are predicted again. The median
-    difference is compared, fold by fold: precision and processor move each probability a little, and a saturated one
-    may jump, but the weights of another fold or run move most of them.
+    trials: the judged epoch of each, from 1. weights: folder of a copy of each trial's weights. Of each fold PATIENTS
+    held-out patients are predicted again. The median difference is compared, fold by fold: precision and processor move
+    each probability a little, and a saturated one may jump, but the weights of another fold or run move most of them.
     """
     folds_RP = run_folds(run, cohort.ids)
     tolerance = TOLERANCE.get(run.description.get("arithmetic", {}).get("precision", "float32"), ROUGH)
@@ -43,9 +44,9 @@ def check_reproduction(run: Run, cohort: Cohort, trials: dict[str, int]) -> None
         for trial, epoch in trials.items():
             oof_RP = read_oof(run.trial(trial) / "oof.parquet", cohort.ids, folds_RP, cohort.hash)[epoch - 1]
             wrong = [
-                name
-                for name, rows in _held_out(run.trial(trial) / "weights", folds_RP)
-                if _difference(run, trial, name, cohort, rows, oof_RP) > tolerance
+                path.name
+                for path, rows in _held_out(weights / trial, folds_RP)
+                if _difference(path, run.configuration(trial), cohort, rows, oof_RP) > tolerance
             ]
             if wrong:
                 raise InputError(
@@ -55,20 +56,19 @@ def check_reproduction(run: Run, cohort: Cohort, trials: dict[str, int]) -> None
             bar.advance()
 
 
-def _held_out(folder: Path, folds_RP: np.ndarray) -> list[tuple[str, np.ndarray]]:
+def _held_out(folder: Path, folds_RP: np.ndarray) -> list[tuple[Path, np.ndarray]]:
     """Return each fold model's file and the rows of the patients, evenly spaced, that it predicts again."""
     found = []
     for path in sorted(folder.glob("repeat-*")):
         _, repeat, _, fold = path.stem.split("-")
         rows = np.flatnonzero(folds_RP[int(repeat)] == int(fold))
-        found.append((path.name, rows[np.unique(np.linspace(0, len(rows) - 1, PATIENTS).round().astype(int))]))
+        found.append((path, rows[np.unique(np.linspace(0, len(rows) - 1, PATIENTS).round().astype(int))]))
     return found
 
 
-def _difference(run: Run, trial: str, name: str, cohort: Cohort, rows: np.ndarray, oof_RP: np.ndarray) -> float:
+def _difference(path: Path, chosen: Configuration, cohort: Cohort, rows: np.ndarray, oof_RP: np.ndarray) -> float:
     """Return the median difference between what a fold model predicts now and its out-of-fold probabilities."""
     from lymphtune.training.loading import judge_with
 
-    path = run.trial(trial) / "weights" / name
-    now_P = judge_with(path, run.configuration(trial), cohort, rows).probability_P
-    return float(np.median(np.abs(now_P - oof_RP[int(name.split("-")[1]), rows])))
+    now_P = judge_with(path, chosen, cohort, rows).probability_P
+    return float(np.median(np.abs(now_P - oof_RP[int(path.name.split("-")[1]), rows])))

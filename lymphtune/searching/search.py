@@ -88,7 +88,7 @@ def resume(
     forgiven: failed trials are tried again. started: as for `search`.
     """
     started = time.monotonic() if started is None else started
-    found = find_run(name, runs)
+    found = find_run(name, runs, changes.get("storage"))
     run = Run(found.path.resolve())
     settings = settings_of(run, changes)
     was = run.description["cohort"]["data"]
@@ -211,6 +211,8 @@ def _drive(
     watching: list[Callable[[Board], None]] = [display, ProgressFile(), *([live] if live else [])]
     try:
         with halting.noticing(), suppress(_Ended):
+            if board.mirror:  # others see the run before its first trial
+                board.mirror.push_own()
             if board.left and not halting.halted():
                 _train(board, cohort, board.plan, watching, description, halting)
         status = board.halt.status if board.halt else "done"

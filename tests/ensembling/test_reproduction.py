@@ -30,6 +30,13 @@ def best(own: Run) -> tuple[str, int]:
     return str(row["trial"]), int(row["epoch"])
 
 
+def copy_of(run: Run, best: tuple[str, int]) -> Path:
+    """Return a folder with a copy of the trial's weights."""
+    copy = run.path / "copy"
+    shutil.copytree(run.trial(best[0]) / "weights", copy / best[0], dirs_exist_ok=True)
+    return copy
+
+
 def swap(folder: Path) -> None:
     one, other = (folder / FOLD.format(fold) for fold in (0, 1))
     os.rename(one, folder / "aside")
@@ -47,12 +54,12 @@ def test_swapped_fold_models_are_refused_by_their_hashes(own: Run, best: tuple[s
 
 def test_swapped_fold_models_are_refused_by_what_they_predict(own: Run, best: tuple[str, int], cohort: Cohort) -> None:
     folder = own.trial(best[0])
-    check_reproduction(own, cohort, dict([best]))
+    check_reproduction(own, cohort, dict([best]), copy_of(own, best))
     swap(folder / "weights")
     described = read_yaml(folder / "config.yaml")
     write_yaml(folder / "config.yaml", described | {"weights": hashes(folder / "weights")})
     with pytest.raises(InputError, match=r"fold-0.*fold-1.* do not reproduce the trial's out-of-fold probabilities"):
-        check_reproduction(own, cohort, dict([best]))
+        check_reproduction(own, cohort, dict([best]), copy_of(own, best))
 
 
 def test_rounding_of_another_machine_is_taken(own: Run, best: tuple[str, int], cohort: Cohort) -> None:
@@ -62,10 +69,10 @@ def test_rounding_of_another_machine_is_taken(own: Run, best: tuple[str, int], c
         moved = oof.assign(probability=(oof["probability"] - shift).clip(0, 1))
         write_table(path, moved, cohort.about)
         if fits:
-            check_reproduction(own, cohort, dict([best]))
+            check_reproduction(own, cohort, dict([best]), copy_of(own, best))
             continue
         with pytest.raises(InputError, match="do not reproduce"):
-            check_reproduction(own, cohort, dict([best]))
+            check_reproduction(own, cohort, dict([best]), copy_of(own, best))
 
 
 def test_swapped_fold_models_of_a_saved_ensemble_are_refused(own: Run, best: tuple[str, int]) -> None:

@@ -1,0 +1,39 @@
+"""The weights of an ensemble's members: copied out of a run whose search may still be running, and removing some."""
+
+import shutil
+from pathlib import Path
+
+from lymphtune.cohort.folders import check_link
+from lymphtune.ensembling.reproduction import check_hashes
+from lymphtune.errors import InputError
+from lymphtune.runs import Run
+
+
+def copy_weights(run: Run, trials: list[str], into: Path) -> dict[str, list[str]]:
+    """Copy each trial's fold models and backbone to `into`/TRIAL, in place of all that is there.
+
+    Return the names of the fold models by trial. Raises InputError where weights were not kept, not all of them are
+    there, they are not the files that the search wrote, or its search removes them at this moment.
+    """
+    shutil.rmtree(into, ignore_errors=True)
+    held = run.folds.query("fold >= 0")[["repeat", "fold"]].drop_duplicates()
+    expected = {f"repeat-{row.repeat}-fold-{row.fold}" for row in held.itertuples()}
+    return {trial: _copied(run, trial, into / trial, expected) for trial in trials}
+
+
+def _copied(run: Run, trial: str, into: Path, expected: set[str]) -> list[str]:
+    folder = run.trial(trial) / "weights"
+    models = sorted(folder.glob("repeat-*"))
+    if not models:
+        raise InputError(f"{run.trial(trial)}: its weights were not kept; search with a larger --keep-weights")
+    if {file.stem for file in models} != expected or len(models) != len(expected):
+        raise InputError(f"{folder}: expected the {len(expected)} fold models of the run and no other; search again")
+    into.mkdir(parents=True)
+    for file in [*models, *folder.glob("backbone.*")]:
+        check_link(file, run.path)
+        try:
+            shutil.copyfile(file, into / file.name)
+        except FileNotFoundError as error:
+            raise InputError(f"{folder}: removed by the run's search while it was copied; try again") from error
+    check_hashes(run, trial, into)
+    return [file.name for file in models]
