@@ -1,12 +1,15 @@
 """What surrounds the code: the cluster file is one, the shipped YAML travels, the project speaks of itself alone."""
 
+import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 import tomllib
 from copy import deepcopy
 from importlib import metadata
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import pytest
 import yaml
 from jsonschema import ValidationError
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -43,6 +47,100 @@ def test_the_cluster_file_fits_rays_own_schema(cluster: dict[str, Any]) -> None:
         validate(
             cluster | {"available_node_types": cluster["available_node_types"] | {"w": worker | {"max_worker": 1}}}
         )
+
+
+# glibc and Python of Ubuntu's releases: libc6 and python3.N at packages.ubuntu.com
+UBUNTU = {
+    "18.04": ((2, 27), {"3.6", "3.7", "3.8"}),
+    "20.04": ((2, 31), {"3.8", "3.9"}),
+    "22.04": ((2, 35), {"3.10", "3.11"}),
+    "24.04": ((2, 39), {"3.12"}),
+}
+
+
+def misfits(cluster: dict[str, Any]) -> list[str]:
+    """Return what of images, Python and wheels does not go together."""
+    images = {str(kind["node_config"].get("ImageId")) for kind in cluster["available_node_types"].values()}
+    releases = {release for image in images for release in UBUNTU if f"ubuntu-{release}/" in image}
+    if len(images) != 1 or len(releases) != 1:
+        return [f"images {sorted(images)}: expected the same Ubuntu for all nodes"]
+    libc, packages = UBUNTU[releases.pop()]
+    commands = " ".join(cluster["setup_commands"])
+    pythons = set(re.findall(r"python(3\.\d+)", commands))
+    wanted = SpecifierSet(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"])
+    wrong = [f"python{python}: not in that Ubuntu" for python in sorted(pythons - packages)]
+    wrong += [f"python{python}: requires-python is {wanted}" for python in pythons if python not in wanted]
+    if len(pythons) != 1 or f"python{min(pythons)}-venv" not in commands:
+        wrong.append(f"{sorted(pythons)}: expected one Python, with its venv")
+    for name, needed in glibc_of_wheels().items():
+        if needed > libc:
+            wrong.append(f"{name}: its wheel wants glibc {needed}, the image has {libc}")
+    return wrong
+
+
+def glibc_of_wheels() -> dict[str, tuple[int, int]]:
+    """Return the oldest glibc that each pinned package's installed wheel takes, where it names one."""
+    found = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        name, _, version = line.partition("==")
+        try:
+            wheel = distribution(name)
+        except (PackageNotFoundError, ValueError):
+            continue
+        tags = re.findall(r"manylinux_2_(\d+)_x86_64", wheel.read_text("WHEEL") or "")
+        if tags and wheel.version.partition("+")[0] == version.strip():
+            found[name] = (2, min(map(int, tags)))
+    return found
+
+
+def test_the_cluster_s_image_has_the_python_and_glibc_that_the_wheels_want(cluster: dict[str, Any]) -> None:
+    assert glibc_of_wheels()["torch"] >= (2, 27)
+    assert misfits(cluster) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("ubuntu-24.04", "ubuntu-18.04"), "torch: its wheel wants glibc"),
+        (("ubuntu-24.04", "ubuntu-22.04"), "python3.12: not in that Ubuntu"),
+        (("python3.12", "python3.10"), "python3.10: requires-python is >=3.11"),
+        (("3.12 python3.12-venv", "3.12"), "expected one Python, with its venv"),
+        (("&image resolve", "&image none:resolve"), None),
+        (("      ImageId: *image\n", ""), "expected the same Ubuntu"),
+    ],
+)
+def test_an_image_that_does_not_fit_is_noticed(change: tuple[str, str], said: str | None) -> None:
+    text = (ROOT / "cluster.yaml").read_text()
+    assert change[0] in text
+    wrong = "; ".join(misfits(yaml.safe_load(text.replace(*change))))
+    assert said in wrong if said else wrong == ""
+
+
+def test_another_ubuntu_with_its_own_python_fits_too() -> None:
+    text = (ROOT / "cluster.yaml").read_text().replace("ubuntu-24.04", "ubuntu-22.04").replace("thon3.12", "thon3.11")
+    assert misfits(yaml.safe_load(text)) == []
+
+
+def test_workers_get_the_head_s_image_by_its_id(cluster: dict[str, Any], tmp_path: Path) -> None:
+    """The commands that put it into the head's file, a stand-in for the machine's metadata service beside them."""
+    curl = tmp_path / "curl"
+    curl.write_text('#!/bin/sh\ncase "$*" in *meta-data/ami-id*) echo ami-0123456789abcdef0;; *) echo token;; esac\n')
+    curl.chmod(0o755)
+    given = tmp_path / "ray_bootstrap_config.yaml"
+    given.write_text(json.dumps(cluster))
+    command = next(command for command in cluster["head_start_ray_commands"] if "ami-id" in command)
+    run = ["bash", "-c", command]
+    for _ in range(2):  # `ray up` runs it again
+        subprocess.run(run, check=True, env={"HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    kinds = json.loads(given.read_text())["available_node_types"].values()
+    assert {kind["node_config"]["ImageId"] for kind in kinds} == {"ami-0123456789abcdef0"}
+
+
+def test_ray_hands_the_image_s_parameter_on_as_it_stands(cluster: dict[str, Any]) -> None:
+    config = pytest.importorskip("ray.autoscaler._private.aws.config", exc_type=ImportError)  # wants boto3
+    given = deepcopy(cluster)
+    config._check_ami(given)
+    assert given["available_node_types"] == cluster["available_node_types"]
 
 
 def test_the_cluster_file_asks_for_tokens_and_opens_nothing(cluster: dict[str, Any]) -> None:

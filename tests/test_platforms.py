@@ -245,10 +245,16 @@ def test_a_file_is_copied_where_it_cannot_be_linked(tmp_path: Path, monkeypatch:
     assert (tmp_path / "c").read_text() == "weights" and not (tmp_path / "a").samefile(tmp_path / "c")
 
 
-def test_text_has_the_same_bytes_where_lines_end_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "linesep", "\r\n")  # which `open` looks up as it starts: a real Windows is needed for more
+def test_text_ends_its_lines_alike_on_every_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = dict[str, Any]()
+
+    def note(path: Path, text: str, **options: Any) -> None:
+        given.update(options)
+        path.write_bytes(text.encode())
+
+    monkeypatch.setattr(Path, "write_text", note)
     files.write_text(tmp_path / "a.txt", "one\ntwo\n")
-    assert (tmp_path / "a.txt").read_bytes() == b"one\ntwo\n"
+    assert given == {"encoding": "utf-8", "newline": "\n"}  # Windows writes \r\n otherwise
 
 
 def test_on_windows_a_file_is_opened_to_write_for_its_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,5 +138,4 @@ def _read_settings_again() -> None:
 
     compiled: Any = _raylet  # without types
     compiled.Config.initialize("")
-    with suppress(Exception):  # a kind of Ray's own, where no token is to be had any more
-        compiled.AuthenticationTokenLoader.instance().reset_cache()
+    compiled.AuthenticationTokenLoader.instance().reset_cache()

@@ -41,7 +41,7 @@ from lymphtune.searching.fractions import measured_fraction, slim  # noqa: E402
 from lymphtune.searching.halting import Halting  # noqa: E402
 from lymphtune.searching.local_ray import Folders, local_folders, own_token  # noqa: E402
 from lymphtune.searching.plan import Settings, concurrency  # noqa: E402
-from lymphtune.searching.ray_errors import latest_reason  # noqa: E402
+from lymphtune.searching.ray_errors import errors_in_a_line, latest_reason  # noqa: E402
 from lymphtune.searching.report import Report  # noqa: E402
 from lymphtune.searching.trackers.tensorboard import tensorboard  # noqa: E402
 from lymphtune.searching.trial import FAILED, NO_ROOM, SAID, Shared, run_trial  # noqa: E402
@@ -59,7 +59,7 @@ def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
         return
     handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own there, which would end the search without a word
     try:
-        with _local_ray() if address is None else _joined_ray(address):
+        with errors_in_a_line(), _local_ray() if address is None else _joined_ray(address):
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)
             yield ray.cluster_resources()

@@ -4,7 +4,11 @@ Tune keeps `str(error)` alone, without its class, and appends one failure of a t
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
+from lymphtune import console
 from lymphtune.errors import shortened
 from lymphtune.masking import masked
 
@@ -40,3 +44,36 @@ def latest_reason(text: str) -> str:
     latest = FAILURE.split(text)[-1]
     lines = [line for line in latest.splitlines() if line.strip()]
     return plain(latest) or (shortened(masked(lines[-1])) if lines else WORKER_DIED)
+
+
+@contextmanager
+def errors_in_a_line() -> Iterator[None]:
+    """Let what Ray's processes report to the driver in the block be one line on stderr, each line once.
+
+    Ray prints it on stdout whatever its logging level is, with the last twenty lines of a dead node's log. They stay in
+    the log itself, in Ray's folder.
+    """
+    from ray._private import worker
+
+    before, said = vars(worker)["print_to_stdstream"], set[str]()
+
+    def tell(data: dict[str, Any], ignore_prefix: bool = False) -> None:
+        for text in data["lines"]:
+            line = told(text)
+            if line not in said:
+                said.add(line)
+                console.say(line)
+
+    vars(worker)["print_to_stdstream"] = tell
+    try:
+        yield
+    finally:
+        vars(worker)["print_to_stdstream"] = before
+
+
+def told(text: str) -> str:
+    """Return what one of Ray's processes reports in one line."""
+    if re.search(r"[Rr]aylet is terminated|has been marked dead", text):
+        return "Ray: a node is dead or out of reach; its log stands in Ray's folder there"
+    lines = [line for line in text.splitlines() if line.strip()]
+    return f"Ray: {shortened(masked(lines[0] if lines else text), 200)}"

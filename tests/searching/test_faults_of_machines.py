@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lymphtune.runs import Run
+from lymphtune.searching.ray_errors import WORKER_DIED
 from tests.searching.processes import Ended, Search, assert_same
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -140,7 +141,9 @@ def test_a_lost_node_costs_no_trial(search: Search, undisturbed: Search) -> None
         search.process.wait(300)
         ended = search.said()
         assert ended.code == 0 and "Traceback" not in ended.err, ended.err
-        assert "tried_again" in (search.run.path / "ledger.jsonl").read_text()
+        ledger = (search.run.path / "ledger.jsonl").read_text()
+        assert "tried_again" in ledger and WORKER_DIED in ledger and "rpc_code" not in ledger
+        assert "state-dump" not in ended.out + ended.err and "Raylet logs" not in ended.out + ended.err
     assert_same(search, undisturbed)
 
 

@@ -86,6 +86,33 @@ def test_a_token_is_private_and_the_environment_comes_back(tmp_path: Path, monke
     assert os.environ["RAY_AUTH_TOKEN_PATH"] == "mine" and "RAY_AUTH_MODE" not in os.environ
 
 
+def test_ray_reads_its_settings_again_with_or_without_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray import _raylet
+
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "there is none"))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    for mode, found in (("token", "TOKEN"), ("disabled", "DISABLED")):
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+        local_ray._read_settings_again()
+        assert _raylet.get_authentication_mode() == getattr(_raylet.AuthenticationMode, found)
+
+
+def test_what_fails_while_ray_reads_its_settings_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray import _raylet
+
+    class Loader:
+        @staticmethod
+        def instance() -> "Loader":
+            return Loader()
+
+        def reset_cache(self) -> None:
+            raise RuntimeError("another Ray")
+
+    monkeypatch.setattr(_raylet, "AuthenticationTokenLoader", Loader)
+    with pytest.raises(RuntimeError, match="another Ray"):
+        local_ray._read_settings_again()
+
+
 RAY = """
 import atexit
 import os

@@ -1,10 +1,22 @@
 """An error of Ray's is told in words of ours; one of a trial's own stays as it is."""
 
+import threading
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from ray import exceptions
+from ray._private import worker
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 
-from lymphtune.searching.ray_errors import NODE_DIED, OUT_OF_MEMORY, WORKER_DIED, latest_reason, plain
+from lymphtune.searching.ray_errors import (
+    NODE_DIED,
+    OUT_OF_MEMORY,
+    WORKER_DIED,
+    errors_in_a_line,
+    latest_reason,
+    plain,
+)
 
 ACTOR = b"0123456789abcdef"
 UNAVAILABLE = "RpcError: RPC Error message: Socket closed; RPC Error details:  rpc_code: 14"
@@ -62,3 +74,39 @@ def test_the_latest_failure_counts_not_an_earlier_one() -> None:
     )
     assert latest_reason(both) == "ValueError: x"
     assert latest_reason("") == WORKER_DIED
+
+
+DUMP = (
+    "Raylet is terminated. Termination is unexpected. Last 20 lines of the Raylet logs:\n" + 20 * "    [state-dump] x\n"
+)
+MARKED = "The node with node id: 7f and address: 10.0.0.2 has been marked dead because the detector has missed too many"
+
+
+def listened(*messages: str) -> None:
+    """Run Ray's own listener of a driver until it has heard the messages."""
+    over, waiting = threading.Event(), list(messages)
+
+    def poll() -> tuple[None, dict[str, Any] | None]:
+        if not waiting:
+            over.set()
+            return None, None
+        return None, {"job_id": b"1", "error_message": waiting.pop(0)}
+
+    job: Any = SimpleNamespace(binary=lambda: b"1")
+    driver: Any = SimpleNamespace(
+        gcs_error_subscriber=SimpleNamespace(subscribe=lambda: None, poll=poll), current_job_id=job
+    )
+    worker.listen_error_messages(driver, over)
+
+
+def test_a_dead_node_is_one_line_and_other_reports_keep_theirs(capfd: pytest.CaptureFixture[str]) -> None:
+    before = worker.print_to_stdstream
+    with errors_in_a_line():
+        listened(DUMP, MARKED, DUMP, "No available node types can fulfill the request {'GPU': 1}.\nAdd some.")
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "Ray: a node is dead or out of reach; its log stands in Ray's folder there",
+        "Ray: No available node types can fulfill the request {'GPU': 1}.",
+    ]
+    assert worker.print_to_stdstream is before
