@@ -261,3 +261,16 @@ def test_an_interrupt_keeps_what_has_ended(tiny_cohort_folder: Path, tmp_path: P
 def test_every_option_is_explained() -> None:
     for action in COMMANDS.values():
         assert all(option.help for option in action._actions), action.prog
+
+
+def test_a_hold_out_of_two_groups_of_one_class_each_is_refused_before_training(
+    tiny_cohort_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tiny_cohort_folder / "clinical_annotation.csv"
+    header, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([f"{header},SITE", *(f"{row},s{row.split(',')[2]}" for row in rows)]) + "\n")
+    (tiny_cohort_folder / "cohort.yaml").write_text("groups: [SITE]\n")
+    given = ["search", "--data", str(tiny_cohort_folder), "--space", "tiny", "--folds", "1"]
+    assert main([*given, "--runs", str(tmp_path / "runs")]) == 2 and not (tmp_path / "runs").exists()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "all reactive patients are in one group, which stays together" in said and "for a hold-out" in said
