@@ -23,6 +23,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 ROOT = Path(lymphtune.__file__).parent.parent
 PATIENCE_S = 600.0
+READING = (
+    ("status", "w3"), ("runs",), ("compare", "w3", "w2"), ("report", "--run", "w3", "--no-pictures"),
+    ("ensemble", "--run", "w3", "--top", "2"), ("stability", "--run", "w3"),
+    ("robustness", "--run", "w3", "--cells", "2"),
+)  # fmt: skip
 TRIALS = 6
 
 
@@ -121,6 +126,30 @@ def trained(server: Server, bucket: str) -> Callable[[], bool]:
     return lambda: any(key.startswith("runs/w3/") and key.endswith("epochs.jsonl") for key in server.keys(bucket))
 
 
+def test_nothing_is_lost_beside_commands_that_read(machines: Machines, s3_server: Server, bucket: str) -> None:
+    assert machines.end(machines.search(2, "w2"))[0] == 0  # to compare with
+    driver = machines.search(80)
+    machines.until(trained(s3_server, bucket), driver)
+    code, told = machines.run("second", "search", "--resume", "w3")
+    assert code == 2 and "another search drives this run (process" in told.splitlines()[-1], told
+    beside = 0
+    while driver.poll() is None:
+        for command in READING:
+            code, told = machines.run(command[0], *command)
+            assert code in (0, 2), told
+            beside += driver.poll() is None
+    assert beside >= len(READING), "the search was over before each command had run beside it"
+    code, told = machines.end(driver)
+    assert code == 0, told
+    for command in READING:
+        code, told = machines.run(command[0], *command)
+        assert code == 0, told
+    found = machines.pulled()
+    assert_complete(found, s3_server.keys(bucket))
+    assert (found.path / "ensembles" / "top" / "ensemble.yaml").is_file() and (found.path / "report.html").is_file()
+    assert list(machines.folder.glob("lymphtune-trial-*")) == []
+
+
 def test_a_search_pauses_where_the_server_goes_away_and_is_resumed(
     s3_server: Server, bucket: str, _tiny_cohort_files: Path
 ) -> None:
@@ -154,3 +183,12 @@ def test_a_search_is_stopped_from_another_machine(machines: Machines, s3_server:
     assert code == 0 and "`lymphtune stop` asked for it" in told, told
     assert machines.pulled().description["status"] == "stopped"
     assert "runs/w3/stop" not in s3_server.keys(bucket)
+
+
+def test_configurations_are_trained_again_beside_their_run(machines: Machines, s3_server: Server, bucket: str) -> None:
+    assert machines.end(machines.search(2))[0] == 0
+    code, told = machines.run("other", "stability", "--run", "w3", "--retrain", 2)
+    assert code == 0, told
+    keys = s3_server.keys(bucket)
+    assert any(key.startswith("runs/w3-retrained/trials/") for key in keys)
+    assert any(key.startswith("runs/w3-retrained/stability/") for key in keys), keys
