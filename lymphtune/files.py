@@ -69,11 +69,15 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it; nothing where there is none."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    """Remove a file, or a folder with all that is in it; nothing where there is none.
+
+    Raises InputError where the folder cannot be written, NoRoom among them.
+    """
+    with refusals_named(path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.is_symlink() or path.exists():  # a disk that is read-only refuses what is not there, too
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

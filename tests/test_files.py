@@ -11,7 +11,7 @@ import pytest
 
 import lymphtune
 from lymphtune.errors import InputError
-from lymphtune.files import name_problem, read_yaml, whole, whole_folder, write_csv, write_yaml
+from lymphtune.files import NoRoom, name_problem, read_yaml, remove, whole, whole_folder, write_csv, write_yaml
 
 
 @pytest.mark.parametrize("write", [whole, whole_folder])
@@ -126,3 +126,16 @@ def test_every_csv_file_is_written_by_it() -> None:
 def test_names_that_mean_something_elsewhere_are_known(name: str, problem: str | None) -> None:
     found = name_problem(name)
     assert found is None if problem is None else problem in (found or "")
+
+
+def test_nothing_is_removed_on_a_read_only_disk_and_what_is_not_there_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    (tmp_path / "there").touch()
+    monkeypatch.setattr(Path, "unlink", read_only)
+    remove(tmp_path / "not there")
+    with pytest.raises(NoRoom, match="there: cannot be written \\(Read-only file system\\)"):
+        remove(tmp_path / "there")

@@ -17,7 +17,7 @@ import pandas as pd
 
 from lymphtune import console
 from lymphtune.cohort import Cohort
-from lymphtune.files import remove, write_table, write_yaml
+from lymphtune.files import refusals_named, remove, write_table, write_yaml
 from lymphtune.mirror import Mirror
 from lymphtune.runs import Run
 from lymphtune.searching.ledger import Ledger
@@ -366,8 +366,9 @@ def _place_weights(folder: Path, source: Path, move: bool) -> None:
     """Have the weights of the last epoch in their place; a copy where the trial may yet be stopped earlier."""
     if not source.is_dir():  # a break came after the last try's move
         return
-    shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
-    if move:
-        source.rename(folder / WEIGHTS)
-    else:
-        shutil.copytree(source, folder / WEIGHTS)
+    with refusals_named(folder / WEIGHTS):
+        shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
+        if move:
+            source.rename(folder / WEIGHTS)
+        else:
+            shutil.copytree(source, folder / WEIGHTS)

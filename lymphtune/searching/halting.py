@@ -10,7 +10,7 @@ from typing import Any
 
 from lymphtune import console
 from lymphtune.errors import InputError
-from lymphtune.files import write_text
+from lymphtune.files import NoRoom, remove, write_text
 from lymphtune.mirror import StorageError
 from lymphtune.platforms import ending_signals
 from lymphtune.runs import Run
@@ -43,7 +43,7 @@ class Halting:
         try:
             if self._asked():
                 return Halt("stopped", "`lymphtune stop` asked for it")
-        except StorageError as error:
+        except (NoRoom, StorageError) as error:
             return Halt("paused", str(error))
         if self.budget.over:
             return Halt("out of time", self._out_of_time())
@@ -61,7 +61,7 @@ class Halting:
 
     def _asked(self) -> bool:
         there = (self.path / STOP).exists()
-        (self.path / STOP).unlink(missing_ok=True)
+        remove(self.path / STOP)
         mirror = self.board.mirror
         return there or (mirror is not None and mirror.take(STOP))
 

@@ -24,7 +24,7 @@ from lymphtune.cohort.pseudonyms import Pseudonyms, read_pseudonyms
 from lymphtune.config import Part
 from lymphtune.driver_lock import only_driver
 from lymphtune.errors import InputError
-from lymphtune.files import NoRoom, hashes, held, write_table, write_yaml
+from lymphtune.files import NoRoom, hashes, held, remove, write_table, write_yaml
 from lymphtune.mirror import Mirror, StorageError, check_writable
 from lymphtune.platforms import usable_cpus
 from lymphtune.registry import encoders
@@ -321,7 +321,7 @@ def _only_driver(run: Run) -> Iterator[None]:
     """Be the only one that drives this run, or raise InputError."""
     who = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}
     with held(run.path / DRIVER, who):
-        (run.path / STOP).unlink(missing_ok=True)
+        remove(run.path / STOP)
         yield
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lymphtune.cohort import Cohort
+from lymphtune.files import NoRoom
 from lymphtune.searching import budget as budgets
 from lymphtune.searching.budget import Budget, process_started
 from lymphtune.searching.halting import Halting
@@ -60,6 +61,18 @@ def test_too_small_a_budget_is_said_with_what_took_its_time(tmp_path: Path) -> N
     assert "time budget of 50 s ended before a trial finished an epoch: 1 min" in halting.board.halt.why  # type: ignore
     halting = Halting(a_board(tmp_path, record(1)), at(60, 50.0))  # type: ignore[arg-type]
     assert halting.halted() and halting.board.halt.why == "its time budget is spent"  # type: ignore[union-attr]
+
+
+def test_a_request_to_stop_on_a_disk_that_turned_read_only_pauses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(path: Path) -> None:
+        raise NoRoom(f"{path}: cannot be written")
+
+    halting = Halting(a_board(tmp_path, record(1)), at(10, 50.0))  # type: ignore[arg-type]
+    monkeypatch.setattr("lymphtune.searching.halting.remove", read_only)
+    assert halting.halted()
+    assert halting.board.halt.status == "paused"  # type: ignore[union-attr]
 
 
 def test_trials_cut_short_are_named_and_others_are_not(tmp_path: Path) -> None:
