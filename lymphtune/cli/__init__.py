@@ -98,9 +98,9 @@ def parser() -> argparse.ArgumentParser:
         doctors,
         cohorts,
         lists,
-        completions,
     ):
         module.add(commands)
+    completions.add(commands, whole)
     return whole
 
 

@@ -1,6 +1,7 @@
 """lymphtune completion: what a shell needs to know of the commands."""
 
 import argparse
+from functools import partial
 
 from lymphtune.cli.options import add_command
 from lymphtune.result import Told
@@ -11,21 +12,19 @@ OF_RUNS = {"run", "compared", "name", "resume"}  # arguments that name a run
 RUNS = "ls runs 2>/dev/null"
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction, whole: argparse.ArgumentParser) -> None:
+    """Add the command; whole: the parser of all commands, which the script is made from."""
     parser = add_command(
         commands, "completion", "print a script that completes commands, options, words and files in a shell",
         "lymphtune completion bash  # source <(lymphtune completion bash) takes it at once", json=False,
     )  # fmt: skip
     parser.add_argument("shell", choices=SHELLS, help="shell that the script is for: %(choices)s")
-    parser.set_defaults(call=completion)
+    parser.set_defaults(call=partial(completion, whole))
 
 
-def completion(arguments: argparse.Namespace) -> Told:
+def completion(whole: argparse.ArgumentParser, arguments: argparse.Namespace) -> Told:
     import shtab
 
-    from lymphtune.cli import parser
-
-    whole = parser()
     words = _words()
     for command in _commands(whole):
         for action in command._actions:

@@ -12,6 +12,7 @@ from lymphtune.cohort.cohort import PICTURE_PX
 from lymphtune.errors import InputError, Unfit, shortened
 from lymphtune.result import Told
 from lymphtune.searching import probe
+from lymphtune.searching.node import Node
 from lymphtune.storage import is_uri, opened
 
 TIMEOUT_S = 60.0
@@ -43,21 +44,6 @@ class Line:
     state: str  # OK, FINDING or UNCHECKED
     text: str
     cure: str = ""
-
-
-@dataclass(frozen=True)
-class Node:
-    """One node: what Ray says of it, and its own answers; a str in place of an answer is why there is none."""
-
-    name: str
-    gpus: float
-    store_bytes: float
-    said: Mapping[str, Any] | str
-    written: str | None = None  # why it could not write into the storage
-    read_back: bool | None = None  # by the driver; None: there was no storage to check
-    torch_gpus: Sequence[Mapping[str, Any]] | str | None = None
-    skew_s: float | None = None  # its clock minus the driver's
-    error_s: float = 0.0  # half the round trip: `skew_s` is no better known than this
 
 
 def check_cluster(address: str, runs: str | None = None, data: str | None = None, timeout_s: float = TIMEOUT_S) -> Told:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from lymphtune.cohort import Cohort
-from lymphtune.searching.estimate import MEASURED, both_classes, kinds
+from lymphtune.searching.measuring import MEASURED, both_classes, kinds
 from lymphtune.searching.plan import Plan, Trial
 
 MOST = 8  # trials on one GPU: beyond, their processes are in each other's way

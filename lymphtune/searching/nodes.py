@@ -9,7 +9,7 @@ from typing import Any
 from lymphtune.errors import shortened
 from lymphtune.searching import probe
 from lymphtune.searching.addresses import check_answers
-from lymphtune.searching.doctor import Node
+from lymphtune.searching.node import Node
 from lymphtune.searching.on_ray import ray, ray_cluster
 from lymphtune.searching.ray_errors import plain
 

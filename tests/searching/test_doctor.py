@@ -17,13 +17,13 @@ from lymphtune.searching.doctor import (
     OK,
     UNCHECKED,
     Line,
-    Node,
     check_node,
     check_tokens,
     checked_storage,
     pictures_bytes,
     report,
 )
+from lymphtune.searching.node import Node
 
 HERE = {"versions": {"python": "3.11.7", "ray": "2.60.0", "torch": "2.14.1"}, "source": "a" * 64}
 SAID = HERE | {"token": True, "free": {"Ray's folder": 50_000_000_000}}
