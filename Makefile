@@ -19,7 +19,7 @@ demo: $(READY)
 	$(BIN)/lymphtune ensemble --top 3
 
 test: $(READY) lint s3-server
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" --numprocesses 2 --dist loadfile
 
 test-all: $(READY) lint browser s3-server
 	$(BIN)/python -m pytest -q

@@ -178,9 +178,13 @@ def start_beside(command: list[str], nice: int, env: dict[str, str]) -> subproce
     null, pipe = subprocess.DEVNULL, subprocess.PIPE
     if sys.platform == "win32":
         apart = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.BELOW_NORMAL_PRIORITY_CLASS
-        return subprocess.Popen(command, stdin=null, stdout=null, stderr=pipe, text=True, env=env, creationflags=apart)
-    lower = ["nice", "-n", str(nice), *command]
-    return subprocess.Popen(lower, stdin=null, stdout=null, stderr=pipe, text=True, env=env, start_new_session=True)
+        return subprocess.Popen(
+            [*command], stdin=null, stdout=null, stderr=pipe, text=True, env=env, creationflags=apart
+        )
+    return subprocess.Popen(
+        ["nice", "-n", str(nice), *command],
+        stdin=null, stdout=null, stderr=pipe, text=True, env=env, start_new_session=True,
+    )  # fmt: skip
 
 
 def usable_cpus() -> int:

@@ -128,7 +128,7 @@ def trained(server: Server, bucket: str) -> Callable[[], bool]:
 
 def test_nothing_is_lost_beside_commands_that_read(machines: Machines, s3_server: Server, bucket: str) -> None:
     assert machines.end(machines.search(2, "w2"))[0] == 0  # to compare with
-    driver = machines.search(80)
+    driver = machines.search(300)
     machines.until(trained(s3_server, bucket), driver)
     code, told = machines.run("second", "search", "--resume", "w3")
     assert code == 2 and "another search drives this run (process" in told.splitlines()[-1], told
