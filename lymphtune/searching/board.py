@@ -106,7 +106,7 @@ class Board:
     def end(self, number: int, failure: str = "") -> None:
         """Note that a trial says no more: it ran to its end, was stopped, or failed for the reason given."""
         record = self.records[number]
-        if record.row or record.status == "ended":
+        if record.is_over:
             if record.row:
                 self._push(record.trial.hash)
                 self._sweep(record)  # its worker has trained on until it was told
@@ -170,8 +170,8 @@ class Board:
     @property
     def waiting(self) -> list[Trial]:
         """Return the trials that have not ended, by number, the baselines first."""
-        open_ones = [record for record in self.records.values() if not record.row and record.status != "ended"]
-        return sorted((record.trial for record in open_ones), key=lambda trial: trial.number)
+        open_ones = (record.trial for record in self.records.values() if not record.is_over)
+        return sorted(open_ones, key=lambda trial: trial.number)
 
     def leaderboard(self) -> pd.DataFrame:
         """Return one row a settled trial, by class-balanced log loss; the failed ones last, by number."""
@@ -192,7 +192,7 @@ class Board:
         return unknown + sum(r.trial.epochs - r.epochs for r in self.records.values() if self._goes_on(r))
 
     def _goes_on(self, record: Record) -> bool:
-        return record.trial.number >= 0 and not record.row and record.status != "ended"
+        return record.trial.number >= 0 and not record.is_over
 
     def restore(self, forgiven: bool = False) -> None:
         """Take up what the run's folder holds: decisions come out as if there had been no break.
@@ -206,7 +206,7 @@ class Board:
         for record in console.each(self.records.values(), "reading the run", len(self.records)):
             self._recall(record, past.of(record.trial))
         for number, record in self.records.items():
-            if number in self.rungs.stopped_at and not record.row and record.status != "ended":
+            if number in self.rungs.stopped_at and not record.is_over:
                 self._note_end(record, "")
         self._settle()
 

@@ -40,6 +40,17 @@ class Record:
         """Return how many epochs it has trained."""
         return self.row["epochs"] if self.row else len(self.curves)
 
+    @property
+    def is_over(self) -> bool:
+        """Return whether it trains no more in this search, its fate settled or not."""
+        return bool(self.row) or self.status == "ended"
+
+    @property
+    def epoch_s(self) -> float:
+        """Return the mean seconds of its epochs; 0 before the first has ended."""
+        seconds = self.row["seconds"] if self.row else sum(curve["seconds"] for curve in self.curves)
+        return float(seconds) / max(self.epochs, 1)
+
     def cut(self, epochs: int) -> None:
         """Forget what came after so many epochs."""
         for said in (self.curves, self.probabilities_ERP, self.gates_ERP):

@@ -229,7 +229,8 @@ def _drive(
         seconds = budget.spent_s
         busy = board.trained_s / (seconds * board.slots)
         with suppress(InputError):  # where the disk is full, run.yaml stays as it was
-            _write_description(board.run, description | _ending(description, status, seconds, busy) | _stopping(board))
+            ended = _ending(description, status, seconds, busy) | {"stopping": _stopping(board)}
+            _write_description(board.run, description | ended)
             if board.mirror:
                 board.mirror.push_own()
         if live:
@@ -244,11 +245,11 @@ def _ending(description: dict[str, Any], status: str, seconds: float, busy: floa
     return {"status": status, "seconds": round(total_s, 1), "busy": round(busy, 3)}
 
 
-def _stopping(board: Board) -> dict[str, Any]:
+def _stopping(board: Board) -> dict[str, int]:
     """Return what early stopping came to: rungs, those at which it decided a trial or more, and trials it stopped."""
     judged = board.rungs.judged
     decided = sum(count > 0 for count in judged.values())
-    return {"stopping": {"rungs": len(judged), "decided": decided, "stopped": len(board.rungs.stopped_at)}}
+    return {"rungs": len(judged), "decided": decided, "stopped": len(board.rungs.stopped_at)}
 
 
 def _close(board: Board, display: Display) -> None:
@@ -270,7 +271,7 @@ def _tell(board: Board, cohort: Cohort, busy: float, seconds: float) -> None:
             print(table_text(board))
     place = board.mirror.uri if board.mirror else board.run.path
     console.say(_closing(place, cohort, busy, board.slots, seconds))
-    console.say(f"early stopping: {stopping_text(board.plan.settings.scheduler, _stopping(board)['stopping'])}")
+    console.say(f"early stopping: {stopping_text(board.plan.settings.scheduler, _stopping(board))}")
     if board.halt is None:
         return
     how = f"`{resume_command(board.run, board.plan.settings.storage)}` goes on"

@@ -47,16 +47,14 @@ def time_left(plan: Plan, records: Mapping[int, Record], slots: int, overhead: f
     slots: trials at once. overhead: wall time of the workers over their training time.
     """
     networks = [record for record in records.values() if record.trial.number >= 0]
-    seen = [record for record in networks if record.curves and not math.isnan(_epoch_s(record))]
-    going = [record for record in networks if not record.row and record.status != "ended"]
+    seen = [record.epoch_s for record in networks if record.epochs]
+    going = [record for record in networks if not record.is_over]
     proposed_later = plan.count - len(networks)
     if not seen or not (going or proposed_later):
         return None
-    ended = sum(bool(record.row) or record.status == "ended" for record in networks)
+    ended = len(networks) - len(going)
     missing = min(max(KNOWN_AFTER, math.ceil(KNOWN_SHARE * plan.count)), plan.count) - ended
-    low_epoch_s, high_epoch_s = _epoch_range(
-        [_epoch_s(record) for record in seen], max(len(going) + proposed_later, 1), first=missing > 0
-    )
+    low_epoch_s, high_epoch_s = _epoch_range(seen, len(going) + proposed_later, first=missing > 0)
     low, high = _work(going, low_epoch_s), _work(going, high_epoch_s)
     share, later = share_trained(plan), proposed_later * plan.epochs
     low_s = (sum(low) + later * low_epoch_s) * share / slots
@@ -64,15 +62,9 @@ def time_left(plan: Plan, records: Mapping[int, Record], slots: int, overhead: f
     return TimeLeft(low_s, high_s * min(max(overhead, 1.0), MOST_OVERHEAD), max(missing, 0))
 
 
-def _epoch_s(record: Record) -> float:
-    return float(np.mean([curve["seconds"] for curve in record.curves])) if record.curves else float("nan")
-
-
 def _work(going: Sequence[Record], epoch_s: float) -> list[float]:
     """Return the seconds that each trial still trains if none is stopped; one not heard of costs `epoch_s` an epoch."""
-    return [
-        (record.trial.epochs - record.epochs) * (_epoch_s(record) if record.curves else epoch_s) for record in going
-    ]
+    return [(record.trial.epochs - record.epochs) * (record.epoch_s if record.epochs else epoch_s) for record in going]
 
 
 def _epoch_range(epoch_s: Sequence[float], unseen: int, first: bool) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.plan import Settings
 from lymphtune.searching.report import Report
 from lymphtune.searching.search import prepare
+from lymphtune.searching.time_left import TimeLeft
 from lymphtune.searching.trial import WEIGHTS_AT
 
 CURVE = {"train_loss": 0.5, "train_loss_sd": 0.1, "learning_rate": 1e-3, "seconds": 1.0}
@@ -50,6 +51,14 @@ def test_the_best_of_each_kind_keep_their_weights(tiny_cohort_folder: Path, tmp_
     for row in found.leaderboard().itertuples():
         kept[row.number] = (row.sees, (found.run.trial(row.trial) / "weights").exists())
     assert kept == {0: ("images", False), 1: ("mixed", True), 2: ("images", True), 3: ("mixed", False)}
+
+
+def test_trials_that_are_written_down_tell_the_time_left(tiny_cohort_folder: Path, tmp_path: Path) -> None:
+    found = board(tmp_path, tiny_cohort_folder, 4)
+    for number in range(3):
+        report(found, number, 0.5)
+    assert not any(found.records[number].curves for number in range(3))  # on the disk alone
+    assert found.progress()[1] == TimeLeft(CURVE["seconds"], CURVE["seconds"])
 
 
 def test_a_trial_that_never_reports_is_no_secret(tiny_cohort_folder: Path, tmp_path: Path) -> None:

@@ -8,25 +8,22 @@ import numpy as np
 import pytest
 
 from lymphtune.registry import stopping_rules
+from lymphtune.searching.record import Record
 from lymphtune.searching.stopping import Options
 from lymphtune.searching.time_left import KNOWN_AFTER, TimeLeft, time_left
 
 EPOCHS = 10
 
 
-def record(number: int, epoch_s: float = 0.0, epochs: int = 0, ended: bool = False) -> Any:
-    trial = SimpleNamespace(number=number, epochs=EPOCHS)
-    curves = [{"seconds": epoch_s}] * epochs
-    return SimpleNamespace(
-        trial=trial,
-        curves=curves,
-        epochs=epochs,
-        row={},
-        status="ended" if ended else "running" if epochs else "waiting",
-    )
+def record(number: int, epoch_s: float = 0.0, epochs: int = 0, ended: bool = False) -> Record:
+    trial: Any = SimpleNamespace(number=number, epochs=EPOCHS)
+    status = "ended" if ended else "running" if epochs else "waiting"
+    return Record(trial, curves=[{"seconds": epoch_s}] * epochs, status=status)
 
 
-def left(records: list[Any], slots: int = 1, rules: Any = (), overhead: float = 1.0, count: int = 0) -> TimeLeft | None:
+def left(
+    records: list[Record], slots: int = 1, rules: Any = (), overhead: float = 1.0, count: int = 0
+) -> TimeLeft | None:
     plan: Any = SimpleNamespace(count=count or len(records), epochs=EPOCHS, rules=lambda: rules)
     return time_left(plan, {r.trial.number: r for r in records}, slots, overhead)
 
