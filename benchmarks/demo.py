@@ -9,13 +9,14 @@ the machine and the seconds of each command, the least of the rounds; exits with
 
 import argparse
 import os
-import platform
 import shlex
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from lymphtune.platforms import processor, usable_cpus
 
 ROOT = Path(__file__).resolve().parent.parent
 AVX2 = {
@@ -52,13 +53,7 @@ def machine() -> str:
     """Return the processor, its cores and what torch may use of it."""
     import torch
 
-    models = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    name = models[0] if models else platform.processor() or platform.machine()
-    return f"{len(os.sched_getaffinity(0))} cores of {name}, {torch.backends.cpu.get_cpu_capability()}"
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []
+    return f"{usable_cpus()} cores of {processor()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def main() -> int:
@@ -66,10 +61,8 @@ def main() -> int:
     asked.add_argument("--rounds", type=int, default=2, metavar="N", help="runs of each kind (default: 2)")
     rounds = asked.parse_args().rounds
     commands = demo_commands((ROOT / "Makefile").read_text(encoding="utf-8"))
-    print(machine())
-    kinds = {"as it is": {}}
-    if any("avx512f" in line for line in _lines("/proc/cpuinfo")):
-        kinds["without AVX-512"] = AVX2
+    print(described := machine())
+    kinds = {"as it is": {}} | ({"without AVX-512": AVX2} if described.endswith("AVX512") else {})
     took: dict[str, list[list[float]]] = {kind: [] for kind in kinds}
     for _ in range(rounds):
         for kind, environment in kinds.items():

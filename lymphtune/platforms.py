@@ -142,13 +142,22 @@ def _windows_is_alive(pid: int) -> bool:
     return not found or code.value == WINDOWS_STILL_ACTIVE
 
 
+def start_ticks(pid: int) -> int:
+    """Return when a process of this machine was started, in ticks since the machine was; 0 where it is not known."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        return int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def process_age_s() -> float | None:
     """Return the seconds since this process started; None where the system does not tell."""
-    if sys.platform != "linux":
+    started = start_ticks(os.getpid())
+    if sys.platform != "linux" or not started:
         return None
-    with suppress(OSError, ValueError, IndexError, AttributeError):
-        fields = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    with suppress(OSError, ValueError, AttributeError):
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
     return None
 
 
@@ -185,6 +194,15 @@ def start_beside(command: list[str], nice: int, env: dict[str, str]) -> subproce
         ["nice", "-n", str(nice), *command],
         stdin=null, stdout=null, stderr=pipe, text=True, env=env, start_new_session=True,
     )  # fmt: skip
+
+
+def processor() -> str:
+    """Return the processor's model name, "" where the system does not tell it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def usable_cpus() -> int:

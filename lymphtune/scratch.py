@@ -9,7 +9,7 @@ import uuid
 from functools import cache
 from pathlib import Path
 
-from lymphtune.platforms import is_alive, machine
+from lymphtune.platforms import is_alive, machine, start_ticks
 
 SCRATCH = re.compile(
     r"\.(?P<name>.+)\.(?:(?P<machine>[0-9a-f]{8})-(?P<pid>[0-9]{1,10})-(?P<start>[0-9]{1,20})-)?[0-9a-f]{8}(?P<old>\.old)?"
@@ -20,7 +20,7 @@ SILENT_S = 3600.0  # what a process of another machine, or an unknown one, write
 def scratch_path(path: Path) -> Path:
     """Return a new hidden path beside `path`; its name says which process of which machine writes it."""
     pid = os.getpid()
-    return path.with_name(f".{path.name}.{_machine_digest()}-{pid}-{_start_of(pid)}-{uuid.uuid4().hex[:8]}")
+    return path.with_name(f".{path.name}.{_machine_digest()}-{pid}-{start_ticks(pid)}-{uuid.uuid4().hex[:8]}")
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -45,7 +45,7 @@ def _is_left(path: Path, match: re.Match[str]) -> bool:
     """Return whether nobody writes there any longer: its process has ended or, where that is unknown, fell silent."""
     if match["machine"] == _machine_digest():
         pid = int(match["pid"])
-        return not is_alive(pid) or _start_of(pid) != int(match["start"])
+        return not is_alive(pid) or start_ticks(pid) != int(match["start"])
     return time.time() - _last_change(path) > SILENT_S
 
 
@@ -60,11 +60,3 @@ def _last_change(path: Path) -> float:
 @cache
 def _machine_digest() -> str:
     return hashlib.sha256(machine().encode()).hexdigest()[:8]
-
-
-def _start_of(pid: int) -> int:
-    """Return when a process of this machine was started, in ticks since the machine was; 0 where it is not known."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return 0

@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -16,6 +15,7 @@ from lymphtune.config import configuration, digest
 from lymphtune.errors import InputError
 from lymphtune.files import write_json
 from lymphtune.models.bag_classifier import BagClassifier
+from lymphtune.platforms import processor
 
 TRIED = {"model": {"encoder": "resnet"}, "data": {"crop_px": 112}}  # the network that is timed
 CELLS = {"cpu": 8, "cuda": 384}  # a GPU's time with fewer is that of the calls, whatever the arithmetic
@@ -62,7 +62,7 @@ def measured(device: torch.device, threads: int) -> Arithmetic:
     """
     torch.set_num_threads(threads)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    measured_on = [name, _processor(), torch.__version__, threads, CELLS[device.type]]
+    measured_on = [name, processor(), torch.__version__, threads, CELLS[device.type]]
     kept = cache_dir() / f"arithmetic-{digest(measured_on)}.json"
     try:
         precision, channels_last = json.loads(kept.read_text(encoding="utf-8"))["fastest"]
@@ -81,15 +81,6 @@ def measured(device: torch.device, threads: int) -> Arithmetic:
     except InputError as error:
         console.say(f"What was measured is not kept: {error}")
     return chosen
-
-
-def _processor() -> str:
-    """Return the processor's model name where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def _candidates(device: torch.device) -> list[Arithmetic]:
