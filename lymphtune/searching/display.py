@@ -37,7 +37,7 @@ class Display:
             self.last_line = time.monotonic()
             running = [r for r in board.records.values() if r.status == "running"]
             now = ", ".join(f"{r.trial.hash[:6]} epoch {len(r.curves)}/{r.trial.epochs}" for r in running)
-            console.say(f"  running: {now}; {_progress(board)}")
+            console.say(f"  running: {now or 'first epochs'}; {_progress(board)}")
 
     def close(self) -> None:
         if self.live is not None:

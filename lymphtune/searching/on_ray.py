@@ -250,8 +250,7 @@ class _Stopper(tune.Stopper):
 
 
 def _last_line(error_file: str | None) -> str:
-    text = Path(error_file).read_text(encoding="utf-8", errors="replace") if error_file else ""
-    return latest_reason(text)
+    return latest_reason(Path(error_file).read_text(encoding="utf-8", errors="replace") if error_file else "")
 
 
 def survive_out_of_memory() -> None:

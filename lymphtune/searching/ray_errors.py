@@ -48,31 +48,30 @@ def latest_reason(text: str) -> str:
 
 @contextmanager
 def errors_in_a_line() -> Iterator[None]:
-    """Let what Ray's processes report to the driver in the block be one line on stderr, each line once.
+    """Print what Ray's processes report to the driver during the block on stderr, one line each and no line twice.
 
-    Ray prints it on stdout whatever its logging level is, with the last twenty lines of a dead node's log. They stay in
-    the log itself, in Ray's folder.
+    Ray itself prints it on stdout at any logging level, with the last twenty lines of a dead node's log. Those lines
+    remain in the log, in Ray's folder.
     """
     from ray._private import worker
 
-    before, said = vars(worker)["print_to_stdstream"], set[str]()
+    before, shown = vars(worker)["print_to_stdstream"], set[str]()
 
-    def tell(data: dict[str, Any], ignore_prefix: bool = False) -> None:
-        for text in data["lines"]:
-            line = told(text)
-            if line not in said:
-                said.add(line)
+    def show(data: dict[str, Any], ignore_prefix: bool = False) -> None:
+        for line in map(in_a_line, data["lines"]):
+            if line not in shown:
+                shown.add(line)
                 console.say(line)
 
-    vars(worker)["print_to_stdstream"] = tell
+    vars(worker)["print_to_stdstream"] = show
     try:
         yield
     finally:
         vars(worker)["print_to_stdstream"] = before
 
 
-def told(text: str) -> str:
-    """Return what one of Ray's processes reports in one line."""
+def in_a_line(text: str) -> str:
+    """Return a report of one of Ray's processes as one line."""
     if re.search(r"[Rr]aylet is terminated|has been marked dead", text):
         return "Ray: a node is dead or out of reach; its log stands in Ray's folder there"
     lines = [line for line in text.splitlines() if line.strip()]

@@ -56,7 +56,7 @@ class Rungs:
         self.epochs = list(self.rules)
         self.stopped_at: dict[int, int] = {}  # number -> epoch of the rung at which it was stopped
         self.reason: dict[int, str] = {}
-        self.judged = dict.fromkeys(self.epochs, 0)  # epoch of a rung -> trials that were decided there
+        self.decisions = dict.fromkeys(self.epochs, 0)  # epoch of a rung: how many trials were decided there
         self._rung = {epoch: rung for rung, epoch in enumerate(self.epochs)}
         self._waiting: list[dict[int, Standing]] = [{} for _ in self.epochs]  # of the trials not decided yet
         self._next = [0] * len(self.epochs)  # the first number not decided yet
@@ -102,7 +102,7 @@ class Rungs:
         if where is None:
             return number in self._ended
         epoch = self.epochs[rung]
-        self.judged[epoch] += 1
+        self.decisions[epoch] += 1
         reasons = [why for rule in self.rules[epoch] if (why := rule.judge(epoch, where))]  # all of them remember it
         if reasons:
             self.stopped_at[number], self.reason[number] = epoch, f"{reasons[0]} at epoch {epoch}"

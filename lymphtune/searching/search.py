@@ -247,9 +247,9 @@ def _ending(description: dict[str, Any], status: str, seconds: float, busy: floa
 
 def _stopping(board: Board) -> dict[str, int]:
     """Return what early stopping came to: rungs, those at which it decided a trial or more, and trials it stopped."""
-    judged = board.rungs.judged
-    decided = sum(count > 0 for count in judged.values())
-    return {"rungs": len(judged), "decided": decided, "stopped": len(board.rungs.stopped_at)}
+    decisions = board.rungs.decisions
+    decided = sum(count > 0 for count in decisions.values())
+    return {"rungs": len(decisions), "decided": decided, "stopped": len(board.rungs.stopped_at)}
 
 
 def _close(board: Board, display: Display) -> None:

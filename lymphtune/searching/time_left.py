@@ -77,9 +77,9 @@ def _epoch_range(epoch_s: Sequence[float], unseen: int, first: bool) -> tuple[fl
 
 
 def share_trained(plan: Plan) -> float:
-    """Return the share of all epochs that is left if as many go on at every rung as each rule there is taken to let.
+    """Return the fraction of all epochs that is trained if every rule stops as many trials as expected.
 
-    Exact for asha on trials in no order; for median and racing a guess (see their `goes_on`).
+    Exact for asha where trials come in random order; an estimate for median and racing (see their `goes_on`).
     """
     going, trained, since = 1.0, 0.0, 0
     for epoch, rules in deciding(plan.rules(), plan.epochs).items():

@@ -366,6 +366,6 @@ def test_a_slow_first_trial_holds_up_all_decisions_and_they_are_counted() -> Non
     rungs = Rungs(rules_of("asha"), EPOCHS, 4)
     for trial in (1, 2, 3):
         rungs.reach(trial, 1, at(trial, 1, 0.5 + trial))
-    assert set(rungs.judged.values()) == {0} and not rungs.stopped_at
+    assert set(rungs.decisions.values()) == {0} and not rungs.stopped_at
     rungs.reach(0, 1, at(0, 1, 0.1))
-    assert rungs.judged[1] == 4 and rungs.stopped_at
+    assert rungs.decisions[1] == 4 and rungs.stopped_at
