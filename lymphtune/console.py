@@ -154,6 +154,11 @@ def hanging(text: str) -> list[str]:
     return textwrap.wrap(text, width(), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return so many of a noun in words: 1 picture, 13,000 pictures."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Return seconds as a person says them: 8 s, 3 min 20 s, 2 h 05 min."""
     seconds = round(seconds)

@@ -234,10 +234,10 @@ def stopping_text(scheduler: str, counts: Mapping[str, int] | None) -> str:
     """
     if counts is None or not counts["rungs"]:
         return scheduler if counts is None else "none"
-    rungs = f"{counts['rungs']} rung{'s' if counts['rungs'] > 1 else ''}"
+    rungs = f"{console.counted(counts['rungs'], 'rung')}"
     if not counts["decided"]:
         return f"{scheduler}, which decided at none of its {rungs}: no trial was stopped early"
-    trials = f"{counts['stopped']} trial{'s' if counts['stopped'] != 1 else ''}"
+    trials = f"{console.counted(counts['stopped'], 'trial')}"
     return f"{scheduler}, which decided at {counts['decided']} of its {rungs} and stopped {trials}"
 
 

@@ -68,3 +68,10 @@ def test_the_leaderboard_fits_a_terminal_of_60_columns(monkeypatch: pytest.Monke
         text = leaderboard_text(table)
         assert max(map(len, text.splitlines())) <= columns
     assert "resnet-32 gated gated_attention 40 " in text and "..." in text
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, "0 trials"), (1, "1 trial"), (2, "2 trials"), (13000, "13,000 trials")]
+)
+def test_one_is_singular(count: int, said: str) -> None:
+    assert console.counted(count, "trial") == said

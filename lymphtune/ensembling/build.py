@@ -273,8 +273,9 @@ def _summary(
     protocol, candidates = run.description["protocol"], chosen.candidates
     allowed = candidates.table[candidates.allowed(chosen.procedure.recipe.choice)]
     opening = (
-        f"{run.name}: {len(chosen.rows)} of {len(allowed)} trials, {protocol['folds']} folds x {protocol['repeats']} "
-        f"seeds, {len(candidates.patients)} patients judged, {len(cohort.to_predict)} to predict"
+        f"{run.name}: {len(chosen.rows)} of {len(allowed)} trials, {protocol['folds']} folds x "
+        f"{console.counted(protocol['repeats'], 'seed')}, {len(candidates.patients)} patients judged, "
+        f"{len(cohort.to_predict)} to predict"
     )
     members = candidates.trials(chosen.rows).assign(weight=_member_weights(chosen))
     known = in_words(cohort.attributes)

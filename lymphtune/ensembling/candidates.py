@@ -52,7 +52,7 @@ class Candidates:
         """Return a warning where the choice took fewer trials than it asks for, else ""."""
         if taken >= choice.most:
             return ""
-        trials = f"{taken} trial{'s' if taken != 1 else ''}"
+        trials = f"{console.counted(taken, 'trial')}"
         return f"{choice.most} trials were asked for and {trials} of them can be taken{self._left_out(choice)}."
 
     def _left_out(self, choice: Choice) -> str:

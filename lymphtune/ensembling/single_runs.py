@@ -80,7 +80,8 @@ def _check_largest(run: Run, largest: int, trials: int, repeats: int) -> None:
     if largest > trials * repeats:
         raise InputError(
             f"--sizes {largest}: the run {run.name} has {trials * repeats} single runs to draw from "
-            f"({trials} trials x {repeats} seeds); the largest possible size is {trials * repeats}"
+            f"({console.counted(trials, 'trial')} x {console.counted(repeats, 'seed')}); "
+            f"the largest possible size is {trials * repeats}"
         )
 
 

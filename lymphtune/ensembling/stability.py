@@ -119,7 +119,8 @@ def _write_csv(path: Path, table: pd.DataFrame, runs: SingleRuns) -> None:
 def report(runs: SingleRuns, found: list[SizeStability]) -> str:
     """Return table, notes and conclusion as lines that fit the terminal."""
     n_trials, n_repeats, n_patients = runs.oof_TRP.shape
-    told = f"{runs.count} single runs ({n_trials} trials x {n_repeats} seeds), {n_patients} patients judged"
+    told = f"{runs.count} single runs ({console.counted(n_trials, 'trial')} x {console.counted(n_repeats, 'seed')}), "
+    told += f"{n_patients} patients judged"
     lines = [f"{runs.run}:", *console.wrapped(told), *_table(runs, found)]
     for note in [*_notes(runs, found), conclusion(runs, found)]:
         lines += console.wrapped(note)
@@ -184,7 +185,8 @@ def _notes(runs: SingleRuns, found: list[SizeStability]) -> list[str]:
     elif found[-1].size > runs.count / 2:
         notes.append(f"sd new is rough above {runs.count // 2} members, half of the runs.")
     if picked := int(runs.table["best_epoch_picked"].sum()):
-        notes.append(f"{picked} trials are judged at the epoch that scored best on these patients: flattered more.")
+        trials = console.counted(picked, "trial")
+        notes.append(f"{trials} judged at the epoch that scored best on these patients: flattered more.")
     return notes
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lymphtune.console import counted
 from lymphtune.ensembling.single_runs import SingleRuns
 from lymphtune.statistics.stability import SizeStability
 
@@ -61,7 +62,8 @@ def _title(runs: SingleRuns) -> str:
     n_trials, n_repeats, n_patients = runs.oof_TRP.shape
     lines = [
         f"{runs.run}, cohort {runs.cohort}",
-        f"{runs.count} single runs ({n_trials} trials x {n_repeats} seeds), {n_patients} patients judged out of fold",
+        f"{runs.count} single runs ({counted(n_trials, 'trial')} x {counted(n_repeats, 'seed')}), "
+        f"{n_patients} patients judged out of fold",
     ]
     return "\n".join(textwrap.fill(line, MOST_LETTERS) for line in lines)
 

@@ -144,9 +144,8 @@ def _described(side: Side) -> str:
     what = f"ensemble {side.saved}" if side.saved else f"no ensemble saved: mean of the best {choice.most}"
     judged = f", {side.judged} patients judged" if side.judged > len(side.patients) else ""
     goes_on = "; its search goes on, and its numbers with it" if side.run.status == "running" else ""
-    return (
-        f"{what}, of {len(side.contest.candidates.table)} trials, {folds} x {given['repeats']} seeds{judged}{goes_on}"
-    )
+    protocol = f"{folds} x {console.counted(given['repeats'], 'seed')}"
+    return f"{what}, of {len(side.contest.candidates.table)} trials, {protocol}{judged}{goes_on}"
 
 
 def _tables(sides: Sequence[Side]) -> list[str]:

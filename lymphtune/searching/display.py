@@ -82,7 +82,8 @@ def _progress(board: Board) -> str:
 
 
 def _ended(row: dict[str, Any], done: int, total: int) -> str:
-    start = f"[{done:3}/{total}] {row['trial'][:6]} {row['title']}: {row['status']} after {row['epochs']} epochs"
+    epochs = console.counted(row["epochs"], "epoch")
+    start = f"[{done:3}/{total}] {row['trial'][:6]} {row['title']}: {row['status']} after {epochs}"
     if pd.isna(row["balanced_accuracy"]):
         return f"{start} ({row['reason']})"
     failed = f" ({row['reason']})" if row["status"] == "failed" else ""

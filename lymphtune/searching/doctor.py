@@ -62,7 +62,7 @@ def check_cluster(address: str, runs: str | None = None, data: str | None = None
     told = Told(report(lines), {"nodes": [node.name for node in nodes], "checks": lines})
     if found := [line for line in lines if line.state == FINDING]:
         where = len({line.node for line in found})
-        count = f"{len(found)} finding{'s' if len(found) > 1 else ''} on {where} of {len(nodes)} nodes"
+        count = f"{console.counted(len(found), 'finding')} on {where} of {len(nodes)} nodes"
         raise Unfit(f"address {address}: {count}; mend what stands under the table, then check again", told)
     return told
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lymphtune import console
+from lymphtune.console import counted
 from lymphtune.platforms import usable_cpus
 from lymphtune.result import Told
 from lymphtune.searching.measuring import MEASURED, Cost, kinds, measure
@@ -40,12 +41,12 @@ def dry_run(space: str, data: str | Path | None, settings: Settings) -> Told:
     costs = [known[kind] for kind in (trial.configuration.title.split()[0] for trial in networks) if kind in known]
     members = len(networks) * plan.n_folds * len(plan.folds_RP)
     lines = [
-        f"space {plan.space.name}: {len(plan.trials)} trials x {plan.n_folds} folds x "
-        f"{len(plan.folds_RP)} seeds = {members} networks, at most {plan.epochs} epochs each, "
-        f"and {len(plan.baselines)} clinical baselines",
+        f"space {plan.space.name}: {counted(len(plan.trials), 'trial')} x {counted(plan.n_folds, 'fold')} x "
+        f"{counted(len(plan.folds_RP), 'seed')} = {counted(members, 'network')}, at most "
+        f"{counted(plan.epochs, 'epoch')} each, and {len(plan.baselines)} clinical baselines",
         f"cohort {cohort.title}: {len(cohort.labelled)} labelled patients, "
         f"{len(cohort.to_predict)} to predict, {len(cohort.pictures_CSS3)} pictures",
-        f"{slots} trials at once, each with {settings.cpus_per_trial} CPUs and {gpus:g} GPUs; "
+        f"{counted(slots, 'trial')} at once, each with {settings.cpus_per_trial} CPUs and {gpus:g} GPUs; "
         f"stops at epochs {plan.rungs() or 'none'}",
         *[f"  {trial.hash[:6]} {trial.configuration.title}" for trial in plan.trials[:5]],
     ]

@@ -22,6 +22,7 @@ from lymphtune.cohort.examination.report import in_short
 from lymphtune.cohort.folds import check_roles, cohort_folds, folds_hash, folds_table, roles_table, scarce_note
 from lymphtune.cohort.pseudonyms import Pseudonyms, read_pseudonyms
 from lymphtune.config import Part
+from lymphtune.console import counted
 from lymphtune.driver_lock import only_driver
 from lymphtune.errors import InputError
 from lymphtune.files import NoRoom, hashes, held, remove, write_table, write_yaml
@@ -279,7 +280,7 @@ def _tell(board: Board, cohort: Cohort, busy: float, seconds: float) -> None:
         raise InputError(f"{board.halt.status}: {board.halt.why}; then {how}")
     if cut := _cut_short(board):
         console.say(cut)
-    console.say(f"{board.left} trials have not ended ({board.halt.why}): {how}")
+    console.say(f"{counted(board.left, 'trial')} not ended ({board.halt.why}): {how}")
     if board.halt.status == "interrupted":
         raise KeyboardInterrupt
 
@@ -452,8 +453,9 @@ def _opening(run: Run, cohort: Cohort, plan: Plan) -> str:
     lines = [
         f"{cohort.title}: {len(cohort.labelled)} labelled patients, "
         f"{len(cohort.to_predict)} to predict, {len(cohort.pictures_CSS3)} pictures",
-        f"{run.path}: {plan.count} trials of '{plan.space.name}', at most {plan.epochs} epochs, "
-        f"{n_folds} {'folds' if n_folds > 1 else 'hold-out'} x {n_repeats} seeds, stops at epochs {plan.rungs()}",
+        f"{run.path}: {counted(plan.count, 'trial')} of '{plan.space.name}', at most {counted(plan.epochs, 'epoch')}, "
+        f"{n_folds} {'folds' if n_folds > 1 else 'hold-out'} x {counted(n_repeats, 'seed')}, "
+        f"stops at epochs {plan.rungs() or 'none'}",
     ]
     if len(groups := {*cohort.groups[cohort.labelled]}) < len(cohort.labelled):
         lines.append(f"{len(groups)} groups of labelled patients, each of which is in one fold")
@@ -470,6 +472,6 @@ def _closing(place: Any, cohort: Cohort, busy: float, slots: int, seconds: float
     warning = "Out-of-fold numbers, and the best row was chosen by them: it is flattered."
     flattered = "\n".join(console.hanging(f"{warning} `lymphtune ensemble` says by how much."))
     return (
-        f"{flattered}\n{banner}busy: {100 * busy:.0f} % of {slots} worker{'s' if slots > 1 else ''} over "
+        f"{flattered}\n{banner}busy: {100 * busy:.0f} % of {counted(slots, 'worker')} over "
         f"{console.duration(seconds)} was training and evaluation\n{place}"
     )

@@ -7,7 +7,7 @@ import textwrap
 
 import numpy as np
 
-from lymphtune.console import column, cut, painted, width
+from lymphtune.console import column, counted, cut, painted, width
 from lymphtune.runs import read_table
 from lymphtune.searching.board import Board
 from lymphtune.searching.record import Record
@@ -26,7 +26,7 @@ def table_text(board: Board) -> str:
     way = "one hold-out" if board.plan.n_folds == 1 else f"{board.plan.n_folds} folds"
     wide = column(NAME)
     lines = [
-        f"Balanced accuracy, {way}, {judged} patients judged: mean and sd of {len(folds_RP)} seeds,",
+        f"Balanced accuracy, {way}, {judged} patients judged: mean and sd of {counted(len(folds_RP), 'seed')},",
         "95 % over patients; avg.: of the mean of the seeds' probabilities.",
         f"{'':{wide + SCORES}}published",
         painted(f"{'':{wide}}{'mean':5} {'sd':5} {'95 %':9} avg.  rec. {'AUC':5} BA   rec. AUC  kaggle", "heading"),
@@ -41,7 +41,8 @@ def table_text(board: Board) -> str:
 
 def _scores(board: Board, record: Record) -> str:
     if record.row.get("status") != "done":
-        return f"{record.status} after {record.epochs} of {record.trial.epochs} epochs"
+        status = "cut short" if board.halt and record.status == "running" else record.status
+        return f"{status} after {record.epochs} of {counted(record.trial.epochs, 'epoch')}"
     probabilities_RP, labels_P = _judged(board, record)
     score_R = balanced_accuracy(probabilities_RP, labels_P)
     counts_SP = resample(labels_P, RESAMPLES, seed=0)

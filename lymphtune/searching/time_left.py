@@ -31,7 +31,7 @@ class TimeLeft(NamedTuple):
     def __str__(self) -> str:
         low, high = console.duration(self.low_s), console.duration(self.high_s)
         text = f"about {low}" if low == high else f"{low} to {high}"
-        trials = f"{self.known_after} more trial{'s' if self.known_after > 1 else ''}"
+        trials = f"{console.counted(self.known_after, 'more trial')}"
         end = "ends" if self.known_after == 1 else "end"
         return f"{text} left" + (f" (a first guess until {trials} {end})" if self.known_after else "")
 

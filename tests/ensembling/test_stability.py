@@ -239,7 +239,7 @@ def test_what_is_flattered_or_rough_is_said(run: Run) -> None:
     )
     said = re.sub(r"\s+", " ", measure_stability(run, (1, 10)))
     assert "the level is flattered" in said and "not luck of the patients" in said
-    assert "1 trials are judged at the epoch that scored best" in said
+    assert "1 trial judged at the epoch that scored best" in said
     assert "rough above 9 members" in said and "From 18 runs they are good to about 17 %" in said
     said = re.sub(r"\s+", " ", measure_stability(run, (1, 18)))
     assert "Size 18 is all runs: one ensemble" in said

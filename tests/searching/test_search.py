@@ -363,7 +363,7 @@ def test_a_row_that_was_not_trained_to_its_end_has_no_figures(tiny_cohort_folder
     board.close()
     whole, cut, none = table_text(board).splitlines()[4:]
     assert whole.split()[:5] == ["whole", "0.500", "-", "0.50-0.50", "0.500"]
-    assert cut.split() == ["cut", "running", "after", "1", "of", "2", "epochs", ".800", "-", "-", "-"]
+    assert cut.split() == ["cut", "cut", "short", "after", "1", "of", "2", "epochs", ".800", "-", "-", "-"]
     assert len(cut) == len(whole)
     assert none.split() == ["none", "waiting", "after", "0", "of", "2", "epochs", "-", "-", "-", "-"]
 

@@ -7,9 +7,10 @@ from datetime import date
 from lymphtune.cohort.clinical import DAYS_PER_YEAR, MAX_AGE_YEARS
 from lymphtune.cohort.dates import DAY_FIRST, MONTH_FIRST, READINGS, WRITTEN, read_date
 from lymphtune.cohort.examination.evidence import Entry, Evidence
-from lymphtune.cohort.examination.finding import Finding, counted, sentence, some
+from lymphtune.cohort.examination.finding import Finding, sentence, some
 from lymphtune.cohort.layout import FILE, OPTIONAL
 from lymphtune.cohort.table import shown
+from lymphtune.console import counted
 
 OTHER_FORMS = (
     (re.compile(r"[0-9]{1,2}([-/.])[0-9]{1,2}\1[0-9]{2}"), "years of two digits: nobody can tell their century"),

@@ -9,9 +9,10 @@ import numpy as np
 
 from lymphtune.cohort.cohort import TO_PREDICT, evenly_spaced
 from lymphtune.cohort.examination.evidence import Bag, Evidence, Look
-from lymphtune.cohort.examination.finding import Finding, Severity, counted
+from lymphtune.cohort.examination.finding import Finding, Severity
 from lymphtune.cohort.examination.looking import SIDE
 from lymphtune.cohort.examination.pictures import is_blank
+from lymphtune.console import counted
 
 ALIKE = 0.975  # correlation of two thumbnails, brightness and contrast left aside
 NEAREST = 2 * (1 - ALIKE)  # squared distance of two thumbnails of length 1 that correlate so

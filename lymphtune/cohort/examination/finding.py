@@ -50,11 +50,6 @@ def some(things: Sequence[str]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def counted(count: int, noun: str) -> str:
-    """Return so many of a noun in words: 1 picture, 13,000 pictures."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def worst(findings: Iterable[Finding]) -> Severity | None:
     """Return the worst severity, None where there is nothing."""
     found = {finding.severity for finding in findings}

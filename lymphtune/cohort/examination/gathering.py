@@ -8,13 +8,14 @@ from lymphtune.cohort.attributes import STANDARD
 from lymphtune.cohort.blocks import Surveyed
 from lymphtune.cohort.cohort import GROUP, Cohort
 from lymphtune.cohort.examination.evidence import Bag, Entry, Evidence
-from lymphtune.cohort.examination.finding import Finding, counted, of_error
+from lymphtune.cohort.examination.finding import Finding, of_error
 from lymphtune.cohort.examination.looking import look_through, look_through_pixels, look_through_sources
 from lymphtune.cohort.examination.table import read_table
 from lymphtune.cohort.folders import SUFFIXES, PatientFolder, Walk, composed, listing, walk
 from lymphtune.cohort.layout import FILE, Layout
 from lymphtune.cohort.packed import survey_packed
 from lymphtune.cohort.study import folder_layout, is_simulated
+from lymphtune.console import counted
 from lymphtune.errors import InputError
 
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from lymphtune.cohort.clinical import joined
 from lymphtune.cohort.cohort import TO_PREDICT
 from lymphtune.cohort.examination.evidence import Entry, Evidence
-from lymphtune.cohort.examination.finding import Finding, counted
+from lymphtune.cohort.examination.finding import Finding
 from lymphtune.cohort.examination.labels import USUAL_FOLDS
 from lymphtune.cohort.folds import CLASSES
+from lymphtune.console import counted
 
 
 def too_few(evidence: Evidence) -> Iterator[Finding]:

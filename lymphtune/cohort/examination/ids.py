@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from lymphtune.cohort.clinical import id_problem
 from lymphtune.cohort.examination.evidence import Evidence
-from lymphtune.cohort.examination.finding import Finding, counted
+from lymphtune.cohort.examination.finding import Finding
+from lymphtune.console import counted
 
 PADDING = re.compile(r"(?<![0-9])\s+|\s+(?![0-9])|(?<![0-9])0+(?=[0-9])")  # spaces but between digits, leading zeros
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from lymphtune.cohort.examination.evidence import Evidence
-from lymphtune.cohort.examination.finding import Finding, counted, sentence, some
+from lymphtune.cohort.examination.finding import Finding, sentence, some
 from lymphtune.cohort.folds import CLASSES
 from lymphtune.cohort.table import shown
+from lymphtune.console import counted
 
 USUAL_FOLDS = 5
 RARE = 0.1  # share of a class that is worth a note

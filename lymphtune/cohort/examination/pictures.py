@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from lymphtune.cohort.cohort import PICTURE_PX
 from lymphtune.cohort.depth import CURE, underused
 from lymphtune.cohort.examination.evidence import Bag, Evidence, Look
-from lymphtune.cohort.examination.finding import Finding, counted, sentence, some
+from lymphtune.cohort.examination.finding import Finding, sentence, some
 from lymphtune.cohort.folders import BELOW, SUFFIXES, UNREAD
 from lymphtune.cohort.layout import FILE
+from lymphtune.console import counted
 
 ONE_COLOUR = 2  # levels between the darkest and the brightest pixel, at most
 LEAST_CONTRAST = 3.0  # standard deviation of brightness, of 255; photographs of cells have 10 and more

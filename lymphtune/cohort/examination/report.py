@@ -4,7 +4,8 @@ import textwrap
 from collections.abc import Sequence
 
 from lymphtune import console
-from lymphtune.cohort.examination.finding import SEVERITIES, Finding, counted
+from lymphtune.cohort.examination.finding import SEVERITIES, Finding
+from lymphtune.console import counted
 
 MOST_LINES = 8  # of what is said at the start of a search
 

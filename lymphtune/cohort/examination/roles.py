@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from lymphtune.cohort.clinical import NO_FOLDER
 from lymphtune.cohort.cohort import GROUP, TO_PREDICT
 from lymphtune.cohort.examination.evidence import Entry, Evidence
-from lymphtune.cohort.examination.finding import Finding, counted
+from lymphtune.cohort.examination.finding import Finding
 from lymphtune.cohort.examination.ids import alike
 from lymphtune.cohort.layout import FILE
 from lymphtune.cohort.table import shown
+from lymphtune.console import counted
 
 
 def _homes(evidence: Evidence) -> dict[str, set[str]]:

@@ -8,9 +8,8 @@ import numpy as np
 
 from lymphtune.cohort.cohort import REACTIVE, TO_PREDICT, TUMORAL
 from lymphtune.cohort.examination.evidence import Evidence
-from lymphtune.cohort.examination.finding import counted
 from lymphtune.cohort.examination.values import AGE, COUNT, given
-from lymphtune.console import size
+from lymphtune.console import counted, size
 from lymphtune.errors import one_line
 
 MOST_KINDS = 3  # of sizes, modes, formats

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lymphtune.cohort.clinical import BadValue, Row
 from lymphtune.cohort.examination.evidence import Entry, Evidence
-from lymphtune.cohort.examination.finding import Finding, counted, of_error
+from lymphtune.cohort.examination.finding import Finding, of_error
 from lymphtune.cohort.layout import AGE, FILE, Layout
 from lymphtune.cohort.study import table_path
 from lymphtune.cohort.table import (
@@ -19,6 +19,7 @@ from lymphtune.cohort.table import (
     text_of,
     unread_ages,
 )
+from lymphtune.console import counted
 from lymphtune.errors import InputError
 
 SEPARATORS = (",", ";", "\t", "|")

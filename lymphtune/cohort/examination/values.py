@@ -12,10 +12,11 @@ import numpy as np
 from lymphtune.cohort.clinical import NUMBER
 from lymphtune.cohort.cohort import REACTIVE, TO_PREDICT, TUMORAL
 from lymphtune.cohort.examination.evidence import Entry, Evidence
-from lymphtune.cohort.examination.finding import Finding, Severity, counted, sentence, some
+from lymphtune.cohort.examination.finding import Finding, Severity, sentence, some
 from lymphtune.cohort.examination.ids import alike
 from lymphtune.cohort.layout import FILE, UNITS
 from lymphtune.cohort.table import shown
+from lymphtune.console import counted
 
 COUNT, AGE = "lymphocytes_g_per_l", "age_years"
 PLAUSIBLE = (0.5, 500.0)  # lymphocytes in 10^9/L

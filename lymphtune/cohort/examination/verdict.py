@@ -7,8 +7,9 @@ from pathlib import Path
 from lymphtune.cohort import find_cohort
 from lymphtune.cohort.examination import Examination, examine
 from lymphtune.cohort.examination.correction import Change, correct
-from lymphtune.cohort.examination.finding import Finding, Severity, counted, worst
+from lymphtune.cohort.examination.finding import Finding, Severity, worst
 from lymphtune.cohort.examination.report import count_of, report
+from lymphtune.console import counted
 from lymphtune.errors import DOUBTFUL, InputError, Unfit
 from lymphtune.result import Told
 

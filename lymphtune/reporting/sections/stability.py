@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from lymphtune.console import counted
 from lymphtune.ensembling.single_runs import SingleRuns, choose_trials, read_single_runs
 from lymphtune.ensembling.stability import conclusion, default_sizes, shares, sizes_table
 from lymphtune.ensembling.stability_figure import draw_figure
@@ -26,7 +27,7 @@ def section(facts: Facts) -> Section | None:
     runs = read_single_runs(facts.run, choose_trials(facts.run, SOURCE, sizes[-1]))
     title = "How steady is it?"
     if runs.count < FEWEST:
-        lead = f"Too few networks ran to their end to tell: {runs.count} single run{'s' if runs.count > 1 else ''}."
+        lead = f"Too few networks ran to their end to tell: {counted(runs.count, 'single run')}."
         return Section("stability", title, lead, [Note("lymphtune stability --retrain 5 trains them from more seeds.")])
     found = stability(runs.oof_TRP, runs.labels_P, sizes, DRAWS)
     return Section("stability", title, conclusion(runs, found), [_drawing(runs, found), _table(runs, found)])
@@ -35,8 +36,8 @@ def section(facts: Facts) -> Section | None:
 def _drawing(runs: SingleRuns, found: list[SizeStability]) -> Drawing:
     n_trials, n_repeats, n_patients = runs.oof_TRP.shape
     caption = (
-        f"{runs.count} single runs of networks ({n_trials} best trials that ran to their end x {n_repeats} "
-        f"seed{'s' if n_repeats > 1 else ''}), {n_patients} patients judged out of fold. Above: balanced accuracy of "
+        f"{runs.count} single runs of networks ({n_trials} best trials that ran to their end x "
+        f"{counted(n_repeats, 'seed')}), {n_patients} patients judged out of fold. Above: balanced accuracy of "
         f"the mean of so many of them, {DRAWS} draws of each size or all there are; the bar is what ensembles of newly "
         "trained members would scatter. Below: where the variance of a new ensemble on new patients comes from. The "
         "pool was chosen on these patients, alike for every size: sizes compare, the level is flattered."

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from lymphtune.console import counted
 from lymphtune.ensembling.candidates import eligible
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE
 from lymphtune.reporting.drawing import BASELINE as BASELINE_COLOUR
@@ -147,7 +148,7 @@ def _line(
 
 def _training_caption(curves: Sequence[Curves], facts: Facts) -> str:
     n_models, repeats = curves[0].scores_EF.shape[1], facts.description["protocol"]["repeats"]
-    over = f"{n_models} fold models ({facts.n_folds} folds, {repeats} seed{'s' if repeats > 1 else ''})"
+    over = f"{n_models} fold models ({facts.n_folds} folds, {counted(repeats, 'seed')})"
     bands = "no bands: there is one model"
     if n_models > 1:
         bands = f"lines: mean over {over}; bands: one standard deviation of them to either side"

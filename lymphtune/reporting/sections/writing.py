@@ -8,6 +8,7 @@ import pandas as pd
 
 from lymphtune.cohort.attributes import in_words
 from lymphtune.cohort.folds import folds_text
+from lymphtune.console import counted
 from lymphtune.ensembling.commands import ensemble_command, search_command
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE
 from lymphtune.reporting.facts import Facts
@@ -46,7 +47,7 @@ def methods(facts: Facts) -> str:
         f"{protocol['trials']} configurations of the space '{space['name']}' were trained for at most "
         f"{protocol['epochs']} epochs on {folds_text(facts.n_folds, bool(protocol.get('grouped')))} with "
         f"{protocol['repeats']} seed(s) each (seed {protocol['seed']}; early stopping: {early}).",
-        f"The recipe '{facts.procedure.recipe.name}' joined {n} trial{'s' if n > 1 else ''}, each patient judged only "
+        f"The recipe '{facts.procedure.recipe.name}' joined {counted(n, 'trial')}, each patient judged only "
         f"by models that never saw that patient (threshold {facts.procedure.threshold.text}, calibration "
         f"{calibration}).",
         "Scores of the whole procedure, the choice of trials included, come from 1,000 bootstrap resamples of the "
