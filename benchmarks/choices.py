@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lymphtune.runs import Run, read_table
+from lymphtune.runs.run import Run, read_table
 
 RESAMPLES = 2000
 FEWEST = 4  # trials on either side

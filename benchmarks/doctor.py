@@ -25,7 +25,7 @@ from PIL import Image
 DRAWN_PATIENTS, DRAWN_CELLS = 30, 10
 DECODE = "from lymphtune.cohort import load_cohort; load_cohort({data!r})"
 DOCTOR = "from lymphtune.cli import main; main(['doctor', '--data', {data!r}])"
-IMPORT = "import lymphtune.cohort.examination, lymphtune.statistics.shortcuts, sklearn.model_selection"
+IMPORT = "import lymphtune.doctor, lymphtune.shortcuts.audit, sklearn.model_selection"
 
 
 def make(folder: Path, n_patients: int, n_pictures: int) -> None:

@@ -20,7 +20,7 @@ import torch
 
 from lymphtune.cohort.cohort import COLUMNS, PICTURE_PX, REFERENCE_DATE, Cohort
 from lymphtune.cohort.folds import make_folds
-from lymphtune.cohort.simulated import draw_patients
+from lymphtune.cohort.simulation.patients import draw_patients
 from lymphtune.config import Configuration, configuration
 from lymphtune.training.arithmetic import measured, usual
 from lymphtune.training.batches import Bags

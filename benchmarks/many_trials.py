@@ -22,7 +22,7 @@ from lymphtune.ensembling.procedure import Procedure
 from lymphtune.ensembling.recipe import Choice, all_recipes
 from lymphtune.ensembling.score import Contest, score
 from lymphtune.files import write_table
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 
 PATIENTS = 200
 

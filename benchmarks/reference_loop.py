@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lymphtune.cohort.cohort import PICTURE_PX, REFERENCE_DATE, Cohort
-from lymphtune.cohort.simulated import write_simulated
+from lymphtune.cohort.simulation.patients import write_simulated
 from lymphtune.cohort.study import read_study, survey_study
 from lymphtune.config import Configuration, configuration
 from lymphtune.models.bag_classifier import ATTRIBUTES

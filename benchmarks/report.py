@@ -25,14 +25,14 @@ from scipy.special import expit
 import lymphtune
 from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.cohort.folds import folds_table
-from lymphtune.cohort.simulated import write_simulated
+from lymphtune.cohort.simulation.patients import write_simulated
 from lymphtune.files import hashes, write_table, write_yaml
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from lymphtune.searching.board import Board
 from lymphtune.searching.description import describe
+from lymphtune.searching.epoch_report import Report
 from lymphtune.searching.plan import Plan, Settings, Trial
-from lymphtune.searching.report import Report
-from lymphtune.searching.search import prepare
+from lymphtune.searching.prepare import prepare
 from lymphtune.searching.trial import WEIGHTS_AT
 
 CELLS = 80  # a patient, about

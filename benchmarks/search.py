@@ -38,17 +38,18 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from lymphtune.cluster.driver import run_plan
 from lymphtune.cohort import Cohort
 from lymphtune.cohort.folds import make_folds
 from lymphtune.files import hashes
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from lymphtune.searching.board import Board
 from lymphtune.searching.display import Display
-from lymphtune.searching.halting import Halting
+from lymphtune.searching.epoch_report import Report
 from lymphtune.searching.plan import Plan, Settings, make_plan
+from lymphtune.searching.prepare import prepare
 from lymphtune.searching.progress import ProgressFile
-from lymphtune.searching.report import Report
-from lymphtune.searching.search import prepare, run_plan
+from lymphtune.searching.stop_watcher import Halting
 from lymphtune.searching.trial import WEIGHTS_AT, Shared
 from lymphtune.spaces import load_space
 
@@ -113,7 +114,7 @@ class Timed(Shared):
 
 
 def by_lymphtune(cohort: Cohort, plan: Plan, data: Path, epoch_s: float, marks: Path) -> None:
-    from lymphtune.searching import search
+    from lymphtune.cluster import driver as search
 
     search.Shared = lambda *given: Timed(*given, epoch_s, marks)  # type: ignore[misc, assignment]
     run_plan(cohort, plan, data, time.monotonic())
@@ -173,7 +174,7 @@ def busy(given: argparse.Namespace) -> None:
     """Print the table of busy shares."""
     import torch
 
-    from lymphtune.cohort.simulated import write_simulated
+    from lymphtune.cohort.simulation.patients import write_simulated
     from lymphtune.training.arithmetic import measured
 
     with tempfile.TemporaryDirectory(prefix="lt-busy-") as scratch:
@@ -414,7 +415,7 @@ def tune_one(trials: int, workers: int = 2) -> dict[str, float]:
     """Return what trials that do nothing cost on a real local Ray."""
     import psutil
 
-    from lymphtune.searching.on_ray import ray_cluster, run_trials
+    from lymphtune.cluster.runner import ray_cluster, run_trials
     from lymphtune.training.arithmetic import Arithmetic
 
     cohort = made_up_cohort()

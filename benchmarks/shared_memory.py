@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 
 from lymphtune.cohort import load_cohort
-from lymphtune.cohort.simulated import write_simulated
+from lymphtune.cohort.simulation.patients import write_simulated
 
 PATIENTS, CELLS = 20, 60  # about 165 MB of pictures
 MB = 1e6

@@ -29,7 +29,7 @@ from lymphtune.ensembling.recipe import all_recipes
 from lymphtune.files import hashes, read_yaml, write_json, write_table, write_yaml
 from lymphtune.models.fusions.concat import Concat
 from lymphtune.models.fusions.none import PicturesOnly
-from lymphtune.runs import Run, read_table
+from lymphtune.runs.run import Run, read_table
 from lymphtune.statistics.metrics import METRICS
 from lymphtune.training.loading import judge_with, load_network
 

@@ -23,7 +23,7 @@ from reference_loop import Reference, chosen, reference_on, seconds, steady, tra
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from lymphtune.cohort.cohort import REFERENCE_DATE, Cohort
-from lymphtune.cohort.simulated import MIN_PATIENTS, write_simulated
+from lymphtune.cohort.simulation.patients import MIN_PATIENTS, write_simulated
 from lymphtune.cohort.study import read_study
 from lymphtune.config import Configuration, configuration
 from lymphtune.models.memory import freed_memory_kept

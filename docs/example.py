@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import lymphtune
-from lymphtune.cohort.simulated import write_simulated
+from lymphtune.cohort.simulation.patients import write_simulated
 
 folder = Path(tempfile.mkdtemp())
 write_simulated(folder / "cohort", n_patients=60, n_cells=4, seed=0)

@@ -24,7 +24,7 @@ FLAGS = (
 
 def cells() -> None:
     """Draw cells of the simulated cohort, one row a type."""
-    from lymphtune.cohort.simulated import contact_sheet
+    from lymphtune.cohort.simulation.patients import contact_sheet
 
     contact_sheet(IMAGES / "simulated-cells.png")
 
@@ -32,7 +32,7 @@ def cells() -> None:
 def report(run: Path | None) -> None:
     """Photograph the top of a run's report, written anew in a copy of its folder."""
     from lymphtune.reporting.report import write_report
-    from lymphtune.runs import Run
+    from lymphtune.runs.run import Run
 
     with tempfile.TemporaryDirectory() as scratch:
         if run is None:

@@ -26,7 +26,7 @@ from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.ensembling.procedure import asked
 from lymphtune.ensembling.recipe import all_recipes
 from lymphtune.registry import Family
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from lymphtune.searching.plan import Settings
 from lymphtune.spaces import SHIPPED, find_yaml, shipped
 
@@ -232,7 +232,7 @@ def python_page() -> str:
         *_function("lymphtune.load_cohort", load_cohort),
         *_class("lymphtune.Cohort", Cohort, "bag digests_of_bags ids labels labelled to_predict hash"),
         *_class("lymphtune.Ensemble", Ensemble, "load predict_proba predict score seen"),
-        *_class("lymphtune.runs.Run", Run, "status leaderboard description configuration"),
+        *_class("lymphtune.runs.run.Run", Run, "status leaderboard description configuration"),
     ]
     return "\n".join(lines)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lymphtune.cohort import Cohort, load_cohort
     from lymphtune.ensembling.bundle import Ensemble
-    from lymphtune.runs import Run
+    from lymphtune.runs.run import Run
 
 __all__ = ["Cohort", "Ensemble", "ensemble", "load_cohort", "search"]
 
@@ -22,8 +22,8 @@ def search(space: str | Path = "mixed", data: str | Path | None = None, **settin
     Raises InputError on anything a person can mend.
     """
     from lymphtune.cli.options import brought
+    from lymphtune.cluster.driver import search as run_search
     from lymphtune.searching.plan import Settings
-    from lymphtune.searching.search import search as run_search
 
     with brought("search", settings) as given:
         return run_search(space, data, Settings.of(given))

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
 from lymphtune.cohort import Cohort, load_cohort
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from tests.s3 import Server, started
 
 TINY_LABELS = (0, 1, 1, 0, 1, -1, 0, 1, 0, 1, -1, 0, 1, 0, -1)  # P1 to P15
@@ -113,7 +113,7 @@ def write_backbone(path: Path, seed: int = 0) -> Path:
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """One real local Ray for all tests that search; it takes seconds to start."""
-    from lymphtune.searching.on_ray import ray_cluster
+    from lymphtune.cluster.runner import ray_cluster
 
     with ray_cluster(None):
         yield

@@ -109,9 +109,9 @@ def test_every_csv_file_is_written_by_it() -> None:
     """But tables of patients, which are read again: a drawn cohort's and a corrected one's."""
     source = Path(lymphtune.__file__).parent
     found = {str(path.relative_to(source)) for path in source.rglob("*.py") if ".to_csv(" in path.read_text()}
-    assert found == {"files.py", "cohort/simulated.py"}
+    assert found == {"files.py", "cohort/simulation/patients.py"}
     found = {str(path.relative_to(source)) for path in source.rglob("*.py") if "csv.writer(" in path.read_text()}
-    assert found == {"cohort/examination/correction.py"}
+    assert found == {"doctor/correction.py"}
 
 
 @pytest.mark.parametrize(

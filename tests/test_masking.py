@@ -9,11 +9,11 @@ from lymphtune.cli import main
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, write_yaml
 from lymphtune.masking import masked
-from lymphtune.mirror import Mirror
-from lymphtune.runs import Run
+from lymphtune.runs.mirror import Mirror
+from lymphtune.runs.run import Run
 from lymphtune.searching.description import describe, settings_of
 from lymphtune.searching.plan import Settings
-from lymphtune.searching.search import prepare
+from lymphtune.searching.prepare import prepare
 
 ADDRESSES = {
     "http://user:hunter2@host:5000/path": "http://***@host:5000/path",

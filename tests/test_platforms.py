@@ -80,7 +80,7 @@ EVERY_MODULE = """
 import sys
 import as_on
 as_on.import_all("lymphtune")
-assert "lymphtune.searching.on_ray" in sys.modules
+assert "lymphtune.cluster.runner" in sys.modules
 from lymphtune.cli import main
 cohort = sys.argv[1]
 print("drawn", main(["simulate", cohort, "--patients", "12"]))

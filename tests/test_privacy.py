@@ -20,7 +20,7 @@ from lymphtune.cohort.pictures import decode
 from lymphtune.cohort.pseudonyms import PSEUDONYM, Pseudonyms, are_pseudonyms, pseudonymised, read_pseudonyms
 from lymphtune.ensembling.apply import predict_to
 from lymphtune.errors import InputError
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from tests.conftest import TINY_DATES
 
 BORN = ["3/27/1961", "03/27/1961", "27-03-1961", "1961-03-27", "19610327", "16-09-1934", "1934-09-16", "12/1/1939"]
@@ -168,7 +168,7 @@ def test_a_run_of_pseudonyms_wants_its_own_key(run: Run, key: Path, tmp_path: Pa
     read_pseudonyms(tmp_path / "key", make=True)
     with pytest.raises(InputError, match="another key than that of the run mine"):
         lymphtune.ensemble(run=moved.path, top=1, source="clinical")
-    from lymphtune.searching.search import resume
+    from lymphtune.cluster.driver import resume
 
     with pytest.raises(InputError, match=r"run of another search \(cohort pseudonyms [0-9a-f]{16} -> [0-9a-f]{16}"):
         resume("mine", moved.path.parent, trials=2)

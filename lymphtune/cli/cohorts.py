@@ -29,7 +29,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def simulate(arguments: argparse.Namespace) -> Told:
-    from lymphtune.cohort.simulated import write_simulated
+    from lymphtune.cohort.simulation.patients import write_simulated
 
     write_simulated(arguments.out, arguments.patients, arguments.cells, arguments.seed, prefix=arguments.prefix)
     return Told(str(arguments.out), {"cohort": arguments.out})

@@ -44,18 +44,18 @@ def doctor(arguments: argparse.Namespace) -> Told:
 
 def _cohort(arguments: argparse.Namespace) -> Told:
     from lymphtune.cohort import REFERENCE_DATE
-    from lymphtune.cohort.examination.verdict import check_cohort, fix_cohort
+    from lymphtune.doctor.verdict import check_cohort, fix_cohort
 
     reference_date = arguments.reference_date or REFERENCE_DATE
     if arguments.fix is not None:
         return fix_cohort(arguments.data, arguments.fix, reference_date)
-    from lymphtune.statistics.shortcuts import shortcut_findings
+    from lymphtune.shortcuts.audit import shortcut_findings
 
     return check_cohort(arguments.data, reference_date, shortcut_findings)
 
 
 def _cluster(arguments: argparse.Namespace) -> Told:
-    from lymphtune.searching.doctor import check_cluster
+    from lymphtune.cluster.doctor import check_cluster
 
     return check_cluster(arguments.address, arguments.runs, arguments.data, arguments.timeout)
 

@@ -9,7 +9,7 @@ from lymphtune.console import hanging, width
 from lymphtune.result import Told
 
 if TYPE_CHECKING:
-    from lymphtune.runs import Run
+    from lymphtune.runs.run import Run
     from lymphtune.spaces import Space
 
 
@@ -79,7 +79,7 @@ def recipes(arguments: argparse.Namespace) -> Told:
 
 
 def runs(arguments: argparse.Namespace) -> Told:
-    from lymphtune.runs import all_runs
+    from lymphtune.runs.run import all_runs
 
     there = [_row(run) for run in all_runs(arguments.runs)]
     name, status = (max((len(row[column]) for row in there), default=0) for column in ("name", "status"))

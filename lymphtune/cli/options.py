@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from lymphtune.errors import suggestion
-from lymphtune.storage import is_uri
+from lymphtune.runs.storage import is_uri
 from lymphtune.times import a_day, in_seconds
 
 T = TypeVar("T")

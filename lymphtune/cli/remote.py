@@ -8,9 +8,9 @@ from pathlib import Path
 
 from lymphtune.errors import InputError
 from lymphtune.files import is_held
-from lymphtune.mirror import Mirror, named
-from lymphtune.runs import DRIVER, FIGURES, PROGRESS, REPORT, find_run
-from lymphtune.storage import join, opened
+from lymphtune.runs.mirror import Mirror, named
+from lymphtune.runs.run import DRIVER, FIGURES, PROGRESS, REPORT, find_run
+from lymphtune.runs.storage import join, opened
 
 DESCRIBING = ("run.yaml", DRIVER, PROGRESS)  # of each run: whether it is there and runs
 WRITTEN = {  # files and folders of a run that a command writes; all other commands write nothing there

@@ -20,7 +20,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def report(arguments: argparse.Namespace) -> Told:
     from lymphtune.reporting.report import write_report
-    from lymphtune.runs import find_run
+    from lymphtune.runs.run import find_run
 
     run = find_run(arguments.run, arguments.runs)
     path = write_report(run, arguments.data, arguments.ensemble, arguments.pictures)

@@ -23,7 +23,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def robustness(arguments: argparse.Namespace) -> Told:
     from lymphtune.ensembling.robustness import measure_robustness
     from lymphtune.reporting.facts import saved_ensemble
-    from lymphtune.runs import find_run
+    from lymphtune.runs.run import find_run
 
     run = find_run(arguments.run, arguments.runs)
     ensemble = saved_ensemble(run, arguments.ensemble)

@@ -12,7 +12,7 @@ from lymphtune.errors import InputError
 from lymphtune.result import Told
 
 if TYPE_CHECKING:
-    from lymphtune.runs import Run
+    from lymphtune.runs.run import Run
 
 WATCHED_EVERY_S = 2.0
 SETTINGS = (
@@ -111,11 +111,13 @@ def run(arguments: argparse.Namespace) -> Told:
 
     settings, space = Settings(**given), arguments.space or "mixed"
     if arguments.dry_run:
-        from lymphtune.searching.estimate import dry_run
+        from lymphtune.cluster.driver import check_address
+        from lymphtune.cluster.estimate import dry_run
 
+        check_address(settings)
         return dry_run(space, arguments.data, settings)
+    from lymphtune.cluster.driver import search
     from lymphtune.searching.budget import process_started
-    from lymphtune.searching.search import search
 
     return _ended(search(space, arguments.data, settings, process_started()))
 
@@ -132,15 +134,15 @@ def _resume(arguments: argparse.Namespace, given: dict[str, Any]) -> "Run":
         if getattr(arguments, name):
             option = name.replace("_", "-")
             raise InputError(f"--{option}: does not go with --resume, which takes what the run was started with")
+    from lymphtune.cluster.driver import resume
     from lymphtune.searching.budget import process_started
-    from lymphtune.searching.search import resume
 
     runs = given.pop("runs")
     return resume(arguments.resume or None, runs, arguments.data, arguments.retry_failed, process_started(), **given)
 
 
 def status(arguments: argparse.Namespace) -> Told:
-    from lymphtune.runs import find_run
+    from lymphtune.runs.run import find_run
     from lymphtune.searching.progress import status_text, status_values
 
     run = find_run(arguments.name, arguments.runs)
@@ -156,9 +158,9 @@ def status(arguments: argparse.Namespace) -> Told:
 
 def stop(arguments: argparse.Namespace) -> Told:
     from lymphtune.cli.remote import refresh, send_now
-    from lymphtune.runs import find_run, resume_command
-    from lymphtune.searching.halting import STOP, ask_to_stop
+    from lymphtune.runs.run import find_run, resume_command
     from lymphtune.searching.progress import wait_until_stopped
+    from lymphtune.searching.stop_watcher import STOP, ask_to_stop
 
     run = find_run(arguments.name, arguments.runs)
     if run.status != "running":

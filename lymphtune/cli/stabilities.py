@@ -42,13 +42,13 @@ def whole_numbers(text: str) -> list[int]:
 def stability(arguments: argparse.Namespace) -> Told:
     from lymphtune.ensembling.single_runs import trials_to_retrain
     from lymphtune.ensembling.stability import check_draws, checked_sizes, default_sizes, measure_stability
-    from lymphtune.runs import find_run
+    from lymphtune.runs.run import find_run
 
     run, pool = find_run(arguments.run, arguments.runs), arguments.pool
     sizes = checked_sizes(arguments.sizes or default_sizes(run, arguments.source, pool, arguments.retrain))
     check_draws(arguments.draws, arguments.seed)
     if arguments.retrain is not None:
-        from lymphtune.searching.retrain import retrain
+        from lymphtune.cluster.retrain import retrain
 
         trials = trials_to_retrain(run, arguments.source, sizes[-1], arguments.retrain, pool)
         run, pool = retrain(run, trials, arguments.retrain, arguments.data, arguments.address, arguments.storage), None

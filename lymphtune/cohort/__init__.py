@@ -42,7 +42,7 @@ def load_cohort(
     """
     day: date = checked(Day, "reference_date", reference_date)
     if pseudonyms is None and find_cohort(data) is None:
-        from lymphtune.cohort.simulated import simulated_cohort  # which keeps what it has drawn
+        from lymphtune.cohort.simulation.patients import simulated_cohort  # which keeps what it has drawn
 
         return simulated_cohort(day)
     return survey_cohort(data, day, pseudonyms).whole()
@@ -59,7 +59,7 @@ def survey_cohort(
         return pseudonymised(survey_cohort(data, reference_date), pseudonyms)
     path = find_cohort(data)
     if path is None:
-        from lymphtune.cohort.simulated import survey_simulated
+        from lymphtune.cohort.simulation.patients import survey_simulated
 
         return survey_simulated(reference_date or REFERENCE_DATE)
     return survey_study(path, reference_date) if path.is_dir() else survey_packed(path, reference_date)

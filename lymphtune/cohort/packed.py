@@ -27,7 +27,7 @@ from lymphtune.cohort.pseudonyms import Pseudonyms, pseudonymised
 from lymphtune.cohort.study import natural_key, survey_study
 from lymphtune.errors import InputError, reason
 from lymphtune.files import whole
-from lymphtune.tables import is_text, text_bytes
+from lymphtune.runs.tables import is_text, text_bytes
 
 FORMAT = 1
 METADATA = b"lymphtune"  # key of the description, JSON, in the schema's metadata

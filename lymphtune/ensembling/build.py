@@ -30,7 +30,7 @@ from lymphtune.ensembling.summary import better_recipes, recipes_rows, recipes_t
 from lymphtune.errors import InputError
 from lymphtune.files import is_formula, read_yaml, sha256, whole_folder, write_csv, write_table, write_text, write_yaml
 from lymphtune.result import Told
-from lymphtune.runs import RUNS, Run, find_run
+from lymphtune.runs.run import RUNS, Run, find_run
 from lymphtune.versions import version
 
 TRIES, READ_AGAIN_S = 4, 2.0  # readings of a run that changes meanwhile, and the wait between them

@@ -29,7 +29,7 @@ from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, sha256
 from lymphtune.registry import calibrations
 from lymphtune.result import Told
-from lymphtune.runs import TRIAL, read_table
+from lymphtune.runs.run import TRIAL, read_table
 from lymphtune.statistics.bootstrap import Interval
 from lymphtune.statistics.conformal import CrossConformal, set_names
 from lymphtune.versions import version

@@ -19,11 +19,11 @@ from lymphtune.cohort.cohort import Cohort
 from lymphtune.cohort.folds import NEVER
 from lymphtune.ensembling.recipe import Choice
 from lymphtune.errors import InputError, reason
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
+from lymphtune.runs.tables import check_counts, check_file
 from lymphtune.statistics.bootstrap import LEAST_GROUPS, grouping
 from lymphtune.statistics.metrics import THRESHOLD, auc, class_weights, log_losses
 from lymphtune.statistics.probabilities import as_probabilities
-from lymphtune.tables import check_counts, check_file
 
 AT_ONCE = 2_000_000  # losses (resamples x epochs of trials) held at a time
 READERS = 4

@@ -6,7 +6,7 @@ from pathlib import Path
 from lymphtune.cohort.folders import check_link
 from lymphtune.ensembling.reproduction import check_hashes
 from lymphtune.errors import InputError
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 
 
 def copy_weights(run: Run, trials: list[str], into: Path) -> dict[str, list[str]]:

@@ -21,7 +21,7 @@ from lymphtune.ensembling.groups import LEAST_PATIENTS, SEXES, groups, judged_pa
 from lymphtune.ensembling.procedure import Procedure
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, Contest, Scores
 from lymphtune.ensembling.summary import NAMES
-from lymphtune.runs import stopping_text
+from lymphtune.runs.run import stopping_text
 from lymphtune.statistics.honest import fixed_score
 from lymphtune.statistics.words import bounded, changed
 

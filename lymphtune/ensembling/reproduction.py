@@ -13,7 +13,7 @@ from lymphtune.config import Configuration
 from lymphtune.ensembling.candidates import read_oof, run_folds
 from lymphtune.errors import InputError
 from lymphtune.files import hashes, read_yaml
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 
 PATIENTS = 3  # held-out patients a fold that each fold model predicts again
 TOLERANCE = {"float32": 1e-3}  # of the median difference of probabilities, by the precision of the search

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 
 from lymphtune import console
 from lymphtune.cohort import Cohort
-from lymphtune.cohort.shifts import SHIFTS
 from lymphtune.ensembling.build import trained_cohort
 from lymphtune.ensembling.bundle import Ensemble, fold_of
 from lymphtune.ensembling.candidates import Candidates, read_candidates
@@ -22,7 +21,8 @@ from lymphtune.errors import InputError
 from lymphtune.files import sha256, write_table
 from lymphtune.models.memory import freed_memory_kept
 from lymphtune.result import Told
-from lymphtune.runs import Run, read_table
+from lymphtune.runs.run import Run, read_table
+from lymphtune.shortcuts.shifts import SHIFTS
 from lymphtune.statistics.bootstrap import RESAMPLES, Interval, resample, spread
 from lymphtune.statistics.metrics import auc, balanced_accuracy
 from lymphtune.statistics.words import changed, percent

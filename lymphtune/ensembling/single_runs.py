@@ -13,7 +13,7 @@ from lymphtune import console
 from lymphtune.config import digest
 from lymphtune.ensembling.candidates import eligible, read_oof, run_folds
 from lymphtune.errors import InputError
-from lymphtune.runs import Run, read_table
+from lymphtune.runs.run import Run, read_table
 
 POOL = 20  # best trials, unless told otherwise
 FEWEST = 5  # trials that are trained again, where there are so many

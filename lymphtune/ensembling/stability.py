@@ -17,9 +17,9 @@ from lymphtune.ensembling.stability_figure import save_figure
 from lymphtune.errors import InputError, listed
 from lymphtune.files import whole_folder, write_csv
 from lymphtune.result import Told
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
+from lymphtune.statistics.ensemble_sizes import SizeStability, stability
 from lymphtune.statistics.metrics import balanced_accuracy, balanced_log_loss
-from lymphtune.statistics.stability import SizeStability, stability
 
 SIZES = (1, 2, 3, 5, 10)
 DRAWS = 1000

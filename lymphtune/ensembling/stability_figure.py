@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from lymphtune.console import counted
 from lymphtune.ensembling.single_runs import SingleRuns
-from lymphtune.statistics.stability import SizeStability
+from lymphtune.statistics.ensemble_sizes import SizeStability
 
 MOST_DOTS = 200  # a size; evenly from all draws in order of score
 DPI = 300

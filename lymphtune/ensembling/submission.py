@@ -20,7 +20,7 @@ from lymphtune.cohort.study import natural_key
 from lymphtune.ensembling.build import pseudonyms_of, trained_cohort
 from lymphtune.errors import InputError
 from lymphtune.files import write_csv
-from lymphtune.runs import RUNS, find_run
+from lymphtune.runs.run import RUNS, find_run
 
 COLUMNS = ("ID", "Predicted")
 EXPECTED = "expected ID,Predicted separated by a comma"

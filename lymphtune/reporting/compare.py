@@ -20,7 +20,7 @@ from lymphtune.ensembling.summary import NAMES
 from lymphtune.errors import InputError
 from lymphtune.reporting.facts import procedure_of, saved_ensemble
 from lymphtune.result import Told
-from lymphtune.runs import Run, find_run
+from lymphtune.runs.run import Run, find_run
 from lymphtune.statistics.honest import Gain
 from lymphtune.statistics.words import bounded, changed, percent
 

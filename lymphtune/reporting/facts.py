@@ -21,7 +21,7 @@ from lymphtune.ensembling.procedure import Fitted, Procedure, asked
 from lymphtune.ensembling.recipe import Choice
 from lymphtune.ensembling.score import Contest, Scores, score
 from lymphtune.errors import InputError, one_line
-from lymphtune.runs import Run, read_table
+from lymphtune.runs.run import Run, read_table
 
 TOP = 5  # trials of the ensemble that is judged where none was made
 

@@ -12,7 +12,7 @@ from lymphtune.reporting.parts import Drawing, Section, Table
 from lymphtune.reporting.sections import SECTIONS
 from lymphtune.reporting.sections.verdict import banners
 from lymphtune.reporting.tables import save_table
-from lymphtune.runs import FIGURES, REPORT, Run
+from lymphtune.runs.run import FIGURES, REPORT, Run
 
 
 def write_report(run: Run, data: str | Path | None = None, ensemble: str | None = None, pictures: bool = True) -> Path:

@@ -18,13 +18,13 @@ import pandas as pd
 from lymphtune import console
 from lymphtune.cohort import Cohort
 from lymphtune.files import refusals_named, remove, write_table, write_yaml
-from lymphtune.mirror import Mirror
-from lymphtune.runs import Run
-from lymphtune.searching.ledger import Ledger
+from lymphtune.runs.ledger import Ledger
+from lymphtune.runs.mirror import Mirror
+from lymphtune.runs.run import Run
+from lymphtune.searching.epoch_report import Report
 from lymphtune.searching.past import LEDGER, Found, Past
 from lymphtune.searching.plan import Plan, Trial
 from lymphtune.searching.record import Record, oof_of, pooled, row_of
-from lymphtune.searching.report import Report
 from lymphtune.searching.rungs import Rungs, standing
 from lymphtune.searching.time_left import TimeLeft, time_left
 from lymphtune.searching.tpe import Tpe

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lymphtune.runs import Run
-from lymphtune.searching.ledger import Ledger
+from lymphtune.runs.ledger import Ledger
+from lymphtune.runs.run import Run
 from lymphtune.searching.past import LEDGER
 from lymphtune.spaces import Place, Space, places
 from lymphtune.statistics.importance import Choice, Points

@@ -13,7 +13,7 @@ from lymphtune.cohort.pseudonyms import read_pseudonyms
 from lymphtune.config import digest
 from lymphtune.errors import InputError
 from lymphtune.masking import is_masked, masked
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from lymphtune.searching.plan import Plan, Settings, Stage
 from lymphtune.searching.trackers.mlflow_tracker import absolute
 from lymphtune.spaces import Space, checked_space

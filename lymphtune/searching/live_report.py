@@ -10,9 +10,9 @@ from pathlib import Path
 
 from lymphtune import console
 from lymphtune.errors import InputError
-from lymphtune.mirror import Mirror
 from lymphtune.platforms import start_beside
-from lymphtune.runs import FIGURES, REPORT, Run
+from lymphtune.runs.mirror import Mirror
+from lymphtune.runs.run import FIGURES, REPORT, Run
 from lymphtune.searching.board import Board
 from lymphtune.searching.budget import Budget
 

@@ -14,10 +14,10 @@ import numpy as np
 from lymphtune import console
 from lymphtune.errors import InputError
 from lymphtune.files import hashes, read_yaml
-from lymphtune.runs import Run, read_table
-from lymphtune.searching.ledger import Ledger
+from lymphtune.runs.ledger import Ledger
+from lymphtune.runs.run import Run, read_table
+from lymphtune.searching.epoch_report import Report
 from lymphtune.searching.plan import Plan, Trial
-from lymphtune.searching.report import Report
 from lymphtune.searching.trial import WEIGHTS, WEIGHTS_AT, Place
 
 LEDGER = "ledger.jsonl"  # of the run: which trials failed, lost a worker, and what they were, where a searcher chose

@@ -15,7 +15,7 @@ from lymphtune.config import Configuration, configuration, digest
 from lymphtune.errors import InputError, listed
 from lymphtune.files import name_problem, sha256
 from lymphtune.registry import stopping_rules
-from lymphtune.runs import RUNS
+from lymphtune.runs.run import RUNS
 from lymphtune.searching.racing import Racing
 from lymphtune.searching.rungs import deciding
 from lymphtune.searching.stopping import Options, Rule

@@ -10,7 +10,7 @@ from typing import Any
 from lymphtune import console
 from lymphtune.errors import InputError
 from lymphtune.files import read_json, write_json
-from lymphtune.runs import PROGRESS, Run, resume_command, stopping_text
+from lymphtune.runs.run import PROGRESS, Run, resume_command, stopping_text
 from lymphtune.searching.board import Board
 from lymphtune.searching.display import leaderboard_text
 from lymphtune.searching.time_left import TimeLeft

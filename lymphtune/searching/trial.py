@@ -1,4 +1,4 @@
-"""A trial on a Ray worker: the training generator, its reports, and on disk all that a break must not cost.
+"""A trial as it is trained: the training generator, its reports, and on disk all that a break must not cost.
 
 In the trial's folder: `epochs.jsonl`, a fact an epoch and a checkpoint; `checkpoint`, of an epoch that the ledger
 names; `weights-epoch-N` of every epoch that may turn out to be its last. A report is sent after all that is written.
@@ -17,20 +17,15 @@ from typing import Any
 from lymphtune import console
 from lymphtune.cohort import Cohort
 from lymphtune.config import Configuration, digest
-from lymphtune.errors import InputError
 from lymphtune.files import hashes, held, is_held, refusals_named, sha256, write_text
-from lymphtune.masking import masked
-from lymphtune.mirror import Mirror
-from lymphtune.searching.ledger import Ledger
+from lymphtune.runs.ledger import Ledger
+from lymphtune.runs.mirror import Mirror
+from lymphtune.runs.storage import PATIENT_S
+from lymphtune.searching.epoch_report import Report
 from lymphtune.searching.plan import Trial
-from lymphtune.searching.report import Report
-from lymphtune.storage import PATIENT_S
 
 OWN, IN_USE = "lymphtune-trial-", ".in-use"  # a running trial's own folder, and the file whose lock it holds
 LEFT_S = 3600.0  # such a folder is no longer in use where its lock is free and it is older
-SAID = "said"
-FAILED = "failed"
-NO_ROOM = "no_room"
 CHUNKS = "chunk_pixels"  # folder of one small file an encoder
 EPOCHS = "epochs.jsonl"
 CHECKPOINT = "checkpoint"
@@ -72,27 +67,6 @@ class Shared:
             read_chunk(chunk_file(self.run_path, trial.configuration)), trial.cycles[1:],
         )  # fmt: skip
         return train(trial.configuration, self.cohort, protocol, self.device, start)
-
-
-def run_trial(config: dict[str, Any], shared: Shared) -> None:
-    """Train the trial that `config` describes, reporting every epoch; a failure we expect is reported by name."""
-    import torch
-    from ray import tune
-
-    from lymphtune.training.lockstep import Diverged
-
-    torch.set_num_threads(shared.plan.settings.cpus_per_trial)
-    try:
-        # in a list, or Tune would flatten it
-        trial = Trial.of_config(config)
-        with shared.at_hand(trial) as (here, push):
-            train_on(trial, here, lambda fact: tune.report({SAID: [fact]}), config["heard"], push)
-    except Diverged as error:
-        tune.report({FAILED: f"diverged: {error}"})
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        tune.report({FAILED: f"out of memory: {error or 'on this machine'}"})
-    except InputError as error:  # all that was handed in has been read: a disk or a storage that takes no more
-        tune.report({NO_ROOM: masked(str(error))})
 
 
 def train_on(

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from lymphtune.cli import main, parser
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 
 COMMANDS = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
 CSV = "clinical_annotation.csv"

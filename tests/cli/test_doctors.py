@@ -8,7 +8,7 @@ import pytest
 from lymphtune.cli import main
 from lymphtune.errors import Unfit
 from lymphtune.result import Told
-from lymphtune.statistics import shortcuts
+from lymphtune.shortcuts import audit as shortcuts
 from tests.cohort import corpus
 
 
@@ -115,7 +115,7 @@ def test_a_cohort_and_a_cluster_are_told_as_one(
         assert isinstance(answer, Told) and given[:3] == ("auto", None, str(tiny_cohort_folder))
         return answer
 
-    monkeypatch.setattr("lymphtune.searching.doctor.check_cluster", check_cluster)
+    monkeypatch.setattr("lymphtune.cluster.doctor.check_cluster", check_cluster)
     corpus.a_black_picture(tiny_cohort_folder)
     given = ["doctor", "--address", "auto", "--data", str(tiny_cohort_folder)]
     assert main([*given, "--json"]) == 3

@@ -10,7 +10,7 @@ import pytest
 
 from lymphtune.cli import main, parser
 from lymphtune.ensembling.bundle import Ensemble
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 
 COMMANDS = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lymphtune.cli import main
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 from lymphtune.cohort import load_cohort, survey_cohort
 from lymphtune.cohort.ages import age_note
 from lymphtune.cohort.clinical import read_clinical
-from lymphtune.cohort.examination import examine
 from lymphtune.cohort.layout import Layout
 from lymphtune.cohort.packed import pack, read_packed
 from lymphtune.cohort.pseudonyms import Pseudonyms
 from lymphtune.cohort.table import one_slip
+from lymphtune.doctor import examine
 from lymphtune.errors import InputError
 
 DAY = date(2020, 1, 1)

@@ -12,7 +12,7 @@ from lymphtune.cohort import REFERENCE_DATE, Cohort, Surveyed, blocks, load_coho
 from lymphtune.cohort.blocks import Block
 from lymphtune.cohort.cohort import COLUMNS, CohortHash
 from lymphtune.cohort.packed import pack
-from lymphtune.cohort.simulated import simulated_cohort, survey_simulated
+from lymphtune.cohort.simulation.patients import simulated_cohort, survey_simulated
 from lymphtune.errors import InputError
 
 Both = tuple[Surveyed, Cohort]

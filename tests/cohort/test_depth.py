@@ -12,9 +12,9 @@ from PIL import Image
 
 from lymphtune.cohort import load_cohort, survey_cohort
 from lymphtune.cohort.depth import Depth, underused
-from lymphtune.cohort.examination import examine
 from lymphtune.cohort.packed import pack, read_packed
 from lymphtune.cohort.pictures import decode
+from lymphtune.doctor import examine
 from lymphtune.errors import InputError
 
 RAMP = np.linspace(0, 1, 224 * 224).reshape(224, 224)

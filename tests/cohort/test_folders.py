@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from lymphtune.cohort import load_cohort, survey_cohort
-from lymphtune.cohort.examination import examine
-from lymphtune.cohort.examination.correction import correct
 from lymphtune.cohort.folders import Template
 from lymphtune.cohort.layout import read_layout
 from lymphtune.cohort.packed import pack, read_packed
 from lymphtune.cohort.pseudonyms import Pseudonyms
+from lymphtune.doctor import examine
+from lymphtune.doctor.correction import correct
 from lymphtune.ensembling.submission import submission_report
 from lymphtune.errors import InputError
-from tests.cohort.corpus import all_folders_link_out, another, bag, by_site, change, picture, say
+from tests.doctor.corpus import all_folders_link_out, another, bag, by_site, change, picture, say
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "P\u00e9") for form in ("NFC", "NFD"))
 

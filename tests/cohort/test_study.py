@@ -164,7 +164,7 @@ def test_load_cohort_refuses_the_rest(tiny_cohort_folder: Path, tmp_path: Path) 
 def test_load_cohort_simulates_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lymphtune.cohort import simulated
+    from lymphtune.cohort.simulation import patients as simulated
 
     small = partial(simulated.simulated_cohort, n_patients=10, n_cells=3)
     monkeypatch.setattr(simulated, "simulated_cohort", small)

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from lymphtune.cohort.clinical import read_clinical
 from lymphtune.cohort.cohort import REFERENCE_DATE
-from lymphtune.cohort.examination import OF_THE_TABLE
-from lymphtune.cohort.examination.gathering import gather_folder
 from lymphtune.cohort.folders import composed
 from lymphtune.cohort.layout import STUDY, Layout
 from lymphtune.cohort.table import open_table
+from lymphtune.doctor import OF_THE_TABLE
+from lymphtune.doctor.gathering import gather_folder
 from lymphtune.errors import InputError
 
 ENCODINGS = ("utf-8", "latin-1", "cp1252")

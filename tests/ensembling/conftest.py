@@ -9,7 +9,7 @@ import lymphtune
 from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.ensembling.candidates import Candidates, read_candidates
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 
 
 @pytest.fixture(scope="module")

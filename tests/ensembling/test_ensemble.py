@@ -17,7 +17,7 @@ from lymphtune.ensembling.build import compare_recipes
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.ensembling.candidates import read_candidates
 from lymphtune.errors import InputError
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from lymphtune.spaces import shipped
 
 

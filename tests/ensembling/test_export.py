@@ -25,7 +25,7 @@ from lymphtune.ensembling.bundle import LEARNT, Ensemble, fold_of
 from lymphtune.ensembling.export import export_onnx, weighted_means
 from lymphtune.errors import InputError
 from lymphtune.files import sha256
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from tests.training.asked import asked
 
 

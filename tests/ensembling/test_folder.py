@@ -10,7 +10,7 @@ import lymphtune
 from lymphtune.ensembling.export import export_onnx
 from lymphtune.errors import InputError
 from lymphtune.reporting.facts import saved_ensemble
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 
 
 @pytest.fixture

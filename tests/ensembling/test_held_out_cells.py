@@ -14,7 +14,7 @@ from lymphtune.ensembling import held_out_cells as module
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.ensembling.candidates import Candidates
 from lymphtune.ensembling.held_out_cells import held_out_cells, of_this_run, speakers
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from lymphtune.training import lone_cells
 from lymphtune.training.loading import judge_with
 

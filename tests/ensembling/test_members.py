@@ -11,7 +11,7 @@ import lymphtune
 from lymphtune.ensembling import build, members
 from lymphtune.errors import InputError
 from lymphtune.files import held, read_yaml, write_table, write_yaml
-from lymphtune.runs import DRIVER, Run
+from lymphtune.runs.run import DRIVER, Run
 
 
 @pytest.fixture

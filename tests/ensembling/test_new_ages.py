@@ -10,12 +10,12 @@ import pytest
 
 import lymphtune
 from lymphtune.cohort import load_cohort
-from lymphtune.cohort.simulated import write_simulated
+from lymphtune.cohort.simulation.patients import write_simulated
 from lymphtune.ensembling.apply import predict_to
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, write_yaml
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 
 TABLE = "clinical_annotation.csv"
 

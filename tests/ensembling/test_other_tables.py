@@ -18,7 +18,7 @@ from lymphtune.ensembling.candidates import group_note
 from lymphtune.ensembling.export import export_onnx
 from lymphtune.errors import InputError
 from lymphtune.reporting.report import write_report
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 
 LAYOUT = """
 missing: [""]

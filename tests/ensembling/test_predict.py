@@ -16,13 +16,13 @@ import lymphtune
 from lymphtune.cohort import REFERENCE_DATE, Cohort, Surveyed, blocks, load_cohort
 from lymphtune.cohort.folds import hashed
 from lymphtune.cohort.packed import pack
-from lymphtune.cohort.simulated import write_simulated
+from lymphtune.cohort.simulation.patients import write_simulated
 from lymphtune.config import configuration
 from lymphtune.ensembling.apply import predict_to
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.ensembling.external import external_scores
 from lymphtune.errors import InputError
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from lymphtune.training.loading import judge_cells_with
 
 NEW, CELLS = 14, 3  # patients, about so many cells each

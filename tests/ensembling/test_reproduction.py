@@ -13,7 +13,7 @@ from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.ensembling.reproduction import check_reproduction
 from lymphtune.errors import InputError
 from lymphtune.files import hashes, read_yaml, write_table, write_yaml
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 
 FOLD = "repeat-0-fold-{}.safetensors"
 

@@ -12,14 +12,14 @@ import pytest
 import lymphtune
 from lymphtune.cli import main
 from lymphtune.cohort import Cohort
-from lymphtune.cohort.shifts import SHIFTS
 from lymphtune.console import SILENT
 from lymphtune.ensembling import robustness as module
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.ensembling.candidates import Candidates
 from lymphtune.ensembling.robustness import PLAIN, held_out_votes, kept_robustness, robustness, rows_of
 from lymphtune.errors import InputError
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
+from lymphtune.shortcuts.shifts import SHIFTS
 from lymphtune.statistics.bootstrap import resample
 from lymphtune.training import loading
 

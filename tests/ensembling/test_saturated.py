@@ -15,7 +15,7 @@ from lymphtune.ensembling.export import export_onnx
 from lymphtune.ensembling.procedure import Procedure
 from lymphtune.ensembling.recipe import all_recipes
 from lymphtune.registry import calibrations
-from lymphtune.runs import Run, read_table
+from lymphtune.runs.run import Run, read_table
 from tests.training.asked import asked
 
 FACTOR = 1e4  # of the logits: the small networks of the tests are far from sure

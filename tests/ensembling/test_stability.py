@@ -14,9 +14,9 @@ from lymphtune.ensembling.single_runs import choose_trials, read_single_runs, tr
 from lymphtune.ensembling.stability import conclusion, measure_stability
 from lymphtune.errors import InputError
 from lymphtune.files import write_table, write_yaml
-from lymphtune.runs import Run, read_table
+from lymphtune.runs.run import Run, read_table
+from lymphtune.statistics.ensemble_sizes import stability
 from lymphtune.statistics.metrics import balanced_accuracy
-from lymphtune.statistics.stability import stability
 
 FILES = ["runs.csv", "stability.csv", "stability.png", "stability.svg"]
 N_PATIENTS = 40

@@ -12,7 +12,7 @@ from lymphtune.ensembling import submission
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.ensembling.submission import Report, check_submission, submission_report
 from lymphtune.errors import InputError
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 
 GOOD = "ID,Predicted\nP6,0\nP11,1\nP15,1\n"  # the tiny cohort's patients to predict, in its order
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lymphtune.reporting.facts import Facts, gather
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from tests.reporting.hostile import REASON
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import lymphtune
 from lymphtune.reporting.report import write_report
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from tests.reporting.hostile import hostile_page
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

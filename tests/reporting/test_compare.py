@@ -15,7 +15,7 @@ from lymphtune.errors import InputError
 from lymphtune.files import write_table, write_yaml
 from lymphtune.reporting import compare
 from lymphtune.reporting.compare import METRICS, compare_runs
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from tests.ensembling.made_up import candidates
 
 

@@ -17,9 +17,9 @@ from lymphtune.reporting.facts import Facts, gather
 from lymphtune.reporting.parts import Block, Drawing, Note, Part, Section, Table
 from lymphtune.reporting.sections import cohort as cohort_section
 from lymphtune.reporting.sections import patients
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
+from lymphtune.shortcuts.audit import Shortcuts
 from lymphtune.statistics.metrics import log_losses
-from lymphtune.statistics.shortcuts import Shortcuts
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from lymphtune.cli import main
 from lymphtune.errors import InputError
 from lymphtune.reporting.facts import gather
 from lymphtune.reporting.report import write_report
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from tests.reporting.hostile import EVIL, REASON, hostile_page
 
 BODIES = {"script", "style"}

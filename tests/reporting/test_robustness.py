@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 import lymphtune
-from lymphtune.cohort.shifts import SHIFTS
 from lymphtune.ensembling import robustness as module
 from lymphtune.reporting.drawing import styled
 from lymphtune.reporting.facts import Facts, gather
 from lymphtune.reporting.parts import Drawing, Note, Table
 from lymphtune.reporting.sections.robustness import section
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
+from lymphtune.shortcuts.shifts import SHIFTS
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Note, Section, Table
 from lymphtune.reporting.searched import Searched
 from lymphtune.reporting.sections.search import section
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from lymphtune.spaces import Space, Suggested
 
 TREE = {

@@ -11,7 +11,7 @@ from lymphtune.reporting.drawing import INK, styled, svg_of
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Note, Table
 from lymphtune.reporting.sections import stability as section_of
-from lymphtune.statistics.stability import stability
+from lymphtune.statistics.ensemble_sizes import stability
 from tests.ensembling.test_stability import runs_of, write_run
 
 

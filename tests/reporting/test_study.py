@@ -13,7 +13,7 @@ from lymphtune.files import write_table
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Part, Table
 from lymphtune.reporting.sections import study
-from lymphtune.runs import Run, read_table
+from lymphtune.runs.run import Run, read_table
 from lymphtune.statistics.metrics import METRICS
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 import lymphtune
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from lymphtune.searching.trial import EPOCHS
 
 ROOT = Path(lymphtune.__file__).parent.parent

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import lymphtune
-from lymphtune.searching.addresses import silence
+from lymphtune.cluster.addresses import silence
 
 SEARCH = ["search", "--space", "tiny", "--data", "simulated", "--folds", "2"]
 

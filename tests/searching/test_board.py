@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import yaml
 
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from lymphtune.searching import racing
 from lymphtune.searching.board import Board, Halt
+from lymphtune.searching.epoch_report import Report
 from lymphtune.searching.plan import Settings
-from lymphtune.searching.report import Report
-from lymphtune.searching.search import prepare
+from lymphtune.searching.prepare import prepare
 from lymphtune.searching.time_left import TimeLeft
 from lymphtune.searching.trial import WEIGHTS_AT
 

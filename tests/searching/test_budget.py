@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from lymphtune.cluster.driver import _cut_short
 from lymphtune.cohort import Cohort
 from lymphtune.files import NoRoom
 from lymphtune.searching import budget as budgets
 from lymphtune.searching.budget import Budget, process_started
-from lymphtune.searching.halting import Halting
 from lymphtune.searching.live_report import LiveReport
-from lymphtune.searching.search import _cut_short
+from lymphtune.searching.stop_watcher import Halting
 
 
 def at(seconds: float, total_s: float | None, report: bool = False) -> Budget:
@@ -70,7 +70,7 @@ def test_a_request_to_stop_on_a_disk_that_turned_read_only_pauses(
         raise NoRoom(f"{path}: cannot be written")
 
     halting = Halting(a_board(tmp_path, record(1)), at(10, 50.0))  # type: ignore[arg-type]
-    monkeypatch.setattr("lymphtune.searching.halting.remove", read_only)
+    monkeypatch.setattr("lymphtune.searching.stop_watcher.remove", read_only)
     assert halting.halted()
     assert halting.board.halt.status == "paused"  # type: ignore[union-attr]
 
@@ -116,7 +116,7 @@ def test_features_that_are_interrupted_leave_nothing(
 def test_baselines_end_with_the_budget_and_are_trained_where_there_is_time(
     tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lymphtune.searching import search
+    from lymphtune.cluster import driver as search
     from lymphtune.training import lockstep
 
     class Checked(Exception):

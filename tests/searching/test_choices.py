@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from lymphtune.files import write_yaml
-from lymphtune.runs import Run
+from lymphtune.runs.ledger import Ledger
+from lymphtune.runs.run import Run
 from lymphtune.searching.choices import LONGEST, Choices, drawn_by, labels_of, short_names
-from lymphtune.searching.ledger import Ledger
 from lymphtune.searching.past import LEDGER
 from lymphtune.spaces import Space, Suggested, load_space, shipped
 

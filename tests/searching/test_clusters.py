@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 import lymphtune
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -10,9 +10,8 @@ import pytest
 
 import lymphtune
 from lymphtune.cli import main
-from lymphtune.errors import InputError
-from lymphtune.searching import probe
-from lymphtune.searching.doctor import (
+from lymphtune.cluster import probe
+from lymphtune.cluster.doctor import (
     FINDING,
     OK,
     UNCHECKED,
@@ -23,7 +22,8 @@ from lymphtune.searching.doctor import (
     pictures_bytes,
     report,
 )
-from lymphtune.searching.node import Node
+from lymphtune.cluster.node import Node
+from lymphtune.errors import InputError
 
 HERE = {"versions": {"python": "3.11.7", "ray": "2.60.0", "torch": "2.14.1"}, "source": "a" * 64}
 SAID = HERE | {"token": True, "free": {"Ray's folder": 50_000_000_000}}

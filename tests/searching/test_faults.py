@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lymphtune.runs import DRIVER
+from lymphtune.runs.run import DRIVER
 from lymphtune.searching.past import LEDGER
 from lymphtune.searching.trial import CHECKPOINT, EPOCHS
 from tests.searching.processes import Search, assert_same

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lymphtune.runs import Run
-from lymphtune.searching.ray_errors import WORKER_DIED
+from lymphtune.cluster.ray_errors import WORKER_DIED
+from lymphtune.runs.run import Run
 from tests.searching.processes import Ended, Search, assert_same
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -154,7 +154,7 @@ GREEDY = """
 import sys, time
 from pathlib import Path
 import lymphtune
-from lymphtune.searching import search as module
+from lymphtune.cluster import driver as module
 
 class Greedy(module.Shared):
     def train(self, trial, start=None):

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lymphtune.searching.fractions import MOST, busy_share, demand, fraction, measured_fraction, slim
+from lymphtune.cluster.fractions import MOST, busy_share, demand, fraction, measured_fraction, slim
 from lymphtune.searching.plan import Settings, concurrency
-from lymphtune.searching.search import prepare
+from lymphtune.searching.prepare import prepare
 from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.fused import Fused
 from lymphtune.training.network import NetworkMember
@@ -90,7 +90,8 @@ from pathlib import Path
 import ray
 ray.init(address="local", num_cpus=6, num_gpus=2, include_dashboard=False, log_to_driver=False)
 import lymphtune
-from lymphtune.searching import on_ray, search as search_module
+from lymphtune.cluster import driver as search_module
+from lymphtune.cluster import runner as on_ray
 from lymphtune.searching.trial import Shared
 from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.fused import Fused

@@ -15,13 +15,13 @@ import pytest
 
 from lymphtune.cohort import Cohort
 from lymphtune.errors import InputError
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from lymphtune.searching import past
 from lymphtune.searching.board import Board, Halt
+from lymphtune.searching.epoch_report import Report
 from lymphtune.searching.past import LEDGER
 from lymphtune.searching.plan import Plan, Settings, Stage
-from lymphtune.searching.report import Report
-from lymphtune.searching.search import prepare
+from lymphtune.searching.prepare import prepare
 from lymphtune.searching.trial import CHECKPOINT, EPOCHS, WEIGHTS, Shared, train_on
 from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.lockstep import Diverged, Protocol, train

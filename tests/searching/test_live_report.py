@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import lymphtune
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from lymphtune.searching import live_report
 from lymphtune.searching.live_report import LiveReport
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import lymphtune
+from lymphtune.cluster import local_ray
 from lymphtune.errors import InputError
-from lymphtune.searching import local_ray
 
 LENGTHS = (34, 60, 100)  # of a TMPDIR
 
@@ -117,7 +117,7 @@ RAY = """
 import atexit
 import os
 import shutil
-from lymphtune.searching.on_ray import ray, ray_cluster
+from lymphtune.cluster.runner import ray, ray_cluster
 with ray_cluster(None):
     print(os.environ["RAY_AUTH_MODE"], ray.get(ray.remote(lambda: 7).remote()))
 print(os.environ.get("RAY_AUTH_MODE"))

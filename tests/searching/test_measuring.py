@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from lymphtune.searching import measuring
+from lymphtune.cluster import cost as measuring
 
 
 def test_what_a_gpu_still_has_to_do_is_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

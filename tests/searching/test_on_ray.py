@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from lymphtune.cluster import runner as on_ray
+from lymphtune.cluster.local_ray import Folders
+from lymphtune.cluster.runner import _last_line
 from lymphtune.errors import InputError
-from lymphtune.searching import on_ray
-from lymphtune.searching.local_ray import Folders
-from lymphtune.searching.on_ray import _last_line
 
 
 def test_tune_counts_a_worker_killed_for_memory_as_that_trial_s_failure() -> None:
@@ -57,7 +57,7 @@ def test_tune_is_told_to_be_patient_and_quiet() -> None:
 
 LISTENING = """
 import psutil
-from lymphtune.searching.on_ray import ray_cluster
+from lymphtune.cluster.runner import ray_cluster
 with ray_cluster(None):
     own = psutil.Process()
     for process in [own, *own.children(recursive=True)]:

@@ -14,9 +14,9 @@ import pytest
 
 import lymphtune
 from lymphtune.files import hashes, read_yaml
-from lymphtune.mirror import Mirror
-from lymphtune.runs import Run
-from lymphtune.storage import join
+from lymphtune.runs.mirror import Mirror
+from lymphtune.runs.run import Run
+from lymphtune.runs.storage import join
 from tests.s3 import KEY, SECRET, Gate, Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

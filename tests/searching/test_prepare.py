@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from lymphtune.cohort import Cohort, load_cohort
-from lymphtune.cohort.examination import glance
-from lymphtune.cohort.examination.finding import Finding
-from lymphtune.cohort.examination.report import MOST_LINES, in_short
 from lymphtune.cohort.packed import pack
+from lymphtune.doctor import glance
+from lymphtune.doctor.listing import MOST_LINES, in_short
+from lymphtune.findings import Finding
 from lymphtune.searching.plan import Settings
-from lymphtune.searching.search import prepare
+from lymphtune.searching.prepare import prepare
 from tests.cohort import corpus
 
 SETTINGS = Settings(trials=1, folds=3)

@@ -9,7 +9,7 @@ from ray import exceptions
 from ray._private import worker
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 
-from lymphtune.searching.ray_errors import (
+from lymphtune.cluster.ray_errors import (
     NODE_DIED,
     OUT_OF_MEMORY,
     WORKER_DIED,

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from lymphtune.cluster.retrain import plan_again, retrain
 from lymphtune.errors import InputError
 from lymphtune.files import write_table
-from lymphtune.runs import Run, read_table
-from lymphtune.searching.retrain import plan_again, retrain
+from lymphtune.runs.run import Run, read_table
 
 
 @pytest.fixture

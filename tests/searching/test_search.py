@@ -14,22 +14,23 @@ import yaml
 from safetensors.torch import save_file
 
 import lymphtune
+from lymphtune.cluster import driver as search_module
+from lymphtune.cluster.driver import resume
+from lymphtune.cluster.estimate import dry_run
 from lymphtune.cohort import load_cohort
-from lymphtune.cohort.simulated import write_simulated
+from lymphtune.cohort.simulation.patients import write_simulated
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.errors import InputError
 from lymphtune.files import write_yaml
-from lymphtune.mirror import Mirror
 from lymphtune.registry import stopping_rules
-from lymphtune.runs import Run, all_runs, find_run, read_table
-from lymphtune.searching import search as search_module
+from lymphtune.runs.mirror import Mirror
+from lymphtune.runs.run import Run, all_runs, find_run, read_table
 from lymphtune.searching.board import Board, Halt
-from lymphtune.searching.estimate import dry_run
+from lymphtune.searching.epoch_report import Report
+from lymphtune.searching.grid_table import table_text
 from lymphtune.searching.plan import Settings, Trial, concurrency, make_plan
+from lymphtune.searching.prepare import prepare
 from lymphtune.searching.racing import Racing
-from lymphtune.searching.report import Report
-from lymphtune.searching.search import prepare, resume
-from lymphtune.searching.table import table_text
 from lymphtune.searching.time_left import share_trained
 from lymphtune.searching.trial import CHECKPOINT, EPOCHS
 from lymphtune.spaces import load_space

@@ -9,9 +9,9 @@ import yaml
 
 from lymphtune.config import configuration
 from lymphtune.models.bag_classifier import BagClassifier
+from lymphtune.searching.epoch_report import CURVE, Report
 from lymphtune.searching.plan import Settings
-from lymphtune.searching.report import CURVE, Report
-from lymphtune.searching.search import prepare
+from lymphtune.searching.prepare import prepare
 from lymphtune.searching.trial import Shared, chunk_file, read_chunk, train_on
 from lymphtune.training.arithmetic import Arithmetic
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lymphtune.statistics.bootstrap import resample
+from lymphtune.statistics.ensemble_sizes import stability
 from lymphtune.statistics.metrics import balanced_accuracy
-from lymphtune.statistics.stability import stability
 
 LABELS_P = np.arange(80) % 2
 SDS = {"patient": 1.0, "configuration": 0.3, "seed": 0.3, "configuration_patient": 0.4, "seed_patient": 0.5}
@@ -149,7 +149,7 @@ def test_sampled_ensembles_have_distinct_members_and_repeat_with_the_seed() -> N
 def test_means_in_blocks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     oof_TRP = simulated(np.random.default_rng(0), 8, 2)
     whole = stability(oof_TRP, LABELS_P, [3], 100)[0].scores_E
-    monkeypatch.setattr("lymphtune.statistics.stability.BLOCK_VALUES", 700)
+    monkeypatch.setattr("lymphtune.statistics.ensemble_sizes.BLOCK_VALUES", 700)
     np.testing.assert_array_equal(stability(oof_TRP, LABELS_P, [3], 100)[0].scores_E, whole)
 
 

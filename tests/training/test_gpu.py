@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from lymphtune.cluster.fractions import demand
 from lymphtune.cohort import Cohort
 from lymphtune.config import Configuration
-from lymphtune.searching.fractions import demand
 from lymphtune.searching.plan import Settings
-from lymphtune.searching.search import prepare
+from lymphtune.searching.prepare import prepare
 from lymphtune.training import network
 from lymphtune.training.arithmetic import Arithmetic, exact
 from lymphtune.training.batches import Bags

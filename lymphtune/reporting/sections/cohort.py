@@ -13,13 +13,13 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from lymphtune.cohort import Cohort
 from lymphtune.cohort.attributes import STANDARD, Attribute
 from lymphtune.cohort.cohort import TO_PREDICT
-from lymphtune.cohort.origins import LOOKS
-from lymphtune.cohort.shortcuts import BAG_SIZE, CELLS
 from lymphtune.reporting.drawing import BASELINE, ENSEMBLE, PALE, canvas
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Note, Part, Section, Table
+from lymphtune.shortcuts.audit import SIGNIFICANT, Shortcuts, shortcut_audit
+from lymphtune.shortcuts.origins import LOOKS
+from lymphtune.shortcuts.properties import BAG_SIZE, CELLS
 from lymphtune.statistics.audit import PERMUTATIONS
-from lymphtune.statistics.shortcuts import SIGNIFICANT, Shortcuts, shortcut_audit
 from lymphtune.statistics.words import CLASSES, measured
 
 COLOURS, STYLES, HATCHES = (ENSEMBLE, BASELINE), ("-", "--"), ("", "////")

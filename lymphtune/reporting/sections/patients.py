@@ -16,7 +16,7 @@ from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.gallery import SIDE_PX, cell_uri, heat_uri
 from lymphtune.reporting.parts import Block, Drawing, Note, Part, Section, Table
 from lymphtune.reporting.sections.cohort import TICKS_G_PER_L
-from lymphtune.runs import read_table
+from lymphtune.runs.run import read_table
 from lymphtune.statistics.metrics import log_losses
 from lymphtune.statistics.words import CLASSES, measured
 

@@ -9,7 +9,7 @@ from lymphtune.ensembling.stability_figure import draw_figure
 from lymphtune.errors import InputError
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Note, Section, Table
-from lymphtune.statistics.stability import SizeStability, stability
+from lymphtune.statistics.ensemble_sizes import SizeStability, stability
 from lymphtune.statistics.words import percent, short, signed
 
 DRAWS = 400  # ensembles of each size

@@ -13,7 +13,7 @@ from lymphtune.ensembling.commands import ensemble_command, search_command
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Note, Section, Table
-from lymphtune.runs import stopping_text
+from lymphtune.runs.run import stopping_text
 from lymphtune.statistics.words import bounded, percent, signed
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from lymphtune import console
 from lymphtune.errors import shortened
 from lymphtune.masking import masked
-from lymphtune.runs import read_table, resume_command
+from lymphtune.runs.run import read_table, resume_command
 from lymphtune.searching.board import Board, Event
 from lymphtune.searching.budget import Budget
 from lymphtune.searching.record import Record

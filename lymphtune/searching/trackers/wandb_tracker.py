@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lymphtune.searching.ledger import Ledger
+from lymphtune.runs.ledger import Ledger
 from lymphtune.searching.trackers.tracker import Delivered, Ending, TrackedTrial, Undelivered
 
 FOLDER, SENT = "wandb", "sent.jsonl"  # of a run; what has been handed over is written down there

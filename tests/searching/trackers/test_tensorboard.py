@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lymphtune.runs import Run, read_table
-from lymphtune.searching.trackers.tensorboard import TENSORBOARD
+from lymphtune.cluster.tensorboard import TENSORBOARD
+from lymphtune.runs.run import Run, read_table
 
 
 def scalars(folder: Path) -> dict[str, dict[int, float]]:

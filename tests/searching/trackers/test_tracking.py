@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lymphtune.cli import main
-from lymphtune.runs import Run
+from lymphtune.runs.run import Run
 from lymphtune.searching.trackers import tracking
 from lymphtune.searching.trackers.tracking import _finite, flat
 from tests.searching.trackers.mlflow_server import Server, served

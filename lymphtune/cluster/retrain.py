@@ -1,0 +1,83 @@
+"""A run's best configurations trained again, from new seeds on the same folds, none of them stopped early."""
+
+import time
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+from lymphtune.cluster.driver import check_cluster, run_plan
+from lymphtune.cohort import Cohort
+from lymphtune.cohort.folds import folds_table
+from lymphtune.errors import InputError
+from lymphtune.runs.run import Run
+from lymphtune.searching.plan import Plan, Settings
+from lymphtune.searching.prepare import prepare
+from lymphtune.spaces import Row, Space, Suggested
+
+SUFFIX = "-retrained"
+
+
+def retrain(
+    run: Run,
+    trials: list[str],
+    seeds: int,
+    data: str | Path | None = None,
+    address: str | None = None,
+    storage: str | None = None,
+) -> Run:
+    """Return the finished run <name>-retrained, beside the given one. storage: URI of the runs, where it has one.
+
+    Raises InputError before anything is trained: where it is there already, where the cohort is another one,
+    and where its folds would not be the same.
+    """
+    started = time.monotonic()
+    again = run.path.with_name(run.name + SUFFIX)
+    if again.exists():
+        raise InputError(
+            f"{again}: is there already; `lymphtune stability --run {again.name}` reads it, or move it away"
+        )
+    data = data or run.description["cohort"]["data"]
+    cohort, plan = plan_again(run, trials, seeds, data, address)
+    plan = replace(plan, settings=replace(plan.settings, storage=storage))
+    return run_plan(cohort, plan, data, started)
+
+
+def plan_again(
+    run: Run, trials: list[str], seeds: int, data: str | Path, address: str | None = None
+) -> tuple[Cohort, Plan]:
+    """Return the cohort and the plan of exactly these trials' configurations, on the folds of the run."""
+    described = run.description
+    given, protocol = described["cohort"], described["protocol"]
+    settings = Settings(
+        epochs=protocol["epochs"], folds=protocol["folds"], repeats=seeds, seed=protocol["seed"] + 1,
+        fold_seed=protocol.get("fold_seed", protocol["seed"]), name=run.name + SUFFIX, runs=run.path.parent,
+        cpus_per_trial=protocol["cpus_per_trial"], gpus_per_trial=protocol["gpus_per_trial"],
+        keep_weights=protocol["keep_weights"], fused=protocol.get("fused"), address=address,
+        reference_date=date.fromisoformat(given["reference_date"]),
+        pseudonymise=Path(given["pseudonym_key"]) if given.get("pseudonym_key") else None,
+    )  # fmt: skip
+    check_cluster(settings)
+    cohort, plan = prepare(_space(run, trials, seeds), data, settings)
+    if cohort.hash != given["hash"]:
+        raise InputError(
+            f"{data}: not the cohort that the run {run.name} was trained on "
+            f"(hash {cohort.hash}, expected {given['hash']}); name that one with --data"
+        )
+    folds = run.folds
+    first = folds[folds["repeat"] == 0].reset_index(drop=True)
+    if not folds_table(cohort, plan.folds_RP[:1]).equals(first):
+        raise InputError(
+            f"{run.path / 'folds.parquet'}: not the split that seed {settings.fold_seed} gives with the installed "
+            f"scikit-learn; install the version that run.yaml names ({described['versions'].get('scikit-learn')})"
+        )
+    return cohort, plan
+
+
+def _space(run: Run, trials: list[str], seeds: int) -> Space:
+    """Return a grid whose points are these trials' configurations; named rows are never stopped early."""
+    configurations = [run.configuration(trial) for trial in trials]
+    names = [f"{trial[:6]} {chosen.title}" for trial, chosen in zip(trials, configurations, strict=True)]
+    rows = tuple(Row(name=name, published=None) for name in names)
+    about = f"the {len(trials)} best configurations of {run.name} again, from {seeds} new seeds each"
+    tree = {"choose": [chosen.as_yaml() for chosen in configurations]}
+    return Space("retrained", about, True, Suggested(), tree, rows)

@@ -1,0 +1,1 @@
+"""Cohorts that are drawn, not measured: made-up patients, and the pictures of their cells."""

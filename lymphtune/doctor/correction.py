@@ -1,0 +1,313 @@
+"""A corrected copy of a cohort: facts alone, never a guess; every change is written down, nothing is changed in place.
+
+What is corrected: the table's encoding, separator, decimals and names of columns; ids spelt as their folder is; words
+of labels and sexes spelt in another way; dates all of which are in one other reading; counts all of which are in one
+other unit. Left out: pictures that cannot be read or that a patient has twice, hidden files, links out of the cohort.
+"""
+
+import csv
+import io
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from datetime import date
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from lymphtune import console
+from lymphtune.cohort.clinical import id_problem
+from lymphtune.cohort.dates import read_date
+from lymphtune.cohort.folders import check_link, composed
+from lymphtune.cohort.layout import STUDY, Layout
+from lymphtune.cohort.study import folder_layout, table_path
+from lymphtune.cohort.table import data_of
+from lymphtune.doctor import values
+from lymphtune.doctor.dates import accepts, consistent
+from lymphtune.doctor.evidence import Bag, Entry, Evidence
+from lymphtune.doctor.gathering import gather_folder
+from lymphtune.doctor.roles import matches
+from lymphtune.doctor.table import decoded
+from lymphtune.errors import InputError, one_line
+from lymphtune.files import NUMBER, whole_folder, write_csv, write_text
+
+CHANGES = ("doctor-changes.csv", "doctor-changes.txt")
+PASSES = 3  # one correction may show what another one has to do
+SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
+Corrector = tuple[str, str, Callable[[Entry], str]]  # kind, column, the row's text as it should be
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of the copy: what kind, where, and from what to what ("" where it is gone); all can be printed."""
+
+    kind: str
+    where: str
+    before: str
+    after: str
+
+    def __post_init__(self) -> None:
+        for name in ("where", "before", "after"):
+            object.__setattr__(self, name, one_line(getattr(self, name)))
+
+
+def correct(folder: Path, out: Path, reference_date: date) -> list[Change]:
+    """Write the corrected copy of a folder to `out`, with its changes beside it, and return them.
+
+    Raises InputError where `out` is there or lies in the folder, or where the table is none that can be read.
+    """
+    if out.exists() or out.is_symlink():
+        raise InputError(f"{out}: is there already; name another folder with --fix")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{out}: is inside {folder}, which is left as it is; name another folder with --fix")
+    evidence = gather_folder(folder, reference_date)
+    if not evidence.entries:
+        first = evidence.form[0]
+        raise InputError(f"{folder}: nothing can be corrected before this is: {first.text}; {first.cure}")
+    layout = folder_layout(folder)
+    with whole_folder(out) as scratch:
+        names = _names(evidence)
+        changes = [*_copied(evidence, scratch, names, layout), *_formal(evidence)]
+        changes += _table(evidence, scratch, names, layout)
+        for _ in range(PASSES - 1):
+            changes += _table(gather_folder(scratch, reference_date, pictures=False), scratch, {}, layout)
+        _write_changes(scratch, changes)
+    return changes
+
+
+def _names(evidence: Evidence) -> dict[str, str]:
+    """Return the one name of each id that its row and its folder spell in two ways: the folder's, if it can be one."""
+    return {row: row if id_problem(folder) else folder for row, folder in matches(evidence).items()}
+
+
+# ---- the table
+
+
+def _formal(evidence: Evidence) -> Iterator[Change]:
+    """Yield what is changed by writing the table in the layout's own form."""
+    for finding in evidence.form:
+        if finding.check in ("encoding", "separator", "columns"):
+            yield Change(finding.check, evidence.layout.table, finding.text, "as the layout says")
+    assert evidence.folder is not None
+    path = table_path(evidence.folder, evidence.layout)
+    raw = data_of(path).decode(evidence.layout.encoding, errors="replace")
+    if count := sum(line != composed(line) for line in raw.splitlines()):
+        yield Change("characters", evidence.layout.table, f"{count} rows with decomposed ones", "composed")
+    text = decoded(data_of(path), replace(evidence, form=[], layout=folder_layout(evidence.folder)), path)
+    sign = re.escape(evidence.layout.separator)
+    spaced, blank = rf"(?:^|{sign}) +[^ ]|[^ ] +(?:{sign}|\r?$)", rf"^[ {sign}]*\r?\n"
+    for kind, pattern in (("spaces round values", spaced), ("blank rows", blank)):
+        if count := len(re.findall(pattern, text, re.MULTILINE)):
+            yield Change(kind, evidence.layout.table, str(count), "taken out")
+
+
+def _table(evidence: Evidence, scratch: Path, names: dict[str, str], layout: Layout) -> list[Change]:
+    """Write the table anew, and return what has changed in it."""
+    changes: list[Change] = []
+    rows = []
+    at = {name: place for place, name in enumerate(evidence.columns)}
+    correctors = _correctors(evidence, names)
+    for entry in evidence.entries:
+        line = list(entry.line)
+        for kind, column, corrected in correctors:
+            if column in entry.texts:
+                before, after = line[at[column]], corrected(entry)
+                if after != before:
+                    changes.append(Change(kind, f"{layout.table}, row {entry.row} ({entry.patient})", before, after))
+                    line[at[column]] = after
+        rows.append(line)
+    _write_table(scratch / layout.table, [list(evidence.columns), *rows], layout)
+    return changes
+
+
+def _correctors(evidence: Evidence, names: dict[str, str]) -> list[Corrector]:
+    """Return, by kind and column, what gives each row's text as it should be."""
+    columns = evidence.layout.columns
+    found: list[Corrector] = [("id", columns.patient, lambda entry: names.get(entry.patient, entry.patient))]
+    if columns.label:
+        found.append(("label", columns.label, lambda entry: _label(entry, evidence.layout)))
+    if columns.sex:
+        found.append(("sex", columns.sex, lambda entry: _sex(entry, evidence.layout)))
+    if columns.birth_date and (reading := _other_reading(evidence)):
+        for column in filter(None, [columns.birth_date, columns.examined_on]):
+            found.append(("date", column, partial(_date, column, reading, evidence)))
+    decimals = values.other_decimals(evidence)
+    found += [("decimal", column, partial(_decimal, column, evidence)) for column in decimals]
+    factor = values.unit_factor(evidence)
+    if columns.lymphocytes and factor != 1 and columns.lymphocytes not in decimals:
+        found.append(("count unit", columns.lymphocytes, lambda entry: _count(entry, factor, evidence.layout)))
+    return found
+
+
+def _label(entry: Entry, layout: Layout) -> str:
+    """Return the study's word for a number that equals it; words of another layout say more than the label."""
+    text = entry.texts[str(layout.columns.label)]
+    if layout.labels != STUDY.labels or not NUMBER.fullmatch(text):
+        return text
+    return {0.0: "0", 1.0: "1", -1.0: "-1"}.get(float(text), text)
+
+
+def _sex(entry: Entry, layout: Layout) -> str:
+    """Return the layout's first word for a sex that is spelt in another case, or out in full."""
+    text, words = entry.texts[str(layout.columns.sex)], {"F": layout.sexes.F[0], "M": layout.sexes.M[0]}
+    for word in words.values():
+        if text.casefold() == word.casefold():
+            return word
+    return words.get(SEXES.get(text.casefold(), ""), text) if "sex" not in entry.values else text
+
+
+def _other_reading(evidence: Evidence) -> str | None:
+    """Return the one reading in which every date of birth and examination is one, where the one in use is not."""
+    column, absent = str(evidence.layout.columns.birth_date), {"", *evidence.layout.missing}
+    given = [entry for entry in evidence.entries if entry.texts.get(column, "") not in absent]
+    if all(accepts(entry, evidence.layout.dates, evidence) for entry in given):
+        return None
+    fitting = consistent(evidence, given)
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _date(column: str, reading: str, evidence: Evidence, entry: Entry) -> str:
+    text = entry.texts[column]
+    day = read_date(text, reading)
+    if day is None:
+        return text
+    month_first = f"{day.month}/{day.day}/{day.year:04d}"
+    forms = {"iso": day.isoformat(), "day_first": f"{day.day}/{day.month}/{day.year:04d}"}
+    return forms.get(evidence.layout.dates, month_first)
+
+
+def _decimal(column: str, evidence: Evidence, entry: Entry) -> str:
+    wrong = "," if evidence.layout.decimal == "." else "."
+    text = entry.texts[column]
+    return text.replace(wrong, evidence.layout.decimal) if text not in evidence.layout.missing else text
+
+
+def _count(entry: Entry, factor: float, layout: Layout) -> str:
+    text = entry.texts[str(layout.columns.lymphocytes)]
+    if text in layout.missing or values.COUNT not in entry.values:
+        return text
+    number = float(text.replace(",", ".") if layout.decimal == "," else text)
+    return f"{number * factor:.10g}".replace(".", layout.decimal)
+
+
+def _write_table(path: Path, rows: Sequence[Sequence[str]], layout: Layout) -> None:
+    stream = io.StringIO(newline="")
+    csv.writer(stream, delimiter=layout.separator).writerows(rows)
+    try:
+        data = stream.getvalue().encode(layout.encoding)
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{layout.table}: {error.object[error.start]!r} cannot be written as {layout.encoding}; take `encoding` "
+            "out of cohort.yaml and save the table as CSV UTF-8"
+        ) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+# ---- pictures and other files
+
+
+def _copied(evidence: Evidence, scratch: Path, names: dict[str, str], layout: Layout) -> list[Change]:
+    """Copy what is kept, byte by byte; return what is left out, and which folders are called otherwise."""
+    assert evidence.folder is not None
+    changes = [*_top_files(evidence.folder, scratch, layout), *_beside(evidence)]
+    folders = {folder: names[row] for row, folder in matches(evidence).items()}
+    with console.bar("Copying pictures", sum(len(bag.names) for bag in evidence.bags)) as progress:
+        for bag in evidence.bags:
+            if "" in bag.refused:
+                changes.append(Change("link", bag.path, bag.refused[""].partition(";")[0], ""))
+                continue
+            name = folders.get(bag.patient, bag.patient)
+            if name != PurePosixPath(bag.path).name:
+                changes.append(Change("folder", bag.path, PurePosixPath(bag.path).name, name))
+            target = scratch / bag.home / name
+            target.mkdir(parents=True, exist_ok=True)
+            changes += _copied_bag(evidence.folder, bag, target)
+            progress.advance(len(bag.names))
+    return changes
+
+
+def _beside(evidence: Evidence) -> Iterator[Change]:
+    """Yield what lies beside the patients' folders and is not copied."""
+    kinds = {"other files": "other file", "hidden files": "hidden file", "link": "link"}
+    for finding in evidence.form:
+        if finding.check in kinds:
+            for place in finding.places or (finding.text,):
+                yield Change(kinds[finding.check], place, place, "")
+
+
+def _top_files(folder: Path, scratch: Path, layout: Layout) -> Iterator[Change]:
+    """Copy the plain files beside the table; yield what is not copied: folders that are not of the cohort, links."""
+    own = {PurePosixPath(layout.table).parts[0], *layout.tops} - {""}
+    for path in sorted(folder.iterdir()):
+        if composed(path.name) in (*own, *CHANGES):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            if "" not in layout.tops:
+                yield Change("other folder", path.name, path.name, "")
+        elif path.name.startswith("."):
+            yield Change("hidden file", path.name, path.name, "")
+        elif not path.is_file() or not _inside(path, folder):
+            yield Change("no plain file", path.name, path.name, "")
+        else:
+            shutil.copyfile(path, scratch / path.name)
+
+
+def _copied_bag(folder: Path, bag: Bag, target: Path) -> Iterator[Change]:
+    """Copy one patient's files; yield what is left out."""
+    kept: dict[str, str] = {}  # name by digest
+    for look in bag.looks:
+        if look.problem:
+            yield Change("unreadable picture", bag.place(look.name), look.problem.partition(";")[0], "")
+        elif look.digest in kept:
+            yield Change("same picture", bag.place(look.name), f"the same file as {kept[look.digest]}", "")
+        else:
+            kept[look.digest] = look.name
+            (target / look.name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / bag.place(look.name), target / look.name)
+    for name in bag.hidden:
+        yield Change("hidden file", bag.place(name), name, "")
+    for name, why in bag.refused.items():
+        yield Change("link" if "link" in why else "name", f"{bag.path}/{name!r}", why.partition(";")[0], "")
+    for name in (*bag.others, *bag.folders):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        yield from _copied_other(folder / bag.place(name), target / name, bag.place(name))
+
+
+def _copied_other(path: Path, target: Path, place: str) -> Iterator[Change]:
+    """Copy a file that is no picture, or a folder of such; yield what is none of them."""
+    if path.is_symlink() or not (path.is_file() or path.is_dir()):
+        yield Change("no plain file", place, path.name, "")
+    elif path.is_file():
+        shutil.copyfile(path, target)
+    else:
+        target.mkdir()
+        for inner in sorted(path.iterdir()):
+            yield from _copied_other(inner, target / inner.name, f"{place}/{inner.name}")
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    try:
+        if path.is_symlink():
+            check_link(path, folder)
+    except InputError:
+        return False
+    return True
+
+
+# ---- the log
+
+
+def _write_changes(scratch: Path, changes: Sequence[Change]) -> None:
+    """Write the changes as a table, no cell of which a spreadsheet would run, and as text."""
+    columns = [field.name for field in fields(Change)]
+    write_csv(scratch / CHANGES[0], pd.DataFrame([astuple(change) for change in changes], columns=columns))
+    lines = [
+        f"{change.kind}: {change.where}: {change.before!r} -> {change.after!r}"
+        if change.after
+        else f"{change.kind}: {change.where}: left out ({change.before})"
+        for change in changes
+    ]
+    write_text(scratch / CHANGES[1], "\n".join([*lines, ""]))

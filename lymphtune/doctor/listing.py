@@ -1,0 +1,55 @@
+"""An examination as a person reads it, and its one line for the search that comes next."""
+
+import textwrap
+from collections.abc import Sequence
+
+from lymphtune import console
+from lymphtune.console import counted
+from lymphtune.findings import SEVERITIES, Finding
+
+MOST_LINES = 8  # of what is said at the start of a search
+
+
+def report(summary: Sequence[str], findings: Sequence[Finding]) -> str:
+    """Return what is there, then what was found by severity, each with where, how often and what to do."""
+    lines = [line for text in summary for line in console.hanging(text)]
+    for severity in SEVERITIES:
+        of = [finding for finding in findings if finding.severity == severity]
+        if of:
+            lines += ["", console.painted(counted(len(of), severity), "heading")]
+            lines += [line for finding in of for line in _lines(finding)]
+    if not findings:
+        lines += ["", "nothing found"]
+    return "\n".join(lines)
+
+
+def _lines(finding: Finding) -> list[str]:
+    lines = console.hanging(f"{finding.check}: {finding.text}")
+    if finding.places:
+        lines += _indented(finding.where)
+    return lines + (_indented(f"-> {finding.cure}") if finding.cure else [])
+
+
+def _indented(text: str) -> list[str]:
+    return textwrap.wrap(
+        text, console.width(), initial_indent="    ", subsequent_indent="    ", break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def count_of(findings: Sequence[Finding]) -> str:
+    """Return how many of each severity, in words."""
+    counts = {severity: sum(finding.severity == severity for finding in findings) for severity in SEVERITIES}
+    return ", ".join(counted(count, severity) for severity, count in counts.items() if count) or "nothing found"
+
+
+def in_short(name: str, findings: Sequence[Finding], data: object) -> list[str]:
+    """Return a line a finding, the first MOST_LINES of them, and how to hear all of it; nothing where none is."""
+    lines = []
+    for finding in findings[:MOST_LINES]:
+        where = f" ({finding.where})" if finding.places else ""
+        lines.append(f"{name}: {finding.severity}: {finding.check}: {finding.text}{where}")
+    more = len(findings) - len(lines)
+    if lines:
+        lines.append(f"`lymphtune doctor --data {data}` says " + (f"{more} more, and " if more else "") + "what to do")
+    return lines

@@ -1,0 +1,104 @@
+"""What is there: patients, classes, pictures, sizes, ages and counts, before anything is said against it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lymphtune.cohort.cohort import REACTIVE, TO_PREDICT, TUMORAL
+from lymphtune.console import counted, size
+from lymphtune.doctor.evidence import Evidence
+from lymphtune.doctor.values import AGE, COUNT, given
+from lymphtune.errors import one_line
+
+MOST_KINDS = 3  # of sizes, modes, formats
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The smallest, the middle and the largest of some numbers."""
+
+    low: float
+    median: float
+    high: float
+
+    def text(self, digits: str) -> str:
+        return f"{self.low:{digits}} to {self.high:{digits}}, median {self.median:{digits}}"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a cohort holds; None where there is nothing to say it of."""
+
+    name: str
+    simulated: bool
+    n_patients: int
+    n_reactive: int
+    n_tumoral: int
+    n_to_predict: int
+    n_unlabelled: int  # whose label cannot be read
+    n_pictures: int
+    n_bytes: int  # of pictures, encoded
+    pictures_a_patient: Spread | None
+    sizes: Mapping[str, int]
+    modes: Mapping[str, int]
+    formats: Mapping[str, int]
+    sexes: Mapping[str, int]
+    age_years: Spread | None
+    aged_at: str  # what ages are counted to, in words
+    lymphocytes_g_per_l: Spread | None
+
+    @property
+    def lines(self) -> list[str]:
+        """Return it as a person reads it."""
+        n_labelled = self.n_reactive + self.n_tumoral
+        unread = f", {self.n_unlabelled} whose label cannot be read" if self.n_unlabelled else ""
+        lines = [
+            f"{self.name}{' (SIMULATED)' if self.simulated else ''}: {counted(self.n_patients, 'patient')}: "
+            f"{n_labelled} labelled ({self.n_reactive} reactive, {self.n_tumoral} tumoral), {self.n_to_predict} to "
+            f"predict{unread}"
+        ]
+        if self.pictures_a_patient:
+            kinds = "; ".join(_most(of) for of in (self.sizes, self.modes, self.formats) if of)
+            encoded = f", {size(self.n_bytes)}" if self.n_bytes else ""
+            lines.append(
+                f"{counted(self.n_pictures, 'picture')}{encoded}; {self.pictures_a_patient.text('.0f')} a patient"
+                + (f"; {kinds}" if kinds else "")
+            )
+        if self.age_years:
+            lines.append(f"age {self.aged_at} {self.age_years.text('.0f')} years; sex {_most(self.sexes)}")
+        if self.lymphocytes_g_per_l:
+            lines.append(f"lymphocytes {self.lymphocytes_g_per_l.text('.3g')} 10^9/L")
+        return lines
+
+
+def _most(of: Mapping[str, int]) -> str:
+    """Return the most frequent kinds; how often where there are several."""
+    if len(of) == 1:
+        return next(iter(of))
+    common = sorted(of.items(), key=lambda item: -item[1])
+    more = f" and {len(common) - MOST_KINDS} more" if len(common) > MOST_KINDS else ""
+    return ", ".join(f"{name} {count:,}" for name, count in common[:MOST_KINDS]) + more
+
+
+def summary(evidence: Evidence) -> Summary:
+    """Return what the evidence holds."""
+    counts = [len(bag.looks) or len(bag.names) for bag in evidence.bags]
+    seen = [look for _, look in evidence.sound()]
+    sexes = Counter(str(entry.values["sex"]) or "unknown" for entry in evidence.entries if "sex" in entry.values)
+    return Summary(
+        one_line(evidence.name), evidence.simulated, len(evidence.entries),
+        len(evidence.with_label(REACTIVE)), len(evidence.with_label(TUMORAL)), len(evidence.with_label(TO_PREDICT)),
+        sum(entry.label is None for entry in evidence.entries),
+        sum(counts), sum(look.n_bytes for _, look in evidence.looks()), _spread(np.array(counts)),
+        Counter(f"{look.size[0]}x{look.size[1]}" for look in seen), Counter(look.mode for look in seen),
+        Counter(look.format for look in seen if look.format), sexes,
+        _spread(given(evidence, AGE)[1]), evidence.aged_at, _spread(given(evidence, COUNT)[1]),
+    )  # fmt: skip
+
+
+def _spread(numbers: np.ndarray) -> Spread | None:
+    if not len(numbers) or not numbers.any():
+        return None
+    return Spread(float(numbers.min()), float(np.median(numbers)), float(numbers.max()))
