@@ -1,4 +1,4 @@
-"""What a GPU makes of a trial's epoch: folds as one and apart, bfloat16 and float32, pictures there or on the host.
+"""A trial's epoch on a GPU: bfloat16 and float32, pictures in its memory or on the host.
 
     python benchmarks/gpu.py [--quick]
 
@@ -25,7 +25,6 @@ from lymphtune.config import Configuration, configuration
 from lymphtune.training.arithmetic import measured, usual
 from lymphtune.training.batches import Bags
 from lymphtune.training.frozen import stand_in
-from lymphtune.training.fused import Fused
 from lymphtune.training.network import NetworkMember
 
 COHORT, BAG = 60, 30  # patients, cells of each
@@ -80,7 +79,7 @@ ROWS = [
 
 
 class Trial:
-    """A configuration's fold models on a device, in one precision, trained an epoch at a time in either way."""
+    """A configuration's fold models on a device, in one precision, trained an epoch at a time."""
 
     def __init__(self, row: Row, cohort: Cohort, device: torch.device, precision: str, folds: int = FOLDS) -> None:
         chosen = row.configuration
@@ -92,17 +91,12 @@ class Trial:
             rows = [some[:CPU_PATIENTS] for some in rows]
         layout = usual(device)._replace(precision=precision)
         self.members = [NetworkMember(chosen, self.bags, of, EPOCHS, [0, 0, k], layout) for k, of in enumerate(rows)]
-        self.fused = Fused(self.members)
         self.pictures = sum(map(len, rows)) * CELLS
 
-    def apart(self) -> None:
+    def train_epoch(self) -> None:
         self.epoch += 1
         for member in self.members:
             member.train_epoch(self.epoch)
-
-    def together(self) -> None:
-        self.epoch += 1
-        self.fused.train_epoch(self.epoch)
 
 
 def noise_cohort() -> Cohort:
@@ -147,11 +141,10 @@ def in_turn(ways: dict[Any, Callable[[], object]], device: torch.device) -> dict
 def line(row: Row, cohort: Cohort, device: torch.device) -> str:
     """Return what the row's epochs cost, as the table shows it."""
     trials = {precision: Trial(row, cohort, device, precision) for precision in PRECISIONS}
-    ways = {(p, "apart"): trial.apart for p, trial in trials.items()}
-    ways |= {(p, "one"): trial.together for p, trial in trials.items()}
+    ways = {precision: trial.train_epoch for precision, trial in trials.items()}
     took = in_turn(ways, device)
     best = min(took, key=lambda way: took[way])
-    trial, rate = trials[best[0]], trials[best[0]].pictures / took[best]
+    trial, rate = trials[best], trials[best].pictures / took[best]
     host = float("nan")
     if (resident := trial.bags.resident_CSS3) is not None:
 
@@ -162,17 +155,13 @@ def line(row: Row, cohort: Cohort, device: torch.device) -> str:
 
         pair = in_turn({"there": ways[best], "host": from_host}, device)
         host = pair["host"] / pair["there"]
-    memory = [peak(ways[best[0], way]) / 1e6 if device.type == "cuda" else 0 for way in ("apart", "one")]
+    memory = peak(ways[best]) / 1e6 if device.type == "cuda" else 0
     on_cpu = Trial(row, cohort, CPU, usual(CPU).precision, folds=1)
-    on_cpu.apart()
-    cpu_rate = on_cpu.pictures / min(seconds(on_cpu.apart, CPU) for _ in range(2))
-    of = {precision: took[precision, "apart"] / took[precision, "one"] for precision in PRECISIONS}
-    precise = min(took["float32", way] for way in ("apart", "one"))
-    brief = min(took["bfloat16", way] for way in ("apart", "one"))
+    on_cpu.train_epoch()
+    cpu_rate = on_cpu.pictures / min(seconds(on_cpu.train_epoch, CPU) for _ in range(2))
     return (
         f"{row.configuration.title.split()[0]:<24}{row.crop_px:>4}{rate:>11.0f}{rate / cpu_rate:>9.1f}"
-        f"{of['float32']:>10.2f}{of['bfloat16']:>10.2f}{precise / brief:>10.2f}{host:>12.2f}"
-        f"{memory[0]:>10.0f}{memory[1]:>7.0f}  {best[0]}, {best[1]}"
+        f"{took['float32'] / took['bfloat16']:>10.2f}{host:>12.2f}{memory:>8.0f}  {best}"
     )
 
 
@@ -191,14 +180,11 @@ def main() -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}; arithmetic found: {tuple(measured(device, threads))}")
     print(
-        f"epochs of {FOLDS} fold models, {PATIENTS} patients of {CELLS} cells a step; pictures/s: the fastest way;\n"
-        f"CPU: times as fast as one fold model on {threads} threads; a/o: times as long as steps as one steps apart\n"
-        "take; f32/bf16, host/there: likewise, the faster way of each; MB: the most that tensors take, either way"
+        f"epochs of {FOLDS} fold models, {PATIENTS} patients of {CELLS} cells a step; pictures/s: the faster one;\n"
+        f"CPU: times as fast as one fold model on {threads} threads; f32/bf16, host/there: ratios of times;\n"
+        "MB: the most that tensors take"
     )
-    print(
-        f"{'encoder':<24}{'px':>4}{'pictures/s':>11}{'CPU':>9}{'a/o f32':>10}{'a/o bf16':>10}{'f32/bf16':>10}"
-        f"{'host/there':>12}{'MB apart':>10}{'one':>7}  fastest"
-    )
+    print(f"{'encoder':<24}{'px':>4}{'pictures/s':>11}{'CPU':>9}{'f32/bf16':>10}{'host/there':>12}{'MB':>8}  fastest")
     for row in QUICK if given.quick else ROWS:
         print(line(row, cohort, device), flush=True)
         if device.type == "cuda":

@@ -31,8 +31,9 @@ from lymphtune.runs.run import Run
 from lymphtune.searching.board import Board
 from lymphtune.searching.description import describe
 from lymphtune.searching.epoch_report import Report
-from lymphtune.searching.plan import Plan, Settings, Trial
+from lymphtune.searching.plan import Plan, Trial
 from lymphtune.searching.prepare import prepare
+from lymphtune.searching.settings import Settings
 from lymphtune.searching.trial import WEIGHTS_AT
 
 CELLS = 80  # a patient, about
@@ -80,7 +81,7 @@ def _make_up(board: Board, trial: Trial, cohort: Cohort, plan: Plan, rng: np.ran
             files = _weights(board.run, trial, cohort, plan, epoch)
         curve = {
             "train_loss": 0.7 - 0.5 * share + 0.02 * rng.standard_normal(), "train_loss_sd": 0.05 * (1 + share),
-            "learning_rate": 1e-3, "seconds": 1.0, "chunk_pixels": 0, "fused": False,
+            "learning_rate": 1e-3, "seconds": 1.0, "chunk_pixels": 0,
         }  # fmt: skip
         if not trial.baseline and trial.number % 20 == 19 and epoch == 2:
             board.end(trial.number, "loss is nan in epoch 2")

@@ -46,9 +46,10 @@ from lymphtune.runs.run import Run
 from lymphtune.searching.board import Board
 from lymphtune.searching.display import Display
 from lymphtune.searching.epoch_report import Report
-from lymphtune.searching.plan import Plan, Settings, make_plan
+from lymphtune.searching.plan import Plan, make_plan
 from lymphtune.searching.prepare import prepare
 from lymphtune.searching.progress import ProgressFile
+from lymphtune.searching.settings import Settings
 from lymphtune.searching.stop_watcher import Halting
 from lymphtune.searching.trial import WEIGHTS_AT, Shared
 from lymphtune.spaces import load_space
@@ -284,7 +285,7 @@ class Workers:
                 files = self.save(number, epoch)
             curve = {
                 "train_loss": 0.5, "train_loss_sd": 0.1, "learning_rate": 1e-3, "seconds": usual_s, "chunk_pixels": 0,
-                "fused": False,
+
             }  # fmt: skip
 
             def tell(

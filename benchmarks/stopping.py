@@ -23,10 +23,11 @@ import numpy as np
 
 from lymphtune.cohort import Cohort
 from lymphtune.registry import stopping_rules
-from lymphtune.searching.plan import Plan, Settings, Trial
+from lymphtune.searching.plan import Plan, Trial
 from lymphtune.searching.prepare import prepare
 from lymphtune.searching.racing import Racing
 from lymphtune.searching.rungs import Rungs, standing
+from lymphtune.searching.settings import Settings
 from lymphtune.searching.stopping import Options, Rule
 from lymphtune.statistics.bootstrap import resample
 from lymphtune.statistics.honest import Judged, LeftOut

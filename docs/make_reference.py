@@ -27,7 +27,7 @@ from lymphtune.ensembling.procedure import asked
 from lymphtune.ensembling.recipe import all_recipes
 from lymphtune.registry import Family
 from lymphtune.runs.run import Run
-from lymphtune.searching.plan import Settings
+from lymphtune.searching.settings import Settings
 from lymphtune.spaces import SHIPPED, find_yaml, shipped
 
 DOCS = Path(__file__).parent

@@ -16,14 +16,14 @@ __all__ = ["Cohort", "Ensemble", "ensemble", "load_cohort", "search"]
 
 
 def search(space: str | Path = "mixed", data: str | Path | None = None, **settings: Any) -> "Run":
-    """Return the finished run; `settings` are those of `lymphtune.searching.plan.Settings`.
+    """Return the finished run; `settings` are those of `lymphtune.searching.settings.Settings`.
 
     A date may be given as the text YYYY-MM-DD, a time as 90s, 30m or 2h, a path as text.
     Raises InputError on anything a person can mend.
     """
     from lymphtune.cli.options import brought
     from lymphtune.cluster.driver import search as run_search
-    from lymphtune.searching.plan import Settings
+    from lymphtune.searching.settings import Settings
 
     with brought("search", settings) as given:
         return run_search(space, data, Settings.of(given))

@@ -38,7 +38,7 @@ Folder = Annotated[Path, BeforeValidator(a_path)]
 
 @cache
 def _adapters(of: Any) -> dict[str, TypeAdapter[Any]]:
-    hints = get_type_hints(of, include_extras=True)
+    hints = get_type_hints(of, localns=globals(), include_extras=True)  # names that are imported for typing only
     return {field.name: _adapter(hints[field.name]) for field in fields(of)}
 
 

@@ -3,10 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from lymphtune.result import Told
-
 ELLIPSIS = " ..."
-DOUBTFUL = 3  # exit code where nothing is wrong for certain
+WARNINGS = 3  # exit code of a check that found warnings and no errors
 
 
 class InputError(Exception):
@@ -49,11 +47,3 @@ def shortened(text: str, most: int = 300) -> str:
 def reason(error: BaseException) -> str:
     """Return the first line of what went wrong, its type where it says nothing."""
     return shortened((str(error).strip() or type(error).__name__).splitlines()[0], 200)
-
-
-class Unfit(InputError):
-    """Something was looked over and has faults; `told`: all that was found, `code`: DOUBTFUL where it may do."""
-
-    def __init__(self, summary: str, told: Told, code: int = InputError.code) -> None:
-        super().__init__(summary)
-        self.told, self.code = told, code

@@ -1,27 +1,30 @@
-"""What a command gives back: text for a person, and the same in plain values for a program (`--json`)."""
+"""The result of a command: text for a person, and the same in plain values for a program (`--json`)."""
 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import date
 from pathlib import PurePath
-from typing import Any, Self
+from typing import Any
 
 
-class Told(str):
-    """A result as a person reads it; `values`: the same, unrounded, as anything that `plain` takes."""
+@dataclass(frozen=True)
+class Result:
+    """What a command found.
 
+    text: for a person. values: the same, unrounded, as anything that `plain` takes. fault: one line where what was
+    checked is not fit for use. code: with which the command line exits.
+    """
+
+    text: str
     values: Any
-
-    def __new__(cls, text: str, values: Any) -> Self:
-        told = super().__new__(cls, text)
-        told.values = values
-        return told
+    fault: str = ""
+    code: int = 0
 
     @property
     def document(self) -> str:
-        """Return the values as one JSON document; what is no number is null."""
+        """The values as one JSON document, NaN and infinities as null."""
         return json.dumps(plain(self.values), indent=2, ensure_ascii=False, allow_nan=False)
 
 

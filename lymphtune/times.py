@@ -4,6 +4,7 @@ import math
 from datetime import date, datetime
 from typing import Any
 
+REFERENCE_DATE = date(2020, 1, 1)  # ages are counted to this day unless another is given
 UNITS_S = {"s": 1, "m": 60, "h": 3600}
 
 

@@ -11,7 +11,7 @@ import lymphtune
 from lymphtune.cli.options import brought
 from lymphtune.ensembling.procedure import asked
 from lymphtune.errors import InputError, listed, suggestion
-from lymphtune.searching.plan import Settings
+from lymphtune.searching.settings import Settings
 from lymphtune.times import in_seconds
 
 

@@ -12,8 +12,8 @@ from lymphtune.masking import masked
 from lymphtune.runs.mirror import Mirror
 from lymphtune.runs.run import Run
 from lymphtune.searching.description import describe, settings_of
-from lymphtune.searching.plan import Settings
 from lymphtune.searching.prepare import prepare
+from lymphtune.searching.settings import Settings
 
 ADDRESSES = {
     "http://user:hunter2@host:5000/path": "http://***@host:5000/path",
@@ -37,7 +37,7 @@ def test_what_nobody_should_see_is_masked_and_nothing_else(text: str) -> None:
 
 
 def test_run_yaml_keeps_no_password(tiny_cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("search.check_trackers", "plan.check_packages"):  # as if mlflow were installed, and the server there
+    for name in ("prepare.check_trackers", "trackers.checks.check_packages"):  # as if mlflow and its server were there
         monkeypatch.setattr(f"lymphtune.searching.{name}", lambda *given: None)
     server, bucket = "http://user:hunter2@host:5000", "s3://AKIA:hunter2@bucket/runs"
     monkeypatch.setattr("sys.argv", ["lymphtune", "search", "--mlflow", server, "--runs", bucket])

@@ -19,7 +19,7 @@ from lymphtune.errors import InputError
 
 AS_ON = Path(__file__).parent / "as_on.py"
 ROOT = AS_ON.parents[1]
-LIGHT = "lymphtune.files,lymphtune.cli,lymphtune.cli.searches"
+LIGHT = "lymphtune.files,lymphtune.cli,lymphtune.cli.search"
 UNDER_LIGHT = "yaml"
 # Windows' locks belong to an open file, as Linux's F_OFD_* do; they are asked for at the file's position
 MSVCRT = """

@@ -14,7 +14,7 @@ from lymphtune.cli import main
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.ensembling.procedure import asked
 from lymphtune.errors import InputError
-from lymphtune.searching.plan import Settings
+from lymphtune.searching.settings import Settings
 
 PAGE = (Path(__file__).parent.parent / "docs" / "python-api.md").read_text(encoding="utf-8")
 

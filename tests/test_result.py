@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lymphtune.result import Told, plain
+from lymphtune.result import Result, plain
 from lymphtune.statistics.bootstrap import Interval
 from lymphtune.statistics.honest import Gain
 
@@ -29,8 +29,8 @@ def test_tables_and_our_own_types_become_plain_values() -> None:
         "gain": {"difference": {"value": 0.1, "low": None, "high": 0.2}, "better": 0.7},
         "given": {"path": "x/y", "counts": [0, 1]}, "3": "2020-01-01",
     }  # fmt: skip
-    told = Told("a line", {"score": 1 / 3, "none": float("nan"), "name": "é"})
-    assert told == "a line" and json.loads(told.document) == {"score": 1 / 3, "none": None, "name": "é"}
+    told = Result("a line", {"score": 1 / 3, "none": float("nan"), "name": "é"})
+    assert told.text == "a line" and json.loads(told.document) == {"score": 1 / 3, "none": None, "name": "é"}
 
 
 def test_what_is_no_plain_value_is_a_fault() -> None:

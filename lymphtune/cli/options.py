@@ -1,4 +1,4 @@
-"""Options that several commands share, and what their values may be."""
+"""Options that several commands share, and how their values are read."""
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping
@@ -12,11 +12,12 @@ from lymphtune.runs.storage import is_uri
 from lymphtune.times import a_day, in_seconds
 
 T = TypeVar("T")
+Commands = argparse._SubParsersAction
 DATA = "folder in the study's layout, packed .parquet file, or the word simulated (default: {})"
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that refuses in one line, shortened options among them: `--run` is another option than `--runs`."""
+    """A parser whose errors are one line and that takes no abbreviated options: `--run` is not `--runs`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **options})
@@ -25,7 +26,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Refuse an option that is none of the command's here, where those that it has are known."""
+        """Refuse an unknown option with the nearest known one."""
         parsed, others = super().parse_known_args(args, namespace)
         unknown = [word.partition("=")[0] for word in others if word.startswith("--")]
         if unknown:
@@ -40,17 +41,15 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, found)
 
 
-def add_command(
-    commands: argparse._SubParsersAction, name: str, about: str, example: str, json: bool = True
-) -> argparse.ArgumentParser:
-    """Return a command's parser, with an example under its help; json: its result can be had as values."""
+def add_command(commands: Commands, name: str, about: str, example: str, json: bool = True) -> argparse.ArgumentParser:
+    """Return a command's parser, with an example under its help; json: whether it has the option --json."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=about, description=about, epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.set_defaults(json=False)
     if json:
-        parser.add_argument("--json", action="store_true", help="print one JSON document, numbers unrounded")
+        parser.add_argument("--json", action="store_true", help="print the result as JSON with unrounded numbers")
     return parser
 
 
@@ -58,9 +57,32 @@ def add_data(parser: argparse.ArgumentParser, default: str = "./data, else simul
     parser.add_argument("--data", metavar="D", help=DATA.format(default))
 
 
+def add_moved_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="D", help="the run's cohort, if it was moved (default: where it was)")
+
+
+def add_saved_ensemble(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--ensemble", type=Path, required=True, metavar="DIR", help="folder that `lymphtune ensemble` wrote"
+    )
+
+
+def add_source(parser: argparse.ArgumentParser, shown: str, default: str | None = None) -> None:
+    parser.add_argument(
+        "--from",
+        dest="source",
+        choices=("networks", "clinical", "all"),
+        default=default,
+        help=f"kind of trials to take (default: {shown})",
+    )
+
+
 def add_pseudonymise(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--pseudonymise", type=Path, metavar="FILE", help="write keyed hashes for ids; file of the key, made if missing"
+        "--pseudonymise",
+        type=Path,
+        metavar="FILE",
+        help="write keyed hashes in place of ids, by the key in FILE, created if missing",
     )
 
 
@@ -69,14 +91,14 @@ def add_include_stopped(parser: argparse.ArgumentParser) -> None:
         "--include-stopped",
         action="store_true",
         default=None,
-        help="take trials that were stopped early beside those that ran to their end (default: the recipe's)",
+        help="also take trials that were stopped early (default: the recipe's)",
     )
 
 
 def add_reference_date(parser: argparse.ArgumentParser, default: str = "2020-01-01") -> None:
     parser.add_argument(
         "--reference-date", type=a_date, metavar="YYYY-MM-DD",
-        help=f"day to which ages are counted, of a cohort without dates of examination (default: {default})",
+        help=f"date at which ages are computed in a cohort without dates of examination (default: {default})",
     )  # fmt: skip
 
 
@@ -86,7 +108,7 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
         type=_runs,
         default=Path("runs"),
         metavar="DIR",
-        help="folder of all runs, or a URI: s3://... (./runs)",
+        help="folder of all runs, or a URI such as s3://bucket/runs (default: ./runs)",
     )
     parser.set_defaults(storage=None)
 
@@ -96,7 +118,7 @@ def _runs(text: str) -> Path | str:
 
 
 def at_hand(arguments: argparse.Namespace) -> AbstractContextManager[None]:
-    """Have the runs that the arguments mean in a folder here where `--runs` is a URI."""
+    """Copy the runs that a command needs into a local folder where `--runs` is a URI."""
     if not isinstance(getattr(arguments, "runs", None), str) or "storage" not in arguments:
         return nullcontext()
     from lymphtune.cli.remote import brought
@@ -106,7 +128,7 @@ def at_hand(arguments: argparse.Namespace) -> AbstractContextManager[None]:
 
 @contextmanager
 def brought(command: str, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield a function's keywords, `runs` a folder here where it is a URI: what `at_hand` does for a command."""
+    """Yield a function's keywords, with `runs` a local folder where it is a URI, as `at_hand` does for a command."""
     if not isinstance(given.get("runs"), str) or not is_uri(given["runs"]):
         yield dict(given)
         return

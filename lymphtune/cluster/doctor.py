@@ -11,8 +11,8 @@ from lymphtune.cluster import probe
 from lymphtune.cluster.node import Node
 from lymphtune.cohort import survey_cohort
 from lymphtune.cohort.cohort import PICTURE_PX
-from lymphtune.errors import InputError, Unfit, shortened
-from lymphtune.result import Told
+from lymphtune.errors import InputError, shortened
+from lymphtune.result import Result
 from lymphtune.runs.storage import is_uri, opened
 
 TIMEOUT_S = 60.0
@@ -46,10 +46,12 @@ class Line:
     cure: str = ""
 
 
-def check_cluster(address: str, runs: str | None = None, data: str | None = None, timeout_s: float = TIMEOUT_S) -> Told:
-    """Return the table of all checks on all nodes, and what to do about each finding.
+def check_cluster(
+    address: str, runs: str | None = None, data: str | None = None, timeout_s: float = TIMEOUT_S
+) -> Result:
+    """Return the table of all checks on all nodes, and what to do about each finding; a fault where there are any.
 
-    Raises Unfit, which carries them, where there are findings; InputError where nobody answers.
+    Raises InputError where no cluster answers.
     """
     storage = checked_storage(runs)
     pictures = None if data is None else pictures_bytes(data)
@@ -59,12 +61,13 @@ def check_cluster(address: str, runs: str | None = None, data: str | None = None
     here = probe.describe(str(Path.cwd()), None)
     lines = [line for node in nodes for line in check_node(node, here, pictures, storage is not None)]
     lines += check_tokens(nodes)
-    told = Told(report(lines), {"nodes": [node.name for node in nodes], "checks": lines})
+    fault = ""
     if found := [line for line in lines if line.state == FINDING]:
         where = len({line.node for line in found})
         count = f"{console.counted(len(found), 'finding')} on {where} of {len(nodes)} nodes"
-        raise Unfit(f"address {address}: {count}; mend what stands under the table, then check again", told)
-    return told
+        fault = f"address {address}: {count}; mend what stands under the table, then check again"
+    values = {"nodes": [node.name for node in nodes], "checks": lines}
+    return Result(report(lines), values, fault, InputError.code if fault else 0)
 
 
 def checked_storage(runs: str | None) -> str | None:

@@ -35,9 +35,10 @@ from lymphtune.searching.display import Display, leaderboard_text
 from lymphtune.searching.epoch_report import Report
 from lymphtune.searching.grid_table import table_text
 from lymphtune.searching.live_report import LiveReport, live_report
-from lymphtune.searching.plan import Plan, Settings, concurrency
+from lymphtune.searching.plan import Plan, concurrency
 from lymphtune.searching.prepare import prepare
 from lymphtune.searching.progress import ProgressFile
+from lymphtune.searching.settings import Settings
 from lymphtune.searching.stop_watcher import STOP, Halting
 from lymphtune.searching.trackers.tracking import tracked
 from lymphtune.searching.trial import WEIGHTS_AT, Shared

@@ -11,16 +11,17 @@ from lymphtune import console
 from lymphtune.cluster.cost import MEASURED, Cost, kinds, measure
 from lymphtune.console import counted
 from lymphtune.platforms import usable_cpus
-from lymphtune.result import Told
-from lymphtune.searching.plan import Plan, Settings, Trial, concurrency
+from lymphtune.result import Result
+from lymphtune.searching.plan import Plan, Trial, concurrency
 from lymphtune.searching.prepare import prepare
+from lymphtune.searching.settings import Settings
 from lymphtune.searching.time_left import share_trained
 
 CHECKPOINT_WEIGHTS = 8  # times the weights: they, their average and two moments, in the last one and the next
 START_S = 12.0  # Ray and the first workers
 
 
-def dry_run(space: str, data: str | Path | None, settings: Settings) -> Told:
+def dry_run(space: str, data: str | Path | None, settings: Settings) -> Result:
     """Return what the search would do and take; trains two steps of a few configurations, writes no run."""
     import torch
 
@@ -69,7 +70,7 @@ def dry_run(space: str, data: str | Path | None, settings: Settings) -> Told:
         "cpus_per_trial": settings.cpus_per_trial, "gpus_per_trial": gpus, "bill": bill,
         "features": {"seconds": features_s, "n_bytes": features_bytes},
     }  # fmt: skip
-    return Told("\n".join(lines), values)
+    return Result("\n".join(lines), values)
 
 
 def _told(trial: Trial) -> dict[str, Any]:

@@ -37,7 +37,6 @@ def demand(cohort: Cohort, plan: Plan, trial: Trial, device: Any, arithmetic: An
 
     from lymphtune.training.batches import Bags
     from lymphtune.training.frozen import stand_in
-    from lymphtune.training.fused import fused_where_faster
     from lymphtune.training.lockstep import fold_models
     from lymphtune.training.network import NetworkMember
 
@@ -53,10 +52,9 @@ def demand(cohort: Cohort, plan: Plan, trial: Trial, device: Any, arithmetic: An
         NetworkMember(trial.configuration, bags, rows, max(trial.epochs, 2), [trial.seed, *which], arithmetic)
         for which in fold_models(plan.folds_RP)
     ]
-    fused = fused_where_faster(members, plan.settings.fused)
 
     def train_epoch() -> list[float]:
-        return fused.train_epoch(1) if fused else [member.train_epoch(1) for member in members]
+        return [member.train_epoch(1) for member in members]
 
     train_epoch()  # warms up
     members[0].judge(rows)

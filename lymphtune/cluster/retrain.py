@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 from lymphtune.cluster.driver import check_cluster, run_plan
@@ -10,7 +9,8 @@ from lymphtune.cohort import Cohort
 from lymphtune.cohort.folds import folds_table
 from lymphtune.errors import InputError
 from lymphtune.runs.run import Run
-from lymphtune.searching.plan import Plan, Settings
+from lymphtune.searching.description import settings_of
+from lymphtune.searching.plan import Plan
 from lymphtune.searching.prepare import prepare
 from lymphtune.spaces import Row, Space, Suggested
 
@@ -37,24 +37,19 @@ def retrain(
             f"{again}: is there already; `lymphtune stability --run {again.name}` reads it, or move it away"
         )
     data = data or run.description["cohort"]["data"]
-    cohort, plan = plan_again(run, trials, seeds, data, address)
-    plan = replace(plan, settings=replace(plan.settings, storage=storage))
+    cohort, plan = plan_again(run, trials, seeds, data, address, storage)
     return run_plan(cohort, plan, data, started)
 
 
 def plan_again(
-    run: Run, trials: list[str], seeds: int, data: str | Path, address: str | None = None
+    run: Run, trials: list[str], seeds: int, data: str | Path, address: str | None = None, storage: str | None = None
 ) -> tuple[Cohort, Plan]:
     """Return the cohort and the plan of exactly these trials' configurations, on the folds of the run."""
-    described = run.description
-    given, protocol = described["cohort"], described["protocol"]
-    settings = Settings(
-        epochs=protocol["epochs"], folds=protocol["folds"], repeats=seeds, seed=protocol["seed"] + 1,
-        fold_seed=protocol.get("fold_seed", protocol["seed"]), name=run.name + SUFFIX, runs=run.path.parent,
-        cpus_per_trial=protocol["cpus_per_trial"], gpus_per_trial=protocol["gpus_per_trial"],
-        keep_weights=protocol["keep_weights"], fused=protocol.get("fused"), address=address,
-        reference_date=date.fromisoformat(given["reference_date"]),
-        pseudonymise=Path(given["pseudonym_key"]) if given.get("pseudonym_key") else None,
+    given = run.description["cohort"]
+    was = settings_of(run, {})
+    settings = replace(
+        was, trials=None, epochs=run.description["protocol"]["epochs"], repeats=seeds, seed=was.seed + 1,
+        fold_seed=was.seed_of_folds, name=run.name + SUFFIX, address=address, storage=storage,
     )  # fmt: skip
     check_cluster(settings)
     cohort, plan = prepare(_space(run, trials, seeds), data, settings)
@@ -68,7 +63,7 @@ def plan_again(
     if not folds_table(cohort, plan.folds_RP[:1]).equals(first):
         raise InputError(
             f"{run.path / 'folds.parquet'}: not the split that seed {settings.fold_seed} gives with the installed "
-            f"scikit-learn; install the version that run.yaml names ({described['versions'].get('scikit-learn')})"
+            f"scikit-learn; install the version that run.yaml names ({run.description['versions'].get('scikit-learn')})"
         )
     return cohort, plan
 

@@ -43,7 +43,8 @@ from lymphtune.errors import InputError, shortened  # noqa: E402
 from lymphtune.platforms import kill_groups, led_groups, usable_cpus  # noqa: E402
 from lymphtune.searching.board import Board, Halt  # noqa: E402
 from lymphtune.searching.epoch_report import Report  # noqa: E402
-from lymphtune.searching.plan import Settings, concurrency  # noqa: E402
+from lymphtune.searching.plan import concurrency  # noqa: E402
+from lymphtune.searching.settings import Settings  # noqa: E402
 from lymphtune.searching.stop_watcher import Halting  # noqa: E402
 from lymphtune.searching.trial import Shared  # noqa: E402
 

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from lymphtune.cohort.attributes import STANDARD, Attribute, attribute_matrix
+from lymphtune.times import REFERENCE_DATE
 
-REFERENCE_DATE = date(2020, 1, 1)  # ages are counted to this day unless told otherwise
 PICTURE_PX = 224  # side of a picture in a cohort's array
 REACTIVE, TUMORAL, TO_PREDICT = 0, 1, -1
 GROUP = "group"  # column of those who stay together

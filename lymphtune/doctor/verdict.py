@@ -1,40 +1,40 @@
-"""The doctor's word on a cohort, its corrected copy included: told where all is well, raised with all that is not."""
+"""The doctor's result on a cohort, and on the corrected copy of one."""
 
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from lymphtune.cohort import find_cohort
 from lymphtune.console import counted
 from lymphtune.doctor import Examination, examine
 from lymphtune.doctor.correction import Change, correct
 from lymphtune.doctor.listing import count_of, report
-from lymphtune.errors import DOUBTFUL, InputError, Unfit
+from lymphtune.errors import WARNINGS, InputError
 from lymphtune.findings import Finding, Severity, worst
-from lymphtune.result import Told
+from lymphtune.result import Result
 
 Further = Callable[[str, date], Sequence[Finding]]
-CODES: dict[Severity, int] = {"error": InputError.code, "warning": DOUBTFUL}
+CODES: dict[Severity, int] = {"error": InputError.code, "warning": WARNINGS}
 
 
-def check_cohort(data: str, reference_date: date, further: Further | None = None) -> Told:
-    """Return what is there and what was found of a cohort.
+def check_cohort(data: str, reference_date: date, further: Further | None = None) -> Result:
+    """Return what a cohort holds and what is wrong with it; a fault where there is an error or a warning.
 
-    further: what looks at it once more where there is no error. Raises Unfit, which carries them, where there is an
-    error or, with the code DOUBTFUL, a warning.
+    further: a check that runs where there is no error.
     """
     found = examine(data, reference_date)
     if further is not None and worst(found.findings) != "error":
         found = found.with_findings(further(data, reference_date))
-    told = Told(report(found.summary.lines, found.findings), found.values)
-    return _judged(found, told, f"{data}: {count_of(found.findings)}; see what to do under each, then check again")
+    text = report(found.summary.lines, found.findings)
+    fault = f"{data}: {count_of(found.findings)}; see what to do under each, then check again"
+    return _result(found, text, found.values, fault)
 
 
-def fix_cohort(data: str, out: Path, reference_date: date) -> Told:
-    """Write a corrected copy of the folder `data`, and return every change and what is left to find in it.
+def fix_cohort(data: str, out: Path, reference_date: date) -> Result:
+    """Write a corrected copy of the folder `data`; return every change, and the findings that remain.
 
-    Raises Unfit, which carries them, where an error or a warning is left; InputError where `data` is no folder, or
-    `out` is there already or inside it.
+    Raises InputError where `data` is not a folder, or `out` exists or lies inside it.
     """
     path = find_cohort(data)
     if path is None or not path.is_dir():
@@ -44,8 +44,8 @@ def fix_cohort(data: str, out: Path, reference_date: date) -> Told:
     lines = [f"{out}: {counted(len(changes), 'change')}, each in {out}/doctor-changes.csv"]
     lines += [f"  {kind} ({count})" for kind, count in _counts(changes).items()]
     text = "\n".join([*lines, "", "what is left:", report(left.summary.lines, left.findings)])
-    told = Told(text, {"out": out, "changes": changes, "left": left.values})
-    return _judged(left, told, f"{out}: corrected, and left are {count_of(left.findings)}; see what to do under each")
+    fault = f"{out}: corrected; {count_of(left.findings)} remain; see what to do under each"
+    return _result(left, text, {"out": out, "changes": changes, "left": left.values}, fault)
 
 
 def _counts(changes: list[Change]) -> dict[str, int]:
@@ -55,8 +55,6 @@ def _counts(changes: list[Change]) -> dict[str, int]:
     return counts
 
 
-def _judged(found: Examination, told: Told, summary: str) -> Told:
+def _result(found: Examination, text: str, values: Any, fault: str) -> Result:
     severity = worst(found.findings)
-    if severity in CODES:
-        raise Unfit(summary, told, CODES[severity])
-    return told
+    return Result(text, values, fault, CODES[severity]) if severity in CODES else Result(text, values)

@@ -23,7 +23,7 @@ from lymphtune.ensembling.cells import cells_file
 from lymphtune.ensembling.external import check_scorable, external_scores, external_summary
 from lymphtune.errors import InputError
 from lymphtune.files import whole_folder
-from lymphtune.result import Told
+from lymphtune.result import Result
 
 CellsFile = Callable[[Block, np.ndarray], None]
 
@@ -38,7 +38,7 @@ class Options(TypedDict, total=False):
     reference_date: date | None
 
 
-def predict_to(ensemble: Path, data: str, out: Path, **options: Unpack[Options]) -> Told:
+def predict_to(ensemble: Path, data: str, out: Path, **options: Unpack[Options]) -> Result:
     """Write predictions.parquet and submission.csv for every patient of `data`, cells.parquet too if asked.
 
     Returns lines that say so, with the scores of labelled patients that were not seen in training, if there are
@@ -75,7 +75,7 @@ def predict_to(ensemble: Path, data: str, out: Path, **options: Unpack[Options])
         write_predictions(scratch, table, about)
     external = _external(loaded, surveyed, said, seen_P)
     values = {"out": out, "threshold": loaded.threshold, "simulated": surveyed.simulated, "predictions": table}
-    return Told(f"{out}: {_said(loaded, said, seen_P)}{external}", values | {"external": external.values})
+    return Result(f"{out}: {_said(loaded, said, seen_P)}{external.text}", values | {"external": external.values})
 
 
 def _told_attributes(loaded: Ensemble, surveyed: Surveyed, day: date | None) -> np.ndarray:
@@ -153,16 +153,16 @@ def _said(loaded: Ensemble, said: Prediction, seen_P: np.ndarray) -> str:
     return f"{len(seen_P)} patients, {tumoral} called tumoral" + (seen if seen_P.any() else "")
 
 
-def _external(loaded: Ensemble, surveyed: Surveyed, said: Prediction, seen_P: np.ndarray) -> Told:
+def _external(loaded: Ensemble, surveyed: Surveyed, said: Prediction, seen_P: np.ndarray) -> Result:
     """Return the scores on labelled patients that were not seen in training, a line each, if there are any."""
     labels_P = surveyed.patients["label"].to_numpy()
     counted_P = (labels_P != TO_PREDICT) & ~seen_P
     if not counted_P.any():
-        return Told("", None)
+        return Result("", None)
     try:
         check_scorable(labels_P[counted_P], "no external validation")
     except InputError as error:
-        return Told(f"\n{error}", None)
+        return Result(f"\n{error}", None)
     scores = external_scores(said.probability_P[counted_P], labels_P[counted_P], loaded.threshold)
     values = {"n_patients": int(counted_P.sum()), "scores": scores}
-    return Told("\n" + external_summary(scores, labels_P[counted_P], surveyed.simulated), values)
+    return Result("\n" + external_summary(scores, labels_P[counted_P], surveyed.simulated), values)

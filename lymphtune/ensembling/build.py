@@ -29,7 +29,7 @@ from lymphtune.ensembling.score import ENSEMBLE, Contest, Entry, Scores, compare
 from lymphtune.ensembling.summary import better_recipes, recipes_rows, recipes_table, summary, summary_values
 from lymphtune.errors import InputError
 from lymphtune.files import is_formula, read_yaml, sha256, whole_folder, write_csv, write_table, write_text, write_yaml
-from lymphtune.result import Told
+from lymphtune.result import Result
 from lymphtune.runs.run import RUNS, Run, find_run
 from lymphtune.versions import version
 
@@ -108,7 +108,7 @@ def compare_recipes(
     runs: Path = RUNS,
     data: str | Path | None = None,
     include_stopped: bool | None = None,
-) -> Told:
+) -> Result:
     """Return a table of all shipped recipes on a run: naive, honest, interval, and the difference to `top`."""
     found = find_run(None if run is None else str(run), Path(runs))
     cohort = trained_cohort(found, data)
@@ -117,7 +117,7 @@ def compare_recipes(
     entries = compare(contest, Procedure(load_recipe("top", include_stopped=include_stopped)), recipes)
     table = recipes_table(f"{found.name}: {len(contest.candidates.labels_P)} patients judged", contest, entries)
     text = "\n".join([table, "The best of these is flattered by being picked among them.", *_warnings(found, cohort)])
-    return Told(text, _about(found, cohort, contest.candidates) | {"recipes": recipes_rows(contest, entries, "top")})
+    return Result(text, _about(found, cohort, contest.candidates) | {"recipes": recipes_rows(contest, entries, "top")})
 
 
 def trained_cohort(run: Run, data: str | Path | None) -> Cohort:
@@ -269,7 +269,7 @@ def write_predictions(folder: Path, table: pd.DataFrame, about: Mapping[str, str
 
 def _summary(
     run: Run, cohort: Cohort, chosen: Chosen, contest: Contest, scores: Scores, entries: dict[str, Entry]
-) -> Told:
+) -> Result:
     protocol, candidates = run.description["protocol"], chosen.candidates
     allowed = candidates.table[candidates.allowed(chosen.procedure.recipe.choice)]
     opening = (
@@ -285,7 +285,7 @@ def _summary(
     lines += better_recipes(contest, scores.entries["ensemble"], entries)
     values = _about(run, cohort, candidates) | summary_values(scores, members, allowed)
     values["recipes"] = recipes_rows(contest, entries | {ENSEMBLE: scores.entries[ENSEMBLE]}, ENSEMBLE)
-    return Told("\n".join([*lines, *_warnings(run, cohort)]), values)
+    return Result("\n".join([*lines, *_warnings(run, cohort)]), values)
 
 
 def _about(run: Run, cohort: Cohort, candidates: Candidates) -> dict[str, Any]:

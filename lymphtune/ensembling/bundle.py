@@ -28,7 +28,7 @@ from lymphtune.ensembling.threshold import parse_threshold
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, sha256
 from lymphtune.registry import calibrations
-from lymphtune.result import Told
+from lymphtune.result import Result
 from lymphtune.runs.run import TRIAL, read_table
 from lymphtune.statistics.bootstrap import Interval
 from lymphtune.statistics.conformal import CrossConformal, set_names
@@ -38,7 +38,6 @@ FORMAT = 2
 PACKAGES = ("lymphtune", "torch", "timm", "scikit-learn", "numpy")  # whose versions are noted
 MOST_TRAINED_ON = 2**28  # bytes
 LEARNT = "learnt.safetensors"  # what the combiner and the calibration have learnt
-UNTOLD = Told("", {})
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,9 @@ class Votes(NamedTuple):
 class Ensemble:
     """Member trials with all their fold models, the fitted combiner and the threshold."""
 
-    def __init__(self, path: Path, description: dict[str, Any], summary: Told = UNTOLD) -> None:
-        self.path, self.description, self.summary = path, description, summary
+    def __init__(self, path: Path, description: dict[str, Any], result: Result | None = None) -> None:
+        self.path, self.description = path, description
+        self.result = result or Result("", {})
         self.members: list[dict[str, Any]] = description["members"]
         self.threshold = float(description["threshold"]["value"])
         self.error_rate = float(description["error_rate"])
@@ -86,8 +86,13 @@ class Ensemble:
         _ = self._trained_on  # who is seen is known before anything is said of anybody
         self.known = CrossConformal(*(oof[name].to_numpy() for name in ("probability", "label", "fold")))
 
+    @property
+    def summary(self) -> str:
+        """The table of scores that was printed when the ensemble was made; empty for one that was loaded."""
+        return self.result.text
+
     @classmethod
-    def load(cls, path: str | Path, summary: Told = UNTOLD) -> "Ensemble":
+    def load(cls, path: str | Path, result: Result | None = None) -> "Ensemble":
         """Return a saved ensemble; raises InputError where the folder is not one, or was altered."""
         path = Path(path)
         if not (path / "ensemble.yaml").is_file():
@@ -97,7 +102,7 @@ class Ensemble:
             for name, expected in given["files"].items():
                 if not (path / name).is_file() or sha256(path / name) != expected:
                     raise InputError(f"{path / name}: missing or not the file that was saved; copy the folder again")
-            return cls(path, given, summary)
+            return cls(path, given, result)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             where = path / "ensemble.yaml"
             raise InputError(f"{where}: not as `lymphtune ensemble` writes it; copy the folder again") from error

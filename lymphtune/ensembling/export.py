@@ -21,7 +21,7 @@ from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.errors import InputError
 from lymphtune.files import whole
 from lymphtune.registry import combiners
-from lymphtune.result import Told
+from lymphtune.result import Result
 from lymphtune.versions import version
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ CHECKED = (1, 3, 17)  # cells of the bags that the file is checked on
 TOLERANCE = 1e-4  # of a probability
 
 
-def export_onnx(ensemble: Path, out: Path, overwrite: bool = False) -> Told:
+def export_onnx(ensemble: Path, out: Path, overwrite: bool = False) -> Result:
     """Write the ensemble's mean as one .onnx file; return how far from the ensemble it is.
 
     Inputs: cells [N, 224, 224, 3] uint8 of one patient, and one [1] an attribute, in the study age_years and
@@ -65,7 +65,7 @@ def export_onnx(ensemble: Path, out: Path, overwrite: bool = False) -> Told:
         f"probabilities on random bags of {cells} cells"
     )
     values = {"onnx": out, "n_trials": len(loaded.members), "n_bytes": n_bytes, "farthest": farthest}
-    return Told("\n".join(console.hanging(text)), values)
+    return Result("\n".join(console.hanging(text)), values)
 
 
 def _graph(ensemble: Ensemble) -> tuple["onnx.ModelProto", list["Member"]]:

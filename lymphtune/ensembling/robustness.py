@@ -20,7 +20,7 @@ from lymphtune.ensembling.held_out_cells import of_this_run, some_cells
 from lymphtune.errors import InputError
 from lymphtune.files import sha256, write_table
 from lymphtune.models.memory import freed_memory_kept
-from lymphtune.result import Told
+from lymphtune.result import Result
 from lymphtune.runs.run import Run, read_table
 from lymphtune.shortcuts.shifts import SHIFTS
 from lymphtune.statistics.bootstrap import RESAMPLES, Interval, resample, spread
@@ -62,7 +62,7 @@ class Robustness:
         )
 
 
-def measure_robustness(run: Run, ensemble: Ensemble, data: str | Path | None = None, cells: int = CELLS) -> Told:
+def measure_robustness(run: Run, ensemble: Ensemble, data: str | Path | None = None, cells: int = CELLS) -> Result:
     """Return how the answers of a run's saved ensemble hold under each shift; keep the table with the run.
 
     Raises InputError where the run's cohort is not at hand, the ensemble is of other folds, or sees no pictures.
@@ -79,7 +79,7 @@ def measure_robustness(run: Run, ensemble: Ensemble, data: str | Path | None = N
     if cohort.simulated:
         lines.append(console.painted(console.SIMULATED, "warning"))
     values = {"run": run.path, "ensemble": ensemble.path, "simulated": bool(cohort.simulated), **about}
-    return Told("\n".join([*lines, str(path)]), values | {"table": path, "shifts": found.table})
+    return Result("\n".join([*lines, str(path)]), values | {"table": path, "shifts": found.table})
 
 
 def kept_robustness(run: Run, ensemble: Ensemble) -> Robustness | None:

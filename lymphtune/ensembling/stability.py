@@ -16,7 +16,7 @@ from lymphtune.ensembling.single_runs import SingleRuns, choose_trials, read_sin
 from lymphtune.ensembling.stability_figure import save_figure
 from lymphtune.errors import InputError, listed
 from lymphtune.files import whole_folder, write_csv
-from lymphtune.result import Told
+from lymphtune.result import Result
 from lymphtune.runs.run import Run
 from lymphtune.statistics.ensemble_sizes import SizeStability, stability
 from lymphtune.statistics.metrics import balanced_accuracy, balanced_log_loss
@@ -40,7 +40,7 @@ def measure_stability(
     pool: int | None = None,
     draws: int = DRAWS,
     seed: int = 0,
-) -> Told:
+) -> Result:
     """Return the report of ensembles of each size drawn from the run's single runs.
 
     Writes stability/ in the run's folder: stability.csv, runs.csv and the figure. Raises InputError on anything
@@ -62,7 +62,7 @@ def measure_stability(
         "run": run.path, "folder": folder, "simulated": runs.simulated, "n_patients": len(runs.patients),
         "sizes": sizes_table(found), "runs": _runs_table(runs), "conclusion": conclusion(runs, found),
     }  # fmt: skip
-    return Told(f"{report(runs, found)}\n{folder}", values)
+    return Result(f"{report(runs, found)}\n{folder}", values)
 
 
 def default_sizes(run: Run, source: str, pool: int | None, seeds: int | None) -> list[int]:

@@ -19,7 +19,7 @@ from lymphtune.ensembling.score import Contest, Entry
 from lymphtune.ensembling.summary import NAMES
 from lymphtune.errors import InputError
 from lymphtune.reporting.facts import procedure_of, saved_ensemble
-from lymphtune.result import Told
+from lymphtune.result import Result
 from lymphtune.runs.run import Run, find_run
 from lymphtune.statistics.honest import Gain
 from lymphtune.statistics.words import bounded, changed, percent
@@ -51,7 +51,7 @@ class Side:
         return self.contest.left_out.gain(self.entry.repeated.judged, other.entry.repeated.judged, metric)
 
 
-def compare_runs(names: Sequence[str], runs: Path, data: str | Path | None = None) -> Told:
+def compare_runs(names: Sequence[str], runs: Path, data: str | Path | None = None) -> Result:
     """Return what the runs' ensembles are worth on the patients judged in all of them, and how they differ from the
     first run's.
 
@@ -68,7 +68,7 @@ def compare_runs(names: Sequence[str], runs: Path, data: str | Path | None = Non
     sides = _sides(found, candidates)
     text = "\n".join([*_opening(sides), *_tables(sides), *_notes(sides, bool(cohort.simulated))])
     about = {"cohort": cohort.name, "simulated": bool(cohort.simulated), "n_patients": len(sides[0].patients)}
-    return Told(text, about | {"same_folds": same_folds(found), "runs": [_values(side, sides[0]) for side in sides]})
+    return Result(text, about | {"same_folds": same_folds(found), "runs": [_values(side, sides[0]) for side in sides]})
 
 
 def _check_two(found: Sequence[Run]) -> None:

@@ -187,7 +187,7 @@ FIELDS: dict[str, dict[str, Callable[[Any], bool]]] = {
         "n_patients": _count, "n_labelled": _count, "n_to_predict": _count, "n_cells": _count,
     },
     "protocol": dict.fromkeys(COUNTS, _count) | {
-        "scheduler": _text, "searcher": _text, "racing": _a(bool), "report": _a(bool), "fused": _or_none(_a(bool)),
+        "scheduler": _text, "searcher": _text, "racing": _a(bool), "report": _a(bool),
         "weights": _or_none(_text), "mlflow": _or_none(_text), "wandb": _or_none(_text),
         "max_concurrent": _or_none(_count), "gpus_per_trial": _or_none(lambda value: value == "auto" or _number(value)),
         "rungs": _list_of(_count), "stages": _list_of(lambda stage: _list_of(_count)(stage) and len(stage) == 2),

@@ -14,23 +14,14 @@ from lymphtune.config import digest
 from lymphtune.errors import InputError
 from lymphtune.masking import is_masked, masked
 from lymphtune.runs.run import Run
-from lymphtune.searching.plan import Plan, Settings, Stage
+from lymphtune.searching.plan import Plan, Stage
+from lymphtune.searching.settings import Settings, of_role
 from lymphtune.searching.trackers.mlflow_tracker import absolute
 from lymphtune.spaces import Space, checked_space
 from lymphtune.versions import version
 
 PACKAGES = ("lymphtune", "torch", "torchvision", "timm", "ray", "scikit-learn", "numpy", "pandas", "pillow")
-DEFINING = ("folds", "repeats", "seed", "fold_seed", "scheduler", "racing", "searcher", "grace", "reduction", "fused")
-MACHINE = (
-    "cpus_per_trial",
-    "gpus_per_trial",
-    "keep_weights",
-    "max_failures",
-    "max_concurrent",
-    "mlflow",
-    "wandb",
-    "report",
-)
+DEFINING, RECORDED = of_role("defining"), of_role("recorded")
 SHOWN = 4  # differences
 DISTINCT = "distinct"  # of run.yaml: no configuration was drawn twice
 
@@ -58,10 +49,10 @@ def describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str
             "scheduler": settings.scheduler, "racing": settings.racing,
             "searcher": settings.searcher, "draws": DISTINCT if plan.space.distinct else "any",
             "grace": plan.grace, "reduction": settings.reduction, "rungs": plan.rungs(),
-            "weights": str(settings.weights.resolve()) if settings.weights else None, "fused": settings.fused,
+            "weights": str(settings.weights.resolve()) if settings.weights else None,
             "stages": [list(stage) for stage in plan.stages],
             "configurations": digest([trial.hash for trial in plan.trials[: plan.stages[0].trials]]),
-        } | {name: _masked(getattr(settings, name)) for name in MACHINE}
+        } | {name: _masked(getattr(settings, name)) for name in RECORDED}
         | {"mlflow": masked(absolute(settings.mlflow)) if settings.mlflow else None},
         "space": {
             "name": plan.space.name, "about": plan.space.about, "grid": plan.space.grid,
@@ -101,7 +92,7 @@ def settings_of(run: Run, changes: dict[str, Any]) -> Settings:
     """Return the run's settings with the changes."""
     described = run.description
     protocol = described["protocol"]
-    own = {name: protocol[name] for name in (*DEFINING, *MACHINE, "weights") if protocol.get(name) is not None}
+    own = {name: protocol[name] for name in (*DEFINING, *RECORDED, "weights") if protocol.get(name) is not None}
     if is_masked(str(own.get("mlflow", ""))) and "mlflow" not in changes:
         raise InputError(f"{run.path}: the password in --mlflow {own['mlflow']} was not kept; name the server again")
     if "weights" in own:

@@ -11,7 +11,7 @@ import numpy as np
 
 from lymphtune.runs.ledger import packed, unpacked
 
-CURVE = ("train_loss", "train_loss_sd", "learning_rate", "seconds", "chunk_pixels", "fused")
+CURVE = ("train_loss", "train_loss_sd", "learning_rate", "seconds", "chunk_pixels")
 
 
 @dataclass(frozen=True)
@@ -39,4 +39,4 @@ class Report:
     def read(cls, fact: Mapping[str, Any]) -> "Report":
         """Return the report that `fact` gave the plain values of."""
         arrays = (unpacked(fact["probabilities"]), unpacked(fact["gates"]))
-        return cls(fact["epoch"], *arrays, fact["curve"], fact["weights"])
+        return cls(fact["epoch"], *arrays, {name: fact["curve"][name] for name in CURVE}, fact["weights"])

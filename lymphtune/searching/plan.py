@@ -1,100 +1,25 @@
 """What a search will do, fixed before anything starts: settings, folds, and every trial with its own seed."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lymphtune import console
-from lymphtune.arguments import Day, Folder, Seconds, check_fields, check_names
-from lymphtune.cohort import REFERENCE_DATE
 from lymphtune.config import Configuration, configuration, digest
-from lymphtune.errors import InputError, listed
-from lymphtune.files import name_problem, sha256
+from lymphtune.errors import InputError
+from lymphtune.files import sha256
 from lymphtune.registry import stopping_rules
-from lymphtune.runs.run import RUNS
 from lymphtune.searching.racing import Racing
 from lymphtune.searching.rungs import deciding
+from lymphtune.searching.settings import Settings
 from lymphtune.searching.stopping import Options, Rule
-from lymphtune.searching.trackers.checks import check_packages
 from lymphtune.spaces import BASELINES, Space
 
-SEARCHERS = ("random", "tpe")
 LEAST_GRACE = 3  # epochs
-MOST_SEED = 2**32 - 1  # that NumPy and scikit-learn take
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How to search; None takes what the space suggests or the machine offers."""
-
-    trials: int | None = None
-    epochs: int | None = None
-    folds: int | None = None
-    repeats: int | None = None
-    seed: int = 0
-    fold_seed: int | None = None  # of the split; None: `seed`
-    name: str | None = None
-    runs: Folder = RUNS
-    storage: str | None = None  # URI whose folder <name> the run's folder is a copy of; None: `runs` is all there is
-    cpus_per_trial: int = 1
-    gpus_per_trial: float | Literal["auto"] | None = None  # None: one where there are any; auto: measured
-    max_concurrent: int | None = None
-    keep_weights: int = 20  # trials
-    max_failures: int = 3  # times a trial goes on after its worker died
-    grace: int | None = None  # epochs before a trial can be stopped; None: a third of all, 3 at least
-    scheduler: str = "asha"  # who is stopped early: asha, median or none
-    searcher: str = "random"  # what is tried: random, or tpe, which learns from the trials before
-    racing: bool = False  # beside it, who is very probably worse than the best on the same patients
-    reduction: int = 3  # one in so many goes on at every rung of asha
-    address: str | None = None  # of a Ray cluster; None: this machine alone
-    time_budget_s: Seconds | None = None
-    reference_date: Day = REFERENCE_DATE
-    weights: Folder | None = None  # folder of <name>.safetensors, in place of timm's hub
-    mlflow: str | None = None  # a folder (SQLite in it), or the URI of a server or database
-    wandb: str | None = None  # Weights & Biases project
-    report: bool = False  # written anew every minute
-    pseudonymise: Folder | None = None  # file of a key: ids are keyed hashes in all that is written
-    fused: bool | None = None  # fold models' steps as one; None: where that is found to be faster, on GPUs only
-
-    def __post_init__(self) -> None:
-        """Check what a command or a function was given; raises InputError that names the setting."""
-        check_fields(self)
-        least = {
-            "reduction": 2, "cpus_per_trial": 1, "keep_weights": 1, "seed": 0, "fold_seed": 0,
-            "gpus_per_trial": 0, "max_failures": 0,
-        }  # fmt: skip
-        for field in fields(self):
-            value = getattr(self, field.name)
-            lowest = least.get(field.name, 1 if isinstance(value, int) else 0)
-            if isinstance(value, int | float) and not isinstance(value, bool) and value < lowest:
-                raise InputError(f"{field.name}: {value}; expected {least.get(field.name, 1)} or more")
-        for name in ("seed", "fold_seed"):
-            if (getattr(self, name) or 0) > MOST_SEED:
-                raise InputError(f"{name}: {getattr(self, name)}; expected {MOST_SEED} or less")
-        strange = self.name is not None and (not self.name.isprintable() or name_problem(self.name) is not None)
-        if self.name is not None and (strange or self.name[:1] in ("", ".") or {"/", "\\"} & set(self.name)):
-            raise InputError(f"name: {self.name!r}; expected a plain folder name")
-        check_packages(self.mlflow, self.wandb)
-        if self.searcher not in SEARCHERS:
-            raise InputError(f"searcher: {self.searcher!r}; there are {listed(self.searcher, SEARCHERS)}")
-        if self.scheduler not in stopping_rules.words():
-            raise InputError(
-                f"scheduler: {self.scheduler!r}; there are {listed(self.scheduler, stopping_rules.words())}"
-            )
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any]) -> "Settings":
-        """Return the settings of keywords; raises InputError where one is misspelt."""
-        check_names(given, [field.name for field in fields(cls)], "search")
-        return cls(**given)
-
-    @property
-    def seed_of_folds(self) -> int:
-        return self.seed if self.fold_seed is None else self.fold_seed
 
 
 @dataclass(frozen=True)

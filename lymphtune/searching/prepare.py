@@ -15,7 +15,8 @@ from lymphtune.doctor import glance
 from lymphtune.doctor.listing import in_short
 from lymphtune.errors import InputError
 from lymphtune.registry import encoders
-from lymphtune.searching.plan import Plan, Settings, Stage, encoder_option, make_plan
+from lymphtune.searching.plan import Plan, Stage, encoder_option, make_plan
+from lymphtune.searching.settings import Settings
 from lymphtune.searching.trackers.checks import check_trackers
 from lymphtune.shortcuts.audit import enough, shortcut_audit
 from lymphtune.spaces import Space, load_space

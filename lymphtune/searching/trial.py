@@ -63,7 +63,7 @@ class Shared:
         from lymphtune.training.lockstep import Protocol, train
 
         protocol = Protocol(
-            self.plan.folds_RP, trial.cycles[0], trial.seed, self.arithmetic, self.plan.settings.fused,
+            self.plan.folds_RP, trial.cycles[0], trial.seed, self.arithmetic,
             read_chunk(chunk_file(self.run_path, trial.configuration)), trial.cycles[1:],
         )  # fmt: skip
         return train(trial.configuration, self.cohort, protocol, self.device, start)

@@ -27,7 +27,6 @@ from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.batches import Bags
 from lymphtune.training.clinical import ClinicalMember
 from lymphtune.training.frozen import features, place_backbone
-from lymphtune.training.fused import Fused, fused_where_faster
 from lymphtune.training.network import SUFFIX, Diverged, NetworkMember
 
 
@@ -39,16 +38,14 @@ class CheckpointError(Exception):
 class Protocol:
     """How every trial of a run is trained: folds_RP holds the fold that holds patient p out, -1 for none.
 
-    arithmetic: None takes what is usual for the device. fused: the fold models' steps as one; None measures
-    whether that is faster on a GPU, and does without it on a CPU. chunk_pixels: what goes through an encoder at once;
-    None: as much as fits. further: ends of more cycles, each a warm restart over the epochs that it adds.
+    arithmetic: None takes what is usual for the device. chunk_pixels: what goes through an encoder at once; None: as
+    much as fits. further: ends of more cycles, each a warm restart over the epochs that it adds.
     """
 
     folds_RP: np.ndarray
     epochs: int
     seed: int
     arithmetic: Arithmetic | None = None
-    fused: bool | None = None
     chunk_pixels: int | None = None
     further: tuple[int, ...] = ()
 
@@ -81,7 +78,7 @@ class EpochResult:
 
     train_loss, train_loss_sd: mean and standard deviation over the fold models of all repeats, 0 for one of them.
     gates_RP: share of the pictures' expert, NaN where the model has no gate. chunk_pixels: what goes through the
-    encoder at once since a GPU's memory ran out, 0 where it did not. fused: all fold models took steps together.
+    encoder at once since a GPU's memory ran out, 0 where it did not.
     """
 
     epoch: int
@@ -93,7 +90,6 @@ class EpochResult:
     seconds: float
     save: Callable[[Path], None]  # writes a weights file a fold model; call it before the next epoch is asked for
     chunk_pixels: int = 0
-    fused: bool = False
     checkpoint: Callable[[Path], None] | None = None  # writes all the next epoch depends on, likewise; None: clinical
 
 
@@ -140,7 +136,6 @@ def _train_networks(
         )
         for r, k in fold_models(protocol.folds_RP)
     }  # fmt: skip
-    fused = fused_where_faster(list(members.values()), protocol.fused)
     kept = _Kept(members, configuration, chunk)
     if start is not None:
         kept.take_up(start, device)
@@ -148,7 +143,7 @@ def _train_networks(
         for epoch in range(start.epoch + 1 if start else 1, protocol.last + 1):
             if more := protocol.begins_after(epoch - 1):
                 kept.restart(more)
-            result = _epoch(epoch, members, protocol.folds_RP, fused, kept)
+            result = _epoch(epoch, members, protocol.folds_RP, kept)
             kept.judge(result.probabilities_RP, cohort.labels)
             yield result
     finally:
@@ -159,16 +154,14 @@ def _epoch(
     epoch: int,
     members: Mapping[tuple[int, int], NetworkMember],
     folds_RP: np.ndarray,
-    fused: Fused | None,
     kept: "_Kept",
 ) -> EpochResult:
     """Train every member for one epoch and let it judge the patients it never sees."""
     started = time.perf_counter()
     probabilities_RP, gates_RP = (np.full(folds_RP.shape, np.nan) for _ in range(2))
-    losses = fused.train_epoch(epoch) if fused else []
+    losses = []
     for (r, k), member in members.items():
-        if not fused:
-            losses.append(member.train_epoch(epoch))
+        losses.append(member.train_epoch(epoch))
         held_out = np.flatnonzero(folds_RP[r] == k)
         probabilities_RP[r, held_out], gates_RP[r, held_out] = member.judge(held_out)
     if not np.isfinite(probabilities_RP[folds_RP >= 0]).all():
@@ -179,7 +172,7 @@ def _epoch(
     return EpochResult(
         epoch, probabilities_RP, gates_RP, float(np.mean(losses)), _spread(losses), one.learning_rate, seconds,
         kept.save,
-        (one.live.chunk.pixels or 0) if one.live.chunk.halved else 0, fused is not None and fused.taken,
+        (one.live.chunk.pixels or 0) if one.live.chunk.halved else 0,
         lambda path: kept.checkpoint(path, epoch),
     )  # fmt: skip
 

@@ -1209,7 +1209,7 @@ def outcome(expected: str | None, call: Callable[[], object]) -> str:
 
 def dry_run_on(data: Path, runs: Path) -> None:
     from lymphtune.cluster.estimate import dry_run
-    from lymphtune.searching.plan import Settings
+    from lymphtune.searching.settings import Settings
 
     dry_run("clinical", data, Settings(trials=1, folds=3, runs=runs))
 

@@ -12,7 +12,7 @@ from lymphtune.cohort import REFERENCE_DATE, load_cohort
 from lymphtune.doctor import examine
 from lymphtune.doctor.correction import correct
 from lymphtune.errors import InputError
-from tests.cohort import corpus
+from tests.doctor import corpus
 
 CORRECTED = [
     corpus.semicolons, corpus.tabs, corpus.utf_16, corpus.an_accent_in_latin_1,

@@ -11,8 +11,8 @@ from lymphtune.runs.run import Run
 from lymphtune.searching import racing
 from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.epoch_report import Report
-from lymphtune.searching.plan import Settings
 from lymphtune.searching.prepare import prepare
+from lymphtune.searching.settings import Settings
 from lymphtune.searching.time_left import TimeLeft
 from lymphtune.searching.trial import WEIGHTS_AT
 

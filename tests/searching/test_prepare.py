@@ -9,9 +9,9 @@ from lymphtune.cohort.packed import pack
 from lymphtune.doctor import glance
 from lymphtune.doctor.listing import MOST_LINES, in_short
 from lymphtune.findings import Finding
-from lymphtune.searching.plan import Settings
 from lymphtune.searching.prepare import prepare
-from tests.cohort import corpus
+from lymphtune.searching.settings import Settings
+from tests.doctor import corpus
 
 SETTINGS = Settings(trials=1, folds=3)
 

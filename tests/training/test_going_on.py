@@ -60,12 +60,9 @@ def test_from_any_epoch_it_comes_out_the_same(
 
 
 @pytest.mark.parametrize("changes", [{"moving_average": 0.0}, {"checkpoint": "best"}], ids=str)
-@pytest.mark.parametrize("fused", [False, True])
-def test_averages_and_best_epochs_go_on_too(
-    tiny_cohort: Cohort, tmp_path: Path, changes: dict[str, Any], fused: bool
-) -> None:
+def test_averages_and_best_epochs_go_on_too(tiny_cohort: Cohort, tmp_path: Path, changes: dict[str, Any]) -> None:
     chosen = small(learning_rate=0.05, **changes)
-    asked = replace(protocol(tiny_cohort, epochs=5, folds=2, repeats=2), fused=fused)
+    asked = protocol(tiny_cohort, epochs=5, folds=2, repeats=2)
     unbroken = whole(chosen, tiny_cohort, asked, tmp_path / "unbroken")
     start = Start(3, tmp_path / "unbroken" / "3.checkpoint")
     rest = []

@@ -5,7 +5,6 @@ Left out where there is none. What the CPU can show of the same code is tested b
 
 import gc
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ import torch
 from lymphtune.cluster.fractions import demand
 from lymphtune.cohort import Cohort
 from lymphtune.config import Configuration
-from lymphtune.searching.plan import Settings
 from lymphtune.searching.prepare import prepare
+from lymphtune.searching.settings import Settings
 from lymphtune.training import network
 from lymphtune.training.arithmetic import Arithmetic, exact
 from lymphtune.training.batches import Bags
-from lymphtune.training.fused import Fused
 from lymphtune.training.loading import judge_with
 from lymphtune.training.lockstep import Diverged, EpochResult, Start, train
 from lymphtune.training.network import NetworkMember
@@ -79,47 +77,27 @@ def test_it_learns_from_the_same_cells_what_a_cpu_learns(tiny_cohort: Cohort, en
     assert apart(gradient(there), gradient(here)) < 1e-2
 
 
-@pytest.mark.parametrize("arithmetic", ARITHMETICS, ids=["float32-first", "float32-last", "bfloat16"])
-@pytest.mark.parametrize("encoder", NORMS, ids=["batch", "group"])
-def test_all_models_together_learn_what_each_learns_alone(
-    tiny_cohort: Cohort, encoder: Any, arithmetic: Arithmetic
-) -> None:
-    some = members(small(encoder=encoder, head=PLAIN, precision="auto"), tiny_cohort, GPU, arithmetic)
-    batches = [next(member.batches(1)) for member in some]
-    with exact():
-        losses = [float(member.learn(batch)) for member, batch in zip(some, batches, strict=True)]
-        alone = [gradient(member) for member in some]
-        together = [float(loss) for loss in Fused(some).learn(batches) if loss is not None]
-    near = 1e-4 if arithmetic.precision == "float32" else 2e-2
-    np.testing.assert_allclose(together, losses, rtol=near)
-    assert max(apart(gradient(member), of) for member, of in zip(some, alone, strict=True)) < (10 * near)
-
-
-@pytest.mark.parametrize("fused", [False, True, None])
-def test_training_goes_on_as_if_there_had_been_no_break(
-    tiny_cohort: Cohort, tmp_path: Path, fused: bool | None
-) -> None:
+def test_training_goes_on_as_if_there_had_been_no_break(tiny_cohort: Cohort, tmp_path: Path) -> None:
     chosen = small(encoder=NORMS[0], precision="auto")
-    asked = replace(protocol(tiny_cohort, epochs=4), fused=fused)
+    asked = protocol(tiny_cohort, epochs=4)
     unbroken = []
     for result in train(chosen, tiny_cohort, asked, "cuda"):
         assert result.checkpoint is not None
         result.checkpoint(tmp_path / str(result.epoch))
         unbroken.append(result)
-    assert fused is None or {result.fused for result in unbroken} == {fused}
     rest = list(train(chosen, tiny_cohort, asked, "cuda", Start(2, tmp_path / "2")))
     np.testing.assert_allclose(probabilities(rest), probabilities(unbroken)[2:], rtol=0, atol=0.05)
 
 
 def test_where_memory_runs_out_chunks_are_halved(tiny_cohort: Cohort) -> None:
     chosen = small(encoder={"resnet": {"filters": 64}}, data={"crop_px": 224, "bag_size": None}, patients_per_step=12)
-    (plenty,) = trained(chosen, tiny_cohort, epochs=1, fused=False)
+    (plenty,) = trained(chosen, tiny_cohort, epochs=1)
     most = torch.cuda.max_memory_reserved()
     assert plenty.chunk_pixels == 0
     gc.collect()
     torch.cuda.empty_cache()
     allow(0.5 * most)
-    (tight,) = trained(chosen, tiny_cohort, epochs=1, fused=False)
+    (tight,) = trained(chosen, tiny_cohort, epochs=1)
     assert 0 < tight.chunk_pixels < len(tiny_cohort.pictures_CSS3) * 224**2
     assert np.isfinite(tight.train_loss)
 
@@ -142,21 +120,18 @@ def left() -> float:
     return torch.cuda.memory_reserved(GPU)
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_memory_is_given_back_however_a_trial_ends(
-    tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch, fused: bool
-) -> None:
+def test_memory_is_given_back_however_a_trial_ends(tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = small(encoder={"resnet": {"filters": 32}}, data={"crop_px": 224})
-    trained(chosen, tiny_cohort, epochs=1, fused=fused)
+    trained(chosen, tiny_cohort, epochs=1)
     assert left() < CONTEXT
-    results = train(chosen, tiny_cohort, replace(protocol(tiny_cohort), fused=fused), "cuda")
+    results = train(chosen, tiny_cohort, protocol(tiny_cohort), "cuda")
     last = next(results)
     assert left() > CONTEXT
     results.close()
     assert left() < CONTEXT and last.epoch == 1
     monkeypatch.setattr(network, "bag_loss", lambda probability_B, *_: probability_B.sum() * torch.nan)
     with pytest.raises(Diverged) as caught:
-        trained(chosen, tiny_cohort, epochs=1, fused=fused)
+        trained(chosen, tiny_cohort, epochs=1)
     assert left() < CONTEXT and "epoch 1" in str(caught.value)  # and all that led to it
 
 

@@ -298,10 +298,9 @@ def test_a_loss_that_is_no_number_is_a_divergence(tiny_cohort: Cohort, monkeypat
         trained(small(), tiny_cohort)
 
 
-@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("error", [Diverged, torch.OutOfMemoryError])
 def test_who_tells_of_a_failure_holds_no_network(
-    tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch, error: type[Exception], fused: bool
+    tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     """On a GPU that others share its memory would be held as long."""
     made: list[weakref.ref[Any]] = []
@@ -318,7 +317,7 @@ def test_who_tells_of_a_failure_holds_no_network(
     monkeypatch.setattr(network.NetworkMember, "close_epoch", fail)
     with pytest.raises(error, match="it failed"):
         try:
-            trained(small(head="linear"), tiny_cohort, epochs=1, fused=fused)
+            trained(small(head="linear"), tiny_cohort, epochs=1)
         finally:
             assert [reference() for reference in made] == [None]
 

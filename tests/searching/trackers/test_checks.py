@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from lymphtune.errors import InputError
-from lymphtune.searching.plan import Settings
 from lymphtune.searching.prepare import prepare
+from lymphtune.searching.settings import Settings
 from lymphtune.searching.trackers import checks
 from lymphtune.searching.trackers.checks import check_trackers
 from tests.searching.trackers.mlflow_server import served
@@ -27,7 +27,7 @@ def test_a_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatc
 
 def test_trackers_are_checked_before_the_cohort_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(checks, "find_spec", lambda name: name)
-    monkeypatch.setattr("lymphtune.cluster.driver.load_cohort", pytest.fail)
+    monkeypatch.setattr("lymphtune.searching.prepare.load_cohort", pytest.fail)
     (tmp_path / "file").write_text("")
     settings = Settings(mlflow=str(tmp_path / "file" / "inside"))
     with pytest.raises(InputError, match=r"file.*cannot be written"):

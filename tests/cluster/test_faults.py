@@ -12,7 +12,7 @@ import pytest
 from lymphtune.runs.run import DRIVER
 from lymphtune.searching.past import LEDGER
 from lymphtune.searching.trial import CHECKPOINT, EPOCHS
-from tests.searching.processes import Search, assert_same
+from tests.cluster.processes import Search, assert_same
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 

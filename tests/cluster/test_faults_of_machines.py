@@ -12,7 +12,7 @@ import pytest
 
 from lymphtune.cluster.ray_errors import WORKER_DIED
 from lymphtune.runs.run import Run
-from tests.searching.processes import Ended, Search, assert_same
+from tests.cluster.processes import Ended, Search, assert_same
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -80,3 +80,13 @@ def test_another_split_is_refused(run: Run, trials: list[str]) -> None:
     with pytest.raises(InputError, match=r"folds.parquet: not the split that seed 0 gives with the installed scikit-l"):
         retrain(run, trials, 2)
     assert not run.path.with_name("copy-retrained").exists()
+
+
+def test_a_retrained_run_keeps_the_settings_of_the_run(run: Run, trials: list[str]) -> None:
+    given = yaml.safe_load((run.path / "run.yaml").read_text())
+    given["protocol"] |= {"max_failures": 7, "max_concurrent": 3, "cpus_per_trial": 2, "keep_weights": 9}
+    (run.path / "run.yaml").write_text(yaml.safe_dump(given))
+    uri = "s3://bucket/runs"
+    settings = plan_again(run, trials, 3, given["cohort"]["data"], storage=uri)[1].settings
+    assert (settings.max_failures, settings.max_concurrent, settings.storage) == (7, 3, uri)
+    assert (settings.cpus_per_trial, settings.keep_weights, settings.repeats) == (2, 9, 3)

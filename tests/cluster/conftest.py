@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.searching.processes import Search
+from tests.cluster.processes import Search
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,9 @@ from lymphtune.searching import past
 from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.epoch_report import Report
 from lymphtune.searching.past import LEDGER
-from lymphtune.searching.plan import Plan, Settings, Stage
+from lymphtune.searching.plan import Plan, Stage
 from lymphtune.searching.prepare import prepare
+from lymphtune.searching.settings import Settings
 from lymphtune.searching.trial import CHECKPOINT, EPOCHS, WEIGHTS, Shared, train_on
 from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.lockstep import Diverged, Protocol, train

@@ -1,33 +1,38 @@
-"""lymphtune stability: whether averaging steadies a run's answer, and what is left of its scatter."""
+"""lymphtune stability: how the spread of balanced accuracy depends on the number of averaged runs."""
 
 import argparse
 
-from lymphtune.cli.options import add_command, add_runs
-from lymphtune.result import Told
+from lymphtune.cli.options import Commands, add_command, add_moved_data, add_runs, add_source
+from lymphtune.result import Result
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: Commands) -> None:
     parser = add_command(
-        commands, "stability", "show how balanced accuracy scatters with the number of runs averaged",
+        commands, "stability", "show how the spread of balanced accuracy depends on the number of averaged runs",
         "lymphtune stability --run mixed --sizes 1,2,3,5,10 --retrain 5",
     )  # fmt: skip
-    parser.add_argument("--run", metavar="NAME", help="run to draw from (the latest)")
+    parser.add_argument("--run", metavar="NAME", help="run to sample from (default: the latest)")
     add_runs(parser)
     parser.add_argument(
-        "--sizes", type=whole_numbers, metavar="N,N", help="runs averaged (of 1,2,3,5,10 those there are)"
+        "--sizes",
+        type=whole_numbers,
+        metavar="N,N",
+        help="ensemble sizes (default: of 1,2,3,5,10 those that fit)",
     )
-    parser.add_argument(
-        "--from", dest="source", choices=("networks", "clinical", "all"), default="networks", help="(networks)"
-    )
-    parser.add_argument("--pool", type=int, metavar="N", help="best trials to draw from (20, or all if fewer)")
-    parser.add_argument("--draws", type=int, default=1000, metavar="N", help="ensembles of each size (1000)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (0)")
+    add_source(parser, "networks", "networks")
+    parser.add_argument("--pool", type=int, metavar="N", help="best trials to sample from (default: 20 at most)")
+    parser.add_argument("--draws", type=int, default=1000, metavar="N", help="ensembles of each size (default: 1000)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the sampling (default: 0)")
     parser.add_argument(
         "--retrain", type=int, nargs="?", const=5, metavar="N",
-        help="train the best configurations again from N new seeds first (5), as the run NAME-retrained",
+        help="first retrain the best configurations with N new seeds (without N: 5), as the run NAME-retrained",
     )  # fmt: skip
-    parser.add_argument("--data", metavar="D", help="the run's cohort where it has moved, for --retrain (as then)")
-    parser.add_argument("--address", metavar="A", help="of a Ray cluster, for --retrain (this machine alone)")
+    add_moved_data(parser)
+    parser.add_argument(
+        "--address",
+        metavar="A",
+        help="address of a Ray cluster for --retrain: auto or HOST:PORT (default: a Ray on this machine alone)",
+    )
     parser.set_defaults(call=stability)
 
 
@@ -39,7 +44,7 @@ def whole_numbers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r}: expected whole numbers such as 1,2,3,5,10") from error
 
 
-def stability(arguments: argparse.Namespace) -> Told:
+def stability(arguments: argparse.Namespace) -> Result:
     from lymphtune.ensembling.single_runs import trials_to_retrain
     from lymphtune.ensembling.stability import check_draws, checked_sizes, default_sizes, measure_stability
     from lymphtune.runs.run import find_run

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from lymphtune.cluster.fractions import MOST, busy_share, demand, fraction, measured_fraction, slim
-from lymphtune.searching.plan import Settings, concurrency
+from lymphtune.searching.plan import concurrency
 from lymphtune.searching.prepare import prepare
+from lymphtune.searching.settings import Settings
 from lymphtune.training.arithmetic import Arithmetic
-from lymphtune.training.fused import Fused
 from lymphtune.training.network import NetworkMember
 
 
@@ -65,17 +65,12 @@ def test_the_profiler_s_own_time_is_not_the_work_s(monkeypatch: pytest.MonkeyPat
     assert busy_share(lambda: matrix @ matrix, cuda=False) > 0.5
 
 
-@pytest.mark.parametrize("fused", [None, True])
-def test_all_fold_models_of_a_trial_are_measured(
-    tiny_cohort_folder: Path, monkeypatch: pytest.MonkeyPatch, fused: bool | None
-) -> None:
-    cohort, plan = prepare("tiny", tiny_cohort_folder, Settings(trials=1, folds=2, repeats=2, fused=fused))
-    apart, together = Counter[int](), []
-    monkeypatch.setattr(NetworkMember, "train_epoch", lambda self, epoch: apart.update([id(self)]))
-    monkeypatch.setattr(Fused, "train_epoch", lambda self, epoch: together.append(len(self.members)))
+def test_all_fold_models_of_a_trial_are_measured(tiny_cohort_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort, plan = prepare("tiny", tiny_cohort_folder, Settings(trials=1, folds=2, repeats=2))
+    epochs = Counter[int]()
+    monkeypatch.setattr(NetworkMember, "train_epoch", lambda self, epoch: epochs.update([id(self)]))
     demand(cohort, plan, plan.networks[0], torch.device("cpu"), Arithmetic())
-    assert together == ([4] * 3 if fused else [])  # one warms up, one is timed, one profiled
-    assert list(apart.values()) == ([] if fused else [3] * 4)
+    assert list(epochs.values()) == [3] * 4  # one warms up, one is timed, one profiled
 
 
 def test_auto_without_a_gpu_means_none() -> None:
@@ -94,7 +89,6 @@ from lymphtune.cluster import driver as search_module
 from lymphtune.cluster import runner as on_ray
 from lymphtune.searching.trial import Shared
 from lymphtune.training.arithmetic import Arithmetic
-from lymphtune.training.fused import Fused
 from lymphtune.training.network import NetworkMember
 from dataclasses import replace
 

@@ -1,10 +1,10 @@
-"""lymphtune completion: what a shell needs to know of the commands."""
+"""lymphtune completion: print a completion script for a shell."""
 
 import argparse
 from functools import partial
 
-from lymphtune.cli.options import add_command
-from lymphtune.result import Told
+from lymphtune.cli.options import Commands, add_command
+from lymphtune.result import Result
 
 SHELLS = ("bash", "zsh", "fish")
 FOLDERS, FILES = {"DIR"}, {"D", "DATA", "FILE", "OUT"}  # what an argument is, by its metavar
@@ -12,24 +12,24 @@ OF_RUNS = {"run", "compared", "name", "resume"}  # arguments that name a run
 RUNS = "ls runs 2>/dev/null"
 
 
-def add(commands: argparse._SubParsersAction, whole: argparse.ArgumentParser) -> None:
+def add(commands: Commands, whole: argparse.ArgumentParser) -> None:
     """Add the command; whole: the parser of all commands, which the script is made from."""
     parser = add_command(
-        commands, "completion", "print a script that completes commands, options, words and files in a shell",
-        "lymphtune completion bash  # source <(lymphtune completion bash) takes it at once", json=False,
+        commands, "completion", "print a completion script for a shell: commands, options, words and files",
+        "lymphtune completion bash  # source <(lymphtune completion bash) loads it in this shell", json=False,
     )  # fmt: skip
-    parser.add_argument("shell", choices=SHELLS, help="shell that the script is for: %(choices)s")
+    parser.add_argument("shell", choices=SHELLS, help="shell to write the script for: %(choices)s")
     parser.set_defaults(call=partial(completion, whole))
 
 
-def completion(whole: argparse.ArgumentParser, arguments: argparse.Namespace) -> Told:
+def completion(whole: argparse.ArgumentParser, arguments: argparse.Namespace) -> Result:
     import shtab
 
     words = _words()
     for command in _commands(whole):
         for action in command._actions:
             _mark(action, words)
-    return Told(shtab.complete(whole, arguments.shell), None)
+    return Result(shtab.complete(whole, arguments.shell), None)
 
 
 def _commands(whole: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
@@ -38,7 +38,7 @@ def _commands(whole: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 
 
 def _mark(action: argparse.Action, words: dict[str, list[str]]) -> None:
-    """Say on the action what may stand there: words, files, folders or runs of ./runs."""
+    """Tell shtab how to complete an argument: by words, files, folders or the runs in ./runs."""
     import shtab
 
     if action.dest in words:
@@ -52,11 +52,11 @@ def _mark(action: argparse.Action, words: dict[str, list[str]]) -> None:
 
 
 def _words() -> dict[str, list[str]]:
-    """Return the words of arguments that take some beside other things."""
+    """Return the words that an argument takes beside other values."""
     from lymphtune.ensembling.procedure import NONE
     from lymphtune.ensembling.recipe import SHIPPED as RECIPES
     from lymphtune.registry import calibrations, stopping_rules
-    from lymphtune.searching.plan import SEARCHERS
+    from lymphtune.searching.settings import SEARCHERS
     from lymphtune.spaces import SHIPPED, shipped
 
     return {

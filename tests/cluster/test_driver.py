@@ -28,9 +28,10 @@ from lymphtune.runs.run import Run, all_runs, find_run, read_table
 from lymphtune.searching.board import Board, Halt
 from lymphtune.searching.epoch_report import Report
 from lymphtune.searching.grid_table import table_text
-from lymphtune.searching.plan import Settings, Trial, concurrency, make_plan
+from lymphtune.searching.plan import Trial, concurrency, make_plan
 from lymphtune.searching.prepare import prepare
 from lymphtune.searching.racing import Racing
+from lymphtune.searching.settings import Settings
 from lymphtune.searching.time_left import share_trained
 from lymphtune.searching.trial import CHECKPOINT, EPOCHS
 from lymphtune.spaces import load_space

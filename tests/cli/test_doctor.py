@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from lymphtune.cli import main
-from lymphtune.errors import Unfit
-from lymphtune.result import Told
+from lymphtune.result import Result
 from lymphtune.shortcuts import audit as shortcuts
-from tests.cohort import corpus
+from tests.doctor import corpus
 
 
 def test_exit_codes_by_severity(tiny_cohort_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,7 +49,7 @@ def test_a_corrected_copy_and_what_is_left(
     assert main(given) == 3
     said = capsys.readouterr()
     assert "16 changes" in said.out and "count unit (15)" in said.out and "all black" in said.out
-    assert f"{tmp_path / 'out'}: corrected, and left are 1 warning, 1 note" in said.err
+    assert f"{tmp_path / 'out'}: corrected; 1 warning, 1 note remain" in said.err
     assert main(given) == 2
     assert "out: is there already; name another folder with --fix" in capsys.readouterr().err
 
@@ -103,17 +102,11 @@ def test_no_name_of_a_file_reaches_the_terminal_as_it_is(
 def test_a_cohort_and_a_cluster_are_told_as_one(
     tiny_cohort_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said: list[object] = [
-        Told("ok node", {"nodes": ["node"]}),
-        Unfit("1 finding on node", Told("! node", {"nodes": []})),
-    ]
+    results = [Result("ok node", {"nodes": ["node"]}), Result("! node", {"nodes": []}, "1 finding on node", 2)]
 
-    def check_cluster(*given: object) -> Told:
-        answer = said.pop(0)
-        if isinstance(answer, Unfit):
-            raise answer
-        assert isinstance(answer, Told) and given[:3] == ("auto", None, str(tiny_cohort_folder))
-        return answer
+    def check_cluster(*given: object) -> Result:
+        assert given[:3] == ("auto", None, str(tiny_cohort_folder))
+        return results.pop(0)
 
     monkeypatch.setattr("lymphtune.cluster.doctor.check_cluster", check_cluster)
     corpus.a_black_picture(tiny_cohort_folder)
