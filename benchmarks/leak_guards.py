@@ -110,7 +110,7 @@ MUTANTS = (
     ),
     Mutant(
         "group folds", "the resamples of a run are made without the cohort's groups",
-        "ensembling/candidates.py", "        grouping(cohort.groups[judged_P]),\n", "        None,\n",
+        "ensembling/candidates.py", "        grouping(cohort.groups[scored_P]),\n", "        None,\n",
         ("tests/ensembling/test_ensemble.py::test_the_groups_of_a_cohort_reach_the_resamples",),
     ),
     Mutant(
@@ -231,21 +231,21 @@ MUTANTS = (
     ),
     Mutant(
         "threshold fit", "in every resample the threshold is chosen on the patients left out, too",
-        "ensembling/procedure.py", "            said_P = fitted.calibrated(joined_P)\n",
-        "            said_P = fitted.calibrated(joined_P)\n"
-        "            threshold = self.threshold.choose(said_P, labels_P)\n"
+        "ensembling/procedure.py", "            probability_P = fitted.calibrated(joined_P)\n",
+        "            probability_P = fitted.calibrated(joined_P)\n"
+        "            threshold = self.threshold.choose(probability_P, labels_P)\n"
         "            fitted = Fitted(fitted.combiner, fitted.calibration, threshold, fitted.margin)\n", (LEARNT,),
     ),
     Mutant(
         "threshold fit", "in every resample the margin of referral is set by the patients left out, too",
-        "ensembling/procedure.py", "            repeated.refers_SP[s] = fitted.refers(said_P)\n",
-        "            margin = np.quantile(margins(said_P, fitted.threshold), self.refer) if self.refer else 0.0\n"
-        "            repeated.refers_SP[s] = margins(said_P, fitted.threshold) < margin\n", (LEARNT,),
+        "ensembling/procedure.py", "            repeated.refers_SP[s] = fitted.refers(probability_P)\n",
+        "            margin = np.quantile(margins(probability_P, fitted.threshold), self.refer) if self.refer else 0.0\n"
+        "            repeated.refers_SP[s] = margins(probability_P, fitted.threshold) < margin\n", (LEARNT,),
     ),
     Mutant(
         "threshold fit", "prediction sets are compared with the patients left out, too",
-        "ensembling/procedure.py", "CrossConformal.split(said_P[learnt], labels_P[learnt])",
-        "CrossConformal.split(said_P, labels_P)", (LEARNT,),
+        "ensembling/procedure.py", "CrossConformal.split(probability_P[learnt], labels_P[learnt])",
+        "CrossConformal.split(probability_P, labels_P)", (LEARNT,),
     ),
 )  # fmt: skip
 

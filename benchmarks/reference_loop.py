@@ -219,7 +219,7 @@ def compare(cohort: Cohort, folder: Path, rows: np.ndarray, crop_px: int, mixed:
     training, evaluation = [], []
     for _ in range(rounds):
         training.append([seconds(reference.train), *(steady(partial(train_steps, member)) for member in members)])
-        evaluation.append([seconds(reference.evaluate), steady(partial(members[0].judge, rows))])
+        evaluation.append([seconds(reference.evaluate), steady(partial(members[0].predict, rows))])
     n_pictures = int((bags.starts[rows + 1] - bags.starts[rows]).sum())
     kind = "mixed" if mixed else "pictures only"
     _line(f"{kind}, training", crop_px, n_pictures, training)

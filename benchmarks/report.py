@@ -73,8 +73,8 @@ def _make_up(board: Board, trial: Trial, cohort: Cohort, plan: Plan, rng: np.ran
         skill += 0.8 * (configuration.model.fusion.word != "none")
     for epoch in range(1, trial.epochs + 1):
         share = epoch / trial.epochs if trial.epochs > 1 else 1.0
-        said_RP = expit(skill * share * sides_P + noise_RP + 0.2 * rng.standard_normal(shape))
-        said_RP[plan.folds_RP < 0] = np.nan
+        probability_RP = expit(skill * share * sides_P + noise_RP + 0.2 * rng.standard_normal(shape))
+        probability_RP[plan.folds_RP < 0] = np.nan
         gates_RP = np.where(plan.folds_RP < 0, np.nan, rng.uniform(0.2, 0.8, shape))
         files: dict[str, str] = {}
         if epoch in {*plan.rungs(), trial.epochs}:
@@ -86,7 +86,7 @@ def _make_up(board: Board, trial: Trial, cohort: Cohort, plan: Plan, rng: np.ran
         if not trial.baseline and trial.number % 20 == 19 and epoch == 2:
             board.end(trial.number, "loss is nan in epoch 2")
             return
-        if not board.report(trial.number, Report(epoch, said_RP, gates_RP, curve, files)):
+        if not board.report(trial.number, Report(epoch, probability_RP, gates_RP, curve, files)):
             break
     board.end(trial.number)
 

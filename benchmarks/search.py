@@ -50,7 +50,7 @@ from lymphtune.searching.plan import Plan, make_plan
 from lymphtune.searching.prepare import prepare
 from lymphtune.searching.progress import ProgressFile
 from lymphtune.searching.settings import Settings
-from lymphtune.searching.stop_watcher import Halting
+from lymphtune.searching.stop_watcher import StopWatcher
 from lymphtune.searching.trial import WEIGHTS_AT, Shared
 from lymphtune.spaces import load_space
 
@@ -279,7 +279,7 @@ class Workers:
         """Yield number, report, and whom to tell whether the trial goes on, in the order of time."""
         while self.due:
             now, number, epoch, usual_s, skill = heapq.heappop(self.due)
-            said_P = expit((skill + 0.1 * epoch) * self.sides_P + self.noise_NP[self.rng.integers(100)])
+            probability_P = expit((skill + 0.1 * epoch) * self.sides_P + self.noise_NP[self.rng.integers(100)])
             files: dict[str, str] = {}
             if epoch in self.keep:
                 files = self.save(number, epoch)
@@ -296,7 +296,7 @@ class Workers:
                 else:
                     self.start(of[0])
 
-            yield number, Report(epoch, said_P[None], self.gates_RP, curve, files), tell
+            yield number, Report(epoch, probability_P[None], self.gates_RP, curve, files), tell
 
     def save(self, number: int, epoch: int) -> dict[str, str]:
         folder = self.board.run.trial(self.board.records[number].trial.hash) / WEIGHTS_AT.format(epoch)
@@ -330,7 +330,7 @@ def scale_one(trials: int, workers: int = 1000, epochs: int = 9) -> dict[str, fl
         plan = made_up_plan(cohort, trials, epochs)
     with tempfile.TemporaryDirectory(prefix="lt-scale-") as scratch, redirect_stderr(io.StringIO()):
         board = Board(new_run(scratch), cohort, plan)
-        off, on, file, halting = Display(), Display(), ProgressFile(), Halting(board)
+        off, on, file, stop_watcher = Display(), Display(), ProgressFile(), StopWatcher(board)
         simulated = Workers(board, cohort, min(workers, trials))
         before = peak_bytes()
         with syncs_watched(synced):
@@ -339,7 +339,7 @@ def scale_one(trials: int, workers: int = 1000, epochs: int = 9) -> dict[str, fl
                     goes_on = board.report(number, said) and said.epoch < epochs
                     if not goes_on:
                         board.end(number)
-                    halting.halted()
+                    stop_watcher.halted()
                     file(board)
                 with lines:
                     off(board)
@@ -406,9 +406,16 @@ class Idle(Shared):
     def train(self, trial: Any, start: Any = None) -> Any:
         from lymphtune.training.lockstep import EpochResult
 
-        said_RP = np.where(self.plan.folds_RP >= 0, 0.5, np.nan)
+        probability_RP = np.where(self.plan.folds_RP >= 0, 0.5, np.nan)
         yield EpochResult(
-            1, said_RP, np.full_like(said_RP, np.nan), 0.7, 0.0, 1e-3, 0.0, lambda folder: folder.mkdir(parents=True)
+            1,
+            probability_RP,
+            np.full_like(probability_RP, np.nan),
+            0.7,
+            0.0,
+            1e-3,
+            0.0,
+            lambda folder: folder.mkdir(parents=True),
         )
 
 
@@ -432,7 +439,7 @@ def tune_one(trials: int, workers: int = 2) -> dict[str, float]:
             file(board)
 
         with watch:
-            run_trials(board, shared, workers, 0, Halting(board), show)
+            run_trials(board, shared, workers, 0, StopWatcher(board), show)
         grown = memory().rss - before
         board.close()
         done = sum(record.status == "done" for record in board.settled)

@@ -31,7 +31,7 @@ from lymphtune.models.fusions.concat import Concat
 from lymphtune.models.fusions.none import PicturesOnly
 from lymphtune.runs.run import Run, read_table
 from lymphtune.statistics.metrics import METRICS
-from lymphtune.training.loading import judge_with, load_network
+from lymphtune.training.loading import load_network, predict_with
 
 NEW_PATIENTS, SEED = 42, 11
 BACKBONE = "tf_efficientnet_lite0"
@@ -141,7 +141,7 @@ def saturate_best(run: Run, cohort: Cohort, factor: float = LOGIT_FACTOR) -> str
         _, repeat, _, fold = path.stem.split("-")
         held_out = last & (oof["repeat"] == int(repeat)) & (oof["fold"] == int(fold))
         rows_P = np.array([row_of[patient] for patient in oof.loc[held_out, "patient"]])
-        oof.loc[held_out, "probability"] = judge_with(path, configuration, cohort, rows_P).probability_P
+        oof.loc[held_out, "probability"] = predict_with(path, configuration, cohort, rows_P).probability_P
     write_table(folder / "oof.parquet", oof, cohort.about)
     described = read_yaml(folder / "config.yaml")
     write_yaml(folder / "config.yaml", described | {"weights": hashes(folder / "weights")})

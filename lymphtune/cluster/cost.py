@@ -48,7 +48,7 @@ def measure(cohort: Cohort, plan: Plan, trial: Trial, device: Any, arithmetic: A
     training_s = _timed(lambda: losses.extend(map(member.step, member.batches(2))), device) / len(rows)
     closing_s = _timed(lambda: member.close_epoch(2, losses), device)
     cells = cohort.patients["n_cells"].to_numpy()
-    evaluation_s = _timed(lambda: member.judge(rows), device) / cells[rows].sum()
+    evaluation_s = _timed(lambda: member.predict(rows), device) / cells[rows].sum()
     folds, repeats = plan.n_folds, len(plan.folds_RP)
     judged = plan.folds_RP[0] >= 0
     trained = len(cohort.labelled) * folds - judged.sum()

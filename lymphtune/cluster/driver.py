@@ -28,9 +28,9 @@ from lymphtune.runs.mirror import Mirror, StorageError, check_writable
 from lymphtune.runs.run import DRIVER, RUNS, Run, find_run, resume_command, stopping_text
 from lymphtune.runs.storage import PATIENT_S, join
 from lymphtune.scratch import remove_unfinished
-from lymphtune.searching.board import Board, Halt
+from lymphtune.searching.board import Board, StopReason
 from lymphtune.searching.budget import Budget
-from lymphtune.searching.description import as_drawn, check_same, describe, settings_of, space_of, stages_of
+from lymphtune.searching.description import as_sampled, check_same, describe, settings_of, space_of, stages_of
 from lymphtune.searching.display import Display, leaderboard_text
 from lymphtune.searching.epoch_report import Report
 from lymphtune.searching.grid_table import table_text
@@ -39,7 +39,7 @@ from lymphtune.searching.plan import Plan, concurrency
 from lymphtune.searching.prepare import prepare
 from lymphtune.searching.progress import ProgressFile
 from lymphtune.searching.settings import Settings
-from lymphtune.searching.stop_watcher import STOP, Halting
+from lymphtune.searching.stop_watcher import STOP, StopWatcher
 from lymphtune.searching.trackers.tracking import tracked
 from lymphtune.searching.trial import WEIGHTS_AT, Shared
 from lymphtune.spaces import Space, load_space
@@ -69,7 +69,7 @@ def search(
     data = default_data() if data is None else data
     if settings.name and (settings.runs / settings.name / "run.yaml").is_file():
         run = Run((settings.runs / settings.name).resolve())
-        return _go_on(run, as_drawn(run, load_space(space)), data, settings, started)
+        return _go_on(run, as_sampled(run, load_space(space)), data, settings, started)
     cohort, plan = prepare(space, data, settings)
     return run_plan(cohort, plan, data, started)
 
@@ -148,24 +148,24 @@ def _drive(
 ) -> tuple[float, float]:
     """Train what waits, and write down how that ended; return the seconds it took, and the part spent in training."""
     status, display = "failed", Display(len(board.settled))
-    halting = Halting(board, budget)
+    stop_watcher = StopWatcher(board, budget)
     watching: list[Callable[[Board], None]] = [display, ProgressFile(), *([live] if live else [])]
     try:
-        with halting.noticing(), suppress(_Ended):
+        with stop_watcher.noticing(), suppress(_Ended):
             if board.mirror:  # others see the run before its first trial
                 board.mirror.push_own()
-            if board.left and not halting.halted():
-                _train(board, cohort, board.plan, watching, description, halting)
+            if board.left and not stop_watcher.halted():
+                _train(board, cohort, board.plan, watching, description, stop_watcher)
         status = board.halt.status if board.halt else "done"
     except KeyboardInterrupt:
-        board.halt = Halt("interrupted", "a signal")
+        board.halt = StopReason("interrupted", "a signal")
         status = "interrupted"
     except (NoRoom, StorageError) as error:
-        board.halt = board.halt or Halt("paused", str(error))
+        board.halt = board.halt or StopReason("paused", str(error))
         status = board.halt.status
     finally:
         if status == "failed":
-            board.halt = board.halt or Halt("failed", "an error")
+            board.halt = board.halt or StopReason("failed", "an error")
         _close(board, display)
         seconds = budget.spent_s
         busy = board.trained_s / (seconds * board.slots)
@@ -199,7 +199,7 @@ def _close(board: Board, display: Display) -> None:
     try:
         board.close()
     except InputError as error:  # no room: what is written is whole, and the rest is in the ledgers
-        board.halt = board.halt or Halt("paused", str(error))
+        board.halt = board.halt or StopReason("paused", str(error))
     display(board)
     display.close()
 
@@ -287,7 +287,7 @@ def _begin(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str, 
 
 def _train(
     board: Board, cohort: Cohort, plan: Plan, watching: Sequence[Callable[[Board], None]],
-    description: dict[str, Any], halting: Halting,
+    description: dict[str, Any], stop_watcher: StopWatcher,
 ) -> None:  # fmt: skip
     """Train the baselines (while Ray starts) and the trials that have not ended; who is watching hears of it."""
 
@@ -296,18 +296,18 @@ def _train(
             watcher(board)
 
     if plan.settings.address is None:
-        _compute_features(cohort, plan, halting)
+        _compute_features(cohort, plan, stop_watcher)
     with ThreadPoolExecutor(1) as beside:
-        baselines = beside.submit(_train_baselines, board, cohort, plan, halting)
+        baselines = beside.submit(_train_baselines, board, cohort, plan, stop_watcher)
         from lymphtune.cluster.runner import arithmetic_there, ray_cluster, run_trials, shared_gpus
 
         began = time.monotonic()
         with ray_cluster(plan.settings.address) as resources:
-            halting.budget.start_up_s = time.monotonic() - began
+            stop_watcher.budget.start_up_s = time.monotonic() - began
             board.slots, gpus = concurrency(plan.settings, resources.get("CPU", 1), resources.get("GPU", 0))
             baselines.result()
             show(board)
-            if halting.halted():
+            if stop_watcher.halted():
                 return
             if plan.settings.address is not None:  # other hosts cannot map this one's cache
                 cohort = replace(cohort, pictures_CSS3=np.asarray(cohort.pictures_CSS3))
@@ -319,11 +319,11 @@ def _train(
                 board.slots, gpus = shared_gpus(board, cohort, resources["GPU"], arithmetic)
             storage = board.mirror.uri if board.mirror else None
             shared = Shared(cohort, replace(plan, trials=[]), board.run.path, device, arithmetic, storage)
-            if board.left and not halting.halted():
-                run_trials(board, shared, gpus, halting, show)
+            if board.left and not stop_watcher.halted():
+                run_trials(board, shared, gpus, stop_watcher, show)
 
 
-def _compute_features(cohort: Cohort, plan: Plan, halting: Halting) -> None:
+def _compute_features(cohort: Cohort, plan: Plan, stop_watcher: StopWatcher) -> None:
     """Have every frozen encoder's features in the cache before the trials start, on all processors.
 
     Raises _Ended where the search is halted meanwhile: of the view being computed nothing is kept.
@@ -333,7 +333,7 @@ def _compute_features(cohort: Cohort, plan: Plan, halting: Halting) -> None:
     from lymphtune.training.frozen import all_frozen, features
 
     def check() -> None:
-        if halting.halted():
+        if stop_watcher.halted():
             console.say("Features were not finished: those of whole views are kept in the cache.")
             raise _Ended
 
@@ -345,12 +345,12 @@ def _compute_features(cohort: Cohort, plan: Plan, halting: Halting) -> None:
         torch.cuda.empty_cache()  # the trials are other processes
 
 
-def _train_baselines(board: Board, cohort: Cohort, plan: Plan, halting: Halting) -> None:
+def _train_baselines(board: Board, cohort: Cohort, plan: Plan, stop_watcher: StopWatcher) -> None:
     """Train the clinical baselines, the quick ones first, until the time budget is spent."""
     from lymphtune.training.lockstep import Protocol, train_clinical
 
     def check() -> None:
-        if halting.budget.over:
+        if stop_watcher.budget.over:
             raise _Ended
 
     for trial in reversed([trial for trial in board.waiting if trial.baseline]):

@@ -53,7 +53,7 @@ def dry_run(space: str, data: str | Path | None, settings: Settings) -> Result:
     ]
     if len(plan.trials) > 5:
         lines.append(f"  ... and {len(plan.trials) - 5} more: lymphtune spaces {space} --sample N")
-    bill = Bill.of(plan, costs, slots, cohort.pictures_CSS3.nbytes, features_s) if costs else None
+    bill = CostEstimate.of(plan, costs, slots, cohort.pictures_CSS3.nbytes, features_s) if costs else None
     if bill is not None:
         lines += bill.lines(slots)
         if features_s:
@@ -78,7 +78,7 @@ def _told(trial: Trial) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Bill:
+class CostEstimate:
     """Time, memory and disk of all networks; seconds: of the whole search, with early stopping and without."""
 
     seconds: float
@@ -90,7 +90,7 @@ class Bill:
     free_bytes: int
 
     @classmethod
-    def of(cls, plan: Plan, costs: list[Cost], slots: int, pictures_bytes: int, before_s: float) -> "Bill":
+    def of(cls, plan: Plan, costs: list[Cost], slots: int, pictures_bytes: int, before_s: float) -> "CostEstimate":
         """Return the bill of a plan whose networks each cost one of `costs`."""
         before_s += START_S
         n_networks = len(plan.networks)

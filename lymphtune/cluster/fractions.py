@@ -57,7 +57,7 @@ def demand(cohort: Cohort, plan: Plan, trial: Trial, device: Any, arithmetic: An
         return [member.train_epoch(1) for member in members]
 
     train_epoch()  # warms up
-    members[0].judge(rows)
+    members[0].predict(rows)
     busy = busy_share(train_epoch, cuda)
     if not cuda:
         return 0.0, busy

@@ -41,11 +41,11 @@ from lymphtune.cluster.trainable import FAILED, NO_ROOM, SAID, run_trial  # noqa
 from lymphtune.cohort import Cohort  # noqa: E402
 from lymphtune.errors import InputError, shortened  # noqa: E402
 from lymphtune.platforms import kill_groups, led_groups, usable_cpus  # noqa: E402
-from lymphtune.searching.board import Board, Halt  # noqa: E402
+from lymphtune.searching.board import Board, StopReason  # noqa: E402
 from lymphtune.searching.epoch_report import Report  # noqa: E402
 from lymphtune.searching.plan import concurrency  # noqa: E402
 from lymphtune.searching.settings import Settings  # noqa: E402
-from lymphtune.searching.stop_watcher import Halting  # noqa: E402
+from lymphtune.searching.stop_watcher import StopWatcher  # noqa: E402
 from lymphtune.searching.trial import Shared  # noqa: E402
 
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures stand on the leaderboard
@@ -184,13 +184,13 @@ class _Numbers(Searcher):
 class _Scheduler(FIFOScheduler):
     """Stops the trials that the board stops."""
 
-    def __init__(self, board: Board, halting: Halting) -> None:
+    def __init__(self, board: Board, stop_watcher: StopWatcher) -> None:
         super().__init__()
-        self.board, self.halting = board, halting
+        self.board, self.stop_watcher = board, stop_watcher
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         goes_on = True
-        with self.halting.pausing():
+        with self.stop_watcher.pausing():
             goes_on = self._hear(trial.config["number"], result)
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
@@ -209,25 +209,25 @@ class _Scheduler(FIFOScheduler):
 class _Callback(tune.Callback):
     """Tells the board of trials that ended, died or were tried again, and the display of anything that happened."""
 
-    def __init__(self, board: Board, halting: Halting, show: Callable[[Board], None]) -> None:
-        self.board, self.halting, self.show = board, halting, show
+    def __init__(self, board: Board, stop_watcher: StopWatcher, show: Callable[[Board], None]) -> None:
+        self.board, self.stop_watcher, self.show = board, stop_watcher, show
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        with self.halting.pausing():
+        with self.stop_watcher.pausing():
             self.show(self.board)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        with self.halting.pausing():
+        with self.stop_watcher.pausing():
             self.board.end(trial.config["number"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         _check_ray_lives()  # else its workers' ends would count as failures
-        with self.halting.pausing():
+        with self.stop_watcher.pausing():
             self.board.end(trial.config["number"], _last_line(trial.error_file))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         _check_ray_lives()
-        with self.halting.pausing():
+        with self.stop_watcher.pausing():
             self.board.tried_again(trial.config["number"], _last_line(trial.error_file))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -237,15 +237,15 @@ class _Callback(tune.Callback):
 class _Stopper(tune.Stopper):
     """Ends the experiment when the search is halted."""
 
-    def __init__(self, halting: Halting) -> None:
-        self.halting = halting
+    def __init__(self, stop_watcher: StopWatcher) -> None:
+        self.stop_watcher = stop_watcher
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
         _check_ray_lives()
-        return self.halting.halted()
+        return self.stop_watcher.halted()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -290,7 +290,7 @@ def shared_gpus(board: Board, cohort: Cohort, gpus: float, arithmetic: Any) -> t
     return concurrency(replace(board.plan.settings, gpus_per_trial=found), resources.get("CPU", 1), gpus)
 
 
-def run_trials(board: Board, shared: Shared, gpus: float, halting: Halting, show: Any) -> None:
+def run_trials(board: Board, shared: Shared, gpus: float, stop_watcher: StopWatcher, show: Any) -> None:
     """Train all trials that wait, `board.slots` at a time, until they have ended or the search is halted."""
     survive_out_of_memory()
     settings = shared.plan.settings
@@ -304,21 +304,21 @@ def run_trials(board: Board, shared: Shared, gpus: float, halting: Halting, show
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=_Numbers(board), num_samples=board.left, scheduler=_Scheduler(board, halting),
+            search_alg=_Numbers(board), num_samples=board.left, scheduler=_Scheduler(board, stop_watcher),
             max_concurrent_trials=board.slots, reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
             name="trials", storage_path=scratch, verbose=0,
-            callbacks=[_Callback(board, halting, show), tensorboard(board, halting)],
-            failure_config=tune.FailureConfig(max_failures=settings.max_failures), stop=_Stopper(halting),
+            callbacks=[_Callback(board, stop_watcher, show), tensorboard(board, stop_watcher)],
+            failure_config=tune.FailureConfig(max_failures=settings.max_failures), stop=_Stopper(stop_watcher),
         ),
     )  # fmt: skip
-    halting.trials_run = True
+    stop_watcher.trials_run = True
     try:
         tuner.fit()
     except _RayDied as died:
         why = f"Ray's own {died} died (killed, or for want of memory); see what did it"
-        board.halt = board.halt or Halt("failed", why)
+        board.halt = board.halt or StopReason("failed", why)
     finally:
-        halting.trials_run = False
+        stop_watcher.trials_run = False
         shutil.rmtree(scratch, ignore_errors=True)

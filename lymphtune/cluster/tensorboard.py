@@ -10,7 +10,7 @@ from tensorboardX.record_writer import register_writer_factory
 
 from lymphtune.files import refusals_named
 from lymphtune.searching.board import Board
-from lymphtune.searching.stop_watcher import Halting
+from lymphtune.searching.stop_watcher import StopWatcher
 
 TENSORBOARD = "tensorboard"  # folder of a run, one folder a trial in it
 CURVES = "lymphtune:"  # before a path, for tensorboardX: to be opened by us
@@ -19,14 +19,14 @@ CURVES = "lymphtune:"  # before a path, for tensorboardX: to be opened by us
 class Tracking(tune.Callback):
     """Passes trials and their scores on to Ray's TensorBoard logger, as plain numbers a step an epoch."""
 
-    def __init__(self, inner: Any, board: Board, halting: Halting) -> None:
-        self.inner, self.board, self.halting = inner, board, halting
+    def __init__(self, inner: Any, board: Board, stop_watcher: StopWatcher) -> None:
+        self.inner, self.board, self.stop_watcher = inner, board, stop_watcher
 
     def setup(self, *given: Any, **info: Any) -> None:
         self.inner.setup(*given, **info)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        with self.halting.pausing(), refusals_named(self.board.run.path):
+        with self.stop_watcher.pausing(), refusals_named(self.board.run.path):
             self.inner.log_trial_start(trial)
 
     def on_trial_result(
@@ -36,7 +36,7 @@ class Tracking(tune.Callback):
         if latest:
             numbers = {name: float(value) for name, value in latest.items()}
             epoch = int(latest["epoch"])
-            with self.halting.pausing(), refusals_named(self.board.run.path):
+            with self.stop_watcher.pausing(), refusals_named(self.board.run.path):
                 self.inner.log_trial_result(iteration, trial, numbers | {"training_iteration": epoch})
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -101,6 +101,6 @@ class _TensorBoard(TBXLoggerCallback):
             self._trial_result[trial] = {}
 
 
-def tensorboard(board: Board, halting: Halting) -> Tracking:
+def tensorboard(board: Board, stop_watcher: StopWatcher) -> Tracking:
     """Return the callback that writes the TensorBoard files of a run's trials."""
-    return Tracking(_TensorBoard(board.run.path / TENSORBOARD), board, halting)
+    return Tracking(_TensorBoard(board.run.path / TENSORBOARD), board, stop_watcher)

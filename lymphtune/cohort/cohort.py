@@ -104,7 +104,7 @@ class Cohort:
     @property
     def about(self) -> dict[str, str]:
         """Return what every file written from this cohort says of it: nothing simulated passes for real."""
-        return said_of(self.name, self.hash, self.simulated)
+        return file_metadata(self.name, self.hash, self.simulated)
 
     @property
     def labels(self) -> np.ndarray:
@@ -129,7 +129,7 @@ class Cohort:
         return str(told)
 
 
-def said_of(name: str, cohort_hash: str, simulated: bool) -> dict[str, str]:
+def file_metadata(name: str, cohort_hash: str, simulated: bool) -> dict[str, str]:
     return {"cohort": name, "cohort_hash": cohort_hash, "simulated": str(simulated).lower()}
 
 

@@ -35,7 +35,9 @@ class RankMean:
     def predict_proba(self, probabilities_MP: np.ndarray) -> np.ndarray:
         """Return the mean quantile of the mean rank [P]."""
         scales = [_scale(known_P) for known_P in self.sorted_MP_]
-        ranks_MP = [np.interp(said_P, *scale) for said_P, scale in zip(probabilities_MP, scales, strict=True)]
+        ranks_MP = [
+            np.interp(probability_P, *scale) for probability_P, scale in zip(probabilities_MP, scales, strict=True)
+        ]
         rank_P = np.mean(ranks_MP, axis=0)
         return np.mean([np.interp(rank_P, ranks, values) for values, ranks in scales], axis=0)
 

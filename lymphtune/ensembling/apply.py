@@ -14,11 +14,11 @@ import numpy as np
 from lymphtune import console
 from lymphtune.cohort import Surveyed, survey_cohort
 from lymphtune.cohort.blocks import Block
-from lymphtune.cohort.cohort import TO_PREDICT, CohortHash, said_of
+from lymphtune.cohort.cohort import TO_PREDICT, CohortHash, file_metadata
 from lymphtune.cohort.pseudonyms import Pseudonyms, are_pseudonyms, read_pseudonyms
 from lymphtune.ensembling.attributes import missing_note, tells_ages
 from lymphtune.ensembling.build import write_predictions
-from lymphtune.ensembling.bundle import Ensemble, Prediction, Votes, few
+from lymphtune.ensembling.bundle import Ensemble, EnsemblePrediction, Votes, few
 from lymphtune.ensembling.cells import cells_file
 from lymphtune.ensembling.external import check_scorable, external_scores, external_summary
 from lymphtune.errors import InputError
@@ -62,7 +62,7 @@ def predict_to(ensemble: Path, data: str, out: Path, **options: Unpack[Options])
     seen_P, cohort_hash = _look_through(loaded, surveyed, data, allow_seen)
     if given["simulated"] != surveyed.simulated:
         console.say("One of the two cohorts is SIMULATED: these predictions say nothing about people.")
-    about = said_of(surveyed.name, cohort_hash, surveyed.simulated)
+    about = file_metadata(surveyed.name, cohort_hash, surveyed.simulated)
     with whole_folder(out) as scratch:
         with ExitStack() as open_files:
             file = open_files.enter_context(cells_file(scratch / "cells.parquet", about)) if cells else None
@@ -141,19 +141,19 @@ def _votes(loaded: Ensemble, surveyed: Surveyed, file: CellsFile | None) -> tupl
 
 def _votes_on(block: Block, loaded: Ensemble, told: CohortHash, file: CellsFile | None) -> Votes:
     told.add(block.cohort.patients, block.cohort.digests_of_bags)
-    votes, of_cells_2C = loaded.judge(block.cohort, cells=file is not None)
+    votes, of_cells_2C = loaded.vote(block.cohort, cells=file is not None)
     if file is not None and of_cells_2C is not None:
         file(block, of_cells_2C)
     return votes
 
 
-def _said(loaded: Ensemble, said: Prediction, seen_P: np.ndarray) -> str:
+def _said(loaded: Ensemble, said: EnsemblePrediction, seen_P: np.ndarray) -> str:
     tumoral = int((said.probability_P >= loaded.threshold).sum())
     seen = f"; {int(seen_P.sum())} were seen in training: marked, no predictions for new patients"
     return f"{len(seen_P)} patients, {tumoral} called tumoral" + (seen if seen_P.any() else "")
 
 
-def _external(loaded: Ensemble, surveyed: Surveyed, said: Prediction, seen_P: np.ndarray) -> Result:
+def _external(loaded: Ensemble, surveyed: Surveyed, said: EnsemblePrediction, seen_P: np.ndarray) -> Result:
     """Return the scores on labelled patients that were not seen in training, a line each, if there are any."""
     labels_P = surveyed.patients["label"].to_numpy()
     counted_P = (labels_P != TO_PREDICT) & ~seen_P

@@ -25,7 +25,7 @@ from lymphtune.ensembling.procedure import Fitted, Procedure
 from lymphtune.ensembling.recipe import all_recipes, load_recipe
 from lymphtune.ensembling.reliability import write_reliability
 from lymphtune.ensembling.reproduction import check_reproduction
-from lymphtune.ensembling.score import ENSEMBLE, Contest, Entry, Scores, compare, score
+from lymphtune.ensembling.score import ENSEMBLE, Entry, RecipeScores, Scores, compare, score
 from lymphtune.ensembling.summary import better_recipes, recipes_rows, recipes_table, summary, summary_values
 from lymphtune.errors import InputError
 from lymphtune.files import is_formula, read_yaml, sha256, whole_folder, write_csv, write_table, write_text, write_yaml
@@ -81,7 +81,7 @@ def build_ensemble(
     with whole_folder(path) as scratch:
         chosen, weights = _gathered(procedure, found, cohort, scratch / "weights")
         check_reproduction(found, cohort, dict(zip(chosen.trials, chosen.epochs, strict=True)), scratch / "weights")
-        contest = Contest.of(chosen.candidates)
+        contest = RecipeScores.of(chosen.candidates)
         scores = score(contest, procedure)
         stopped = procedure.recipe.choice.include_stopped
         others = [other for other in all_recipes(stopped or None) if other.name != procedure.recipe.name]
@@ -112,7 +112,7 @@ def compare_recipes(
     """Return a table of all shipped recipes on a run: naive, honest, interval, and the difference to `top`."""
     found = find_run(None if run is None else str(run), Path(runs))
     cohort = trained_cohort(found, data)
-    contest = Contest.of(read_candidates(found, cohort))
+    contest = RecipeScores.of(read_candidates(found, cohort))
     recipes = all_recipes(include_stopped)
     entries = compare(contest, Procedure(load_recipe("top", include_stopped=include_stopped)), recipes)
     table = recipes_table(f"{found.name}: {len(contest.candidates.labels_P)} patients judged", contest, entries)
@@ -268,7 +268,7 @@ def write_predictions(folder: Path, table: pd.DataFrame, about: Mapping[str, str
 
 
 def _summary(
-    run: Run, cohort: Cohort, chosen: Chosen, contest: Contest, scores: Scores, entries: dict[str, Entry]
+    run: Run, cohort: Cohort, chosen: Chosen, contest: RecipeScores, scores: Scores, entries: dict[str, Entry]
 ) -> Result:
     protocol, candidates = run.description["protocol"], chosen.candidates
     allowed = candidates.table[candidates.allowed(chosen.procedure.recipe.choice)]

@@ -41,7 +41,7 @@ LEARNT = "learnt.safetensors"  # what the combiner and the calibration have lear
 
 
 @dataclass(frozen=True)
-class Prediction:
+class EnsemblePrediction:
     """probability_P: of being tumoral; spread_P: sd between all fold models; members_MP: each trial's mean;
     gate_P: share of the pictures' expert, mean over the fold models that have a gate, NaN where none has; sets_2P:
     whether either label is in the patient's prediction set; refers_P: who is too near the threshold to be called."""
@@ -152,7 +152,7 @@ class Ensemble:
         self.check_attributes(cohort)
         return cohort if cohort.attributes == self.attributes else replace(cohort, attributes=self.attributes)
 
-    def predict(self, cohort: Cohort, rows: np.ndarray, allow_seen: bool = False) -> Prediction:
+    def predict(self, cohort: Cohort, rows: np.ndarray, allow_seen: bool = False) -> EnsemblePrediction:
         """Return the prediction for the patients in `rows` of the cohort.
 
         Raises InputError where the cohort lacks an attribute, or where any of these patients was seen in training,
@@ -165,13 +165,13 @@ class Ensemble:
             console.say(f"{cohort.name}: {note}")
         if len(rows) == 0:
             nobody, no_sets = np.zeros(0), np.zeros((2, 0), dtype=bool)
-            return Prediction(nobody, nobody, np.zeros((len(self.members), 0)), nobody, no_sets, no_sets[0])
-        from lymphtune.training.loading import judge_with
+            return EnsemblePrediction(nobody, nobody, np.zeros((len(self.members), 0)), nobody, no_sets, no_sets[0])
+        from lymphtune.training.loading import predict_with
 
         said = []
         with console.bar("predicting", sum(len(member["weights"]) for member in self.members)) as bar:
             for path, chosen in self.fold_models():
-                said.append(judge_with(path, chosen, cohort, rows))
+                said.append(predict_with(path, chosen, cohort, rows))
                 bar.advance()
         return self.combine([self._votes(np.array(said))])
 
@@ -184,34 +184,36 @@ class Ensemble:
                 "leave them out, or predict them all the same with allow_seen=True"
             )
 
-    def judge(self, block: Cohort, cells: bool = False) -> tuple[Votes, np.ndarray | None]:
+    def vote(self, block: Cohort, cells: bool = False) -> tuple[Votes, np.ndarray | None]:
         """Return the votes on every patient of a cohort, and, with `cells`, what is said of each cell [2, C].
 
         That is its probability, mean over the fold models that judge cells, and its weight in its bag, mean over
         those that weigh them; NaN where none does. Frozen features are computed in memory, once for all fold models
         that share them, and leave nothing in the cache: for a cohort that is read block by block.
         """
-        from lymphtune.training.loading import judge_cells_with, judge_with
+        from lymphtune.training.loading import predict_cells_with, predict_with
 
         block = self._as_trained(block)
         rows, kept = np.arange(len(block.patients)), dict[str, np.ndarray]()
         if not cells:
-            said = [judge_with(path, chosen, block, rows, kept) for path, chosen in self.fold_models()]
+            said = [predict_with(path, chosen, block, rows, kept) for path, chosen in self.fold_models()]
             return self._votes(np.array(said)), None
-        both = [judge_cells_with(path, chosen, block, rows, kept) for path, chosen in self.fold_models()]
+        both = [predict_cells_with(path, chosen, block, rows, kept) for path, chosen in self.fold_models()]
         of_cells_F2C = np.array([of_cells for _, of_cells in both])
         of_cells_2C = np.stack([_mean_of_given(of_cells_F2C[:, kind]) for kind in (0, 1)])
         return self._votes(np.array([said for said, _ in both])), of_cells_2C
 
-    def combine(self, votes: Sequence[Votes]) -> Prediction:
+    def combine(self, votes: Sequence[Votes]) -> EnsemblePrediction:
         """Return the prediction for the patients of one block after the other."""
         members_MP, by_fold_MKP, spread_P, gate_P = (np.concatenate(part, axis=-1) for part in zip(*votes, strict=True))
         probability_P = self.fitted.probability(members_MP)
-        said_KP = np.array([self.fitted.probability(of_fold_MP) for of_fold_MP in by_fold_MKP.swapaxes(0, 1)])
-        sets_2P = self.known.sets(said_KP, self.error_rate)
-        return Prediction(probability_P, spread_P, members_MP, gate_P, sets_2P, self.fitted.refers(probability_P))
+        probability_KP = np.array([self.fitted.probability(of_fold_MP) for of_fold_MP in by_fold_MKP.swapaxes(0, 1)])
+        sets_2P = self.known.sets(probability_KP, self.error_rate)
+        return EnsemblePrediction(
+            probability_P, spread_P, members_MP, gate_P, sets_2P, self.fitted.refers(probability_P)
+        )
 
-    def table(self, ids: Sequence[str], said: Prediction, seen_P: np.ndarray) -> pd.DataFrame:
+    def table(self, ids: Sequence[str], said: EnsemblePrediction, seen_P: np.ndarray) -> pd.DataFrame:
         """Return predictions.parquet: one row a patient, a column for each member."""
         table = pd.DataFrame(
             {
@@ -269,15 +271,15 @@ class Ensemble:
             for name in member["weights"]:
                 yield self.path / name, chosen
 
-    def _votes(self, said_F2P: np.ndarray) -> Votes:
+    def _votes(self, probability_F2P: np.ndarray) -> Votes:
         """Return the votes from probability and gate of every fold model."""
         ends = np.cumsum([len(member["weights"]) for member in self.members])
         members, by_fold = [], []
-        for member, said_FP in zip(self.members, np.split(said_F2P[:, 0], ends[:-1]), strict=True):
+        for member, probability_FP in zip(self.members, np.split(probability_F2P[:, 0], ends[:-1]), strict=True):
             fold_F = np.array([fold_of(name) for name in member["weights"]])
-            members.append(said_FP.mean(axis=0))
-            by_fold.append([said_FP[fold_F == fold].mean(axis=0) for fold in np.unique(fold_F)])
-        spread_P, gate_P = said_F2P[:, 0].std(axis=0), _mean_of_given(said_F2P[:, 1])
+            members.append(probability_FP.mean(axis=0))
+            by_fold.append([probability_FP[fold_F == fold].mean(axis=0) for fold in np.unique(fold_F)])
+        spread_P, gate_P = probability_F2P[:, 0].std(axis=0), _mean_of_given(probability_F2P[:, 1])
         return Votes(np.array(members), np.array(by_fold), spread_P, gate_P)
 
 

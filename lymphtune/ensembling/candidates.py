@@ -90,7 +90,7 @@ class Candidates:
 
     def chosen(self, choice: Choice) -> np.ndarray:
         """Return the rows of oof_CP [N] that the choice takes on all patients."""
-        return Drawn(self, np.ones((1, len(self.labels_P)), dtype=int)).choose(choice)[0]
+        return Resamples(self, np.ones((1, len(self.labels_P)), dtype=int)).choose(choice)[0]
 
     def trials(self, rows: np.ndarray) -> pd.DataFrame:
         """Return the leaderboard's rows of the trials that rows of oof_CP belong to."""
@@ -98,7 +98,7 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Resamples:
     """Candidates in resamples of the patients: whom each resample would choose."""
 
     candidates: Candidates
@@ -185,12 +185,12 @@ def read_candidates(run: Run, cohort: Cohort) -> Candidates:
         raise InputError(
             f"{run.path}: none of its trials ended; see their reasons in the leaderboard, and search again"
         )
-    judged_P = (folds_RP >= 0).all(axis=0)
-    check_both_classes(cohort.labels[judged_P], str(run.path))
+    scored_P = (folds_RP >= 0).all(axis=0)
+    check_both_classes(cohort.labels[scored_P], str(run.path))
 
     def mean_over_repeats(row: Any) -> np.ndarray:
         oof_ERP = read_oof(run.trial(row.trial) / "oof.parquet", cohort.ids, folds_RP, about["cohort_hash"])
-        oof_EP = oof_ERP[:, :, judged_P].mean(axis=1)
+        oof_EP = oof_ERP[:, :, scored_P].mean(axis=1)
         if not 1 <= row.epoch <= len(oof_EP):
             raise InputError(
                 f"{run.path}: the leaderboard has epoch {row.epoch} of {row.trial}, which has {len(oof_EP)}"
@@ -200,9 +200,9 @@ def read_candidates(run: Run, cohort: Cohort) -> Candidates:
     with ThreadPoolExecutor(READERS) as pool:
         rows = list(console.each(pool.map(mean_over_repeats, table.itertuples()), "reading trials", len(table)))
     return Candidates(
-        table, np.array(cohort.ids)[judged_P].tolist(), cohort.labels[judged_P], folds_RP[0, judged_P],
+        table, np.array(cohort.ids)[scored_P].tolist(), cohort.labels[scored_P], folds_RP[0, scored_P],
         np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
-        grouping(cohort.groups[judged_P]),
+        grouping(cohort.groups[scored_P]),
     )  # fmt: skip
 
 

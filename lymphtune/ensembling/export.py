@@ -153,8 +153,8 @@ def _farthest(file: Path, ensemble: Ensemble, members: list["Member"]) -> float:
     for row, patient in enumerate(cohort.patients.itertuples()):
         values = {one.name: _value(one, getattr(patient, one.name)) for one in ensemble.attributes}
         given = {"cells": cohort.bag(row)} | values
-        probability, said_M = session.run(["probability", "members"], given)
-        difference += [np.abs(probability - expected_P[row]).max(), np.abs(said_M - members_MP[:, row]).max()]
+        probability, probability_M = session.run(["probability", "members"], given)
+        difference += [np.abs(probability - expected_P[row]).max(), np.abs(probability_M - members_MP[:, row]).max()]
     return float(np.max(difference))
 
 
@@ -167,12 +167,12 @@ def _value(attribute: Attribute, value: Any) -> np.ndarray:
 
 def _original(members: list["Member"], cohort: Cohort) -> np.ndarray:
     """Return what the saved fold models say of a cohort's patients [M, P], in float32 on a CPU."""
-    from lymphtune.training.loading import judge_with
+    from lymphtune.training.loading import predict_with
 
     rows = np.arange(len(cohort.patients))
     return np.array(
         [
-            np.mean([judge_with(path, chosen, cohort, rows, on="cpu").probability_P for path in paths], axis=0)
+            np.mean([predict_with(path, chosen, cohort, rows, on="cpu").probability_P for path in paths], axis=0)
             for chosen, paths in members
         ]
     )

@@ -97,7 +97,7 @@ def held_out_cells(ensemble: Ensemble, cohort: Cohort, rows_P: np.ndarray, fold_
         return None
     most = max(FEWEST, LOOKS // sum(len(speaking[fold]) for fold in fold_P))
     some, cells_C, number_C = some_cells(cohort, rows_P, most)
-    said_3C = np.full((3, len(cells_C)), np.nan)
+    probability_3C = np.full((3, len(cells_C)), np.nan)
     kept: dict[str, np.ndarray] = {}
     counts_P = some.patients["n_cells"].to_numpy()
     patient_C = np.repeat(np.arange(len(rows_P)), counts_P)
@@ -105,9 +105,9 @@ def held_out_cells(ensemble: Ensemble, cohort: Cohort, rows_P: np.ndarray, fold_
         patients = np.flatnonzero(fold_P == fold)
         of_fold_C = np.isin(patient_C, patients)
         said = [_said(path, chosen, (cohort, some, cells_C), patients, kept) for path, chosen in models]
-        said_3C[:, of_fold_C] = np.mean(said, axis=0)
+        probability_3C[:, of_fold_C] = np.mean(said, axis=0)
     whole_P = cohort.patients["n_cells"].to_numpy()[rows_P]
-    return HeldOutCells(speaking, some, fold_P, number_C, whole_P, *said_3C)
+    return HeldOutCells(speaking, some, fold_P, number_C, whole_P, *probability_3C)
 
 
 def some_cells(cohort: Cohort, rows_P: np.ndarray, most: int) -> tuple[Cohort, np.ndarray, np.ndarray]:
@@ -128,11 +128,11 @@ def _said(
 ) -> np.ndarray:
     """Return probability, weight (1: an equal share) and evidence [3, C'] of these patients' cells by one model."""
     from lymphtune.training.frozen import WEIGHTS, take_from_cache
-    from lymphtune.training.lone_cells import judge_lone_cells_with
+    from lymphtune.training.lone_cells import predict_lone_cells_with
 
     cohort, some, cells_C = cells
     take_from_cache(chosen, cohort, some, cells_C, path.parent / WEIGHTS, kept)
-    said = judge_lone_cells_with(path, chosen, some, patients, kept)
+    said = predict_lone_cells_with(path, chosen, some, patients, kept)
     counts = some.patients["n_cells"].to_numpy()[patients]
     weight_C = said.weight_C * np.repeat(counts, counts)
     return np.stack([said.probability_C, weight_C, weight_C * (said.probability_C - 0.5)])

@@ -77,9 +77,9 @@ def _check_answers(fitted: Fitted, path: Path, n_members: int) -> None:
     members_MG = np.tile(np.linspace(0, 1, GRID), (n_members, 1))
     try:
         with np.errstate(all="ignore"):
-            said_G = fitted.probability(members_MG)
+            probability_G = fitted.probability(members_MG)
     except (ValueError, IndexError) as error:
         raise InputError(f"{path}: its arrays do not fit together; copy the folder again") from error
-    if said_G.shape != (GRID,):
+    if probability_G.shape != (GRID,):
         raise InputError(f"{path}: makes no probabilities; copy the folder again")
-    as_probabilities(said_G, path, "copy the folder again", of=f"of {GRID} inputs from 0 to 1")
+    as_probabilities(probability_G, path, "copy the folder again", of=f"of {GRID} inputs from 0 to 1")

@@ -17,9 +17,9 @@ from lymphtune.cohort import Cohort
 from lymphtune.cohort.attributes import in_words
 from lymphtune.cohort.folds import folds_text
 from lymphtune.ensembling.commands import ensemble_command, search_command
-from lymphtune.ensembling.groups import LEAST_PATIENTS, SEXES, groups, judged_patients
+from lymphtune.ensembling.groups import LEAST_PATIENTS, SEXES, groups, scored_patients
 from lymphtune.ensembling.procedure import Procedure
-from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, Contest, Scores
+from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, RecipeScores, Scores
 from lymphtune.ensembling.summary import NAMES
 from lymphtune.runs.run import stopping_text
 from lymphtune.statistics.honest import fixed_score
@@ -44,14 +44,14 @@ class Subject:
     ensemble: Mapping[str, Any]
     members: pd.DataFrame
     cohort: Cohort
-    contest: Contest
+    contest: RecipeScores
     procedure: Procedure
     scores: Scores
 
     @cached_property
     def patients(self) -> pd.DataFrame:
         """Return the cohort's rows of the patients judged."""
-        return judged_patients(self.contest.candidates, self.cohort.patients)
+        return scored_patients(self.contest.candidates, self.cohort.patients)
 
 
 def model_card(subject: Subject) -> str:

@@ -14,13 +14,13 @@ from scipy.special import logit
 from lymphtune.arguments import checked
 from lymphtune.config import Part, parse_part
 from lymphtune.console import SILENT, Bar
-from lymphtune.ensembling.candidates import Candidates, Drawn
+from lymphtune.ensembling.candidates import Candidates, Resamples
 from lymphtune.ensembling.recipe import SOURCES, Recipe, load_recipe
 from lymphtune.ensembling.threshold import Threshold, parse_threshold
 from lymphtune.errors import InputError, listed
 from lymphtune.registry import calibrations
 from lymphtune.statistics.conformal import CrossConformal
-from lymphtune.statistics.honest import Judged
+from lymphtune.statistics.honest import ResampledPredictions
 from lymphtune.statistics.metrics import SMALLEST
 
 NONE = "none"
@@ -71,13 +71,13 @@ class Procedure:
     def fit(self, oof_MP: np.ndarray, labels_P: np.ndarray) -> Fitted:
         """Return what these patients teach; every step sees them and no others."""
         combiner = self.recipe.build().fit(oof_MP, labels_P)
-        said_P, calibration = np.clip(combiner.predict_proba(oof_MP), 0.0, 1.0), None
+        probability_P, calibration = np.clip(combiner.predict_proba(oof_MP), 0.0, 1.0), None
         if self.calibration is not None:
             built = calibrations[self.calibration.word].build(self.calibration.options)
-            calibration = built.fit(said_P, labels_P)
-            said_P = calibration.apply(said_P)
-        threshold = self.threshold.choose(said_P, labels_P)
-        margin = float(np.quantile(margins(said_P, threshold), self.refer)) if self.refer else 0.0
+            calibration = built.fit(probability_P, labels_P)
+            probability_P = calibration.apply(probability_P)
+        threshold = self.threshold.choose(probability_P, labels_P)
+        margin = float(np.quantile(margins(probability_P, threshold), self.refer)) if self.refer else 0.0
         return Fitted(combiner, calibration, threshold, margin)
 
     def check(self, labels_P: np.ndarray) -> None:
@@ -92,7 +92,7 @@ class Procedure:
                 f"judged {len(labels_P)}; leave it out"
             )
 
-    def repeat(self, candidates: Candidates, drawn: Drawn, bar: Bar = SILENT) -> "Repeated":
+    def repeat(self, candidates: Candidates, drawn: Resamples, bar: Bar = SILENT) -> "Repeated":
         """Return what the procedure says after learning from each resample's drawn patients alone; the bar goes on by
         one a resample."""
         chosen_SN, labels_P = drawn.choose(self.recipe.choice), candidates.labels_P
@@ -101,11 +101,15 @@ class Procedure:
             members_MP, learnt = candidates.oof_CP[rows], np.repeat(np.arange(len(counts_P)), counts_P)
             fitted = self.fit(members_MP[:, learnt], labels_P[learnt])
             joined_P = fitted.joined(members_MP)
-            said_P = fitted.calibrated(joined_P)
-            known = CrossConformal.split(said_P[learnt], labels_P[learnt])
-            repeated.joined_SP[s], repeated.said_SP[s], repeated.threshold_S[s] = joined_P, said_P, fitted.threshold
-            repeated.refers_SP[s] = fitted.refers(said_P)
-            repeated.sets_2SP[:, s] = known.sets(said_P[None], self.error_rate)
+            probability_P = fitted.calibrated(joined_P)
+            known = CrossConformal.split(probability_P[learnt], labels_P[learnt])
+            repeated.joined_SP[s], repeated.probability_SP[s], repeated.threshold_S[s] = (
+                joined_P,
+                probability_P,
+                fitted.threshold,
+            )
+            repeated.refers_SP[s] = fitted.refers(probability_P)
+            repeated.sets_2SP[:, s] = known.sets(probability_P[None], self.error_rate)
             bar.advance()
         return repeated
 
@@ -115,7 +119,7 @@ class Repeated:
     """What a procedure said in every resample: joined, then calibrated; its thresholds, referrals and sets."""
 
     joined_SP: np.ndarray
-    said_SP: np.ndarray
+    probability_SP: np.ndarray
     threshold_S: np.ndarray
     refers_SP: np.ndarray
     sets_2SP: np.ndarray  # whether either label is in the patient's set
@@ -127,28 +131,28 @@ class Repeated:
         return cls(np.empty(shape), np.empty(shape), np.empty(shape[0]), *truths)
 
     @property
-    def before(self) -> Judged:
+    def before(self) -> ResampledPredictions:
         """Return what was said before calibration, at one half."""
-        return Judged.plain(self.joined_SP)
+        return ResampledPredictions.plain(self.joined_SP)
 
     @property
-    def judged(self) -> Judged:
-        return Judged(self.said_SP, self.threshold_S)
+    def judged(self) -> ResampledPredictions:
+        return ResampledPredictions(self.probability_SP, self.threshold_S)
 
     @property
-    def at_half(self) -> Judged:
-        return Judged.plain(self.said_SP)
+    def at_half(self) -> ResampledPredictions:
+        return ResampledPredictions.plain(self.probability_SP)
 
     @property
-    def kept(self) -> Judged:
+    def kept(self) -> ResampledPredictions:
         """Return the judgement of those that are not referred."""
-        return Judged(self.said_SP, self.threshold_S, ~self.refers_SP)
+        return ResampledPredictions(self.probability_SP, self.threshold_S, ~self.refers_SP)
 
 
 def margins(probability_P: np.ndarray, threshold: float) -> np.ndarray:
     """Return how far each probability is from the threshold, in logits."""
-    said_P, at = (np.clip(value, SMALLEST, 1 - SMALLEST) for value in (probability_P, threshold))
-    return np.abs(logit(said_P) - logit(at))
+    probability_P, at = (np.clip(value, SMALLEST, 1 - SMALLEST) for value in (probability_P, threshold))
+    return np.abs(logit(probability_P) - logit(at))
 
 
 def asked(

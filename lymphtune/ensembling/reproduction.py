@@ -68,7 +68,7 @@ def _held_out(folder: Path, folds_RP: np.ndarray) -> list[tuple[Path, np.ndarray
 
 def _difference(path: Path, chosen: Configuration, cohort: Cohort, rows: np.ndarray, oof_RP: np.ndarray) -> float:
     """Return the median difference between what a fold model predicts now and its out-of-fold probabilities."""
-    from lymphtune.training.loading import judge_with
+    from lymphtune.training.loading import predict_with
 
-    now_P = judge_with(path, chosen, cohort, rows).probability_P
+    now_P = predict_with(path, chosen, cohort, rows).probability_P
     return float(np.median(np.abs(now_P - oof_RP[int(path.name.split("-")[1]), rows])))

@@ -103,44 +103,44 @@ def robustness(ensemble: Ensemble, cohort: Cohort, candidates: Candidates, cells
     place = {patient: row for row, patient in enumerate(cohort.ids)}
     some, _, _ = some_cells(cohort, np.array([place[patient] for patient in candidates.patients]), cells)
     shifts = {PLAIN: lambda pictures_CSS3: pictures_CSS3, **SHIFTS}
-    said_KP = np.full((len(shifts), len(candidates.patients)), np.nan)
+    probability_KP = np.full((len(shifts), len(candidates.patients)), np.nan)
     models = list(ensemble.fold_models())
     with freed_memory_kept(), console.bar("judging shifted pictures", len(shifts) * len(models)) as bar:
-        for said_P, shift in zip(said_KP, shifts.values(), strict=True):
+        for probability_P, shift in zip(probability_KP, shifts.values(), strict=True):
             seen = replace(some, pictures_CSS3=shift(some.pictures_CSS3))
-            said_P[:] = ensemble.fitted.probability(held_out_votes(ensemble, seen, candidates.fold_P, bar))
+            probability_P[:] = ensemble.fitted.probability(held_out_votes(ensemble, seen, candidates.fold_P, bar))
     counts_SP = resample(candidates.labels_P, RESAMPLES, 0, candidates.group_P)
-    table = _table(list(shifts), said_KP, candidates.labels_P, ensemble.threshold, counts_SP)
+    table = _table(list(shifts), probability_KP, candidates.labels_P, ensemble.threshold, counts_SP)
     return Robustness(table, len(candidates.patients), cells)
 
 
 def held_out_votes(ensemble: Ensemble, cohort: Cohort, fold_P: np.ndarray, bar: console.Bar) -> np.ndarray:
     """Return what each member says of a cohort's patients [M, P]: mean over its models trained without the patient."""
-    from lymphtune.training.loading import judge_with
+    from lymphtune.training.loading import predict_with
 
-    said_MP, times_MP = (np.zeros((len(ensemble.members), len(fold_P))) for _ in range(2))
+    probability_MP, times_MP = (np.zeros((len(ensemble.members), len(fold_P))) for _ in range(2))
     member_of = {ensemble.path / name: m for m, one in enumerate(ensemble.members) for name in one["weights"]}
     kept: dict[str, np.ndarray] = {}
     for path, chosen in ensemble.fold_models():
         held_out = np.flatnonzero(fold_P == fold_of(path.name))
-        said_MP[member_of[path], held_out] += judge_with(path, chosen, cohort, held_out, kept).probability_P
+        probability_MP[member_of[path], held_out] += predict_with(path, chosen, cohort, held_out, kept).probability_P
         times_MP[member_of[path], held_out] += 1
         bar.advance()
-    return said_MP / times_MP
+    return probability_MP / times_MP
 
 
 def _table(
-    names: Sequence[str], said_KP: np.ndarray, labels_P: np.ndarray, threshold: float, counts_SP: np.ndarray
+    names: Sequence[str], probability_KP: np.ndarray, labels_P: np.ndarray, threshold: float, counts_SP: np.ndarray
 ) -> pd.DataFrame:
-    plain_P, rows = said_KP[0], []
-    for name, said_P in zip(names, said_KP, strict=True):
-        called_P = _called(said_P, threshold)
+    plain_P, rows = probability_KP[0], []
+    for name, probability_P in zip(names, probability_KP, strict=True):
+        called_P = _called(probability_P, threshold)
         row: dict[str, str | float] = {
             "shift": name, "balanced_accuracy": float(balanced_accuracy(called_P, labels_P)),
-            "auc": float(auc(said_P, labels_P)),
+            "auc": float(auc(probability_P, labels_P)),
         }  # fmt: skip
-        found = _changes(said_P, plain_P, labels_P, threshold, np.ones(len(labels_P)))
-        drawn = _changes(said_P, plain_P, labels_P, threshold, counts_SP)
+        found = _changes(probability_P, plain_P, labels_P, threshold, np.ones(len(labels_P)))
+        drawn = _changes(probability_P, plain_P, labels_P, threshold, counts_SP)
         for what, value in found.items():
             change = spread(float(value), drawn[what])
             row |= {f"{what}_change": change.value, f"{what}_low": change.low, f"{what}_high": change.high}
@@ -149,21 +149,21 @@ def _table(
 
 
 def _changes(
-    said_P: np.ndarray, plain_P: np.ndarray, labels_P: np.ndarray, threshold: float, weights_P: np.ndarray
+    probability_P: np.ndarray, plain_P: np.ndarray, labels_P: np.ndarray, threshold: float, weights_P: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return by what what is said differs from what is said of plain pictures, patients counting as often as given."""
-    called_P, before_P = (_called(one_P, threshold) for one_P in (said_P, plain_P))
+    called_P, before_P = (_called(one_P, threshold) for one_P in (probability_P, plain_P))
     return {
         "balanced_accuracy": balanced_accuracy(called_P, labels_P, weights_P)
         - balanced_accuracy(before_P, labels_P, weights_P),
-        "auc": auc(said_P, labels_P, weights_P) - auc(plain_P, labels_P, weights_P),
-        "moved": (weights_P * np.abs(said_P - plain_P)).sum(-1) / weights_P.sum(-1),
+        "auc": auc(probability_P, labels_P, weights_P) - auc(plain_P, labels_P, weights_P),
+        "moved": (weights_P * np.abs(probability_P - plain_P)).sum(-1) / weights_P.sum(-1),
         "flipped": (weights_P * (called_P != before_P)).sum(-1) / weights_P.sum(-1),
     }
 
 
-def _called(said_P: np.ndarray, threshold: float) -> np.ndarray:
-    return (said_P >= threshold).astype(float)
+def _called(probability_P: np.ndarray, threshold: float) -> np.ndarray:
+    return (probability_P >= threshold).astype(float)
 
 
 def _interval(row: Mapping[str, float] | pd.Series, what: str) -> Interval:

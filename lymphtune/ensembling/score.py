@@ -11,7 +11,7 @@ import pandas as pd
 from lymphtune import console
 from lymphtune.config import parse_part
 from lymphtune.console import SILENT, Bar
-from lymphtune.ensembling.candidates import Candidates, Drawn
+from lymphtune.ensembling.candidates import Candidates, Resamples
 from lymphtune.ensembling.procedure import Procedure, Repeated
 from lymphtune.ensembling.recipe import Choice, Recipe
 from lymphtune.errors import InputError
@@ -40,15 +40,15 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Contest:
+class RecipeScores:
     """Procedures that meet the same resamples of the same patients."""
 
     candidates: Candidates
-    drawn: Drawn
+    drawn: Resamples
     left_out: LeftOut
 
     @classmethod
-    def of(cls, candidates: Candidates) -> "Contest":
+    def of(cls, candidates: Candidates) -> "RecipeScores":
         """Return the contest; raises InputError where patients are too few to leave any out."""
         group_P = candidates.group_P
         counts_SP = resample(candidates.labels_P, RESAMPLES, 0, group_P)
@@ -56,7 +56,7 @@ class Contest:
             left_out = LeftOut(candidates.labels_P, counts_SP, group_P)
         except ValueError as error:
             raise InputError(f"{len(candidates.labels_P)} patients judged: {error}; judge more patients") from error
-        return cls(candidates, Drawn(candidates, counts_SP), left_out)
+        return cls(candidates, Resamples(candidates, counts_SP), left_out)
 
     @property
     def steps(self) -> int:
@@ -68,9 +68,9 @@ class Contest:
         candidates, labels_P = self.candidates, self.candidates.labels_P
         oof_MP = candidates.oof_CP[candidates.chosen(procedure.recipe.choice)]
         fitted = procedure.fit(oof_MP, labels_P)
-        said_P = fitted.probability(oof_MP)
-        called_P = np.where(said_P >= fitted.threshold, 1.0, 0.0)
-        naive = {m: float(f(called_P if m in BY_THRESHOLD else said_P, labels_P)) for m, f in METRICS.items()}
+        probability_P = fitted.probability(oof_MP)
+        called_P = np.where(probability_P >= fitted.threshold, 1.0, 0.0)
+        naive = {m: float(f(called_P if m in BY_THRESHOLD else probability_P, labels_P)) for m, f in METRICS.items()}
         repeated = procedure.repeat(candidates, self.drawn, bar)
         honest = {metric: self.left_out.score(repeated.judged, metric) for metric in METRICS}
         return Entry(naive, honest, repeated)
@@ -81,7 +81,7 @@ class Contest:
 
     def tied(self, choice: Choice) -> np.ndarray:
         """Return which trials [M] that may enter cannot be told from the best, by class-balanced log loss."""
-        every = Drawn(self.candidates, np.ones((1, len(self.candidates.labels_P)), dtype=int))
+        every = Resamples(self.candidates, np.ones((1, len(self.candidates.labels_P)), dtype=int))
         loss_SM, loss_M = self.drawn.losses("log_loss")[0], every.losses("log_loss")[0][0]
         tied_M = self.candidates.allowed(choice)
         tied_M[tied_M] = tied_with_best(loss_SM[:, tied_M], loss_M[tied_M])
@@ -119,7 +119,7 @@ class Scores:
         return pd.DataFrame(rows, columns=["procedure", "metric", "naive", "honest", "low", "high", "optimism"])
 
 
-def score(contest: Contest, procedure: Procedure) -> Scores:
+def score(contest: RecipeScores, procedure: Procedure) -> Scores:
     """Return the scores of a procedure, beside those of the same with one trial, or one baseline, for the ensemble."""
     choice, labels_P = procedure.recipe.choice, contest.candidates.labels_P
     entered = {
@@ -155,14 +155,14 @@ def one_of(source: str, by: str, include_stopped: bool = False) -> Recipe:
     return Recipe("one", "", parse_part(combiners, "top", "one"), choice)
 
 
-def compare(contest: Contest, procedure: Procedure, recipes: list[Recipe]) -> dict[str, Entry]:
+def compare(contest: RecipeScores, procedure: Procedure, recipes: list[Recipe]) -> dict[str, Entry]:
     """Return the entries of those recipes that the run has trials for, all else as in `procedure`."""
     there = [recipe for recipe in recipes if _can_enter(contest, recipe)]
     with console.bar("comparing recipes", len(there) * contest.steps) as bar:
         return {recipe.name: contest.enter(replace(procedure, recipe=recipe), bar) for recipe in there}
 
 
-def _can_enter(contest: Contest, recipe: Recipe) -> bool:
+def _can_enter(contest: RecipeScores, recipe: Recipe) -> bool:
     try:
         contest.candidates.available(recipe.choice)
     except InputError:  # a kind of trial that this run has not
@@ -175,6 +175,6 @@ def _reliability(left_out: LeftOut, repeated: Repeated) -> pd.DataFrame:
     same: columns stage (before or after calibration), patients, said, true."""
     tables = []
     for stage, judged in (("before", repeated.before), ("after", repeated.at_half)):
-        patients_B, said_B, true_B = left_out.reliability(judged)
-        tables.append(pd.DataFrame({"stage": stage, "patients": patients_B, "said": said_B, "true": true_B}))
+        patients_B, probability_B, true_B = left_out.reliability(judged)
+        tables.append(pd.DataFrame({"stage": stage, "patients": patients_B, "said": probability_B, "true": true_B}))
     return pd.concat(tables, ignore_index=True).query("patients > 0")

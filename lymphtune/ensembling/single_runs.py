@@ -107,12 +107,12 @@ def read_single_runs(run: Run, table: pd.DataFrame) -> SingleRuns:
     """Return what the table's trials said at their judged epochs, each seed for itself."""
     patients, cohort_hash = list(dict.fromkeys(run.folds["patient"])), run.description["cohort"]["hash"]
     folds_RP = run_folds(run, patients)
-    judged_P = (folds_RP >= 0).all(axis=0)
+    scored_P = (folds_RP >= 0).all(axis=0)
     oof_TRP = []
     for row in console.each(table.itertuples(), "reading single runs", len(table)):
         oof_ERP = read_oof(run.trial(str(row.trial)) / "oof.parquet", patients, folds_RP, cohort_hash)
-        oof_TRP.append(oof_ERP[int(row.epoch) - 1][:, judged_P])
-    patients = np.array(patients)[judged_P].tolist()
+        oof_TRP.append(oof_ERP[int(row.epoch) - 1][:, scored_P])
+    patients = np.array(patients)[scored_P].tolist()
     labels = read_table(run.trial(str(table["trial"].iloc[0])) / "oof.parquet").groupby("patient")["label"].first()
     clinical = eligible(run.leaderboard, "clinical")
     best = (str(clinical["title"][0]), float(clinical["balanced_accuracy"][0])) if len(clinical) else None

@@ -7,7 +7,7 @@ import pandas as pd
 
 from lymphtune.console import column, cut, painted, tabular, width, wrapped
 from lymphtune.ensembling.procedure import Procedure
-from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, Contest, Entry, Scores
+from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, Entry, RecipeScores, Scores
 from lymphtune.statistics.bootstrap import Interval
 from lymphtune.statistics.honest import Gain
 
@@ -45,7 +45,7 @@ def summary_values(scores: Scores, members: pd.DataFrame, table: pd.DataFrame) -
     }  # fmt: skip
 
 
-def better_recipes(contest: Contest, mine: Entry, entries: dict[str, Entry]) -> list[str]:
+def better_recipes(contest: RecipeScores, mine: Entry, entries: dict[str, Entry]) -> list[str]:
     """Return which other recipes have a credibly higher honest balanced accuracy, the surest first."""
     gains = {name: contest.gain(entry, mine) for name, entry in entries.items()}
     better = sorted((name for name in gains if gains[name].difference.low > 0), key=lambda n: -gains[n].difference.low)
@@ -59,7 +59,7 @@ def better_recipes(contest: Contest, mine: Entry, entries: dict[str, Entry]) -> 
     )
 
 
-def recipes_table(opening: str, contest: Contest, entries: dict[str, Entry]) -> str:
+def recipes_table(opening: str, contest: RecipeScores, entries: dict[str, Entry]) -> str:
     """Return one line a recipe: naive and honest balanced accuracy, honest AUC and log loss, difference to `top`."""
     titles, rows = [f"{'recipe':11}", "naive ", "honest (95 %)     ", "AUC  ", "log loss ", "minus top (95 %)"], []
     for name, entry in entries.items():
@@ -74,7 +74,7 @@ def recipes_table(opening: str, contest: Contest, entries: dict[str, Entry]) -> 
     return "\n".join([opening, *tabular(titles, rows)])
 
 
-def recipes_rows(contest: Contest, entries: dict[str, Entry], reference: str) -> list[dict[str, Any]]:
+def recipes_rows(contest: RecipeScores, entries: dict[str, Entry], reference: str) -> list[dict[str, Any]]:
     """Return one row a recipe, for programs: all metrics, and the difference in balanced accuracy to the reference."""
     rows = []
     for name, entry in entries.items():

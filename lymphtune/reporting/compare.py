@@ -15,7 +15,7 @@ from lymphtune.cohort.folds import check_roles
 from lymphtune.ensembling.build import trained_cohort
 from lymphtune.ensembling.candidates import Candidates, check_both_classes, read_candidates
 from lymphtune.ensembling.procedure import Procedure
-from lymphtune.ensembling.score import Contest, Entry
+from lymphtune.ensembling.score import Entry, RecipeScores
 from lymphtune.ensembling.summary import NAMES
 from lymphtune.errors import InputError
 from lymphtune.reporting.facts import procedure_of, saved_ensemble
@@ -29,7 +29,7 @@ SHOWN = 22  # columns of a run's name
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedRun:
     """One run of a comparison: its ensemble's procedure, judged on the patients of all of them.
 
     saved: the ensemble that names the procedure, None where none was made. entry: all its scores.
@@ -38,7 +38,7 @@ class Side:
     run: Run
     saved: str | None
     procedure: Procedure
-    contest: Contest
+    contest: RecipeScores
     entry: Entry
     judged: int  # patients judged in this run, of whom the others may have judged fewer
 
@@ -46,7 +46,7 @@ class Side:
     def patients(self) -> list[str]:
         return self.contest.candidates.patients
 
-    def minus(self, other: "Side", metric: str) -> Gain:
+    def minus(self, other: "ComparedRun", metric: str) -> Gain:
         """Return the paired difference to another run; both were repeated in the same resamples."""
         return self.contest.left_out.gain(self.entry.repeated.judged, other.entry.repeated.judged, metric)
 
@@ -92,7 +92,7 @@ def _check_cohorts(found: Sequence[Run]) -> None:
             )
 
 
-def judged_by_all(candidates: Sequence[Candidates], found: Sequence[Run]) -> list[Candidates]:
+def scored_by_all(candidates: Sequence[Candidates], found: Sequence[Run]) -> list[Candidates]:
     """Return each run's candidates on the patients that every run has judged; raises InputError where there is none."""
     common = set.intersection(*(set(one.patients) for one in candidates))
     if not common:
@@ -111,14 +111,14 @@ def _on(candidates: Candidates, common: set[str]) -> Candidates:
     )  # fmt: skip
 
 
-def _sides(found: Sequence[Run], candidates: Sequence[Candidates]) -> list[Side]:
+def _sides(found: Sequence[Run], candidates: Sequence[Candidates]) -> list[ComparedRun]:
     """Return every run with its scores. Patients and labels are alike, and so are the resamples drawn of them."""
-    contests, sides = [Contest.of(one) for one in judged_by_all(candidates, found)], []
+    contests, sides = [RecipeScores.of(one) for one in scored_by_all(candidates, found)], []
     with console.bar("comparing runs", sum(contest.steps for contest in contests)) as bar:
         for run, contest, own in zip(found, contests, candidates, strict=True):
             bundle = saved_ensemble(run, None)
             procedure, saved = procedure_of(bundle, contest.candidates), None if bundle is None else bundle.path.name
-            sides.append(Side(run, saved, procedure, contest, contest.enter(procedure, bar), len(own.patients)))
+            sides.append(ComparedRun(run, saved, procedure, contest, contest.enter(procedure, bar), len(own.patients)))
     return sides
 
 
@@ -128,7 +128,7 @@ def same_folds(found: Sequence[Run]) -> bool:
     return all(table.equals(tables[0]) for table in tables[1:])
 
 
-def _opening(sides: Sequence[Side]) -> list[str]:
+def _opening(sides: Sequence[ComparedRun]) -> list[str]:
     lines = console.wrapped(
         f"{len(sides[0].patients)} patients judged in all {len(sides)} runs; honest values of each run's whole "
         "procedure, and paired differences to the first run on the same patients"
@@ -138,7 +138,7 @@ def _opening(sides: Sequence[Side]) -> list[str]:
     return lines
 
 
-def _described(side: Side) -> str:
+def _described(side: ComparedRun) -> str:
     choice, given = side.procedure.recipe.choice, side.run.description["protocol"]
     folds = f"{given['folds']} folds" if given["folds"] > 1 else "one hold-out"
     what = f"ensemble {side.saved}" if side.saved else f"no ensemble saved: mean of the best {choice.most}"
@@ -148,7 +148,7 @@ def _described(side: Side) -> str:
     return f"{what}, of {len(side.contest.candidates.table)} trials, {protocol}{judged}{goes_on}"
 
 
-def _tables(sides: Sequence[Side]) -> list[str]:
+def _tables(sides: Sequence[ComparedRun]) -> list[str]:
     """Return one table a metric: honest value with its interval, difference to the first run with its own."""
     lines, wide = [], console.column(SHOWN)
     for metric in METRICS:
@@ -164,7 +164,7 @@ def _tables(sides: Sequence[Side]) -> list[str]:
     return [*lines, ""]
 
 
-def _notes(sides: Sequence[Side], simulated: bool) -> list[str]:
+def _notes(sides: Sequence[ComparedRun], simulated: bool) -> list[str]:
     notes = [
         "better: the probability that the run's procedure is better than the first run's, on other such patients. "
         "Training again is not in it: two seeds of one search differ, too.",
@@ -177,7 +177,7 @@ def _notes(sides: Sequence[Side], simulated: bool) -> list[str]:
     return [*lines, console.painted(console.SIMULATED, "warning")] if simulated else lines
 
 
-def _values(side: Side, first: Side) -> dict[str, Any]:
+def _values(side: ComparedRun, first: ComparedRun) -> dict[str, Any]:
     """Return a run's row, for programs."""
     gains = {metric: None if side is first else side.minus(first, metric) for metric in METRICS}
     return {

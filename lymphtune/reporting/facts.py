@@ -19,7 +19,7 @@ from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.ensembling.candidates import Candidates, read_candidates, read_oof, run_folds
 from lymphtune.ensembling.procedure import Fitted, Procedure, asked
 from lymphtune.ensembling.recipe import Choice
-from lymphtune.ensembling.score import Contest, Scores, score
+from lymphtune.ensembling.score import RecipeScores, Scores, score
 from lymphtune.errors import InputError, one_line
 from lymphtune.runs.run import Run, read_table
 
@@ -38,7 +38,7 @@ class Facts:
     description: dict[str, Any]
     board: pd.DataFrame  # the leaderboard, failed trials included
     cohort: Cohort
-    contest: Contest
+    contest: RecipeScores
     procedure: Procedure
     scores: Scores
     bundle: Ensemble | None
@@ -111,7 +111,7 @@ class Facts:
         return self.candidates.oof_CP[self.rows]
 
     @cached_property
-    def said_P(self) -> np.ndarray:
+    def probability_P(self) -> np.ndarray:
         """Return what the ensemble says of every patient judged: members out of fold, combiner fitted to all."""
         return self.fitted.probability(self.members_NP)
 
@@ -139,7 +139,7 @@ def gather(run: Run, data: str | Path | None, ensemble: str | None, pictures: bo
     board = run.leaderboard
     cohort = trained_cohort(run, data)
     check_roles(cohort)
-    contest = Contest.of(read_candidates(run, cohort))
+    contest = RecipeScores.of(read_candidates(run, cohort))
     bundle = saved_ensemble(run, ensemble)
     procedure = procedure_of(bundle, contest.candidates)
     scores = score(contest, procedure)

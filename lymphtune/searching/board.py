@@ -22,7 +22,7 @@ from lymphtune.runs.ledger import Ledger
 from lymphtune.runs.mirror import Mirror
 from lymphtune.runs.run import Run
 from lymphtune.searching.epoch_report import Report
-from lymphtune.searching.past import LEDGER, Found, Past
+from lymphtune.searching.past import LEDGER, Found, RunHistory
 from lymphtune.searching.plan import Plan, Trial
 from lymphtune.searching.record import Record, oof_of, pooled, row_of
 from lymphtune.searching.rungs import Rungs, standing
@@ -37,7 +37,7 @@ MOSTLY_FAILED = 5  # failures, if they are more than half of all that ended, end
 TABLE_SHARE = 0.05  # of the time, at most, goes into writing the leaderboard while trials run
 
 
-class Halt(NamedTuple):
+class StopReason(NamedTuple):
     """Why a search ends before all its trials have: its status from then on, and the reason in words."""
 
     status: str
@@ -59,7 +59,7 @@ class Board:
         self.started = time.monotonic()
         self.trained_s = 0.0  # seconds inside training and evaluation, of all workers
         self.slots = 1  # trials at once
-        self.halt: Halt | None = None
+        self.halt: StopReason | None = None
         self._undecided: set[int] = set()  # ended, but other trials' reports may still stop them
         self._decided: set[int] = set()  # of those, the ones that none can any more: to be written down
         self._ranked: list[tuple[bool, float, int]] = []  # settled networks that have not failed: see _standing
@@ -126,7 +126,9 @@ class Board:
         if failed >= MOSTLY_FAILED and failed > self._ended[False] and self.halt is None:
             ((commonest, times),) = self._failures.most_common(1)
             ended = self._ended.total()
-            self.halt = Halt("failed", f"{failed} of the {ended} trials that ended have failed ({times}: {commonest})")
+            self.halt = StopReason(
+                "failed", f"{failed} of the {ended} trials that ended have failed ({times}: {commonest})"
+            )
 
     def tried_again(self, number: int, reason: str) -> None:
         """Note that a trial lost its worker and goes on from its checkpoint."""
@@ -199,7 +201,7 @@ class Board:
 
         forgiven: trials that failed are tried again from their start.
         """
-        past = Past(self.run, self.plan, forgiven, lambda trial: self._remove(trial, "*"))
+        past = RunHistory(self.run, self.plan, forgiven, lambda trial: self._remove(trial, "*"))
         if self.tpe:
             for number, parameters in sorted(past.parameters.items()):
                 self.records[number] = Record(self.plan.chosen(number, self.tpe.again(number, parameters)))

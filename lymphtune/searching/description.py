@@ -108,10 +108,10 @@ def space_of(run: Run) -> Space:
     """Return the space that the run was started with."""
     given = run.description["space"]
     parts = {name: given[name] for name in ("about", "grid", "rows", "note", "configuration")}
-    return as_drawn(run, checked_space(parts, given["name"], f"{run.path / 'run.yaml'}: space"))
+    return as_sampled(run, checked_space(parts, given["name"], f"{run.path / 'run.yaml'}: space"))
 
 
-def as_drawn(run: Run, space: Space) -> Space:
+def as_sampled(run: Run, space: Space) -> Space:
     """Return the space with its configurations drawn as the run's were: earlier versions drew some twice."""
     return replace(space, distinct=run.description["protocol"].get("draws") == DISTINCT)
 

@@ -41,7 +41,7 @@ class Found:
     over: bool = True
 
 
-class Past:
+class RunHistory:
     """Reads a run's folder. forgiven: failed trials are tried as if they never had been; remove: empties the folder of
     a trial, wherever there are copies of it."""
 
@@ -109,9 +109,9 @@ class Past:
         found.curves = curves.to_dict("records")
         for column, into in (("probability", found.probabilities), ("gate", found.gates)):
             for said in oof[column].to_numpy(np.float64).reshape(epochs, int(held_RP.sum())):
-                said_RP = np.full(self.folds_RP.shape, np.nan)
-                said_RP[held_RP] = said
-                into.append(said_RP)
+                probability_RP = np.full(self.folds_RP.shape, np.nan)
+                probability_RP[held_RP] = said
+                into.append(probability_RP)
 
 
 def _failed_read(error: BaseException | None) -> OSError | None:

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import t as student
 
-from lymphtune.searching.stopping import Options, Rule, Standing
+from lymphtune.searching.stopping import Options, Rule, RungScores
 from lymphtune.statistics.metrics import class_weights
 
 LEVEL = 0.01  # of the one-sided test, at each rung
@@ -26,13 +26,13 @@ class Racing(Rule):
 
     def __init__(self, options: Options) -> None:
         self.grace = options.grace
-        self._best: dict[int, Standing] = {}
+        self._best: dict[int, RungScores] = {}
 
     def epochs(self, last: int) -> list[int]:
         """Return every multiple of grace."""
         return list(range(self.grace, last, self.grace))
 
-    def judge(self, epoch: int, standing: Standing) -> str:
+    def should_stop(self, epoch: int, standing: RungScores) -> str:
         best = self._best.get(epoch)
         if best is None or standing.score < best.score:
             self._best[epoch] = standing
@@ -60,7 +60,7 @@ def p_worse(differences_P: np.ndarray, labels_P: np.ndarray) -> float:
     return float(student.sf(mean / max(error, 1e-12), fewest - 1))
 
 
-def worst_fold(standing: Standing) -> float:
+def worst_fold(standing: RungScores) -> float:
     """Return the highest class-balanced mean loss of the trial's folds."""
     weights_P = class_weights(standing.labels_P)
     folds = [standing.folds_P == fold for fold in np.unique(standing.folds_P)]

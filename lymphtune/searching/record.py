@@ -72,9 +72,9 @@ def row_of(record: Record, labels_P: np.ndarray, groups_P: np.ndarray) -> dict[s
     blank = dict.fromkeys([*METRICS, "balanced_accuracy_low", "balanced_accuracy_high", "repeats_sd"], float("nan"))
     row |= blank | {"seconds": float(sum(curve["seconds"] for curve in curves))}
     if curves:
-        probability_P, judged_P = pooled(record.probabilities_ERP[epoch - 1], labels_P)
+        probability_P, scored_P = pooled(record.probabilities_ERP[epoch - 1], labels_P)
         group_P = grouping(groups_P[~np.isnan(record.probabilities_ERP[epoch - 1]).all(axis=0)])
-        bounds = fixed_score(probability_P, judged_P, "balanced_accuracy", group_P=group_P)
+        bounds = fixed_score(probability_P, scored_P, "balanced_accuracy", group_P=group_P)
         row |= {name: float(curves[epoch - 1][name]) for name in METRICS}
         row |= {"balanced_accuracy_low": float(bounds.low), "balanced_accuracy_high": float(bounds.high)}
         row["repeats_sd"] = _repeats_sd(record.probabilities_ERP[epoch - 1], labels_P)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lymphtune.searching.stopping import Rule, Standing
+from lymphtune.searching.stopping import Rule, RungScores
 from lymphtune.statistics.metrics import log_losses
 
 SMOOTHED_EPOCHS = 3  # a score is the mean over this many epochs
@@ -31,7 +31,7 @@ def standing(
     probabilities_ERP: Sequence[np.ndarray],
     labels_P: np.ndarray,
     folds_RP: np.ndarray,
-) -> Standing:
+) -> RungScores:
     """Return where a trial stands after its last epoch: score, and each held-out patient's loss, over the last epochs.
 
     Probabilities are averaged over repeats first; all repeats have the same folds.
@@ -39,7 +39,7 @@ def standing(
     held = folds_RP[0] >= 0
     pooled_EP = np.stack(probabilities_ERP[-SMOOTHED_EPOCHS:])[:, :, held].mean(axis=1)
     losses_P = log_losses(pooled_EP, labels_P[held]).mean(axis=0)
-    return Standing(smoothed(scores), trial, losses_P, labels_P[held], folds_RP[0, held])
+    return RungScores(smoothed(scores), trial, losses_P, labels_P[held], folds_RP[0, held])
 
 
 def deciding(rules: Sequence[Rule], last: int) -> dict[int, list[Rule]]:
@@ -58,12 +58,12 @@ class Rungs:
         self.reason: dict[int, str] = {}
         self.decisions = dict.fromkeys(self.epochs, 0)  # epoch of a rung: how many trials were decided there
         self._rung = {epoch: rung for rung, epoch in enumerate(self.epochs)}
-        self._waiting: list[dict[int, Standing]] = [{} for _ in self.epochs]  # of the trials not decided yet
+        self._waiting: list[dict[int, RungScores]] = [{} for _ in self.epochs]  # of the trials not decided yet
         self._next = [0] * len(self.epochs)  # the first number not decided yet
         self._ended: set[int] = set()
         self._fresh: set[int] = set()  # decided since `newly_decided` was asked last
 
-    def reach(self, number: int, epoch: int, where: Standing) -> None:
+    def reach(self, number: int, epoch: int, where: RungScores) -> None:
         """Note where a trial stands if the epoch is a rung; what it said first counts."""
         rung = self._rung.get(epoch)
         if rung is not None and number >= self._next[rung]:
@@ -103,7 +103,9 @@ class Rungs:
             return number in self._ended
         epoch = self.epochs[rung]
         self.decisions[epoch] += 1
-        reasons = [why for rule in self.rules[epoch] if (why := rule.judge(epoch, where))]  # all of them remember it
+        reasons = [
+            why for rule in self.rules[epoch] if (why := rule.should_stop(epoch, where))
+        ]  # all of them remember it
         if reasons:
             self.stopped_at[number], self.reason[number] = epoch, f"{reasons[0]} at epoch {epoch}"
             self._fresh.add(number)

@@ -14,7 +14,7 @@ from lymphtune.files import NoRoom, remove, write_text
 from lymphtune.platforms import ending_signals
 from lymphtune.runs.mirror import StorageError
 from lymphtune.runs.run import Run
-from lymphtune.searching.board import Board, Halt
+from lymphtune.searching.board import Board, StopReason
 from lymphtune.searching.budget import Budget
 from lymphtune.searching.trial import CHECKPOINT
 
@@ -23,7 +23,7 @@ LOOK_EVERY_S = 1.0
 RESERVE_BYTES = 20e6  # of the disk, besides two checkpoints of each trial that runs, is left free
 
 
-class Halting:
+class StopWatcher:
     """Halts the board when there is reason to; asked over and over while trials run."""
 
     def __init__(self, board: Board, budget: Budget | None = None) -> None:
@@ -39,14 +39,14 @@ class Halting:
             self.board.halt = self._reason()
         return self.board.halt is not None
 
-    def _reason(self) -> Halt | None:
+    def _reason(self) -> StopReason | None:
         try:
             if self._asked():
-                return Halt("stopped", "`lymphtune stop` asked for it")
+                return StopReason("stopped", "`lymphtune stop` asked for it")
         except (NoRoom, StorageError) as error:
-            return Halt("paused", str(error))
+            return StopReason("paused", str(error))
         if self.budget.over:
-            return Halt("out of time", self._out_of_time())
+            return StopReason("out of time", self._out_of_time())
         return self._no_room()
 
     def _out_of_time(self) -> str:
@@ -65,12 +65,12 @@ class Halting:
         mirror = self.board.mirror
         return there or (mirror is not None and mirror.take(STOP))
 
-    def _no_room(self) -> Halt | None:
+    def _no_room(self) -> StopReason | None:
         free, wanted = shutil.disk_usage(self.path).free, RESERVE_BYTES + 2 * self._checkpoint_bytes()
         if free >= wanted:
             return None
         left = f"{console.size(free)} left, {console.size(wanted)} are kept free for what is being written"
-        return Halt("paused", f"{self.path}: the disk is almost full ({left}); make room")
+        return StopReason("paused", f"{self.path}: the disk is almost full ({left}); make room")
 
     def _checkpoint_bytes(self) -> int:
         running = [r for r in self.board.records.values() if r.status == "running"]
@@ -88,7 +88,7 @@ class Halting:
             again = self.board.halt is not None
             if again and not self.trials_run:
                 return  # it is ending, and would leave Ray's processes and folder behind
-            self.board.halt = self.board.halt or Halt("interrupted", "a signal")
+            self.board.halt = self.board.halt or StopReason("interrupted", "a signal")
             if again or not self.trials_run:
                 raise KeyboardInterrupt
             console.say("Stopping: what has been trained is kept. Once more stops at once.")
@@ -106,7 +106,7 @@ class Halting:
         try:
             yield
         except InputError as error:
-            self.board.halt = self.board.halt or Halt("paused", str(error))
+            self.board.halt = self.board.halt or StopReason("paused", str(error))
 
 
 def ask_to_stop(run: Run) -> None:

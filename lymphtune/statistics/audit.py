@@ -81,13 +81,13 @@ def _scores(
     values_PD: np.ndarray, labels_SP: np.ndarray, fold_P: np.ndarray, judged: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return AUC and balanced accuracy [S] of the judged patients."""
-    said_SJ, tumoral_SJ = _out_of_fold(values_PD, labels_SP, fold_P)[:, judged], labels_SP[:, judged] == 1
+    probability_SJ, tumoral_SJ = _out_of_fold(values_PD, labels_SP, fold_P)[:, judged], labels_SP[:, judged] == 1
     tumoral_S = tumoral_SJ.sum(axis=1)
     reactive_S = tumoral_SJ.shape[1] - tumoral_S
     # the area is Mann and Whitney's statistic: one ranking a set of labels, where metrics.auc takes one set at a time
-    ranks_S = (rankdata(said_SJ, axis=1) * tumoral_SJ).sum(axis=1)
+    ranks_S = (rankdata(probability_SJ, axis=1) * tumoral_SJ).sum(axis=1)
     auc_S = (ranks_S - tumoral_S * (tumoral_S + 1) / 2) / (tumoral_S * reactive_S)
-    called_SJ = said_SJ >= THRESHOLD
+    called_SJ = probability_SJ >= THRESHOLD
     recall_S = (called_SJ & tumoral_SJ).sum(axis=1) / tumoral_S
     specificity_S = (~called_SJ & ~tumoral_SJ).sum(axis=1) / reactive_S
     return auc_S, (recall_S + specificity_S) / 2
@@ -95,14 +95,14 @@ def _scores(
 
 def _out_of_fold(values_PD: np.ndarray, labels_SP: np.ndarray, fold_P: np.ndarray) -> np.ndarray:
     """Return the probability [S, P] of each patient's label by the regression that was fitted without its fold."""
-    said_SP = np.full(labels_SP.shape, np.nan)
+    probability_SP = np.full(labels_SP.shape, np.nan)
     for fold in np.unique(fold_P[fold_P >= 0]):
         train, held = fold_P != fold, fold_P == fold
         mean_D, sd_D = values_PD[train].mean(axis=0), values_PD[train].std(axis=0)
         standard_PD = (values_PD - mean_D) / np.maximum(sd_D, SMALLEST_SD)
         weights_SW = _fit(standard_PD[train], labels_SP[:, train])
-        said_SP[:, held] = _sigmoid(weights_SW[:, :1] + weights_SW[:, 1:] @ standard_PD[held].T)
-    return said_SP
+        probability_SP[:, held] = _sigmoid(weights_SW[:, :1] + weights_SW[:, 1:] @ standard_PD[held].T)
+    return probability_SP
 
 
 def _fit(values_TD: np.ndarray, labels_ST: np.ndarray) -> np.ndarray:
@@ -114,9 +114,9 @@ def _fit(values_TD: np.ndarray, labels_ST: np.ndarray) -> np.ndarray:
     pairs_TWW = given_TW[:, :, None] * given_TW[:, None, :]
     weights_SW = np.zeros((len(labels_ST), given_TW.shape[1]))
     for _ in range(STEPS):
-        said_ST = _sigmoid(weights_SW @ given_TW.T)
-        slope_SW = (weight_ST * (said_ST - labels_ST)) @ given_TW + ridge_W * weights_SW
-        curve_ST = weight_ST * said_ST * (1 - said_ST)
+        probability_ST = _sigmoid(weights_SW @ given_TW.T)
+        slope_SW = (weight_ST * (probability_ST - labels_ST)) @ given_TW + ridge_W * weights_SW
+        curve_ST = weight_ST * probability_ST * (1 - probability_ST)
         curve_SWW = (curve_ST @ pairs_TWW.reshape(len(given_TW), -1)).reshape(-1, *pairs_TWW.shape[1:])
         weights_SW = weights_SW - np.linalg.solve(curve_SWW + np.diag(ridge_W), slope_SW[..., None])[..., 0]
     return weights_SW

@@ -28,21 +28,21 @@ class CrossConformal:
         """Return the comparison for one model that is the same for everyone."""
         return cls(probability_P, labels_P, np.zeros(len(labels_P), dtype=int))
 
-    def p_values(self, said_KQ: np.ndarray) -> np.ndarray:
+    def p_values(self, probability_KQ: np.ndarray) -> np.ndarray:
         """Return the p-value [2, Q] of either label; said_KQ: what each fold's models say of the patients."""
         values = []
         for label in (0, 1):
-            at_least = np.zeros(said_KQ.shape[1])
-            for fold, said_Q in enumerate(said_KQ):
+            at_least = np.zeros(probability_KQ.shape[1])
+            for fold, probability_Q in enumerate(probability_KQ):
                 of = (self.labels_P == label) & (self.fold_P == fold)
                 strange = np.sort(_strangeness(self.probability_P[of], label))
-                at_least += len(strange) - np.searchsorted(strange, _strangeness(said_Q, label), side="left")
+                at_least += len(strange) - np.searchsorted(strange, _strangeness(probability_Q, label), side="left")
             values.append((1 + at_least) / (1 + (self.labels_P == label).sum()))
         return np.array(values)
 
-    def sets(self, said_KQ: np.ndarray, error_rate: float) -> np.ndarray:
+    def sets(self, probability_KQ: np.ndarray, error_rate: float) -> np.ndarray:
         """Return whether either label [2, Q] belongs to the patient's set."""
-        return self.p_values(said_KQ) > error_rate
+        return self.p_values(probability_KQ) > error_rate
 
 
 def set_names(sets_2Q: np.ndarray) -> list[str]:

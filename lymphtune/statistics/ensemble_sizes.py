@@ -90,10 +90,10 @@ def _of_size(
     n_runs, oof_NP = n_trials * n_repeats, oof_TRP.reshape(-1, n_patients)
     exhaustive = math.comb(n_runs, size) <= draws
     members_EM = _draw(n_runs, size, draws, exhaustive, rng)
-    said_EP = _means(oof_NP, members_EM)
-    scores_E = balanced_accuracy(said_EP, labels_P)
+    probability_EP = _means(oof_NP, members_EM)
+    scores_E = balanced_accuracy(probability_EP, labels_P)
     gains_E = scores_E - balanced_accuracy(oof_NP, labels_P)[members_EM].mean(axis=1)
-    right_EP = (said_EP >= THRESHOLD) == (labels_P == 1)
+    right_EP = (probability_EP >= THRESHOLD) == (labels_P == 1)
     patients = _patients_variance(right_EP, labels_P, size, n_runs)
     variances = Variances(patients, math.nan, math.nan, math.nan)
     if size < n_runs:

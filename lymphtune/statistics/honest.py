@@ -27,21 +27,21 @@ Z = float(norm.ppf((1 + LEVEL) / 2))
 
 
 @dataclass(frozen=True)
-class Judged:
+class ResampledPredictions:
     """What a procedure says of every patient after learning from each resample's drawn patients.
 
     said_SP: probabilities; threshold_S: from which a patient is called tumoral; kept_SP: whom it does not refer to
     another examination (None: it keeps everyone).
     """
 
-    said_SP: np.ndarray
+    probability_SP: np.ndarray
     threshold_S: np.ndarray
     kept_SP: np.ndarray | None = None
 
     @classmethod
-    def plain(cls, said_SP: np.ndarray) -> "Judged":
+    def plain(cls, probability_SP: np.ndarray) -> "ResampledPredictions":
         """Return probabilities judged at one half."""
-        return cls(said_SP, np.full(len(said_SP), THRESHOLD))
+        return cls(probability_SP, np.full(len(probability_SP), THRESHOLD))
 
 
 class Gain(NamedTuple):
@@ -55,7 +55,7 @@ class _Score(NamedTuple):
     """How a metric is made of its patients' values: `values` gives [S, P]; the metric is the sum of the two classes'
     means times `share`, its variance the sum of their variances times the squares of `variance`."""
 
-    values: Callable[[Judged, np.ndarray, np.ndarray], np.ndarray]
+    values: Callable[[ResampledPredictions, np.ndarray, np.ndarray], np.ndarray]
     share: tuple[float, float]
     variance: tuple[float, float]
     proportion: bool = True
@@ -64,20 +64,20 @@ class _Score(NamedTuple):
     most: float = 1.0
 
 
-def _right(judged: Judged, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.ndarray:
-    return ((judged.said_SP >= judged.threshold_S[:, None]) == (labels_P == 1)).astype(float)
+def _right(judged: ResampledPredictions, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.ndarray:
+    return ((judged.probability_SP >= judged.threshold_S[:, None]) == (labels_P == 1)).astype(float)
 
 
-def _placed(judged: Judged, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.ndarray:
-    return placements(judged.said_SP, labels_P, left_out_SP)  # NaN where no patient of one class is left out
+def _placed(judged: ResampledPredictions, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.ndarray:
+    return placements(judged.probability_SP, labels_P, left_out_SP)  # NaN where no patient of one class is left out
 
 
-def _loss(judged: Judged, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.ndarray:
-    return log_losses(judged.said_SP, labels_P)
+def _loss(judged: ResampledPredictions, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.ndarray:
+    return log_losses(judged.probability_SP, labels_P)
 
 
-def _squared(judged: Judged, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.ndarray:
-    return (judged.said_SP - labels_P) ** 2
+def _squared(judged: ResampledPredictions, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.ndarray:
+    return (judged.probability_SP - labels_P) ** 2
 
 
 SCORES = {
@@ -111,14 +111,14 @@ class LeftOut:
     def left_out_SP(self) -> np.ndarray:
         return self.counts_SP == 0
 
-    def score(self, judged: Judged, metric: str) -> Interval:
+    def score(self, judged: ResampledPredictions, metric: str) -> Interval:
         """Return the metric's honest value with its 95 % interval (see docs/statistics.md)."""
         if metric == "calibration_error":
             return self._calibration_error(judged)
         score = SCORES[metric]
         return self._of(score, *self._values(score, judged)).interval()
 
-    def gain(self, one: Judged, other: Judged, metric: str) -> Gain:
+    def gain(self, one: ResampledPredictions, other: ResampledPredictions, metric: str) -> Gain:
         """Return the paired difference `one` - `other` of a metric, on the same patients left out.
 
         Of calls, the variance counts two patients more in each class, one for either side, so that two procedures
@@ -133,58 +133,61 @@ class LeftOut:
         held_SP = self.left_out_SP
         return self._of(SCORES["balanced_accuracy"], np.where(held_SP, values_SP, 0.0), held_SP).interval()
 
-    def called(self, judged: Judged) -> np.ndarray:
+    def called(self, judged: ResampledPredictions) -> np.ndarray:
         """Return in which share of the resamples that leave a patient out it is called tumoral [P].
 
         Nothing is averaged before it is called: the mean of what many resamples say would be a larger ensemble.
         """
         out_SP = self.left_out_SP
-        return ((judged.said_SP >= judged.threshold_S[:, None]) & out_SP).sum(axis=0) / out_SP.sum(axis=0)
+        return ((judged.probability_SP >= judged.threshold_S[:, None]) & out_SP).sum(axis=0) / out_SP.sum(axis=0)
 
-    def called_at(self, said_SP: np.ndarray, thresholds_T: np.ndarray) -> np.ndarray:
+    def called_at(self, probability_SP: np.ndarray, thresholds_T: np.ndarray) -> np.ndarray:
         """Return the same [P, T] at thresholds that are alike in all resamples."""
-        each = [self.called(Judged(said_SP, np.full(len(said_SP), threshold))) for threshold in thresholds_T]
+        each = [
+            self.called(ResampledPredictions(probability_SP, np.full(len(probability_SP), threshold)))
+            for threshold in thresholds_T
+        ]
         return np.stack(each, axis=1)
 
-    def reliability(self, judged: Judged) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def reliability(self, judged: ResampledPredictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return for each bin of probability [BINS] how many patients it holds, what was said and what was true.
 
         What was said and true weigh both classes the same, as everything here does.
         """
-        share_PB, said_PB = self._bins(judged)
+        share_PB, probability_PB = self._bins(judged)
         weight_P = class_weights(self.labels_P)
         in_B = np.maximum(weight_P @ share_PB, 1e-12)
         true_B = (weight_P * self.labels_P) @ share_PB / in_B
-        return share_PB.sum(axis=0), weight_P @ said_PB / in_B, true_B
+        return share_PB.sum(axis=0), weight_P @ probability_PB / in_B, true_B
 
-    def _bins(self, judged: Judged) -> tuple[np.ndarray, np.ndarray]:
+    def _bins(self, judged: ResampledPredictions) -> tuple[np.ndarray, np.ndarray]:
         """Return for each patient and bin of probability [P, BINS] its share there and the sum of what was said."""
-        out_SP, bin_SP = self.left_out_SP, calibration_bin(judged.said_SP)
+        out_SP, bin_SP = self.left_out_SP, calibration_bin(judged.probability_SP)
         times_P = out_SP.sum(axis=0)
-        share_PB, said_PB = (np.zeros((len(self.labels_P), BINS)) for _ in range(2))
+        share_PB, probability_PB = (np.zeros((len(self.labels_P), BINS)) for _ in range(2))
         for number in range(BINS):
             inside_SP = out_SP & (bin_SP == number)
             share_PB[:, number] = inside_SP.sum(axis=0) / times_P
-            said_PB[:, number] = (inside_SP * judged.said_SP).sum(axis=0) / times_P
-        return share_PB, said_PB
+            probability_PB[:, number] = (inside_SP * judged.probability_SP).sum(axis=0) / times_P
+        return share_PB, probability_PB
 
     def _of(self, score: _Score, values_SP: np.ndarray, held_SP: np.ndarray) -> "_Values":
         return _Values(score, values_SP, held_SP, self.left_out_SP, self.labels_P, self.group_P)
 
-    def _values(self, score: _Score, judged: Judged) -> tuple[np.ndarray, np.ndarray]:
+    def _values(self, score: _Score, judged: ResampledPredictions) -> tuple[np.ndarray, np.ndarray]:
         """Return the values [S, P], and where they count."""
         held_SP = self.left_out_SP if judged.kept_SP is None else self.left_out_SP & judged.kept_SP
         values_SP = score.values(judged, self.labels_P, held_SP.astype(float))
         held_SP = held_SP & np.isfinite(values_SP)
         return np.where(held_SP, values_SP, 0.0), held_SP
 
-    def _calibration_error(self, judged: Judged) -> Interval:
+    def _calibration_error(self, judged: ResampledPredictions) -> Interval:
         """Return the calibration error of all that was said of left-out patients, each patient counting once.
 
         The interval is the scatter over resampled patients, laid round the value: resampling makes the error larger.
         """
-        share_PB, said_PB = self._bins(judged)
-        gap_PB = share_PB * self.labels_P[:, None] - said_PB
+        share_PB, probability_PB = self._bins(judged)
+        gap_PB = share_PB * self.labels_P[:, None] - probability_PB
         counts_SP = resample(self.labels_P, len(self.counts_SP), 1, self.group_P)
         drawn_S = np.abs(class_weights(self.labels_P, counts_SP) @ gap_PB).sum(axis=-1)
         value = float(np.abs(class_weights(self.labels_P) @ gap_PB).sum())
@@ -200,7 +203,7 @@ def fixed_score(
     group_P: np.ndarray | None = None,
 ) -> Interval:
     """Return the metric of one model that was fixed before it met these patients, with its 95 % interval."""
-    judged, everybody = Judged(probabilities_P[None], np.array([threshold])), np.ones((1, len(labels_P)))
+    judged, everybody = ResampledPredictions(probabilities_P[None], np.array([threshold])), np.ones((1, len(labels_P)))
     score = SCORES[metric]
     held = everybody > 0
     return _Values(score, score.values(judged, labels_P, everybody), held, held, labels_P, group_P).interval()

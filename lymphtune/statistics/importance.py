@@ -102,11 +102,11 @@ def importance(
     groups = [_groups(choice, drawn, c) for c, choice in enumerate(choices)]
     shadows = [_Groups(_bins(asked_NF[:, -1 - s]), np.zeros(len(drawn), int)) for s in range(SHADOWS)]
     whole = _forest(TREES, seed).fit(known_NF[:, :-SHADOWS], losses_N)
-    said_N = whole.predict(asked_NF[:, :-SHADOWS])
-    said_SN = np.array(list(_resampled(known_NF, losses_N, asked_NF, rng)))
-    shares = [_interval(_share(said_N, of), [_share(row_N, of) for row_N in said_SN]) for of in groups]
-    noise = [_share(row_N, of) for row_N in said_SN for of in shadows]
-    marginals = [_marginal(choice, drawn, c, said_N, said_SN) for c, choice in enumerate(choices)]
+    predicted_N = whole.predict(asked_NF[:, :-SHADOWS])
+    predicted_SN = np.array(list(_resampled(known_NF, losses_N, asked_NF, rng)))
+    shares = [_interval(_share(predicted_N, of), [_share(row_N, of) for row_N in predicted_SN]) for of in groups]
+    noise = [_share(row_N, of) for row_N in predicted_SN for of in shadows]
+    marginals = [_marginal(choice, drawn, c, predicted_N, predicted_SN) for c, choice in enumerate(choices)]
     return Importance(tuple(shares), tuple(marginals), float(whole.oob_score_), float(np.quantile(noise, INTERVAL[1])))
 
 
@@ -157,28 +157,28 @@ def _bins(value_N: np.ndarray) -> np.ndarray:
     return np.searchsorted(edges, value_N, side="right")
 
 
-def _share(said_N: np.ndarray, groups: _Groups) -> float:
+def _share(predicted_N: np.ndarray, groups: _Groups) -> float:
     """Return the share of the variance between values, within branches; what finite groups scatter is taken off.
 
     The correction is that of epsilon squared (Kelley 1935): a group's mean of n configurations has 1/n of the
     variance within groups, which is no effect of the choice.
     """
-    total = float(((said_N - said_N.mean()) ** 2).sum())
-    if total < 1e-18 * len(said_N):
+    total = float(((predicted_N - predicted_N.mean()) ** 2).sum())
+    if total < 1e-18 * len(predicted_N):
         return 0.0
     between = 0.0
     for branch in np.unique(groups.branch_N[groups.branch_N >= 0]):
         of = groups.branch_N == branch
-        between += _between(said_N[of], groups.value_N[of])
+        between += _between(predicted_N[of], groups.value_N[of])
     return min(max(between / total, 0.0), 1.0)
 
 
-def _between(said_N: np.ndarray, group_N: np.ndarray) -> float:
+def _between(predicted_N: np.ndarray, group_N: np.ndarray) -> float:
     count_G = np.bincount(group_N)
-    mean_G = np.bincount(group_N, said_N) / np.maximum(count_G, 1)
-    n_groups, n = int((count_G > 0).sum()), len(said_N)
-    between = float((count_G * (mean_G - said_N.mean()) ** 2).sum())
-    within = float(((said_N - mean_G[group_N]) ** 2).sum())
+    mean_G = np.bincount(group_N, predicted_N) / np.maximum(count_G, 1)
+    n_groups, n = int((count_G > 0).sum()), len(predicted_N)
+    between = float((count_G * (mean_G - predicted_N.mean()) ** 2).sum())
+    within = float(((predicted_N - mean_G[group_N]) ** 2).sum())
     return between - (n_groups - 1) * within / max(n - n_groups, 1)
 
 
@@ -199,13 +199,13 @@ def _interval(value: float, drawn: Sequence[float]) -> Interval:
     return Interval(value, min(float(low), value), max(float(high), value))
 
 
-def _marginal(choice: Choice, drawn: Points, c: int, said_N: np.ndarray, said_SN: np.ndarray) -> Marginal:
+def _marginal(choice: Choice, drawn: Points, c: int, predicted_N: np.ndarray, predicted_SN: np.ndarray) -> Marginal:
     """Return the forest's mean by value, over all configurations in which the choice arises."""
     there = drawn.branches_NC[:, c] >= 0
-    value_N, said_SN = drawn.values_NC[there, c], np.vstack([said_N, said_SN])[:, there]
+    value_N, predicted_SN = drawn.values_NC[there, c], np.vstack([predicted_N, predicted_SN])[:, there]
     group_N = value_N.astype(int) if choice.labels else _bins(value_N)
     groups = np.unique(group_N)
-    mean_SG = np.array([said_SN[:, group_N == group].mean(axis=1) for group in groups]).reshape(len(groups), -1).T
+    mean_SG = np.array([predicted_SN[:, group_N == group].mean(axis=1) for group in groups]).reshape(len(groups), -1).T
     at_G = np.array([np.median(value_N[group_N == group]) for group in groups])
     low_G, high_G = np.quantile(mean_SG[1:], INTERVAL, axis=0)
     return Marginal(at_G, mean_SG[0], np.minimum(low_G, mean_SG[0]), np.maximum(high_G, mean_SG[0]))

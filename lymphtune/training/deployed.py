@@ -46,8 +46,8 @@ class Deployed(nn.Module):
         """
         shown = [_numbers(attribute, value_1) for attribute, value_1 in zip(self.attributes, values, strict=True)]
         attributes_1A = torch.cat(shown, dim=1)
-        said_T = torch.cat([trial(cells_NSS3, attributes_1A) for trial in self.trials])
-        return (self.weight_T * said_T).sum(dim=0, keepdim=True), said_T
+        probability_T = torch.cat([trial(cells_NSS3, attributes_1A) for trial in self.trials])
+        return (self.weight_T * probability_T).sum(dim=0, keepdim=True), probability_T
 
 
 def _numbers(attribute: Attribute, value_1: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from lymphtune.training.batches import Bags
 from lymphtune.training.clinical import probability
 from lymphtune.training.clinical_network import NETWORKS
 from lymphtune.training.frozen import WEIGHTS, Kept, features, features_here
-from lymphtune.training.network import Said, SaidOfCells, judge, judge_cells
+from lymphtune.training.network import CellPrediction, Prediction, predict, predict_cells
 
 ATTRIBUTES, MOST_ATTRIBUTES = "attribute_mean_A", 10_000  # a network has a mean for each
 DTYPES = {torch.float32: "F32", torch.int64: "I64", torch.bool: "BOOL"}  # of a network's state, as safetensors says it
@@ -49,10 +49,10 @@ KNOWN_TYPES = [  # of scikit-learn's, beyond those that skops knows as harmless
 ]
 
 
-def judge_with(
+def predict_with(
     path: Path, configuration: Configuration, cohort: Cohort, rows: np.ndarray,
     kept: Kept | None = None, on: str | None = None,
-) -> Said:  # fmt: skip
+) -> Prediction:  # fmt: skip
     """Return what one saved fold model says of the patients in `rows`, float32 arithmetic on any machine.
 
     `kept`: where frozen features are computed in memory, for models with the same backbone to share; None: they
@@ -63,33 +63,33 @@ def judge_with(
         return _clinical(path, cohort, rows)
     model, bags = open_network(path, configuration, cohort, kept, on)
     with exact():
-        return _checked(judge(model, bags, rows, Arithmetic()), path)
+        return _checked(predict(model, bags, rows, Arithmetic()), path)
 
 
-def judge_cells_with(
+def predict_cells_with(
     path: Path, configuration: Configuration, cohort: Cohort, rows: np.ndarray, kept: Kept | None = None
-) -> tuple[Said, SaidOfCells]:
+) -> tuple[Prediction, CellPrediction]:
     """Return the same, and what the model says of these patients' cells: nothing (NaN) where it is a clinical one."""
     if configuration.kind == "clinical":
         nothing_C = np.full(int(cohort.patients["n_cells"].to_numpy()[rows].sum()), np.nan)
-        return _clinical(path, cohort, rows), SaidOfCells(nothing_C, nothing_C)
+        return _clinical(path, cohort, rows), CellPrediction(nothing_C, nothing_C)
     model, bags = open_network(path, configuration, cohort, kept)
     with exact():
-        said, of_cells = judge_cells(model, bags, rows, Arithmetic())
+        said, of_cells = predict_cells(model, bags, rows, Arithmetic())
     return _checked(said, path), of_cells
 
 
-def _checked(said: Said, path: Path) -> Said:
+def _checked(said: Prediction, path: Path) -> Prediction:
     """Return the prediction with probabilities in [0, 1]; a value that is none would be called reactive."""
     remedy = "the weights do not fit this cohort"
     return said._replace(probability_P=as_probabilities(said.probability_P, path, remedy))
 
 
-def _clinical(path: Path, cohort: Cohort, rows: np.ndarray) -> Said:
+def _clinical(path: Path, cohort: Cohort, rows: np.ndarray) -> Prediction:
     pipeline = load_pipeline(path)
     _check_attributes(path, pipeline[0].n_features_in_, cohort)
     probability_P = probability(pipeline, cohort.attributes_PA[rows])
-    return _checked(Said(probability_P, np.full(len(rows), np.nan)), path)
+    return _checked(Prediction(probability_P, np.full(len(rows), np.nan)), path)
 
 
 def open_network(
@@ -162,10 +162,10 @@ def load_pipeline(path: Path) -> Pipeline:
         _check_archive(path, wrong)
         pipeline = skops.io.load(path, trusted=KNOWN_TYPES)
         _check_pipeline(pipeline, wrong)
-        said_P = probability(pipeline, np.zeros((2, len(pipeline[0].mean_))))
+        probability_P = probability(pipeline, np.zeros((2, len(pipeline[0].mean_))))
     except UNREADABLE as error:
         raise InputError(f"{wrong} ({reason(error)})") from error
-    if said_P.shape != (2,) or not np.isfinite(said_P).all():
+    if probability_P.shape != (2,) or not np.isfinite(probability_P).all():
         raise InputError(f"{wrong} (it makes no probabilities)")
     return pipeline
 

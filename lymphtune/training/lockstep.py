@@ -144,7 +144,7 @@ def _train_networks(
             if more := protocol.begins_after(epoch - 1):
                 kept.restart(more)
             result = _epoch(epoch, members, protocol.folds_RP, kept)
-            kept.judge(result.probabilities_RP, cohort.labels)
+            kept.predict(result.probabilities_RP, cohort.labels)
             yield result
     finally:
         members.clear()  # the last result still knows of them
@@ -163,7 +163,7 @@ def _epoch(
     for (r, k), member in members.items():
         losses.append(member.train_epoch(epoch))
         held_out = np.flatnonzero(folds_RP[r] == k)
-        probabilities_RP[r, held_out], gates_RP[r, held_out] = member.judge(held_out)
+        probabilities_RP[r, held_out], gates_RP[r, held_out] = member.predict(held_out)
     if not np.isfinite(probabilities_RP[folds_RP >= 0]).all():
         raise Diverged(f"a probability is not a number in epoch {epoch}")
     probabilities_RP = probabilities_RP.clip(0, 1)  # a float32 mean may exceed 1 by its rounding
@@ -192,7 +192,7 @@ class _Kept:
         self.lowest = np.inf
         self.states: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
 
-    def judge(self, probabilities_RP: np.ndarray, labels_P: np.ndarray) -> None:
+    def predict(self, probabilities_RP: np.ndarray, labels_P: np.ndarray) -> None:
         """Copy the weights if they score best so far, where that is asked for."""
         score = pooled_log_loss(probabilities_RP, labels_P) if self.configuration.picks_epoch else np.inf
         if score < self.lowest:

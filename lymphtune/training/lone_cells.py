@@ -16,13 +16,13 @@ from lymphtune.training.arithmetic import exact
 from lymphtune.training.batches import Batch
 from lymphtune.training.frozen import Kept
 from lymphtune.training.loading import open_network
-from lymphtune.training.network import SaidOfCells
+from lymphtune.training.network import CellPrediction
 
 
 @torch.no_grad()
-def judge_lone_cells_with(
+def predict_lone_cells_with(
     path: Path, configuration: Configuration, cohort: Cohort, rows: np.ndarray, kept: Kept
-) -> SaidOfCells:
+) -> CellPrediction:
     """Return what a network says of every cell of the patients in `rows`, float64, as it lies (one view).
 
     probability_C: of a bag of that cell alone, for any aggregator; of the pictures' expert where there are two, with
@@ -32,7 +32,7 @@ def judge_lone_cells_with(
     model, bags = open_network(path, configuration, cohort, kept)
     with exact():
         said = [_of_batch(model, batch) for batch in bags.evaluation(np.asarray(rows))]
-    return SaidOfCells(*np.concatenate(said, axis=1))
+    return CellPrediction(*np.concatenate(said, axis=1))
 
 
 def _of_batch(model: BagClassifier, batch: Batch) -> np.ndarray:

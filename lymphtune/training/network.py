@@ -33,14 +33,14 @@ class Diverged(Exception):
     """The loss is no longer a number."""
 
 
-class Said(NamedTuple):
+class Prediction(NamedTuple):
     """probability_P: of being tumoral; gate_P: share of the pictures' expert in it, NaN where there is no gate."""
 
     probability_P: np.ndarray
     gate_P: np.ndarray
 
 
-class SaidOfCells(NamedTuple):
+class CellPrediction(NamedTuple):
     """probability_C: each cell's own of being tumoral, NaN where only whole bags are judged, and that of the pictures'
     expert where there are two; weight_C: share of each cell in its bag, sums to 1 a bag, NaN where cells have none."""
 
@@ -149,7 +149,9 @@ class NetworkMember:
         given = (labels_B, self.class_weights if class_weights is None else class_weights, self.plan.label_smoothing)
         if output.expert_probability_XB is None:
             return bag_loss(output.probability_B, *given)
-        experts = torch.stack([bag_loss(said_B, *given) for said_B in output.expert_probability_XB]).mean()
+        experts = torch.stack(
+            [bag_loss(probability_B, *given) for probability_B in output.expert_probability_XB]
+        ).mean()
         if output.expert_loss == 1:
             return experts
         return (1 - output.expert_loss) * bag_loss(output.probability_B, *given) + output.expert_loss * experts
@@ -193,9 +195,9 @@ class NetworkMember:
                 break
         model.eval()
 
-    def judge(self, rows: np.ndarray) -> Said:
+    def predict(self, rows: np.ndarray) -> Prediction:
         """Return what the averaged network says of patients in the cohort's `rows`."""
-        return judge(self.average.model, self.bags, rows, self.arithmetic)
+        return predict(self.average.model, self.bags, rows, self.arithmetic)
 
     @property
     def learning_rate(self) -> float:
@@ -238,7 +240,7 @@ def with_room(chunk: Chunk, batch: Batch, work: Callable[[], Result]) -> Result:
 
 
 @torch.no_grad()
-def judge(model: BagClassifier, bags: Bags, rows: np.ndarray, arithmetic: Arithmetic) -> Said:
+def predict(model: BagClassifier, bags: Bags, rows: np.ndarray, arithmetic: Arithmetic) -> Prediction:
     """Return what the model says of patients in `rows`, float64; streams over them, in evaluation mode.
 
     The mean over the views that are judged in and, where bags are judged at one size, over the draws of their cells.
@@ -249,11 +251,13 @@ def judge(model: BagClassifier, bags: Bags, rows: np.ndarray, arithmetic: Arithm
         for view in evaluation_views(bags.data)
         for draw in bags.draws
     ]
-    return Said(*_mean(views))
+    return Prediction(*_mean(views))
 
 
 @torch.no_grad()
-def judge_cells(model: BagClassifier, bags: Bags, rows: np.ndarray, arithmetic: Arithmetic) -> tuple[Said, SaidOfCells]:
+def predict_cells(
+    model: BagClassifier, bags: Bags, rows: np.ndarray, arithmetic: Arithmetic
+) -> tuple[Prediction, CellPrediction]:
     """Return the same, and what the model says of the cells of these patients, one after the other, float64.
 
     Of cells as they lie in their whole bags, also where the bags are judged at one size.
@@ -265,10 +269,10 @@ def judge_cells(model: BagClassifier, bags: Bags, rows: np.ndarray, arithmetic: 
             (_of_bags(output), _of_cells(output, batch.counts))
             for batch, output in _looks(model, bags, np.asarray(rows), arithmetic, view)
         ]
-        of_bags.append([said_2B for said_2B, _ in looks])
-        of_cells.append([said_2M for _, said_2M in looks])
-    said = Said(*_mean(of_bags)) if bags.fixed is None else judge(model, bags, rows, arithmetic)
-    return said, SaidOfCells(*_mean(of_cells))
+        of_bags.append([probability_2B for probability_2B, _ in looks])
+        of_cells.append([probability_2M for _, probability_2M in looks])
+    said = Prediction(*_mean(of_bags)) if bags.fixed is None else predict(model, bags, rows, arithmetic)
+    return said, CellPrediction(*_mean(of_cells))
 
 
 def _looks(

@@ -29,8 +29,8 @@ def overconfident(patients: int = 400, seed: int = 0, factor: float = 3.0) -> tu
 
 @pytest.mark.parametrize("word", WORDS)
 def test_it_keeps_the_order_and_stays_a_probability(word: str) -> None:
-    said_P, labels_P = overconfident()
-    fitted = built(word).fit(said_P, labels_P)
+    probability_P, labels_P = overconfident()
+    fitted = built(word).fit(probability_P, labels_P)
     grid = np.linspace(0, 1, 101)
     meant = fitted.apply(grid)
     assert meant.shape == grid.shape and (np.diff(meant) >= -1e-12).all() and meant.min() >= 0 and meant.max() <= 1
@@ -39,35 +39,38 @@ def test_it_keeps_the_order_and_stays_a_probability(word: str) -> None:
 @pytest.mark.parametrize("word", WORDS)
 def test_overconfidence_is_mended_on_other_patients(word: str) -> None:
     fitted = built(word).fit(*overconfident())
-    said_P, labels_P = overconfident(2000, seed=1)
-    assert balanced_log_loss(fitted.apply(said_P), labels_P) < balanced_log_loss(said_P, labels_P) - 0.1
+    probability_P, labels_P = overconfident(2000, seed=1)
+    assert balanced_log_loss(fitted.apply(probability_P), labels_P) < balanced_log_loss(probability_P, labels_P) - 0.1
 
 
 @pytest.mark.parametrize("word", WORDS)
 def test_an_anti_predictor_is_not_turned_round(word: str) -> None:
-    said_P, labels_P = overconfident()
-    fitted = built(word).fit(1 - said_P, labels_P)
+    probability_P, labels_P = overconfident()
+    fitted = built(word).fit(1 - probability_P, labels_P)
     assert (np.diff(fitted.apply(np.linspace(0, 1, 11))) >= -1e-12).all()
     if word != "temperature":  # which cannot flatten more than its range
-        assert balanced_log_loss(fitted.apply(1 - said_P), labels_P) <= np.log(2) + 1e-6
+        assert balanced_log_loss(fitted.apply(1 - probability_P), labels_P) <= np.log(2) + 1e-6
 
 
 @pytest.mark.parametrize("word", WORDS)
 def test_all_that_is_learnt_is_arrays_that_end_in_an_underscore(word: str) -> None:
-    said_P, labels_P = overconfident()
-    fitted, bare = built(word).fit(said_P, labels_P), built(word)
+    probability_P, labels_P = overconfident()
+    fitted, bare = built(word).fit(probability_P, labels_P), built(word)
     learnt = {name: value for name, value in vars(fitted).items() if name.endswith("_")}
     assert learnt and all(isinstance(value, np.ndarray) for value in learnt.values())
     vars(bare).update(learnt)
-    np.testing.assert_array_equal(bare.apply(said_P), fitted.apply(said_P))
+    np.testing.assert_array_equal(bare.apply(probability_P), fitted.apply(probability_P))
 
 
 @pytest.mark.parametrize("word", WORDS)
 def test_the_classes_weigh_the_same_whatever_their_numbers(word: str) -> None:
     """Reactive patients counted five times over change nothing: half stays the point where both are as likely."""
-    said_P, labels_P = overconfident()
+    probability_P, labels_P = overconfident()
     often_P = np.where(labels_P == 0, 5, 1)
-    once, often = built(word).fit(said_P, labels_P), built(word).fit(said_P.repeat(often_P), labels_P.repeat(often_P))
+    once, often = (
+        built(word).fit(probability_P, labels_P),
+        built(word).fit(probability_P.repeat(often_P), labels_P.repeat(often_P)),
+    )
     grid = np.linspace(0.05, 0.95, 19)
     np.testing.assert_allclose(once.apply(grid), often.apply(grid), atol=0.02)
 

@@ -25,7 +25,7 @@ from lymphtune.files import write_yaml
 from lymphtune.registry import stopping_rules
 from lymphtune.runs.mirror import Mirror
 from lymphtune.runs.run import Run, all_runs, find_run, read_table
-from lymphtune.searching.board import Board, Halt
+from lymphtune.searching.board import Board, StopReason
 from lymphtune.searching.epoch_report import Report
 from lymphtune.searching.grid_table import table_text
 from lymphtune.searching.plan import Trial, concurrency, make_plan
@@ -356,12 +356,12 @@ def test_a_row_that_was_not_trained_to_its_end_has_no_figures(tiny_cohort_folder
     cohort, plan = prepare(str(path), tiny_cohort_folder, Settings(epochs=2))
     board = Board(Run(tmp_path / "run"), cohort, plan)
     curve = {"train_loss": 0.5, "train_loss_sd": 0.1, "learning_rate": 1e-3, "seconds": 1.0}
-    said_RP = np.where(plan.folds_RP >= 0, 0.3, np.nan)
+    probability_RP = np.where(plan.folds_RP >= 0, 0.3, np.nan)
     for number, epochs in ((0, 2), (1, 1)):
         for epoch in range(1, epochs + 1):
-            board.report(number, Report(epoch, said_RP, np.full_like(said_RP, np.nan), curve))
+            board.report(number, Report(epoch, probability_RP, np.full_like(probability_RP, np.nan), curve))
     board.end(0)
-    board.halt = Halt("interrupted", "a signal")
+    board.halt = StopReason("interrupted", "a signal")
     board.close()
     whole, cut, none = table_text(board).splitlines()[4:]
     assert whole.split()[:5] == ["whole", "0.500", "-", "0.50-0.50", "0.500"]
@@ -381,8 +381,8 @@ def test_a_row_shows_what_averaging_its_seeds_gives(tiny_cohort_folder: Path, tm
     is_first_P = np.arange(len(cohort.labels)) % 2 == 0
     right_RP = np.stack([is_first_P, ~is_first_P])
     sure_P = np.where(cohort.labels == 1, 0.9, 0.1)
-    said_RP = np.where(plan.folds_RP >= 0, np.where(right_RP, sure_P, np.where(sure_P > 0.5, 0.4, 0.6)), np.nan)
-    board.report(0, Report(1, said_RP, np.full_like(said_RP, np.nan), curve))
+    probability_RP = np.where(plan.folds_RP >= 0, np.where(right_RP, sure_P, np.where(sure_P > 0.5, 0.4, 0.6)), np.nan)
+    board.report(0, Report(1, probability_RP, np.full_like(probability_RP, np.nan), curve))
     board.end(0)
     row = table_text(board).splitlines()[4].split()
     assert float(row[1]) < 0.8 and row[4] == "1.000"

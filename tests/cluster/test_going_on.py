@@ -17,7 +17,7 @@ from lymphtune.cohort import Cohort
 from lymphtune.errors import InputError
 from lymphtune.runs.run import Run
 from lymphtune.searching import past
-from lymphtune.searching.board import Board, Halt
+from lymphtune.searching.board import Board, StopReason
 from lymphtune.searching.epoch_report import Report
 from lymphtune.searching.past import LEDGER
 from lymphtune.searching.plan import Plan, Stage
@@ -67,7 +67,7 @@ class Machine:
             goes_on = board.report(number, Report.read(fact))
             said += 1
             if said == halts_after:
-                board.halt = Halt("interrupted", "a signal")
+                board.halt = StopReason("interrupted", "a signal")
             if not goes_on or board.halt:
                 raise Stop
 
@@ -183,7 +183,7 @@ def test_a_read_that_fails_for_a_moment_removes_nothing(
         raise InputError(f"{path}: cannot be read") from OSError(errno.EIO, "Input/output error")
 
     before, trial, removed = files(unbroken.run.path), unbroken.plan.trials[0], list[str]()
-    reader = past.Past(unbroken.run, planned[1], False, removed.append)
+    reader = past.RunHistory(unbroken.run, planned[1], False, removed.append)
     with monkeypatch.context() as patch:
         patch.setattr(past, "read_table", failing)
         with pytest.raises(InputError, match=r"at the moment \(Input/output error\); nothing was changed"):
@@ -429,7 +429,7 @@ def test_a_search_in_which_most_fail_ends_early_and_says_why(
     machine = Machine(tmp_path / "run", *prepare("tiny", _tiny_cohort_files, replace(SETTINGS, trials=20)))
     failing(set(range(1, 20)), monkeypatch)
     board = machine.go()
-    assert board.halt == Halt(
+    assert board.halt == StopReason(
         "failed", "5 of the 6 trials that ended have failed (5: diverged: loss is nan in epoch 1)"
     )
     assert (machine.table()["status"] == "failed").sum() == 5

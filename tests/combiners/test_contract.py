@@ -39,11 +39,11 @@ def cohort(members: int, seed: int, patients: int = 40) -> tuple[np.ndarray, np.
 def test_members_may_come_in_any_order(word: str, members: int, seed: int) -> None:
     oof_MP, labels_P = cohort(members, seed)
     new_MP = np.random.default_rng(seed).uniform(0, 1, (members, 15))
-    said_P = built(word).fit(oof_MP, labels_P).predict_proba(new_MP)
-    assert said_P.shape == (15,) and (said_P >= 0).all() and (said_P <= 1).all()
+    probability_P = built(word).fit(oof_MP, labels_P).predict_proba(new_MP)
+    assert probability_P.shape == (15,) and (probability_P >= 0).all() and (probability_P <= 1).all()
     order = np.random.default_rng(seed).permutation(members)
     again_P = built(word).fit(oof_MP[order], labels_P).predict_proba(new_MP[order])
-    np.testing.assert_allclose(again_P, said_P, atol=2e-4 if word == "stack" else 1e-12)
+    np.testing.assert_allclose(again_P, probability_P, atol=2e-4 if word == "stack" else 1e-12)
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -61,8 +61,8 @@ def test_of_one_member_comes_that_member(word: str, seed: int) -> None:
 def test_twins_say_what_one_of_them_says(word: str) -> None:
     oof_MP, labels_P = cohort(1, 3)
     twins_MP = np.repeat(oof_MP, 4, axis=0)
-    said_P = built(word).fit(twins_MP, labels_P).predict_proba(twins_MP)
-    np.testing.assert_allclose(said_P, oof_MP[0], atol=1.1e-6)
+    probability_P = built(word).fit(twins_MP, labels_P).predict_proba(twins_MP)
+    np.testing.assert_allclose(probability_P, oof_MP[0], atol=1.1e-6)
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -124,8 +124,8 @@ def test_stack_finds_the_best_weights() -> None:
     logit_MP = np.log(np.clip(oof_MP, 1e-6, 1 - 1e-6) / (1 - np.clip(oof_MP, 1e-6, 1 - 1e-6)))
 
     def loss(w: float) -> float:
-        said_P = 1 / (1 + np.exp(-(w * logit_MP[0] + (1 - w) * logit_MP[1])))
-        return float(balanced_log_loss(said_P, labels_P)) + 0.02 * 2 * 2 * (w - 0.5) ** 2
+        probability_P = 1 / (1 + np.exp(-(w * logit_MP[0] + (1 - w) * logit_MP[1])))
+        return float(balanced_log_loss(probability_P, labels_P)) + 0.02 * 2 * 2 * (w - 0.5) ** 2
 
     assert loss(share) <= min(loss(w) for w in np.linspace(0, 1, 401)) + 1e-5
 
@@ -137,8 +137,8 @@ def test_stack_finds_the_best_of_all_weights_without_a_sign() -> None:
     logit_MP = np.log(np.clip(oof_MP, 1e-6, 1 - 1e-6) / (1 - np.clip(oof_MP, 1e-6, 1 - 1e-6)))
 
     def loss(weights_M: np.ndarray) -> float:
-        said_P = 1 / (1 + np.exp(-(weights_M @ logit_MP)))
-        return float(balanced_log_loss(said_P, labels_P)) + 0.005 * 3 * float(((weights_M - 1 / 3) ** 2).sum())
+        probability_P = 1 / (1 + np.exp(-(weights_M @ logit_MP)))
+        return float(balanced_log_loss(probability_P, labels_P)) + 0.005 * 3 * float(((weights_M - 1 / 3) ** 2).sum())
 
     steps = np.linspace(0, 1, 61)
     grid = [np.array([a, b, 1 - a - b]) for a in steps for b in steps if a + b <= 1]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, log_loss, roc_auc_score
 
-from lymphtune.ensembling.candidates import Drawn, read_oof
+from lymphtune.ensembling.candidates import Resamples, read_oof
 from lymphtune.ensembling.recipe import Choice
 from lymphtune.errors import InputError
 from lymphtune.files import write_table
@@ -18,16 +18,16 @@ from lymphtune.statistics.bootstrap import resample
 from tests.ensembling.made_up import candidates
 
 
-def by_hand(metric: str, said_P: np.ndarray, labels_P: np.ndarray, counts_P: np.ndarray) -> float:
+def by_hand(metric: str, probability_P: np.ndarray, labels_P: np.ndarray, counts_P: np.ndarray) -> float:
     """Return the metric as scikit-learn has it, lower is better."""
-    said_P, labels_P = said_P.repeat(counts_P), labels_P.repeat(counts_P)
+    probability_P, labels_P = probability_P.repeat(counts_P), labels_P.repeat(counts_P)
     share = labels_P.mean()
     weight_P = np.where(labels_P == 1, 1 - share, share)
     return {
-        "log_loss": lambda: log_loss(labels_P, said_P, sample_weight=weight_P),
-        "brier": lambda: brier_score_loss(labels_P, said_P, sample_weight=weight_P),
-        "balanced_accuracy": lambda: 1 - balanced_accuracy_score(labels_P, said_P >= 0.5),
-        "auc": lambda: 1 - roc_auc_score(labels_P, said_P),
+        "log_loss": lambda: log_loss(labels_P, probability_P, sample_weight=weight_P),
+        "brier": lambda: brier_score_loss(labels_P, probability_P, sample_weight=weight_P),
+        "balanced_accuracy": lambda: 1 - balanced_accuracy_score(labels_P, probability_P >= 0.5),
+        "auc": lambda: 1 - roc_auc_score(labels_P, probability_P),
     }[metric]()
 
 
@@ -35,10 +35,10 @@ def by_hand(metric: str, said_P: np.ndarray, labels_P: np.ndarray, counts_P: np.
 def test_the_best_on_the_drawn_patients_are_taken(metric: str) -> None:
     given = candidates(trials=9, epochs=3)
     counts_SP = resample(given.labels_P, 20, 1)
-    chosen_SN = Drawn(given, counts_SP).choose(Choice("all", (("any", 4),), metric))
+    chosen_SN = Resamples(given, counts_SP).choose(Choice("all", (("any", 4),), metric))
     for counts_P, rows in zip(counts_SP, chosen_SN, strict=True):
         loss_C, log_loss_C = (
-            np.array([by_hand(name, said_P, given.labels_P, counts_P) for said_P in given.oof_CP])
+            np.array([by_hand(name, probability_P, given.labels_P, counts_P) for probability_P in given.oof_CP])
             for name in (metric, "log_loss")
         )
         kept_M = np.arange(9) * 3 + log_loss_C.reshape(9, 3).argmin(axis=1)  # the epoch whose weights a trial keeps
@@ -50,11 +50,11 @@ def test_patients_not_drawn_have_no_say() -> None:
     given = candidates()
     counts_SP = resample(given.labels_P, 30, 0)
     choice = Choice("all", (("any", 5),), per_architecture=2)
-    before = Drawn(given, counts_SP).choose(choice)
+    before = Resamples(given, counts_SP).choose(choice)
     for s, counts_P in enumerate(counts_SP):
         oof_CP = np.where(counts_P == 0, 1 - given.oof_CP, given.oof_CP)
         turned = type(given)(given.table, given.patients, given.labels_P, given.fold_P, oof_CP, given.trial_C)
-        assert Drawn(turned, counts_SP[[s]]).choose(choice)[0].tolist() == before[s].tolist()
+        assert Resamples(turned, counts_SP[[s]]).choose(choice)[0].tolist() == before[s].tolist()
 
 
 def test_an_architecture_enters_so_often_at_most() -> None:
@@ -109,7 +109,7 @@ def test_stopped_trials_are_left_out_unless_asked_for() -> None:
     choice, both = Choice("all", (("any", 12),)), Choice("all", (("any", 12),), include_stopped=True)
     assert best not in set(given.trials(given.chosen(choice))["trial"])
     assert best in set(given.trials(given.chosen(both))["trial"])
-    drawn = Drawn(given, resample(given.labels_P, 20, 0))
+    drawn = Resamples(given, resample(given.labels_P, 20, 0))
     stopped_row = int(given.table.index[given.table["trial"] == best][0])
     assert not (given.trial_C[drawn.choose(choice)] == stopped_row).any()
     assert (given.trial_C[drawn.choose(both)] == stopped_row).any()

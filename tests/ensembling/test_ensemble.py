@@ -92,7 +92,7 @@ def test_the_summary_sets_honest_beside_naive(ensemble: Ensemble) -> None:
 
 def test_only_fold_models_that_never_saw_a_patient_vote_on_it(run: Run) -> None:
     """Out-of-fold probabilities are those of the one model that held the patient out, and of no other."""
-    from lymphtune.training.loading import judge_with
+    from lymphtune.training.loading import predict_with
 
     ensemble = lymphtune.ensemble(run=run.path, top=2)
     cohort, folds = load_cohort(run.description["cohort"]["data"]), run.folds.query("fold >= 0")
@@ -103,7 +103,7 @@ def test_only_fold_models_that_never_saw_a_patient_vote_on_it(run: Run) -> None:
         for fold, patients in folds.groupby("fold")["patient"]:
             rows = np.flatnonzero(np.isin(cohort.ids, patients))
             weights = ensemble.path / f"weights/{member['trial']}/repeat-0-fold-{fold}.safetensors"
-            said.iloc[rows] = judge_with(weights, chosen, cohort, rows).probability_P
+            said.iloc[rows] = predict_with(weights, chosen, cohort, rows).probability_P
         expected = said.iloc[cohort.labelled].to_numpy()
         np.testing.assert_allclose(oof[member["trial"]], expected, atol=2e-2)  # bfloat16 then, float32 now
     np.testing.assert_allclose(oof["probability"], oof[[m["trial"] for m in ensemble.members]].mean(axis=1), rtol=1e-12)
@@ -112,9 +112,9 @@ def test_only_fold_models_that_never_saw_a_patient_vote_on_it(run: Run) -> None:
 def test_sets_are_made_of_each_fold_s_own_models(ensemble: Ensemble) -> None:
     """Two folds that contradict each other: what either rules out is weighed by how many it was compared with."""
     names = ensemble.members[0]["weights"]
-    said_F2P = np.full((len(names) * 2, 2, 1), 0.01)
-    said_F2P[[n for n, name in enumerate(names * 2) if "fold-0" in name]] = 0.99
-    votes = ensemble._votes(said_F2P)
+    probability_F2P = np.full((len(names) * 2, 2, 1), 0.01)
+    probability_F2P[[n for n, name in enumerate(names * 2) if "fold-0" in name]] = 0.99
+    votes = ensemble._votes(probability_F2P)
     assert votes.by_fold_MKP[:, 0].min() == 0.99 and votes.by_fold_MKP[:, 1:].max() == 0.01
     said = ensemble.combine([votes])
     by_hand_2P = ensemble.known.sets(votes.by_fold_MKP[0], ensemble.error_rate)

@@ -16,7 +16,7 @@ from lymphtune.ensembling.candidates import Candidates
 from lymphtune.ensembling.held_out_cells import held_out_cells, of_this_run, speakers
 from lymphtune.runs.run import Run
 from lymphtune.training import lone_cells
-from lymphtune.training.loading import judge_with
+from lymphtune.training.loading import predict_with
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_no_cell_is_judged_by_a_model_that_trained_on_its_patient(
     run: Run, ensemble: Ensemble, cohort: Cohort, candidates: Candidates, rows: np.ndarray,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    spoke, truly = set(), lone_cells.judge_lone_cells_with
+    spoke, truly = set(), lone_cells.predict_lone_cells_with
 
     def noted(path: Path, chosen: Any, some: Cohort, patients: np.ndarray, kept: Any) -> Any:
         spoke.update((path.parent.name, path.stem, some.ids[patient]) for patient in patients)
@@ -58,7 +58,7 @@ def test_those_who_speak_are_those_whose_judgement_is_out_of_fold(
     for fold in np.unique(candidates.fold_P):
         of_fold = candidates.fold_P == fold
         said = [
-            judge_with(path, chosen, cohort, rows[of_fold]).probability_P for path, chosen in speakers(ensemble, fold)
+            predict_with(path, chosen, cohort, rows[of_fold]).probability_P for path, chosen in speakers(ensemble, fold)
         ]
         known = candidates.oof_CP[[np.flatnonzero(candidates.trial_C == trial)[-1] for trial in first]][:, of_fold]
         np.testing.assert_allclose(np.mean(said, axis=0), known.mean(axis=0), atol=0.02)

@@ -10,10 +10,10 @@ from markdown_it import MarkdownIt
 
 from lymphtune.cohort import Cohort
 from lymphtune.ensembling.bundle import Ensemble
-from lymphtune.ensembling.groups import Group, groups, judged_patients
+from lymphtune.ensembling.groups import Group, groups, scored_patients
 from lymphtune.ensembling.model_card import MODEL_CARD, Subject, escaped, model_card
 from lymphtune.ensembling.procedure import asked
-from lymphtune.ensembling.score import ENSEMBLE, Contest, score
+from lymphtune.ensembling.score import ENSEMBLE, RecipeScores, score
 from tests.ensembling.made_up import candidates
 
 EVIL = "\"><script>document.title='harmed'</script>\n| x | [y](javascript:z) `code` https://a.example **b** <img src=x>"
@@ -37,7 +37,7 @@ def cohort_of(sexes: str, ages: np.ndarray, simulated: bool = False) -> Cohort:
 def subject() -> Subject:
     """What a card is about where every patient is female and over 70, and all is well."""
     procedure, given = asked("top", top=3, source="all"), candidates(skill=0.4, patients=PATIENTS)
-    contest, cohort = Contest.of(given), cohort_of("F", np.full(PATIENTS, 71.0))
+    contest, cohort = RecipeScores.of(given), cohort_of("F", np.full(PATIENTS, 71.0))
     members = given.trials(given.chosen(procedure.recipe.choice))
     run = {
         "created": "2026-01-01T00:00:00", "command": "Python", "cohort": {
@@ -60,7 +60,7 @@ def section(card: str, title: str) -> str:
 
 
 def groups_of(subject: Subject, cohort: Cohort) -> dict[str, Group]:
-    patients = judged_patients(subject.contest.candidates, cohort.patients)
+    patients = scored_patients(subject.contest.candidates, cohort.patients)
     found = groups(subject.contest.left_out, subject.scores.entries[ENSEMBLE].repeated.judged, patients)
     return {group.name: group for group in found}
 
@@ -124,8 +124,8 @@ def test_groups_are_judged_on_their_own_patients_left_out(subject: Subject) -> N
     cohort, left_out = cohort_of("FFFMMM", np.full(PATIENTS, 60.0)), subject.contest.left_out
     labels_P, men_P = left_out.labels_P, (cohort.patients["sex"] == "M").to_numpy()
     truth_P = np.where(men_P, 1 - labels_P, labels_P).astype(float)
-    said_SP = np.where(left_out.left_out_SP, truth_P, 1 - truth_P)
-    judged = replace(subject.scores.entries[ENSEMBLE].repeated.judged, said_SP=said_SP)
+    probability_SP = np.where(left_out.left_out_SP, truth_P, 1 - truth_P)
+    judged = replace(subject.scores.entries[ENSEMBLE].repeated.judged, probability_SP=probability_SP)
     found = {group.name: group for group in groups(left_out, judged, cohort.patients)}
     assert found["female"].honest["recall"].value == 1 and found["male"].honest["recall"].value == 0
     assert found["male"].honest["auc"].value == 0

@@ -23,7 +23,7 @@ from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.ensembling.external import external_scores
 from lymphtune.errors import InputError
 from lymphtune.runs.run import Run
-from lymphtune.training.loading import judge_cells_with
+from lymphtune.training.loading import predict_cells_with
 
 NEW, CELLS = 14, 3  # patients, about so many cells each
 
@@ -116,7 +116,7 @@ def test_cells_are_the_mean_of_the_fold_models_that_judge_them(run: Run, new: Pa
     of_each, bags = [], dict(list(table.groupby("patient")))
     for member in ensemble.members:
         chosen = configuration(member["configuration"], "test")
-        both = [judge_cells_with(ensemble.path / name, chosen, cohort, np.arange(NEW)) for name in member["weights"]]
+        both = [predict_cells_with(ensemble.path / name, chosen, cohort, np.arange(NEW)) for name in member["weights"]]
         of_each += [of_cells for _, of_cells in both]
         mean_P = np.mean([said.probability_P for said, _ in both], axis=0)
         np.testing.assert_allclose(predictions(tmp_path / "out")[member["trial"]], mean_P, rtol=0, atol=1e-6)

@@ -48,7 +48,7 @@ def test_with_all_cells_the_votes_are_the_out_of_fold_ones(
 def test_nobody_is_judged_by_a_model_that_saw_them(
     run: Run, ensemble: Ensemble, cohort: Cohort, candidates: Candidates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spoke, truly = set(), loading.judge_with
+    spoke, truly = set(), loading.predict_with
 
     def noted(path: Path, chosen: Any, some: Cohort, patients: np.ndarray, kept: Any) -> Any:
         spoke.update((path.parent.name, path.stem, some.ids[patient]) for patient in patients)

@@ -57,13 +57,13 @@ def write_run(path: Path, oof_TRP: np.ndarray, simulated: bool = False, stopped:
 def _oof(oof_RP: np.ndarray) -> pd.DataFrame:
     tables = []
     for epoch in (1, 2):
-        for repeat, said_P in enumerate(oof_RP):
+        for repeat, probability_P in enumerate(oof_RP):
             tables.append(
                 pd.DataFrame(
                     {
                         "repeat": repeat, "fold": 0, "epoch": epoch,
                         "patient": [f"P{row}" for row in range(N_PATIENTS)],
-                        "label": LABELS_P, "probability": said_P if epoch == 2 else 0.5,
+                        "label": LABELS_P, "probability": probability_P if epoch == 2 else 0.5,
                     }
                 )
             )  # fmt: skip
@@ -287,9 +287,9 @@ def test_a_real_run_is_read_at_its_judged_epochs(searched: Run) -> None:
     table = choose_trials(searched, "all", 1)
     runs = read_single_runs(searched, table)
     assert set(table["status"]) == {"done"} and runs.oof_TRP.shape == (len(table), 1, 12)
-    for row, said_P in zip(table.itertuples(), runs.oof_TRP[:, 0], strict=True):
-        assert balanced_accuracy(said_P, runs.labels_P) == pytest.approx(row.balanced_accuracy)
+    for row, probability_P in zip(table.itertuples(), runs.oof_TRP[:, 0], strict=True):
+        assert balanced_accuracy(probability_P, runs.labels_P) == pytest.approx(row.balanced_accuracy)
         oof = read_table(searched.trial(row.trial) / "oof.parquet").query(f"epoch == {row.epoch}").set_index("patient")
-        assert oof["probability"][runs.patients].tolist() == said_P.tolist()
+        assert oof["probability"][runs.patients].tolist() == probability_P.tolist()
     clinical = searched.leaderboard.query("kind == 'clinical'").iloc[0]
     assert runs.baseline == (clinical["title"], clinical["balanced_accuracy"])

@@ -20,53 +20,53 @@ def said(seed: int) -> np.ndarray:
     return np.clip(0.25 * LABELS_P + rng.uniform(0, 0.7, len(LABELS_P)), 0, 1).round(2)
 
 
-def at(said_P: np.ndarray, threshold: float) -> tuple[int, int]:
+def at(probability_P: np.ndarray, threshold: float) -> tuple[int, int]:
     """Return missed tumoral patients and false alarms."""
-    called_P = said_P >= threshold
+    called_P = probability_P >= threshold
     return int((~called_P & (LABELS_P == 1)).sum()), int((called_P & (LABELS_P == 0)).sum())
 
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_tuned_is_the_best_there_is(seed: int) -> None:
-    said_P = said(seed)
-    found = parse_threshold("tuned").choose(said_P, LABELS_P)
-    every = [balanced_accuracy((said_P >= t).astype(float), LABELS_P) for t in np.linspace(0, 1.01, 203)]
-    assert balanced_accuracy((said_P >= found).astype(float), LABELS_P) == pytest.approx(max(every))
+    probability_P = said(seed)
+    found = parse_threshold("tuned").choose(probability_P, LABELS_P)
+    every = [balanced_accuracy((probability_P >= t).astype(float), LABELS_P) for t in np.linspace(0, 1.01, 203)]
+    assert balanced_accuracy((probability_P >= found).astype(float), LABELS_P) == pytest.approx(max(every))
 
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32), st.floats(0.5, 1))
 def test_recall_is_reached_with_as_few_alarms_as_can_be(seed: int, wanted: float) -> None:
-    said_P = said(seed)
-    found = Threshold("recall", wanted).choose(said_P, LABELS_P)
-    missed, alarms = at(said_P, found)
+    probability_P = said(seed)
+    found = Threshold("recall", wanted).choose(probability_P, LABELS_P)
+    missed, alarms = at(probability_P, found)
     assert missed <= (1 - wanted) * 20 + 1e-9
-    for other in np.unique(said_P):
-        if at(said_P, other)[0] <= (1 - wanted) * 20 + 1e-9:
-            assert at(said_P, other)[1] >= alarms
+    for other in np.unique(probability_P):
+        if at(probability_P, other)[0] <= (1 - wanted) * 20 + 1e-9:
+            assert at(probability_P, other)[1] >= alarms
 
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32), st.floats(0.1, 10))
 def test_cost_is_the_least_there_is(seed: int, weight: float) -> None:
-    said_P = said(seed)
-    missed, alarms = at(said_P, Threshold("cost", weight).choose(said_P, LABELS_P))
-    every = [at(said_P, t) for t in np.linspace(0, 1.01, 203)]
+    probability_P = said(seed)
+    missed, alarms = at(probability_P, Threshold("cost", weight).choose(probability_P, LABELS_P))
+    every = [at(probability_P, t) for t in np.linspace(0, 1.01, 203)]
     assert weight * missed + alarms <= min(weight * m + a for m, a in every) + 1e-9
 
 
 def test_of_equally_good_thresholds_the_nearest_to_one_half_is_taken() -> None:
-    said_P, labels_P = np.array([0.1, 0.4, 0.3, 0.6]), np.array([0, 0, 1, 1])  # 0.2 and 0.5 are as good
-    assert parse_threshold("tuned").choose(said_P, labels_P) == 0.5
-    assert parse_threshold("tuned").choose(said_P + 0.3, labels_P) == pytest.approx(0.5)
-    assert parse_threshold("0.3").choose(said_P, LABELS_P) == 0.3
+    probability_P, labels_P = np.array([0.1, 0.4, 0.3, 0.6]), np.array([0, 0, 1, 1])  # 0.2 and 0.5 are as good
+    assert parse_threshold("tuned").choose(probability_P, labels_P) == 0.5
+    assert parse_threshold("tuned").choose(probability_P + 0.3, labels_P) == pytest.approx(0.5)
+    assert parse_threshold("0.3").choose(probability_P, LABELS_P) == 0.3
 
 
 def test_nobody_may_be_called_where_that_costs_least() -> None:
-    said_P, labels_P = np.array([0.2, 0.9, 0.95, 0.3]), np.array([0, 1, 0, 1])
-    found = parse_threshold("cost=1:10").choose(said_P, labels_P)
-    assert not (said_P >= found).any()
+    probability_P, labels_P = np.array([0.2, 0.9, 0.95, 0.3]), np.array([0, 1, 0, 1])
+    found = parse_threshold("cost=1:10").choose(probability_P, labels_P)
+    assert not (probability_P >= found).any()
 
 
 def test_few_patients_are_no_ground_to_choose_on() -> None:

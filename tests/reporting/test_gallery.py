@@ -9,7 +9,7 @@ from PIL import Image
 from lymphtune.reporting.gallery import SIDE_PX, cell_uri, heat_uri
 from lymphtune.reporting.page import page
 from lymphtune.reporting.parts import Block, Section
-from lymphtune.reporting.sections.patients import Spoken
+from lymphtune.reporting.sections.patients import ShownCell
 
 HOSTILE = "<script>alert(1)</script>\" onerror='alert(2)'"
 
@@ -38,7 +38,7 @@ def test_heat_is_orange_on_grey_where_the_network_looks() -> None:
 
 
 def test_no_id_is_ever_html() -> None:
-    cell = Spoken("data:,", HOSTILE, "0.5", "data:,", HOSTILE)
+    cell = ShownCell("data:,", HOSTILE, "0.5", "data:,", HOSTILE)
     patient = {"title": HOSTILE, "about": HOSTILE, "sides": [{"title": "For tumoral", "cells": [cell]}]}
     block = Block("gallery.html", {"patients": [patient], "caption": "", "side": 112})
     html = page("t", [], [Section("patients", "Patients", HOSTILE, [block])], {}, False)

@@ -50,7 +50,7 @@ def test_patients_come_hardest_first_with_all_that_may_say_why(facts: Facts) -> 
         assert known["patient"] == row.patient and known["label"] == row.label == facts.labels_P[place]
         assert (round(known["age_years"], 1), known["n_cells"]) == (row.age_years, row.n_cells)
         said = facts.members_NP[:, place]
-        assert row.probability == facts.said_P[place] and row.spread == pytest.approx(said.std())
+        assert row.probability == facts.probability_P[place] and row.spread == pytest.approx(said.std())
         assert row.log_loss == pytest.approx(float(log_losses(row.probability, np.array(row.label))))
 
 

@@ -53,14 +53,14 @@ def test_all_patients_are_in_the_histogram_and_the_prevalence_is_named(facts: Fa
     assert isinstance(histogram, Drawing) and isinstance(decision, Drawing)
     for label, panel in enumerate(histogram.figure.axes):
         drawn = [bar.get_height() for bar in panel.patches]  # type: ignore[attr-defined]
-        expected, _ = np.histogram(facts.said_P[facts.labels_P == label], np.linspace(0, 1, 21))
+        expected, _ = np.histogram(facts.probability_P[facts.labels_P == label], np.linspace(0, 1, 21))
         np.testing.assert_array_equal(drawn, expected)
     assert f"prevalence of {100 * facts.labels_P.mean():.0f} % tumoral" in decision.caption
 
 
 def test_whoever_calls_everybody_is_worth_as_much_as_calling_everybody(facts: Facts) -> None:
     entry = facts.scores.entries[ENSEMBLE]
-    sure = replace(entry, repeated=replace(entry.repeated, said_SP=np.ones_like(entry.repeated.said_SP)))
+    sure = replace(entry, repeated=replace(entry.repeated, probability_SP=np.ones_like(entry.repeated.probability_SP)))
     given = replace(facts, scores=replace(facts.scores, entries=facts.scores.entries | {ENSEMBLE: sure}))
     (panel,) = selection._decision(given).figure.axes
     mine, _, everybody, _ = (line.get_ydata() for line in panel.lines)

@@ -96,11 +96,11 @@ def test_the_best_of_several_stands_for_them(facts: Facts, monkeypatch: pytest.M
 
 
 def test_seeds_are_judged_each_for_itself(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
-    said_RP = np.random.default_rng(0).random((3, len(facts.labels_P)))
-    monkeypatch.setattr(study, "_judged", lambda *_: said_RP)
+    probability_RP = np.random.default_rng(0).random((3, len(facts.labels_P)))
+    monkeypatch.setattr(study, "_judged", lambda *_: probability_RP)
     found = study._over_seeds(facts, None)
     for name in study.SHOWN:
-        score_R = METRICS[name](said_RP, facts.labels_P)
+        score_R = METRICS[name](probability_RP, facts.labels_P)
         assert (found[name], found[f"sd_of_{name}"]) == pytest.approx((score_R.mean(), score_R.std(ddof=1)))
 
 

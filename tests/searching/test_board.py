@@ -9,7 +9,7 @@ import yaml
 
 from lymphtune.runs.run import Run
 from lymphtune.searching import racing
-from lymphtune.searching.board import Board, Halt
+from lymphtune.searching.board import Board, StopReason
 from lymphtune.searching.epoch_report import Report
 from lymphtune.searching.prepare import prepare
 from lymphtune.searching.settings import Settings
@@ -35,10 +35,10 @@ def board(folder: Path, cohort: Path, trials: int, keep_weights: int = 1, **more
 def report(on: Board, number: int, skill: float, epochs: int = 1, ends: bool = True) -> None:
     """Let a trial say so many epochs, with probabilities of so much skill, and end."""
     trial = on.records[number].trial
-    said_RP = np.where(on.plan.folds_RP >= 0, 0.5 + skill * (on.labels_P - 0.5), np.nan)
+    probability_RP = np.where(on.plan.folds_RP >= 0, 0.5 + skill * (on.labels_P - 0.5), np.nan)
     for epoch in range(1, epochs + 1):
         (on.run.trial(trial.hash) / WEIGHTS_AT.format(epoch)).mkdir(parents=True)
-        on.report(number, Report(epoch, said_RP, np.full_like(said_RP, np.nan), CURVE))
+        on.report(number, Report(epoch, probability_RP, np.full_like(probability_RP, np.nan), CURVE))
     if ends:
         on.end(number)
 
@@ -62,7 +62,7 @@ def test_trials_that_are_written_down_tell_the_time_left(tiny_cohort_folder: Pat
 
 
 def test_a_trial_that_never_reports_is_no_secret(tiny_cohort_folder: Path, tmp_path: Path) -> None:
-    for halt, statuses in ((None, ["done", "failed"]), (Halt("interrupted", ""), ["done"])):
+    for halt, statuses in ((None, ["done", "failed"]), (StopReason("interrupted", ""), ["done"])):
         found = board(tmp_path / str(halt), tiny_cohort_folder, 2)
         report(found, 0, 0.5)
         found.halt = halt

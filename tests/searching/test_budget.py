@@ -15,7 +15,7 @@ from lymphtune.files import NoRoom
 from lymphtune.searching import budget as budgets
 from lymphtune.searching.budget import Budget, process_started
 from lymphtune.searching.live_report import LiveReport
-from lymphtune.searching.stop_watcher import Halting
+from lymphtune.searching.stop_watcher import StopWatcher
 
 
 def at(seconds: float, total_s: float | None, report: bool = False) -> Budget:
@@ -56,11 +56,11 @@ def record(epochs: int, started: bool = True, row: dict | None = None) -> Simple
 
 
 def test_too_small_a_budget_is_said_with_what_took_its_time(tmp_path: Path) -> None:
-    halting = Halting(a_board(tmp_path, record(0)), at(60, 50.0))  # type: ignore[arg-type]
-    assert halting.halted()
-    assert "time budget of 50 s ended before a trial finished an epoch: 1 min" in halting.board.halt.why  # type: ignore
-    halting = Halting(a_board(tmp_path, record(1)), at(60, 50.0))  # type: ignore[arg-type]
-    assert halting.halted() and halting.board.halt.why == "its time budget is spent"  # type: ignore[union-attr]
+    stop_watcher = StopWatcher(a_board(tmp_path, record(0)), at(60, 50.0))  # type: ignore[arg-type]
+    assert stop_watcher.halted()
+    assert "time budget of 50 s ended before a trial finished an epoch: 1 min" in stop_watcher.board.halt.why  # type: ignore
+    stop_watcher = StopWatcher(a_board(tmp_path, record(1)), at(60, 50.0))  # type: ignore[arg-type]
+    assert stop_watcher.halted() and stop_watcher.board.halt.why == "its time budget is spent"  # type: ignore[union-attr]
 
 
 def test_a_request_to_stop_on_a_disk_that_turned_read_only_pauses(
@@ -69,10 +69,10 @@ def test_a_request_to_stop_on_a_disk_that_turned_read_only_pauses(
     def read_only(path: Path) -> None:
         raise NoRoom(f"{path}: cannot be written")
 
-    halting = Halting(a_board(tmp_path, record(1)), at(10, 50.0))  # type: ignore[arg-type]
+    stop_watcher = StopWatcher(a_board(tmp_path, record(1)), at(10, 50.0))  # type: ignore[arg-type]
     monkeypatch.setattr("lymphtune.searching.stop_watcher.remove", read_only)
-    assert halting.halted()
-    assert halting.board.halt.status == "paused"  # type: ignore[union-attr]
+    assert stop_watcher.halted()
+    assert stop_watcher.board.halt.status == "paused"  # type: ignore[union-attr]
 
 
 def test_trials_cut_short_are_named_and_others_are_not(tmp_path: Path) -> None:

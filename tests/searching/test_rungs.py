@@ -14,7 +14,7 @@ from lymphtune.registry import stopping_rules
 from lymphtune.searching.racing import LEVEL as RACING_LEVEL
 from lymphtune.searching.racing import Racing, p_worse, worst_fold
 from lymphtune.searching.rungs import Rungs, deciding, smoothed, standing
-from lymphtune.searching.stopping import Options, Rule, Standing
+from lymphtune.searching.stopping import Options, Rule, RungScores
 from lymphtune.statistics.metrics import balanced_log_loss
 
 EPOCHS = 9  # of a trial that is not stopped, the last not a rung
@@ -31,11 +31,11 @@ def rules_of(words: str, reduction: int = 2) -> list[Rule]:
 EVERY = st.sampled_from([*stopping_rules.words(), "racing", *(f"{word}+racing" for word in stopping_rules.words())])
 
 
-def at(trial: int, epoch: int, score: float) -> Standing:
+def at(trial: int, epoch: int, score: float) -> RungScores:
     """Return a standing of that score whose patients scatter round it, each trial's and epoch's in its own way."""
     scatter = 0.2 * np.random.default_rng([trial, epoch]).standard_normal((2, 12))  # of the two classes
     losses_P = score + (scatter - scatter.mean(axis=1, keepdims=True)).ravel()
-    return Standing(score, str(trial), losses_P, LABELS_P, FOLDS_P)
+    return RungScores(score, str(trial), losses_P, LABELS_P, FOLDS_P)
 
 
 def raced(
@@ -67,7 +67,7 @@ def by_definition(scores: Scores, words: str, reduction: int) -> dict[int, int]:
     """Return who is stopped where, written down as the rules read."""
     stopped: dict[int, int] = {}
     for epoch in range(1, EPOCHS):
-        here: list[Standing] = []
+        here: list[RungScores] = []
         for trial, curve in enumerate(scores):
             if trial in stopped or len(curve) < epoch:
                 continue
@@ -78,16 +78,16 @@ def by_definition(scores: Scores, words: str, reduction: int) -> dict[int, int]:
     return stopped
 
 
-def halved(one: Standing, here: list[Standing], epoch: int, reduction: int) -> bool:
+def halved(one: RungScores, here: list[RungScores], epoch: int, reduction: int) -> bool:
     rung = any(epoch == reduction**power for power in range(EPOCHS))
     return rung and sum(other.score < one.score for other in here) >= math.ceil((len(here) + 1) / reduction)
 
 
-def below_the_median(one: Standing, here: list[Standing], epoch: int, reduction: int) -> bool:
+def below_the_median(one: RungScores, here: list[RungScores], epoch: int, reduction: int) -> bool:
     return len(here) >= 4 and one.score > statistics.median(other.score for other in here)
 
 
-def outraced(one: Standing, here: list[Standing], epoch: int, reduction: int) -> bool:
+def outraced(one: RungScores, here: list[RungScores], epoch: int, reduction: int) -> bool:
     if not here:
         return False
     best = min(here, key=lambda other: other.score)
@@ -172,20 +172,20 @@ def test_a_stopped_trial_does_not_count_at_later_rungs() -> None:
     """Trial 1 falls at epoch 1, trains on unaware and shines at epoch 2: trial 2 is not measured by that."""
     rungs = Rungs(rules_of("asha"), 3, 3)
     for epoch in (1, 2):
-        rungs.reach(1, epoch, Standing(9.0 if epoch == 1 else 0.0))
-        rungs.reach(2, epoch, Standing(0.1))
+        rungs.reach(1, epoch, RungScores(9.0 if epoch == 1 else 0.0))
+        rungs.reach(2, epoch, RungScores(0.1))
     assert rungs.stopped_at == {} and not rungs.decided(1)
     for epoch in (1, 2):
-        rungs.reach(0, epoch, Standing(0.2))
+        rungs.reach(0, epoch, RungScores(0.2))
     assert rungs.stopped_at == {1: 1}
     assert [rungs.decided(trial) for trial in range(3)] == [True, True, True]
 
 
 def test_a_trial_waits_for_slower_ones_before_it_only() -> None:
     rungs = Rungs(rules_of("asha"), 2, 3)
-    rungs.reach(0, 1, Standing(0.2))
+    rungs.reach(0, 1, RungScores(0.2))
     assert rungs.decided(0)
-    rungs.reach(2, 1, Standing(0.3))
+    rungs.reach(2, 1, RungScores(0.3))
     assert not rungs.decided(2) and 2 not in rungs.stopped_at
     rungs.end(1)  # failed before the rung
     assert rungs.decided(2) and rungs.stopped_at == {2: 1}
@@ -194,11 +194,11 @@ def test_a_trial_waits_for_slower_ones_before_it_only() -> None:
 def test_the_first_report_of_a_rung_counts() -> None:
     """A trial that is tried again says its epochs a second time."""
     rungs = Rungs(rules_of("asha"), 2, 2)
-    rungs.reach(1, 1, Standing(0.9))
-    rungs.reach(1, 1, Standing(0.0))
-    rungs.reach(0, 1, Standing(0.5))
+    rungs.reach(1, 1, RungScores(0.9))
+    rungs.reach(1, 1, RungScores(0.0))
+    rungs.reach(0, 1, RungScores(0.5))
     assert rungs.stopped_at == {1: 1}
-    rungs.reach(0, 1, Standing(9.0))
+    rungs.reach(0, 1, RungScores(9.0))
     assert rungs.stopped_at == {1: 1} and not any(rungs._waiting)
 
 
@@ -211,7 +211,7 @@ class Listener(Rule):
     def epochs(self, last: int) -> list[int]:
         return list(range(1, last, 2))
 
-    def judge(self, epoch: int, standing: Standing) -> str:
+    def should_stop(self, epoch: int, standing: RungScores) -> str:
         self.asked.append((epoch, standing.score))
         return self.reason if standing.score > 0.5 else ""
 
@@ -235,7 +235,7 @@ def test_a_standing_has_the_losses_of_held_out_patients_over_the_same_epochs_as_
     rng = np.random.default_rng(0)
     labels_P, folds_RP = np.array([0, 1, 0, 1, -1, 1]), np.array([[0, 0, 1, 1, -1, -1]] * 2)
     said_ERP = np.where(folds_RP >= 0, rng.uniform(0.1, 0.9, (5, 2, 6)), np.nan)
-    scores = [float(balanced_log_loss(said_RP[:, :4].mean(axis=0), labels_P[:4])) for said_RP in said_ERP]
+    scores = [float(balanced_log_loss(probability_RP[:, :4].mean(axis=0), labels_P[:4])) for probability_RP in said_ERP]
     found = standing("ab12cd", scores, list(said_ERP), labels_P, folds_RP)
     means = [found.losses_P[found.labels_P == label].mean() for label in (0, 1)]
     assert found.score == pytest.approx(np.mean(means)) and found.score == pytest.approx(np.mean(scores[-3:]))
@@ -261,7 +261,7 @@ def test_the_median_takes_four_to_be_one() -> None:
 
 def test_without_a_rule_nobody_is_stopped() -> None:
     rungs = Rungs(rules_of("none"), EPOCHS, 2)
-    rungs.reach(1, 1, Standing(5.0))
+    rungs.reach(1, 1, RungScores(5.0))
     assert rungs.epochs == [] and rungs.stopped_at == {} and rungs.decided(0) and rungs.decided(1)
 
 
@@ -272,7 +272,7 @@ def race(mine_P: np.ndarray, best_P: np.ndarray, labels_P: np.ndarray = LABELS_P
     said = ""
     for trial, losses_P in (("best", best_P), ("mine", mine_P)):
         score = float(np.mean([losses_P[labels_P == label].mean() for label in (0, 1)]))
-        said = rule.judge(3, Standing(score, trial, losses_P, labels_P, folds_P))
+        said = rule.should_stop(3, RungScores(score, trial, losses_P, labels_P, folds_P))
     return said
 
 
@@ -324,7 +324,7 @@ def test_the_worst_fold_weighs_both_classes_the_same() -> None:
     labels_P, folds_P = np.array([0, 1, 1, 1, 0, 1]), np.array([0, 0, 0, 0, 1, 1])
     losses_P = np.array([0.9, 0.1, 0.1, 0.1, 0.2, 0.3])
     weights = np.array([1 / 4, 1 / 8, 1 / 8, 1 / 8])
-    assert worst_fold(Standing(0.3, "", losses_P, labels_P, folds_P)) == pytest.approx(
+    assert worst_fold(RungScores(0.3, "", losses_P, labels_P, folds_P)) == pytest.approx(
         float((weights * losses_P[:4]).sum() / weights.sum())
     )
 

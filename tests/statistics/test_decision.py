@@ -32,8 +32,8 @@ def test_weights_count_patients_as_often() -> None:
 
 
 def test_a_prevalence_moves_the_odds_by_its_own() -> None:
-    said_P = np.array([0.0, 0.2, 0.5, 0.9, 1.0])
-    moved_P = at_prevalence(said_P, 0.75)
+    probability_P = np.array([0.0, 0.2, 0.5, 0.9, 1.0])
+    moved_P = at_prevalence(probability_P, 0.75)
     np.testing.assert_allclose(moved_P[1:4], [0.75 / 1.75, 0.75, 27 / 28])
     assert (np.diff(moved_P) > 0).all() and 0 < moved_P[0] < 1e-5 and 1 - 1e-5 < moved_P[-1] < 1
-    np.testing.assert_allclose(at_prevalence(said_P, 0.5), said_P, atol=2e-6)
+    np.testing.assert_allclose(at_prevalence(probability_P, 0.5), probability_P, atol=2e-6)

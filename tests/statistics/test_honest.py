@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lymphtune.statistics.bootstrap import grouping, resample
-from lymphtune.statistics.honest import SCORES, Judged, LeftOut, choice_variance, fixed_score, wilson
+from lymphtune.statistics.honest import SCORES, LeftOut, ResampledPredictions, choice_variance, fixed_score, wilson
 from lymphtune.statistics.metrics import METRICS, auc, balanced_accuracy, balanced_log_loss, calibration_error
 
 LABELS_P = np.arange(60) % 2
@@ -27,8 +27,8 @@ def noisy(skill: float, seed: int = 0, labels_P: np.ndarray = LABELS_P) -> np.nd
     return skill * labels_P + (1 - skill) * noise_P
 
 
-def judged(procedure: Callable[[np.ndarray], np.ndarray]) -> Judged:
-    return Judged.plain(np.array([procedure(counts_P) for counts_P in COUNTS_SP]))
+def judged(procedure: Callable[[np.ndarray], np.ndarray]) -> ResampledPredictions:
+    return ResampledPredictions.plain(np.array([procedure(counts_P) for counts_P in COUNTS_SP]))
 
 
 def best_of(probabilities_MP: np.ndarray, counts_P: np.ndarray) -> np.ndarray:
@@ -36,8 +36,8 @@ def best_of(probabilities_MP: np.ndarray, counts_P: np.ndarray) -> np.ndarray:
     return probabilities_MP[np.argmax(balanced_accuracy(probabilities_MP, LABELS_P, counts_P))]
 
 
-def always(probabilities_P: np.ndarray) -> Judged:
-    return Judged.plain(np.tile(probabilities_P, (len(COUNTS_SP), 1)))
+def always(probabilities_P: np.ndarray) -> ResampledPredictions:
+    return ResampledPredictions.plain(np.tile(probabilities_P, (len(COUNTS_SP), 1)))
 
 
 def test_the_best_of_many_useless_models_is_worth_nothing() -> None:
@@ -115,36 +115,42 @@ def _many() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "recall", "specificity", "auc"])
 @pytest.mark.parametrize("worth", [0, 1])
 def test_a_perfect_or_hopeless_score_keeps_an_interval(metric: str, worth: int) -> None:
-    said_P = (LABELS_P if worth else 1 - LABELS_P).astype(float)
-    for found in (LEFT_OUT.score(always(said_P), metric), fixed_score(said_P, LABELS_P, metric)):
+    probability_P = (LABELS_P if worth else 1 - LABELS_P).astype(float)
+    for found in (LEFT_OUT.score(always(probability_P), metric), fixed_score(probability_P, LABELS_P, metric)):
         assert found.value == worth and 0.03 < found.high - found.low < 0.2
         assert 0 <= found.low <= found.value <= found.high <= 1
 
 
 def test_thresholds_of_the_resamples_are_used() -> None:
     said = np.tile(np.where(LABELS_P == 1, 0.4, 0.3), (1000, 1))
-    right = Judged(said, np.full(1000, 0.35))
+    right = ResampledPredictions(said, np.full(1000, 0.35))
     assert LEFT_OUT.score(right, "balanced_accuracy").value == 1
-    assert LEFT_OUT.score(Judged.plain(said), "recall").value == 0
-    assert LEFT_OUT.gain(right, Judged.plain(said), "balanced_accuracy").difference.value == pytest.approx(0.5)
+    assert LEFT_OUT.score(ResampledPredictions.plain(said), "recall").value == 0
+    assert LEFT_OUT.gain(
+        right, ResampledPredictions.plain(said), "balanced_accuracy"
+    ).difference.value == pytest.approx(0.5)
 
 
 def test_patients_that_are_referred_do_not_count() -> None:
     wrong_P = np.arange(60) < 20
-    said_P = np.where(wrong_P, 1 - LABELS_P, LABELS_P).astype(float)
+    probability_P = np.where(wrong_P, 1 - LABELS_P, LABELS_P).astype(float)
     kept_SP = np.broadcast_to(~wrong_P, (1000, 60))
-    judged_ = Judged(np.tile(said_P, (1000, 1)), np.full(1000, 0.5), kept_SP)
+    judged_ = ResampledPredictions(np.tile(probability_P, (1000, 1)), np.full(1000, 0.5), kept_SP)
     found = LEFT_OUT.score(judged_, "balanced_accuracy")
     assert found.value == 1
     everyone = LEFT_OUT.score(always(LABELS_P.astype(float)), "balanced_accuracy")
     assert found.low < everyone.low  # fewer patients say it
-    all_gone = Judged(judged_.said_SP, judged_.threshold_S, np.broadcast_to(LABELS_P == 1, (1000, 60)))
+    all_gone = ResampledPredictions(
+        judged_.probability_SP, judged_.threshold_S, np.broadcast_to(LABELS_P == 1, (1000, 60))
+    )
     assert np.isnan(LEFT_OUT.score(all_gone, "balanced_accuracy").value)
 
 
 def test_a_perfect_score_is_as_sure_as_its_patients_are_many() -> None:
     """However many resamples there were."""
-    few = LeftOut(LABELS_P, COUNTS_SP[:50]).score(Judged.plain(np.tile(LABELS_P.astype(float), (50, 1))), "recall")
+    few = LeftOut(LABELS_P, COUNTS_SP[:50]).score(
+        ResampledPredictions.plain(np.tile(LABELS_P.astype(float), (50, 1))), "recall"
+    )
     assert few.low == pytest.approx(fixed_score(LABELS_P.astype(float), LABELS_P, "recall").low)
 
 
@@ -153,7 +159,7 @@ def test_a_paired_difference_is_narrower_than_two_intervals() -> None:
     worse_P = better_P.copy()
     worse_P[:6] = 1 - LABELS_P[:6]
     gain = LEFT_OUT.gain(always(better_P), always(worse_P), "balanced_accuracy")
-    one, other = (LEFT_OUT.score(always(said_P), "balanced_accuracy") for said_P in (better_P, worse_P))
+    one, other = (LEFT_OUT.score(always(probability_P), "balanced_accuracy") for probability_P in (better_P, worse_P))
     unpaired = np.hypot(one.high - one.low, other.high - other.low)
     expected = balanced_accuracy(better_P, LABELS_P) - balanced_accuracy(worse_P, LABELS_P)
     assert gain.difference.value == pytest.approx(float(expected), abs=0.01)
@@ -175,14 +181,14 @@ def test_two_that_agree_everywhere_are_not_surely_alike() -> None:
 def test_the_choice_between_unlike_models_widens_the_interval() -> None:
     """A procedure that takes a good or a bad model by lot knows less of its worth than either alone."""
     good_P, bad_P = noisy(0.9, 1), noisy(0.0, 1)
-    lot = Judged.plain(np.where((np.arange(1000) % 2 == 0)[:, None], good_P, bad_P))
-    values_SP = ((lot.said_SP >= 0.5) == LABELS_P).astype(float)
+    lot = ResampledPredictions.plain(np.where((np.arange(1000) % 2 == 0)[:, None], good_P, bad_P))
+    values_SP = ((lot.probability_SP >= 0.5) == LABELS_P).astype(float)
     held_SP = LEFT_OUT.left_out_SP
     half = (0.5, 0.5)
     gap = float(balanced_accuracy(good_P, LABELS_P) - balanced_accuracy(bad_P, LABELS_P))
     found = choice_variance(np.where(held_SP, values_SP, 0), held_SP, LABELS_P, half, half)
     assert found == pytest.approx(gap**2 / 4, rel=0.35)
-    same = ((always(good_P).said_SP >= 0.5) == LABELS_P).astype(float)
+    same = ((always(good_P).probability_SP >= 0.5) == LABELS_P).astype(float)
     assert choice_variance(np.where(held_SP, same, 0), held_SP, LABELS_P, half, half) == 0
 
 
@@ -193,12 +199,12 @@ def test_it_repeats_whatever_else_is_scored() -> None:
 
 
 def test_the_reliability_curve_is_made_of_left_out_patients() -> None:
-    said_P = np.where(LABELS_P == 1, 0.85, 0.25)
-    patients_B, said_B, true_B = LEFT_OUT.reliability(always(said_P))
+    probability_P = np.where(LABELS_P == 1, 0.85, 0.25)
+    patients_B, probability_B, true_B = LEFT_OUT.reliability(always(probability_P))
     assert patients_B.sum() == pytest.approx(60) and patients_B[8] == patients_B[2] == pytest.approx(30)
-    np.testing.assert_allclose((said_B[[2, 8]], true_B[[2, 8]]), ((0.25, 0.85), (0, 1)), atol=1e-9)
-    assert LEFT_OUT.score(always(said_P), "calibration_error").value == pytest.approx(
-        float(calibration_error(said_P, LABELS_P))
+    np.testing.assert_allclose((probability_B[[2, 8]], true_B[[2, 8]]), ((0.25, 0.85), (0, 1)), atol=1e-9)
+    assert LEFT_OUT.score(always(probability_P), "calibration_error").value == pytest.approx(
+        float(calibration_error(probability_P, LABELS_P))
     )
 
 
@@ -217,28 +223,33 @@ def test_wilson_s_interval_is_the_textbook_one() -> None:
 
 def test_an_interval_is_made_of_its_classes_wilson_intervals() -> None:
     """27 of 30 tumoral and 24 of 30 reactive patients right: the square-and-add rule, with Student's quantile."""
-    said_P = LABELS_P.astype(float)
-    said_P[np.flatnonzero(LABELS_P == 1)[:3]], said_P[np.flatnonzero(LABELS_P == 0)[:6]] = 0, 1
-    found = fixed_score(said_P, LABELS_P, "balanced_accuracy")
+    probability_P = LABELS_P.astype(float)
+    probability_P[np.flatnonzero(LABELS_P == 1)[:3]], probability_P[np.flatnonzero(LABELS_P == 0)[:6]] = 0, 1
+    found = fixed_score(probability_P, LABELS_P, "balanced_accuracy")
     (low_1, high_1), (low_0, high_0) = wilson(0.9, 29, 2.04523), wilson(0.8, 29, 2.04523)
     assert found.low == pytest.approx(0.85 - 0.5 * np.hypot(0.9 - low_1, 0.8 - low_0), abs=1e-5)
     assert found.high == pytest.approx(0.85 + 0.5 * np.hypot(high_1 - 0.9, high_0 - 0.8), abs=1e-5)
 
 
 def test_a_fixed_score_is_the_metric_s_value() -> None:
-    said_P = noisy(0.4)
+    probability_P = noisy(0.4)
     for metric, function in (("auc", auc), ("log_loss", balanced_log_loss)):
-        assert fixed_score(said_P, LABELS_P, metric).value == pytest.approx(float(function(said_P, LABELS_P)))
-    assert fixed_score(said_P, LABELS_P, "recall", threshold=0.99).value < 0.2
+        assert fixed_score(probability_P, LABELS_P, metric).value == pytest.approx(
+            float(function(probability_P, LABELS_P))
+        )
+    assert fixed_score(probability_P, LABELS_P, "recall", threshold=0.99).value < 0.2
 
 
 def test_calls_of_patients_left_out_are_those_that_recall_and_specificity_count() -> None:
     said = always(noisy(0.3))
-    for found in (Judged(said.said_SP, np.linspace(0.2, 0.8, len(COUNTS_SP))), Judged.plain(said.said_SP)):
+    for found in (
+        ResampledPredictions(said.probability_SP, np.linspace(0.2, 0.8, len(COUNTS_SP))),
+        ResampledPredictions.plain(said.probability_SP),
+    ):
         called_P = LEFT_OUT.called(found)
         assert called_P[LABELS_P == 1].mean() == pytest.approx(LEFT_OUT.score(found, "recall").value)
         assert 1 - called_P[LABELS_P == 0].mean() == pytest.approx(LEFT_OUT.score(found, "specificity").value)
-    at_PT = LEFT_OUT.called_at(said.said_SP, np.array([0.0, 0.5, 2.0]))
+    at_PT = LEFT_OUT.called_at(said.probability_SP, np.array([0.0, 0.5, 2.0]))
     np.testing.assert_array_equal(at_PT.T, [np.ones(60), called_P, np.zeros(60)])
 
 
@@ -249,11 +260,11 @@ def test_patients_of_one_group_are_drawn_together_and_count_as_one() -> None:
     counts_SP = resample(labels_P, 400, 0, pair_P)
     np.testing.assert_array_equal(counts_SP[:, ::2], counts_SP[:, 1::2])
     np.testing.assert_array_equal(counts_SP[:, ::2], resample(labels_P[::2], 400, 0))
-    said_P = noisy(0.5, 1, labels_P[::2])
+    probability_P = noisy(0.5, 1, labels_P[::2])
     for metric in ("balanced_accuracy", "log_loss"):
-        once = fixed_score(said_P, labels_P[::2], metric)
-        twice = fixed_score(np.repeat(said_P, 2), labels_P, metric, group_P=pair_P)
-        naive = fixed_score(np.repeat(said_P, 2), labels_P, metric)
+        once = fixed_score(probability_P, labels_P[::2], metric)
+        twice = fixed_score(np.repeat(probability_P, 2), labels_P, metric, group_P=pair_P)
+        naive = fixed_score(np.repeat(probability_P, 2), labels_P, metric)
         width, of_pairs, of_patients = (found.high - found.low for found in (once, twice, naive))
         assert of_pairs == pytest.approx(width, rel=0.02)
         assert of_patients < 0.8 * width

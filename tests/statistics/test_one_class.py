@@ -19,10 +19,10 @@ OF_ONE = {"recall": 1, "specificity": 0}  # metrics that one class alone has
 @settings(deadline=None, max_examples=30)
 @given(st.sampled_from((0, 1)), st.lists(st.floats(0, 1), max_size=6), st.sampled_from(sorted(METRICS)))
 def test_a_metric_without_a_class_is_nan(label: int, said: list[float], name: str) -> None:
-    said_P, labels_P = np.array(said), np.full(len(said), label)
+    probability_P, labels_P = np.array(said), np.full(len(said), label)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        value = METRICS[name](said_P, labels_P)
+        value = METRICS[name](probability_P, labels_P)
     if said and OF_ONE.get(name) == label:
         assert 0 <= value <= 1
     else:
@@ -32,21 +32,21 @@ def test_a_metric_without_a_class_is_nan(label: int, said: list[float], name: st
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=8), st.sampled_from(sorted(METRICS)))
 def test_a_metric_of_both_classes_is_a_number(patients: list[tuple[float, bool]], name: str) -> None:
-    said_P, labels_P = (
+    probability_P, labels_P = (
         np.array([0.3, 0.6, *(said for said, _ in patients)]),
         np.array([0, 1, *(t for _, t in patients)]),
     )
-    assert np.isfinite(METRICS[name](said_P, labels_P.astype(int)))
+    assert np.isfinite(METRICS[name](probability_P, labels_P.astype(int)))
 
 
 def test_resamples_without_a_class_are_nan_and_the_others_are_not() -> None:
-    said_P, labels_P = np.array([0.2, 0.7, 0.9]), np.array([0, 0, 1])
+    probability_P, labels_P = np.array([0.2, 0.7, 0.9]), np.array([0, 0, 1])
     weights_SP = np.array([[1, 1, 1], [1, 1, 0], [0, 0, 1]])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        values = METRICS["balanced_accuracy"](said_P, labels_P, weights_SP)
-        class_weights(labels_P, weights_SP), calibration_error(said_P, labels_P, weights_SP)
-        placements(np.tile(said_P, (3, 1)), labels_P, weights_SP)
+        values = METRICS["balanced_accuracy"](probability_P, labels_P, weights_SP)
+        class_weights(labels_P, weights_SP), calibration_error(probability_P, labels_P, weights_SP)
+        placements(np.tile(probability_P, (3, 1)), labels_P, weights_SP)
     assert values[0] == 0.75 and np.isnan(values[1:]).all()
 
 
@@ -65,8 +65,8 @@ def test_net_benefit_of_one_class_is_its_formula(label: int) -> None:
 @pytest.mark.parametrize("labels", [[0, 1, 1, 1], [0, 1], [0, 0, 1]])
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "recall", "specificity", "auc", "log_loss", "brier"])
 def test_external_scores_of_one_patient_of_a_class_have_an_interval(labels: list[int], metric: str) -> None:
-    said_P = np.linspace(0.1, 0.9, len(labels))
-    interval = fixed_score(said_P, np.array(labels), metric)
+    probability_P = np.linspace(0.1, 0.9, len(labels))
+    interval = fixed_score(probability_P, np.array(labels), metric)
     assert interval.low <= interval.value <= interval.high and np.isfinite([interval.low, interval.high]).all()
 
 

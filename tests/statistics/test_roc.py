@@ -15,8 +15,8 @@ LABELS_P = np.arange(90) % 3 % 2
 def said(skill: float, seed: int = 0, steps: int | None = None) -> np.ndarray:
     """Return probabilities of some skill; steps: rounded, so that many are alike."""
     noise_P = np.random.default_rng(seed).normal(size=len(LABELS_P))
-    said_P = 1 / (1 + np.exp(-skill * (2 * LABELS_P - 1) - noise_P))
-    return said_P if steps is None else np.round(said_P * steps) / steps
+    probability_P = 1 / (1 + np.exp(-skill * (2 * LABELS_P - 1) - noise_P))
+    return probability_P if steps is None else np.round(probability_P * steps) / steps
 
 
 def curve(probabilities_P: np.ndarray, resamples: int = 400) -> Roc:

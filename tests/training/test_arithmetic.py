@@ -15,8 +15,8 @@ from lymphtune.models.bag_classifier import BagClassifier
 from lymphtune.training import arithmetic, network
 from lymphtune.training.arithmetic import Arithmetic, measured, usual
 from lymphtune.training.batches import Bags
-from lymphtune.training.loading import judge_cells_with, judge_with
-from lymphtune.training.lone_cells import judge_lone_cells_with
+from lymphtune.training.loading import predict_cells_with, predict_with
+from lymphtune.training.lone_cells import predict_lone_cells_with
 from lymphtune.training.network import NetworkMember
 from tests.training.networks import CPU, member_of, small
 
@@ -116,9 +116,9 @@ def test_saved_networks_are_asked_in_unrounded_float32(
     before, path = flags(), tmp_path / "a.safetensors"
     NetworkMember.save(member_of(chosen, tiny_cohort).state(), path)
     rows = tiny_cohort.labelled
-    judge_with(path, chosen, tiny_cohort, rows)
-    judge_cells_with(path, chosen, tiny_cohort, rows)
-    judge_lone_cells_with(path, chosen, tiny_cohort, rows, {})
+    predict_with(path, chosen, tiny_cohort, rows)
+    predict_cells_with(path, chosen, tiny_cohort, rows)
+    predict_lone_cells_with(path, chosen, tiny_cohort, rows, {})
     assert len(seen) == 3 and set(seen) == {(False, False)} and flags() == before
 
 
@@ -151,5 +151,5 @@ def test_the_layout_changes_no_probability(tiny_cohort: Cohort, encoder: object)
     model.standardise_by(bags.attributes_PA)
     for last in (True, False):
         model.lay_out(last)
-        said.append(network.judge(model, bags, tiny_cohort.labelled, Arithmetic("float32", last)).probability_P)
+        said.append(network.predict(model, bags, tiny_cohort.labelled, Arithmetic("float32", last)).probability_P)
     np.testing.assert_allclose(said[0], said[1], rtol=0, atol=1e-5)

@@ -34,7 +34,7 @@ from lymphtune.training.clinical import ClinicalMember
 from lymphtune.training.clinical_network import as_network
 from lymphtune.training.deployed import Deployed, Member, load_deployed
 from lymphtune.training.frozen import features, place_backbone
-from lymphtune.training.loading import judge_with
+from lymphtune.training.loading import predict_with
 from lymphtune.training.network import NetworkMember
 from lymphtune.training.onnx_graph import as_onnx
 from tests.conftest import write_backbone
@@ -85,8 +85,8 @@ def run(graph: onnx.ModelProto, cohort: Cohort) -> tuple[np.ndarray, np.ndarray]
 
 def expected(members: Sequence[Member], cohort: Cohort) -> np.ndarray:
     rows = np.arange(len(COUNTS))
-    said = [[judge_with(path, chosen, cohort, rows).probability_P for path in paths] for chosen, paths in members]
-    return np.array([np.mean(said_FP, axis=0) for said_FP in said])
+    said = [[predict_with(path, chosen, cohort, rows).probability_P for path in paths] for chosen, paths in members]
+    return np.array([np.mean(probability_FP, axis=0) for probability_FP in said])
 
 
 @pytest.mark.parametrize("encoder", registry.encoders.words())
@@ -96,9 +96,9 @@ def test_a_graph_says_what_the_networks_say(encoder: str, cohort: Cohort, tmp_pa
         for number, (aggregator, fusion) in enumerate(EVERY if encoder == "vanilla" else SOME)
     ]
     weight_M = np.arange(1, len(members) + 1) / sum(range(1, len(members) + 1))
-    probability_P, said_MP = run(as_onnx(load_deployed(members, weight_M), PICTURE_PX), cohort)
+    probability_P, probability_MP = run(as_onnx(load_deployed(members, weight_M), PICTURE_PX), cohort)
     expected_MP = expected(members, cohort)
-    np.testing.assert_allclose(said_MP, expected_MP, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(probability_MP, expected_MP, rtol=0, atol=1e-5)
     np.testing.assert_allclose(probability_P, weight_M @ expected_MP, rtol=0, atol=1e-5)
 
 
@@ -108,9 +108,9 @@ def test_views_folds_and_a_deeper_head_are_in_the_graph(cohort: Cohort, tmp_path
     chosen = network("vanilla", "attention", "gated", head)
     members = [saved(chosen.model_copy(update={"data": Data(**turned)}), tmp_path / "turned", folds=3)]
     members.append((chosen, members[0][1][:1]))  # the first fold, in one view
-    _, said_MP = run(as_onnx(load_deployed(members, np.ones(2) / 2), PICTURE_PX), cohort)
-    np.testing.assert_allclose(said_MP, expected(members, cohort), rtol=0, atol=1e-5)
-    assert (np.abs(said_MP[0] - said_MP[1]) > 1e-4).all()
+    _, probability_MP = run(as_onnx(load_deployed(members, np.ones(2) / 2), PICTURE_PX), cohort)
+    np.testing.assert_allclose(probability_MP, expected(members, cohort), rtol=0, atol=1e-5)
+    assert (np.abs(probability_MP[0] - probability_MP[1]) > 1e-4).all()
 
 
 @pytest.mark.slow
@@ -124,8 +124,8 @@ def test_frozen_trials_look_through_one_backbone(
         encoder = {"timm:test_resnet": {"weights": str(weights), "frozen": True, "pca": pca}}
         members.append(saved_frozen(network(encoder, fusion="late"), cohort, tmp_path / f"pca-{pca}"))
     graph = as_onnx(load_deployed(members, np.ones(2) / 2), PICTURE_PX)
-    _, said_MP = run(graph, cohort)
-    np.testing.assert_allclose(said_MP, expected(members, cohort), rtol=0, atol=1e-5)
+    _, probability_MP = run(graph, cohort)
+    np.testing.assert_allclose(probability_MP, expected(members, cohort), rtol=0, atol=1e-5)
     convolutions = sum(isinstance(part, nn.Conv2d) for part in Backbone("test_resnet").modules())
     assert sum(node.op_type == "Conv" for node in graph.graph.node) == convolutions
 
@@ -155,8 +155,8 @@ def test_a_clinical_model_is_a_network_to_the_last_digit(word: str) -> None:
     rng = np.random.default_rng(1)
     attributes_PA = np.column_stack([rng.uniform(18, 99, 500), rng.uniform(0.5, 6, 500)])
     with torch.no_grad():
-        said_P = as_network(member.pipeline)(torch.from_numpy(attributes_PA)).numpy()
-    np.testing.assert_allclose(said_P, member.predict(attributes_PA), rtol=0, atol=1e-12)
+        probability_P = as_network(member.pipeline)(torch.from_numpy(attributes_PA)).numpy()
+    np.testing.assert_allclose(probability_P, member.predict(attributes_PA), rtol=0, atol=1e-12)
 
 
 def test_a_patient_on_a_trees_threshold_goes_left() -> None:
@@ -166,8 +166,8 @@ def test_a_patient_on_a_trees_threshold_goes_left() -> None:
     on_PA = np.array([np.full(2, threshold) for tree in trees for threshold in tree.threshold[tree.feature >= 0]])
     on_PA = np.concatenate([on_PA, on_PA.astype(np.float32)])
     with torch.no_grad():
-        said_P = as_network(member.pipeline)(torch.from_numpy(on_PA)).numpy()
-    np.testing.assert_allclose(said_P, member.predict(on_PA), rtol=0, atol=1e-12)
+        probability_P = as_network(member.pipeline)(torch.from_numpy(on_PA)).numpy()
+    np.testing.assert_allclose(probability_P, member.predict(on_PA), rtol=0, atol=1e-12)
 
 
 def test_all_clinical_models_in_a_graph(cohort: Cohort, tmp_path: Path) -> None:
@@ -176,9 +176,9 @@ def test_all_clinical_models_in_a_graph(cohort: Cohort, tmp_path: Path) -> None:
         ClinicalMember.save(fitted(word).pipeline, tmp_path / word)
         members.append((configuration({"clinical": word}, "test"), [tmp_path / f"{word}.skops"]))
     graph = as_onnx(load_deployed(members, np.full(len(members), 1 / len(members))), PICTURE_PX)
-    probability_P, said_MP = run(graph, cohort)
-    np.testing.assert_allclose(said_MP, expected(members, cohort), rtol=0, atol=1e-6)
-    np.testing.assert_allclose(probability_P, said_MP.mean(axis=0), rtol=0, atol=1e-6)
+    probability_P, probability_MP = run(graph, cohort)
+    np.testing.assert_allclose(probability_MP, expected(members, cohort), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(probability_P, probability_MP.mean(axis=0), rtol=0, atol=1e-6)
 
 
 def test_a_clinical_model_without_a_network_is_refused() -> None:

@@ -17,7 +17,7 @@ from lymphtune.models.bag_classifier import as_pictures
 from lymphtune.training import frozen
 from lymphtune.training.batches import seen_as
 from lymphtune.training.frozen import all_frozen, features, missing, stand_in
-from lymphtune.training.loading import judge_cells_with, judge_with
+from lymphtune.training.loading import predict_cells_with, predict_with
 from lymphtune.training.lockstep import fold_models, member_name, train
 from tests.conftest import write_backbone
 from tests.training.networks import CPU, FOLDS, changed, protocol, small, trained
@@ -255,9 +255,9 @@ def test_saved_models_need_neither_the_cache_nor_the_first_weights(
     for repeat, fold in fold_models(wanted.folds_RP):
         held_out = np.flatnonzero(wanted.folds_RP[repeat] == fold)
         path = tmp_path / "saved" / f"{member_name(repeat, fold)}.safetensors"
-        in_memory, _ = judge_cells_with(path, chosen, tiny_cohort, held_out, kept)
+        in_memory, _ = predict_cells_with(path, chosen, tiny_cohort, held_out, kept)
         assert len(kept) == (4 if data else 1) and (fold > 0 or not (tmp_path / "elsewhere").exists())
-        said = judge_with(path, chosen, tiny_cohort, held_out)
+        said = predict_with(path, chosen, tiny_cohort, held_out)
         np.testing.assert_array_equal(in_memory.probability_P, said.probability_P)
         np.testing.assert_allclose(said.probability_P, result.probabilities_RP[repeat, held_out], rtol=0, atol=1e-5)
         np.testing.assert_allclose(said.gate_P, result.gates_RP[repeat, held_out], rtol=0, atol=1e-5)

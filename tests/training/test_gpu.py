@@ -20,7 +20,7 @@ from lymphtune.searching.settings import Settings
 from lymphtune.training import network
 from lymphtune.training.arithmetic import Arithmetic, exact
 from lymphtune.training.batches import Bags
-from lymphtune.training.loading import judge_with
+from lymphtune.training.loading import predict_with
 from lymphtune.training.lockstep import Diverged, EpochResult, Start, train
 from lymphtune.training.network import NetworkMember
 from tests.training.networks import CPU, probabilities, protocol, small
@@ -141,7 +141,7 @@ def test_a_saved_network_says_the_same_on_both(tiny_cohort: Cohort, tmp_path: Pa
     result.save(tmp_path)
     rows = np.arange(len(tiny_cohort.labels))
     for path in sorted(tmp_path.glob("*.safetensors")):
-        there, here = (judge_with(path, chosen, tiny_cohort, rows, on=on).probability_P for on in ("cuda", "cpu"))
+        there, here = (predict_with(path, chosen, tiny_cohort, rows, on=on).probability_P for on in ("cuda", "cpu"))
         np.testing.assert_allclose(there, here, rtol=0, atol=1e-5)
 
 

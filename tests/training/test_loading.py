@@ -24,8 +24,8 @@ from lymphtune.errors import InputError
 from lymphtune.models.bag_classifier import BagClassifier
 from lymphtune.training import loading
 from lymphtune.training.clinical import ClinicalMember
-from lymphtune.training.loading import judge_with, load_network, load_pipeline
-from lymphtune.training.network import Said
+from lymphtune.training.loading import load_network, load_pipeline, predict_with
+from lymphtune.training.network import Prediction
 
 VANILLA = configuration({"model": {"encoder": "vanilla", "fusion": "concat"}, "data": {"crop_px": 40}}, "test")
 State = dict[str, torch.Tensor]
@@ -94,9 +94,9 @@ def assert_predicts(
 ) -> None:
     """Assert what a saved network returns for two patients where its mean comes to `value`."""
     save_file(BagClassifier(VANILLA).state_dict(), folder / "fold.safetensors")
-    prediction = Said(np.array([value, value]), np.full(2, np.nan))
+    prediction = Prediction(np.array([value, value]), np.full(2, np.nan))
     monkeypatch.setattr(loading, "judge", lambda *given: prediction)
-    found = judge_with(folder / "fold.safetensors", VANILLA, cohort, np.arange(2), on="cpu")
+    found = predict_with(folder / "fold.safetensors", VANILLA, cohort, np.arange(2), on="cpu")
     assert found.probability_P.tolist() == [expected, expected]
 
 

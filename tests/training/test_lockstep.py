@@ -25,7 +25,7 @@ from lymphtune.training import lockstep, network
 from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.batches import Bags
 from lymphtune.training.clinical import ClinicalMember
-from lymphtune.training.loading import judge_with, load_pipeline
+from lymphtune.training.loading import load_pipeline, predict_with
 from lymphtune.training.lockstep import Diverged, EpochResult, Protocol, fold_models, member_name, train
 from tests.training.networks import CPU, FOLDS, changed, clinical, probabilities, protocol, small, trained
 
@@ -228,7 +228,7 @@ def test_saved_networks_repeat_their_out_of_fold_probabilities(
         for repeat, fold in models:
             path = tmp_path / str(result.epoch) / f"{member_name(repeat, fold)}.safetensors"
             held_out = np.flatnonzero(wanted.folds_RP[repeat] == fold)
-            again = judge_with(path, chosen, tiny_cohort, held_out).probability_P
+            again = predict_with(path, chosen, tiny_cohort, held_out).probability_P
             np.testing.assert_allclose(again, result.probabilities_RP[repeat, held_out], rtol=0, atol=1e-6)
 
 
@@ -245,7 +245,7 @@ def test_a_clinical_model_has_one_epoch_and_is_saved_whole(tiny_cohort: Cohort, 
         path = tmp_path / f"{member_name(repeat, fold)}.skops"
         held_out = np.flatnonzero(wanted.folds_RP[repeat] == fold)
         np.testing.assert_array_equal(
-            judge_with(path, chosen, tiny_cohort, held_out).probability_P, result.probabilities_RP[repeat, held_out]
+            predict_with(path, chosen, tiny_cohort, held_out).probability_P, result.probabilities_RP[repeat, held_out]
         )
         rows = np.setdiff1d(tiny_cohort.labelled, held_out)
         scaled_by = load_pipeline(path).named_steps["scale"].mean_
@@ -278,7 +278,7 @@ def test_the_best_epoch_s_weights_are_saved_where_asked_for(
         for repeat, fold in fold_models(wanted.folds_RP):
             path = tmp_path / str(saved_after) / f"{member_name(repeat, fold)}.safetensors"
             held_out = np.flatnonzero(wanted.folds_RP[repeat] == fold)
-            again = judge_with(path, chosen, tiny_cohort, held_out).probability_P
+            again = predict_with(path, chosen, tiny_cohort, held_out).probability_P
             np.testing.assert_allclose(again, results[best - 1].probabilities_RP[repeat, held_out], rtol=0, atol=1e-6)
 
 
@@ -333,13 +333,13 @@ def test_weights_that_explode_are_a_divergence(tiny_cohort: Cohort) -> None:
 
 
 def test_divergence_in_one_fold_leaves_no_result(tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = network.NetworkMember.judge, itertools.count()
+    real, calls = network.NetworkMember.predict, itertools.count()
 
-    def judge(self: network.NetworkMember, rows: np.ndarray) -> network.Said:
+    def predict(self: network.NetworkMember, rows: np.ndarray) -> network.Prediction:
         said = real(self, rows)
         return said._replace(probability_P=said.probability_P * (np.nan if next(calls) == FOLDS + 1 else 1))
 
-    monkeypatch.setattr(network.NetworkMember, "judge", judge)
+    monkeypatch.setattr(network.NetworkMember, "judge", predict)
     results = train(small(), tiny_cohort, protocol(tiny_cohort))
     assert next(results).epoch == 1
     with pytest.raises(Diverged, match="a probability is not a number in epoch 2"):
@@ -369,8 +369,8 @@ def test_the_average_is_what_judges_and_is_kept(tiny_cohort: Cohort) -> None:
         member.train_epoch(1)
         live, kept = member.live.state_dict(), member.average.model.state_dict()
         assert all(kept[name].equal(live[name]) for name in kept) == alike
-        said = network.judge(member.average.model, bags, tiny_cohort.labelled, member.arithmetic)
-        np.testing.assert_array_equal(member.judge(tiny_cohort.labelled).probability_P, said.probability_P)
+        said = network.predict(member.average.model, bags, tiny_cohort.labelled, member.arithmetic)
+        np.testing.assert_array_equal(member.predict(tiny_cohort.labelled).probability_P, said.probability_P)
         assert all(value.equal(kept[name]) for name, value in member.state().items())
 
 
@@ -447,11 +447,11 @@ def test_a_patient_is_judged_alike_alone_and_in_company(tiny_cohort: Cohort) -> 
     member = network.NetworkMember(chosen, bags, tiny_cohort.labelled, 1, [0, 0, 0])
     member.train_epoch(1)
     rows = np.arange(len(tiny_cohort.patients))
-    together = member.judge(rows).probability_P
-    np.testing.assert_array_equal(member.judge(rows).probability_P, together)
-    alone = [member.judge(rows[[row]]).probability_P[0] for row in rows]
+    together = member.predict(rows).probability_P
+    np.testing.assert_array_equal(member.predict(rows).probability_P, together)
+    alone = [member.predict(rows[[row]]).probability_P[0] for row in rows]
     np.testing.assert_allclose(alone, together, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(member.judge(rows[::-1]).probability_P, together[::-1], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(member.predict(rows[::-1]).probability_P, together[::-1], rtol=0, atol=1e-6)
 
 
 def test_bfloat16_gives_probabilities_close_to_float32(tiny_cohort: Cohort) -> None:
@@ -460,7 +460,7 @@ def test_bfloat16_gives_probabilities_close_to_float32(tiny_cohort: Cohort) -> N
     bags = Bags(tiny_cohort, chosen.data, CPU)
     model.standardise_by(bags.attributes_PA)
     exact, rough = (
-        network.judge(model, bags, tiny_cohort.labelled, Arithmetic(precision)).probability_P
+        network.predict(model, bags, tiny_cohort.labelled, Arithmetic(precision)).probability_P
         for precision in ("float32", "bfloat16")
     )
     assert exact.dtype == rough.dtype == np.float64
@@ -471,5 +471,5 @@ def test_bfloat16_gives_probabilities_close_to_float32(tiny_cohort: Cohort) -> N
 def test_nobody_to_predict_is_no_error(tiny_cohort: Cohort) -> None:
     chosen = small()
     bags = Bags(tiny_cohort, chosen.data, CPU)
-    said = network.judge(BagClassifier(chosen), bags, np.array([], dtype=int), Arithmetic())
+    said = network.predict(BagClassifier(chosen), bags, np.array([], dtype=int), Arithmetic())
     assert said.probability_P.shape == said.gate_P.shape == (0,)

@@ -11,8 +11,8 @@ from lymphtune import registry
 from lymphtune.cohort import Cohort
 from lymphtune.config import Configuration
 from lymphtune.models.bag_classifier import BagClassifier
-from lymphtune.training.loading import judge_cells_with
-from lymphtune.training.lone_cells import judge_lone_cells_with, lone_logits
+from lymphtune.training.loading import predict_cells_with
+from lymphtune.training.lone_cells import lone_logits, predict_lone_cells_with
 from tests.models.small import ATTRIBUTES, built, cells, network, small
 
 ROWS = np.array([1, 4])
@@ -40,8 +40,8 @@ def saved(chosen: Configuration, folder: Path) -> Path:
 def test_models_that_judge_cells_say_the_same(tiny_cohort: Cohort, tmp_path: Path, fusion: str) -> None:
     chosen = network(small("vanilla"), "prediction_mean", fusion)
     path = saved(chosen, tmp_path)
-    alone = judge_lone_cells_with(path, chosen, tiny_cohort, ROWS, {})
-    _, together = judge_cells_with(path, chosen, tiny_cohort, ROWS)
+    alone = predict_lone_cells_with(path, chosen, tiny_cohort, ROWS, {})
+    _, together = predict_cells_with(path, chosen, tiny_cohort, ROWS)
     np.testing.assert_allclose(alone.probability_C, together.probability_C, atol=1e-6)
     np.testing.assert_allclose(alone.weight_C, together.weight_C, atol=1e-6)
 
@@ -50,7 +50,7 @@ def test_attention_has_weights_of_the_whole_bag_and_a_probability_of_every_cell(
     tiny_cohort: Cohort, tmp_path: Path
 ) -> None:
     chosen = network(small("vanilla"), "gated_attention")
-    alone = judge_lone_cells_with(saved(chosen, tmp_path), chosen, tiny_cohort, ROWS, {})
+    alone = predict_lone_cells_with(saved(chosen, tmp_path), chosen, tiny_cohort, ROWS, {})
     counts = tiny_cohort.patients["n_cells"].to_numpy()[ROWS]
     sums = np.add.reduceat(alone.weight_C, [0, counts[0]])
     np.testing.assert_allclose(sums, 1, atol=1e-6)

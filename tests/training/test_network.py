@@ -59,7 +59,8 @@ def test_late_experts_learn_each_by_themselves(tiny_cohort: Cohort) -> None:
     given = gradients(member.live.encoder)
     output = member.live(batch.cells, batch.counts, batch.attributes_BA)
     of_each = [
-        network.bag_loss(said_B, batch.labels_B, member.class_weights) for said_B in output.expert_probability_XB
+        network.bag_loss(probability_B, batch.labels_B, member.class_weights)
+        for probability_B in output.expert_probability_XB
     ]
     assert float(loss) == pytest.approx(sum(loss.item() for loss in of_each) / 2, rel=1e-6)
     alone = torch.autograd.grad(of_each[0] / 2, list(member.live.encoder.parameters()))
@@ -81,7 +82,9 @@ def test_a_gated_model_weighs_its_own_loss_and_its_experts(tiny_cohort: Cohort, 
     output = member.live(batch.cells, batch.counts, batch.attributes_BA)
     given = (batch.labels_B, member.class_weights)
     mixed = network.bag_loss(output.probability_B, *given).item()
-    experts = np.mean([network.bag_loss(said_B, *given).item() for said_B in output.expert_probability_XB])
+    experts = np.mean(
+        [network.bag_loss(probability_B, *given).item() for probability_B in output.expert_probability_XB]
+    )
     assert mixed != pytest.approx(experts, rel=1e-4)
     assert float(member.learn(batch)) == pytest.approx((1 - weight) * mixed + weight * experts, rel=1e-5)
 
@@ -174,23 +177,25 @@ def test_tta_is_the_mean_over_four_flipped_cohorts(noisy_cohort: Cohort) -> None
     member.train_epoch(1)
     rows, once = noisy_cohort.labelled, chosen.data.model_copy(update={"tta": False})
     four = [
-        network.judge(member.average.model, Bags(flipped(noisy_cohort, view), once, CPU), rows, member.arithmetic)
+        network.predict(member.average.model, Bags(flipped(noisy_cohort, view), once, CPU), rows, member.arithmetic)
         for view in FLIPS
     ]
     assert not np.allclose(four[0].probability_P, four[1].probability_P, rtol=0, atol=1e-6)
-    said = member.judge(rows)
+    said = member.predict(rows)
     np.testing.assert_allclose(said.probability_P, np.mean([one.probability_P for one in four], axis=0), atol=1e-7)
     np.testing.assert_allclose(said.gate_P, np.mean([one.gate_P for one in four], axis=0), atol=1e-7)
 
 
-def judged_cells(cohort: Cohort, fusion: str, aggregator: str, **data: Any) -> tuple[network.Said, network.SaidOfCells]:
+def judged_cells(
+    cohort: Cohort, fusion: str, aggregator: str, **data: Any
+) -> tuple[network.Prediction, network.CellPrediction]:
     """Return what a network that was trained for an epoch says of the labelled patients, in bags of unequal size."""
     given = small(fusion, head="linear", data=data, learning_rate=1e-2).as_yaml()
     given["model"]["aggregator"] = aggregator
     member = member_of(configuration(given, "test"), cohort)
     member.train_epoch(1)
-    said = member.judge(cohort.labelled)
-    again, of_cells = network.judge_cells(member.average.model, member.bags, cohort.labelled, member.arithmetic)
+    said = member.predict(cohort.labelled)
+    again, of_cells = network.predict_cells(member.average.model, member.bags, cohort.labelled, member.arithmetic)
     np.testing.assert_array_equal(again.probability_P, said.probability_P)
     np.testing.assert_array_equal(again.gate_P, said.gate_P)
     return said, of_cells
@@ -225,7 +230,7 @@ def test_the_mean_of_cells_is_the_bag_where_the_bag_is_that(tiny_cohort: Cohort,
 def test_cells_are_those_of_the_pictures_expert(tiny_cohort: Cohort) -> None:
     member = member_of(small("late", head="linear"), tiny_cohort)
     rows = tiny_cohort.labelled
-    _, of_cells = network.judge_cells(member.average.model, member.bags, rows, member.arithmetic)
+    _, of_cells = network.predict_cells(member.average.model, member.bags, rows, member.arithmetic)
     (batch,) = member.bags.evaluation(rows)
     with torch.no_grad():
         output = member.average.model(batch.cells, batch.counts, batch.attributes_BA)
@@ -240,10 +245,10 @@ def test_cells_in_every_view_count_alike(noisy_cohort: Cohort) -> None:
     member.train_epoch(1)
     rows, once, model = noisy_cohort.labelled, chosen.data.model_copy(update={"tta": False}), member.average.model
     four = [
-        network.judge_cells(model, Bags(flipped(noisy_cohort, view), once, CPU), rows, member.arithmetic)[1]
+        network.predict_cells(model, Bags(flipped(noisy_cohort, view), once, CPU), rows, member.arithmetic)[1]
         for view in FLIPS
     ]
-    said = network.judge_cells(model, member.bags, rows, member.arithmetic)[1]
+    said = network.predict_cells(model, member.bags, rows, member.arithmetic)[1]
     assert not np.allclose(four[0].probability_C, said.probability_C, rtol=0, atol=1e-6)
     np.testing.assert_allclose(said.probability_C, np.mean([one.probability_C for one in four], axis=0), atol=1e-7)
 
@@ -305,9 +310,9 @@ def test_a_trial_may_start_with_less(tiny_cohort: Cohort, monkeypatch: pytest.Mo
 
 def test_judging_makes_room_as_well(tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
     member = member_of(P_PLAIN, tiny_cohort)
-    expected = member.judge(tiny_cohort.labelled).probability_P
+    expected = member.predict(tiny_cohort.labelled).probability_P
     at_most(monkeypatch, 3)
-    said = member.judge(tiny_cohort.labelled).probability_P
+    said = member.predict(tiny_cohort.labelled).probability_P
     np.testing.assert_allclose(said, expected, rtol=0, atol=1e-6)
     assert member.live.chunk.at_once(100, 40) <= 3  # shared with the average
 
@@ -353,9 +358,9 @@ def test_a_model_that_knows_but_the_size_of_bags_learns_nothing_where_it_is_fixe
 
     assert float(auc(said(None, epochs=4), told_by_size.labels)) == 1
     for size in ("fixed", "fixed:5"):
-        said_P, fold_P = said(size), make_folds(told_by_size.labels, FOLDS, 1, 0)[0]
+        probability_P, fold_P = said(size), make_folds(told_by_size.labels, FOLDS, 1, 0)[0]
         for fold in range(FOLDS):
-            assert np.ptp(said_P[fold_P == fold]) < 1e-6  # a fold model says the same of all
+            assert np.ptp(probability_P[fold_P == fold]) < 1e-6  # a fold model says the same of all
 
 
 def test_what_is_said_of_a_bag_of_fixed_size_is_the_mean_over_its_draws(tiny_cohort: Cohort) -> None:
@@ -369,10 +374,10 @@ def test_what_is_said_of_a_bag_of_fixed_size_is_the_mean_over_its_draws(tiny_coh
             ])
             for draw in range(DRAWS)
         ]  # fmt: skip
-    said = member.judge(rows)
+    said = member.predict(rows)
     np.testing.assert_allclose(said.probability_P, np.mean(of_draws, axis=0), atol=1e-6)
     assert np.std(of_draws, axis=0).max() > 1e-6
-    again, of_cells = network.judge_cells(model, member.bags, rows, member.arithmetic)
+    again, of_cells = network.predict_cells(model, member.bags, rows, member.arithmetic)
     np.testing.assert_array_equal(again.probability_P, said.probability_P)
     assert len(of_cells.probability_C) == tiny_cohort.patients["n_cells"].to_numpy()[rows].sum()
     assert np.isfinite(of_cells.weight_C).all()

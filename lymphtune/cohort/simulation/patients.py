@@ -97,15 +97,15 @@ def survey_simulated(
     """Return the same cohort before any picture is drawn; its blocks leave the cache alone."""
     patients = draw_patients(n_patients, n_cells, seed)
 
-    def sources(rows: range) -> list[DrawnBag]:
-        return [DrawnBag(patients, row, seed) for row in rows]
+    def sources(rows: range) -> list[SimulatedBag]:
+        return [SimulatedBag(patients, row, seed) for row in rows]
 
     name = _name(n_patients, n_cells, seed)
     return Surveyed(name, patients[list(COLUMNS)], sources, reference_date, simulated=True, decode=_as_drawn)
 
 
 @dataclass(frozen=True)
-class DrawnBag:
+class SimulatedBag:
     """The pictures of the patient in that row, drawn when they are read; their bytes are those of their pixels."""
 
     patients: pd.DataFrame

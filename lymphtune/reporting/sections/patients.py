@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lymphtune.ensembling.groups import judged_patients
+from lymphtune.ensembling.groups import scored_patients
 from lymphtune.ensembling.held_out_cells import HeldOutCells, held_out_cells, of_this_run
 from lymphtune.reporting.drawing import BASELINE, ENSEMBLE, INK, LINE, canvas
 from lymphtune.reporting.facts import Facts
@@ -29,7 +29,7 @@ FLATTERED = (
 )
 
 
-class Spoken(NamedTuple):
+class ShownCell(NamedTuple):
     """One cell of the gallery; `heat` "" where none was drawn."""
 
     source: str
@@ -64,14 +64,15 @@ def judged(facts: Facts) -> pd.DataFrame:
     """
     candidates = facts.candidates
     numbered = facts.cohort.patients.assign(row=np.arange(len(facts.cohort.patients)))
-    known = judged_patients(candidates, numbered)
+    known = scored_patients(candidates, numbered)
     known["age_years"] = known["age_years"].round(1)  # from an exact age the date of birth follows
     several = len(facts.rows) > 1
     table = pd.DataFrame(
         {
-            "row": known["row"], "patient": candidates.patients, "label": facts.labels_P, "probability": facts.said_P,
-            "predicted": (facts.said_P >= facts.fitted.threshold).astype(int),
-            "log_loss": log_losses(facts.said_P, facts.labels_P),
+            "row": known["row"], "patient": candidates.patients, "label": facts.labels_P,
+            "probability": facts.probability_P,
+            "predicted": (facts.probability_P >= facts.fitted.threshold).astype(int),
+            "log_loss": log_losses(facts.probability_P, facts.labels_P),
             "spread": facts.members_NP.std(axis=0) if several else np.nan, "gate": _gates(facts),
             "age_years": known["age_years"], "sex": known["sex"], "lymphocytes_g_per_l": known["lymphocytes_g_per_l"],
             "n_cells": known["n_cells"], "fold": candidates.fold_P,
@@ -224,19 +225,21 @@ def _patient(
         "about": f"{sex}, age {measured(row.age_years, 0)}, {measured(row.lymphocytes_g_per_l, 1)}·10⁹/L lymphocytes; "
                  f"{count} of {cells.whole_P[place]} cells were looked at.",
         "sides": [
-            {"title": title, "cells": _spoken(cells, side, heat, str(row.patient))}
+            {"title": title, "cells": _shown_cells(cells, side, heat, str(row.patient))}
             for title, side in zip(("For tumoral", "For reactive"), sides, strict=True)
         ],
     }  # fmt: skip
 
 
-def _spoken(cells: HeldOutCells, side: Iterable[int], heat: dict[int, np.ndarray], patient: str) -> list[Spoken]:
+def _shown_cells(
+    cells: HeldOutCells, side: Iterable[int], heat: dict[int, np.ndarray], patient: str
+) -> list[ShownCell]:
     spoken = []
     for cell in map(int, side):
         picture, name = cells.cohort.pictures_CSS3[cell], f"cell {cells.number_C[cell] + 1} of {patient}"
         said = f"{cells.probability_C[cell]:.2f}" + (f", weight {cells.weight_C[cell]:.1f}" if cells.weighs else "")
         spoken.append(
-            Spoken(
+            ShownCell(
                 cell_uri(picture), f"{name}: probability of tumoral alone {said}", said,
                 heat_uri(picture, heat[cell]) if cell in heat else "",
                 f"{name}, the pixels that move its probability most in orange{_where(heat.get(cell))}",

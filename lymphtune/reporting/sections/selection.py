@@ -120,13 +120,15 @@ def _histogram(facts: Facts) -> Drawing:
     edges, threshold, said = np.linspace(0, 1, 21), facts.fitted.threshold, []
     looks = ((SINGLE_COLOUR, ""), (BASELINE_COLOUR, "///"))
     for label, (panel, (colour, hatch)) in enumerate(zip(panels, looks, strict=True)):
-        said_P = facts.said_P[facts.labels_P == label]
-        panel.hist(said_P, edges, color=colour, alpha=0.75, hatch=hatch, edgecolor=INK, linewidth=0.4)
+        probability_P = facts.probability_P[facts.labels_P == label]
+        panel.hist(probability_P, edges, color=colour, alpha=0.75, hatch=hatch, edgecolor=INK, linewidth=0.4)
         panel.axvline(threshold, color=INK, linestyle="--", linewidth=1.2)
-        above = int((said_P >= threshold).sum())
-        panel.set_title(f"{CLASSES[label]}: {len(said_P)} patients, {above} called tumoral", loc="left")
+        above = int((probability_P >= threshold).sum())
+        panel.set_title(f"{CLASSES[label]}: {len(probability_P)} patients, {above} called tumoral", loc="left")
         panel.set_ylabel("patients")
-        said.append(f"{CLASSES[label]}: {above} of {len(said_P)} at or above, median {np.median(said_P):.2f}")
+        said.append(
+            f"{CLASSES[label]}: {above} of {len(probability_P)} at or above, median {np.median(probability_P):.2f}"
+        )
     panels[1].set(xlabel="probability of tumoral", xlim=(0, 1))
     panels[0].annotate(
         f"threshold {threshold:.3g}", (threshold, 1), xycoords=("data", "axes fraction"), xytext=(3, 2),
@@ -178,7 +180,7 @@ def _confusion(facts: Facts) -> Table:
 def _naive_calls(facts: Facts, name: str) -> tuple[np.ndarray, float]:
     """Return whom a procedure, learnt from all patients, calls tumoral [P], and its threshold."""
     if name == ENSEMBLE:
-        return facts.said_P >= facts.fitted.threshold, facts.fitted.threshold
+        return facts.probability_P >= facts.fitted.threshold, facts.fitted.threshold
     choice = facts.procedure.recipe.choice
     recipe = one_of("clinical" if name == BASELINE else choice.source, choice.by, choice.include_stopped)
     members_NP = facts.candidates.oof_CP[facts.candidates.chosen(recipe.choice)]
@@ -224,8 +226,8 @@ def _decision(facts: Facts) -> Drawing:
 
 def _called_at(facts: Facts, name: str, prevalence: float) -> np.ndarray:
     """Return how often each patient left out is called at each threshold probability [P, T]."""
-    said_SP = at_prevalence(facts.scores.entries[name].repeated.said_SP, prevalence)
-    return facts.contest.left_out.called_at(said_SP, THRESHOLDS_T)
+    probability_SP = at_prevalence(facts.scores.entries[name].repeated.probability_SP, prevalence)
+    return facts.contest.left_out.called_at(probability_SP, THRESHOLDS_T)
 
 
 def _band(panel: Axes, called_PT: np.ndarray, labels_P: np.ndarray, group_P: np.ndarray | None) -> None:

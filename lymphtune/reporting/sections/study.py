@@ -187,11 +187,11 @@ def _roc(facts: Facts, best: pd.DataFrame) -> Drawing:
         _draw_roc(honest, _left_out(facts, key), f"{name}: {area}", colour, style)
         said.append(f"{name} AUC {area};")
     said.append("single trials out of fold, chosen on these patients:")
-    for label, said_P, colour, style in _singles(facts, best):
-        area = bounded(fixed_score(said_P, facts.labels_P, "auc", group_P=facts.contest.candidates.group_P))
+    for label, probability_P, colour, style in _singles(facts, best):
+        area = bounded(fixed_score(probability_P, facts.labels_P, "auc", group_P=facts.contest.candidates.group_P))
         _draw_roc(
             single,
-            roc(calls(said_P), facts.labels_P, group_P=facts.contest.candidates.group_P),
+            roc(calls(probability_P), facts.labels_P, group_P=facts.contest.candidates.group_P),
             f"{label}:\n{area}",
             colour,
             style,
@@ -230,10 +230,10 @@ def _singles(facts: Facts, best: pd.DataFrame) -> list[tuple[str, np.ndarray, st
 
 def _left_out(facts: Facts, name: str) -> Roc:
     """Return the curve of a procedure on the patients that its resamples leave out."""
-    said_SP, left_out = facts.scores.entries[name].repeated.said_SP, facts.contest.left_out
-    levels = np.unique(np.quantile(said_SP[left_out.left_out_SP], np.linspace(0, 1, STEPS)))[::-1]
+    probability_SP, left_out = facts.scores.entries[name].repeated.probability_SP, facts.contest.left_out
+    levels = np.unique(np.quantile(probability_SP[left_out.left_out_SP], np.linspace(0, 1, STEPS)))[::-1]
     thresholds_T = np.concatenate([[np.inf], levels])
-    return roc(left_out.called_at(said_SP, thresholds_T), facts.labels_P, group_P=left_out.group_P)
+    return roc(left_out.called_at(probability_SP, thresholds_T), facts.labels_P, group_P=left_out.group_P)
 
 
 def _draw_roc(panel: Axes, curve: Roc, label: str, colour: str, style: Any) -> None:
@@ -278,9 +278,9 @@ def _with_published(table: pd.DataFrame, given: list[dict[str, Any]]) -> pd.Data
 
 def _over_seeds(facts: Facts, best: Any) -> dict[str, float]:
     """Return mean and sd over repeats of a trial's scores at its judged epoch; the sd of one is NaN."""
-    said_RP, found = _judged(facts, best), {}
+    probability_RP, found = _judged(facts, best), {}
     for name in SHOWN:
-        score_R = METRICS[name](said_RP, facts.labels_P)
+        score_R = METRICS[name](probability_RP, facts.labels_P)
         found[name] = float(score_R.mean())
         found[f"sd_of_{name}"] = float(score_R.std(ddof=1)) if len(score_R) > 1 else np.nan
     return found

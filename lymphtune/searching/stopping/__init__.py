@@ -21,7 +21,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RungScores:
     """A trial at a rung; score and losses are log losses, means over the last epochs, lower is better.
 
     The score is the mean of the two classes' means of losses_P.
@@ -44,5 +44,5 @@ class Rule(ABC):
         """Return the epochs before the last at which the rule decides; a larger `last` only adds to them."""
 
     @abstractmethod
-    def judge(self, epoch: int, standing: Standing) -> str:
+    def should_stop(self, epoch: int, standing: RungScores) -> str:
         """Return why the trial is stopped at this epoch, "" if it goes on; remember it for those that follow."""

@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections import defaultdict
 
 from lymphtune.registry import stopping_rules
-from lymphtune.searching.stopping import Options, Rule, Standing
+from lymphtune.searching.stopping import Options, Rule, RungScores
 
 
 @stopping_rules.register("asha", Options)
@@ -29,7 +29,7 @@ class Halving(Rule):
             rung *= self.reduction
         return found
 
-    def judge(self, epoch: int, standing: Standing) -> str:
+    def should_stop(self, epoch: int, standing: RungScores) -> str:
         ranked = self._ranked[epoch]
         better = bisect_left(ranked, standing.score)
         ranked.insert(better, standing.score)

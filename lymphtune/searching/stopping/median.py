@@ -4,7 +4,7 @@ from bisect import insort
 from collections import defaultdict
 
 from lymphtune.registry import stopping_rules
-from lymphtune.searching.stopping import Options, Rule, Standing
+from lymphtune.searching.stopping import Options, Rule, RungScores
 
 FEWEST = 4  # earlier trials without whom nobody is stopped
 
@@ -27,7 +27,7 @@ class Median(Rule):
         """Return every multiple of grace."""
         return list(range(self.grace, last, self.grace))
 
-    def judge(self, epoch: int, standing: Standing) -> str:
+    def should_stop(self, epoch: int, standing: RungScores) -> str:
         ranked, n = self._ranked[epoch], len(self._ranked[epoch])
         worse = n >= FEWEST and standing.score > (ranked[(n - 1) // 2] + ranked[n // 2]) / 2
         insort(ranked, standing.score)

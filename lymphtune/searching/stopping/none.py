@@ -1,11 +1,11 @@
 """No scheduler: every trial is trained to its end."""
 
 from lymphtune.registry import stopping_rules
-from lymphtune.searching.stopping import Options, Rule, Standing
+from lymphtune.searching.stopping import Options, Rule, RungScores
 
 
 @stopping_rules.register("none", Options)
-class Nobody(Rule):
+class NoStopping(Rule):
     """Stops no trial; it has no source."""
 
     def __init__(self, options: Options) -> None:
@@ -14,5 +14,5 @@ class Nobody(Rule):
     def epochs(self, last: int) -> list[int]:
         return []
 
-    def judge(self, epoch: int, standing: Standing) -> str:
+    def should_stop(self, epoch: int, standing: RungScores) -> str:
         return ""
