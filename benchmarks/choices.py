@@ -65,7 +65,7 @@ def main() -> None:
     run = Run(parser.parse_args().run)
     table = run.leaderboard
     table = table[~table["baseline"] & (table["status"] != "failed") & (table["kind"] == "network")]
-    rung = min([*run.description["protocol"]["rungs"], int(table["epochs"].min())])
+    rung = min([*run.description.protocol.rungs, int(table["epochs"].min())])
     early = [
         read_table(run.trial(str(trial)) / "curves.parquet")["log_loss"].iloc[rung - 1] for trial in table["trial"]
     ]

@@ -48,14 +48,14 @@ def made_up_run(folder: Path, trials: int, patients: int, epochs: int, repeats: 
     run = Run(folder / "runs" / "made-up")
     run.path.mkdir(parents=True)
     description = describe(run, cohort, plan, data)
-    write_yaml(run.path / "run.yaml", description)
+    write_yaml(run.path / "run.yaml", description.as_yaml())
     write_table(run.path / "folds.parquet", folds_table(cohort, plan.folds_RP), cohort.about)
     board = Board(run, cohort, plan)
     rng = np.random.default_rng(0)
     for trial in [*plan.baselines, *plan.trials]:
         _make_up(board, trial, cohort, plan, rng)
     board.close()
-    write_yaml(run.path / "run.yaml", description | {"status": "done"})
+    write_yaml(run.path / "run.yaml", description.changed(status="done").as_yaml())
     with patch("lymphtune.ensembling.build.check_reproduction"):  # made-up probabilities are no network's
         lymphtune.ensemble(run=run.path, top=min(5, trials))
     return run

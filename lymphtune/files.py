@@ -17,6 +17,8 @@ from lymphtune.errors import InputError
 from lymphtune.platforms import file_lock, sync
 from lymphtune.scratch import scratch_path
 
+RUNS = Path("runs")  # the folder of all runs unless another is named
+
 MOST_YAML_BYTES = 4 * 2**20
 MOST_NODES = 100_000  # of one YAML file, aliases unfolded
 DEEPEST = 60  # mappings and lists inside each other

@@ -43,7 +43,9 @@ def test_run_yaml_keeps_no_password(tiny_cohort_folder: Path, tmp_path: Path, mo
     monkeypatch.setattr("sys.argv", ["lymphtune", "search", "--mlflow", server, "--runs", bucket])
     settings = Settings(trials=1, runs=tmp_path, name="mine", mlflow=server, storage=bucket)
     run = Run(tmp_path / "mine")
-    write_yaml(run.path / "run.yaml", describe(run, *prepare("clinical", tiny_cohort_folder, settings), "data"))
+    write_yaml(
+        run.path / "run.yaml", describe(run, *prepare("clinical", tiny_cohort_folder, settings), "data").as_yaml()
+    )
     text = (run.path / "run.yaml").read_text()
     assert "hunter2" not in text and "AKIA" not in text and "user" not in text
     assert read_yaml(run.path / "run.yaml")["protocol"]["mlflow"] == "http://***@host:5000"

@@ -81,7 +81,7 @@ def run(data: Path, key: Path, ray_session: None, tmp_path_factory: pytest.TempP
 def test_dates_of_birth_are_stored_nowhere(searched: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not in a run, an ensemble, predictions, a packed file, nor in the cache."""
     monkeypatch.setenv("LYMPHTUNE_CACHE", str(tmp_path / "cache"))
-    copy, cohort = Path(shutil.copytree(searched.path, tmp_path / "run")), Path(searched.description["cohort"]["data"])
+    copy, cohort = Path(shutil.copytree(searched.path, tmp_path / "run")), Path(searched.description.cohort.data)
     ensemble = lymphtune.ensemble(run=copy, top=2)
     predict_to(ensemble.path, str(cohort), tmp_path / "out", cells=True, allow_seen=True)
     assert main(["pack", str(cohort), str(tmp_path / "packed.parquet")]) == 0
@@ -94,8 +94,8 @@ def test_no_id_and_no_key_is_in_a_run_of_pseudonyms(run: Run, data: Path, key: P
     assert holding(data, [SECRET])
     assert not holding(run.path, [SECRET, *BORN, key.read_text().strip()])
     assert are_pseudonyms(run.folds["patient"].tolist())
-    described = run.description["cohort"]
-    assert described["pseudonyms"] == read_pseudonyms(key).fingerprint and described["pseudonym_key"] == str(key)
+    described = run.description.cohort
+    assert described.pseudonyms == read_pseudonyms(key).fingerprint and described.pseudonym_key == str(key)
 
 
 @pytest.mark.slow
@@ -170,7 +170,7 @@ def test_a_run_of_pseudonyms_wants_its_own_key(run: Run, key: Path, tmp_path: Pa
         lymphtune.ensemble(run=moved.path, top=1, source="clinical")
     from lymphtune.cluster.driver import resume
 
-    with pytest.raises(InputError, match=r"run of another search \(cohort pseudonyms [0-9a-f]{16} -> [0-9a-f]{16}"):
+    with pytest.raises(InputError, match=r"belongs to another search \(cohort pseudonyms [0-9a-f]{16} -> [0-9a-f]{16}"):
         resume("mine", moved.path.parent, trials=2)
     (tmp_path / "key").unlink()
     with pytest.raises(InputError, match="the key of the pseudonyms is not there"):

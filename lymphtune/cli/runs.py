@@ -32,14 +32,14 @@ def runs(arguments: argparse.Namespace) -> Result:
 
 def _values(run: "Run") -> dict[str, Any]:
     given = run.description
-    cohort, protocol = given["cohort"], given["protocol"]
+    cohort = given.cohort
     return {
         "name": run.name,
         "run": run.path,
-        "created": given["created"],
+        "created": given.created,
         "status": run.status,
-        "trials": protocol["trials"],
-        "cohort": cohort["name"],
-        "cohort_hash": cohort["hash"],
-        "simulated": cohort["simulated"],
+        "trials": given.protocol.trials,
+        "cohort": cohort.name,
+        "cohort_hash": cohort.hash,
+        "simulated": cohort.simulated,
     }

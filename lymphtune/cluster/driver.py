@@ -21,11 +21,12 @@ from lymphtune.cohort import SIMULATED, Cohort, default_data
 from lymphtune.cohort.folds import folds_table, roles_table
 from lymphtune.console import counted
 from lymphtune.errors import InputError
-from lymphtune.files import NoRoom, hashes, held, remove, write_table, write_yaml
+from lymphtune.files import RUNS, NoRoom, hashes, held, remove, write_table, write_yaml
 from lymphtune.platforms import usable_cpus
+from lymphtune.runs.description import RunDescription, StoppingDescription
 from lymphtune.runs.driver_lock import only_driver
 from lymphtune.runs.mirror import Mirror, StorageError, check_writable
-from lymphtune.runs.run import DRIVER, RUNS, Run, find_run, resume_command, stopping_text
+from lymphtune.runs.run import DRIVER, Run, find_run, resume_command, stopping_text
 from lymphtune.runs.storage import PATIENT_S, join
 from lymphtune.scratch import remove_unfinished
 from lymphtune.searching.board import Board, StopReason
@@ -88,7 +89,7 @@ def resume(
     run = Run(found.path.resolve())
     settings = settings_of(run, changes)
     check_cluster(settings)
-    was = run.description["cohort"]["data"]
+    was = run.description.cohort.data
     if data is None and str(was) != SIMULATED and not Path(was).exists():
         raise InputError(f"{was}: no such file or folder, and the run {run.name} is of it; name the cohort with --data")
     return _go_on(run, space_of(run), data or was, settings, started, forgiven)
@@ -137,14 +138,14 @@ def run_plan(
             board.restore(forgiven)
         board.limit_s = lambda: budget.left_s - budget.reserve_s
         description = _begin(run, cohort, plan, data)
-        with tracked(board, description["created"], budget):
+        with tracked(board, description.created, budget):
             seconds, busy = _drive(board, cohort, budget, live, description)
         _tell(board, cohort, busy, seconds)
     return run
 
 
 def _drive(
-    board: Board, cohort: Cohort, budget: Budget, live: LiveReport | None, description: dict[str, Any]
+    board: Board, cohort: Cohort, budget: Budget, live: LiveReport | None, description: RunDescription
 ) -> tuple[float, float]:
     """Train what waits, and write down how that ended; return the seconds it took, and the part spent in training."""
     status, display = "failed", Display(len(board.settled))
@@ -170,8 +171,8 @@ def _drive(
         seconds = budget.spent_s
         busy = board.trained_s / (seconds * board.slots)
         with suppress(InputError):  # where the disk is full, run.yaml stays as it was
-            ended = _ending(description, status, seconds, busy) | {"stopping": _stopping(board)}
-            _write_description(board.run, description | ended)
+            ended = _ended(board.run.description, status, seconds, busy, _stopping(board))
+            _write_description(board.run, ended)
             if board.mirror:
                 board.mirror.push_own()
         if live:
@@ -179,18 +180,21 @@ def _drive(
     return seconds, busy
 
 
-def _ending(description: dict[str, Any], status: str, seconds: float, busy: float) -> dict[str, Any]:
-    """Return how a search ended, with the time that it took before it was gone on with."""
-    before_s, total_s = description.get("seconds", 0.0), description.get("seconds", 0.0) + seconds
-    busy = (description.get("busy", 0.0) * before_s + busy * seconds) / total_s
-    return {"status": status, "seconds": round(total_s, 1), "busy": round(busy, 3)}
+def _ended(
+    description: RunDescription, status: str, seconds: float, busy: float, stopping: StoppingDescription
+) -> RunDescription:
+    """Return the description of a search that ended, with the time it took before it was resumed."""
+    before_s, total_s = description.seconds, description.seconds + seconds
+    busy = (description.busy * before_s + busy * seconds) / total_s
+    timing = {"seconds": round(total_s, 1), "busy": round(busy, 3)}
+    return description.changed(status=status, stopping=stopping.as_yaml(), **timing)
 
 
-def _stopping(board: Board) -> dict[str, int]:
-    """Return what early stopping came to: rungs, those at which it decided a trial or more, and trials it stopped."""
+def _stopping(board: Board) -> StoppingDescription:
+    """Return what early stopping decided so far."""
     decisions = board.rungs.decisions
     decided = sum(count > 0 for count in decisions.values())
-    return {"rungs": len(decisions), "decided": decided, "stopped": len(board.rungs.stopped_at)}
+    return StoppingDescription(rungs=len(decisions), decided=decided, stopped=len(board.rungs.stopped_at))
 
 
 def _close(board: Board, display: Display) -> None:
@@ -267,17 +271,17 @@ def _only_driver(run: Run) -> Iterator[None]:
         yield
 
 
-def _begin(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str, Any]:
+def _begin(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> RunDescription:
     """Write down what is going to be done, and return it."""
     description = describe(run, cohort, plan, data)
     if (run.path / "run.yaml").is_file():
         before = run.description
-        description["created"] = before["created"]
-        description |= {name: before[name] for name in ("arithmetic", "seconds", "busy") if name in before}
-        if before["versions"] != description["versions"]:
+        kept = {name: value for name, value in before.as_yaml().items() if name in ("arithmetic", "seconds", "busy")}
+        if before.versions != description.versions:
             console.say(
                 "The installed versions are not those that the run was started with: numbers may differ a little."
             )
+        description = description.changed(created=before.created, **kept)
     _write_description(run, description)
     write_table(run.path / "folds.parquet", folds_table(cohort, plan.folds_RP), cohort.about)
     write_table(run.path / "roles.parquet", roles_table(cohort, plan.folds_RP), cohort.about)
@@ -287,7 +291,7 @@ def _begin(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str, 
 
 def _train(
     board: Board, cohort: Cohort, plan: Plan, watching: Sequence[Callable[[Board], None]],
-    description: dict[str, Any], stop_watcher: StopWatcher,
+    description: RunDescription, stop_watcher: StopWatcher,
 ) -> None:  # fmt: skip
     """Train the baselines (while Ray starts) and the trials that have not ended; who is watching hears of it."""
 
@@ -312,9 +316,8 @@ def _train(
             if plan.settings.address is not None:  # other hosts cannot map this one's cache
                 cohort = replace(cohort, pictures_CSS3=np.asarray(cohort.pictures_CSS3))
             device = "cuda" if gpus else "cpu"
-            arithmetic = arithmetic_there(plan.settings, device, gpus, description.get("arithmetic"))
-            description["arithmetic"] = arithmetic._asdict() | {"device": device}
-            _write_description(board.run, description)
+            arithmetic = arithmetic_there(plan.settings, device, gpus, description.arithmetic)
+            _write_description(board.run, description.changed(arithmetic=arithmetic._asdict() | {"device": device}))
             if gpus and plan.settings.gpus_per_trial == "auto":
                 board.slots, gpus = shared_gpus(board, cohort, resources["GPU"], arithmetic)
             storage = board.mirror.uri if board.mirror else None
@@ -383,8 +386,8 @@ def _new_run(settings: Settings, space: str) -> Run:
     return Run(path)
 
 
-def _write_description(run: Run, description: dict[str, Any]) -> None:
-    write_yaml(run.path / "run.yaml", description)
+def _write_description(run: Run, description: RunDescription) -> None:
+    write_yaml(run.path / "run.yaml", description.as_yaml())
 
 
 def _opening(run: Run, cohort: Cohort, plan: Plan) -> str:

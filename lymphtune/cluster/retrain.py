@@ -36,7 +36,7 @@ def retrain(
         raise InputError(
             f"{again}: is there already; `lymphtune stability --run {again.name}` reads it, or move it away"
         )
-    data = data or run.description["cohort"]["data"]
+    data = data or run.description.cohort.data
     cohort, plan = plan_again(run, trials, seeds, data, address, storage)
     return run_plan(cohort, plan, data, started)
 
@@ -45,25 +45,25 @@ def plan_again(
     run: Run, trials: list[str], seeds: int, data: str | Path, address: str | None = None, storage: str | None = None
 ) -> tuple[Cohort, Plan]:
     """Return the cohort and the plan of exactly these trials' configurations, on the folds of the run."""
-    given = run.description["cohort"]
+    given = run.description.cohort
     was = settings_of(run, {})
     settings = replace(
-        was, trials=None, epochs=run.description["protocol"]["epochs"], repeats=seeds, seed=was.seed + 1,
+        was, trials=None, epochs=run.description.protocol.epochs, repeats=seeds, seed=was.seed + 1,
         fold_seed=was.seed_of_folds, name=run.name + SUFFIX, address=address, storage=storage,
     )  # fmt: skip
     check_cluster(settings)
     cohort, plan = prepare(_space(run, trials, seeds), data, settings)
-    if cohort.hash != given["hash"]:
+    if cohort.hash != given.hash:
         raise InputError(
             f"{data}: not the cohort that the run {run.name} was trained on "
-            f"(hash {cohort.hash}, expected {given['hash']}); name that one with --data"
+            f"(hash {cohort.hash}, expected {given.hash}); name that one with --data"
         )
     folds = run.folds
     first = folds[folds["repeat"] == 0].reset_index(drop=True)
     if not folds_table(cohort, plan.folds_RP[:1]).equals(first):
         raise InputError(
             f"{run.path / 'folds.parquet'}: not the split that seed {settings.fold_seed} gives with the installed "
-            f"scikit-learn; install the version that run.yaml names ({run.description['versions'].get('scikit-learn')})"
+            f"scikit-learn; install the version that run.yaml names ({run.description.versions.get('scikit-learn')})"
         )
     return cohort, plan
 

@@ -41,6 +41,7 @@ from lymphtune.cluster.trainable import FAILED, NO_ROOM, SAID, run_trial  # noqa
 from lymphtune.cohort import Cohort  # noqa: E402
 from lymphtune.errors import InputError, shortened  # noqa: E402
 from lymphtune.platforms import kill_groups, led_groups, usable_cpus  # noqa: E402
+from lymphtune.runs.description import PrecisionDescription  # noqa: E402
 from lymphtune.searching.board import Board, StopReason  # noqa: E402
 from lymphtune.searching.epoch_report import Report  # noqa: E402
 from lymphtune.searching.plan import concurrency  # noqa: E402
@@ -266,15 +267,15 @@ def survive_out_of_memory() -> None:
             vars(module)["RayActorError"] = (RayActorError, OutOfMemoryError)
 
 
-def arithmetic_there(settings: Settings, device: str, gpus: float, before: dict[str, Any] | None) -> Any:
+def arithmetic_there(settings: Settings, device: str, gpus: float, before: PrecisionDescription | None) -> Any:
     """Return a training.arithmetic.Arithmetic: what the run has trained with before on such a device, else the
     fastest precision and layout, measured where the trials will run."""
     import torch
 
     from lymphtune.training.arithmetic import Arithmetic, measured
 
-    if before and before["device"] == device:
-        return Arithmetic(before["precision"], before["channels_last"])
+    if before and before.device == device:
+        return Arithmetic(before.precision, before.channels_last)
     if settings.address is None:
         return measured(torch.device(device), settings.cpus_per_trial)
     there = ray.remote(num_cpus=settings.cpus_per_trial, num_gpus=gpus)(measured)

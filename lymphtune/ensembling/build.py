@@ -28,9 +28,19 @@ from lymphtune.ensembling.reproduction import check_reproduction
 from lymphtune.ensembling.score import ENSEMBLE, Entry, RecipeScores, Scores, compare, score
 from lymphtune.ensembling.summary import better_recipes, recipes_rows, recipes_table, summary, summary_values
 from lymphtune.errors import InputError
-from lymphtune.files import is_formula, read_yaml, sha256, whole_folder, write_csv, write_table, write_text, write_yaml
+from lymphtune.files import (
+    RUNS,
+    is_formula,
+    read_yaml,
+    sha256,
+    whole_folder,
+    write_csv,
+    write_table,
+    write_text,
+    write_yaml,
+)
 from lymphtune.result import Result
-from lymphtune.runs.run import RUNS, Run, find_run
+from lymphtune.runs.run import Run, find_run
 from lymphtune.versions import version
 
 TRIES, READ_AGAIN_S = 4, 2.0  # readings of a run that changes meanwhile, and the wait between them
@@ -122,30 +132,30 @@ def compare_recipes(
 
 def trained_cohort(run: Run, data: str | Path | None) -> Cohort:
     """Return the cohort the run was trained on, and no other."""
-    given = run.description["cohort"]
+    given = run.description.cohort
     try:
         pseudonyms = pseudonyms_of(run)
-        cohort = load_cohort(data or given["data"], date.fromisoformat(given["reference_date"]), pseudonyms)
+        cohort = load_cohort(data or given.data, date.fromisoformat(given.reference_date), pseudonyms)
     except InputError as error:
         if data is not None:
             raise
         raise InputError(f"{error}; the run {run.name} was trained on it: name it with --data") from error
-    if cohort.hash != given["hash"]:
+    if cohort.hash != given.hash:
         raise InputError(
-            f"{data or given['data']}: not the cohort that the run {run.name} was trained on "
-            f"(hash {cohort.hash}, expected {given['hash']}); name that one with --data"
+            f"{data or given.data}: not the cohort that the run {run.name} was trained on "
+            f"(hash {cohort.hash}, expected {given.hash}); name that one with --data"
         )
     return cohort
 
 
 def pseudonyms_of(run: Run) -> Pseudonyms | None:
     """Return what the run's ids were replaced by, None where they were not; raises InputError without its key."""
-    given = run.description["cohort"]
-    if not given.get("pseudonyms"):
+    given = run.description.cohort
+    if not given.pseudonyms or not given.pseudonym_key:
         return None
-    pseudonyms = read_pseudonyms(Path(given["pseudonym_key"]))
-    if pseudonyms.fingerprint != given["pseudonyms"]:
-        raise InputError(f"{given['pseudonym_key']}: another key than that of the run {run.name}; put that one back")
+    pseudonyms = read_pseudonyms(Path(given.pseudonym_key))
+    if pseudonyms.fingerprint != given.pseudonyms:
+        raise InputError(f"{given.pseudonym_key}: another key than that of the run {run.name}; put that one back")
     return pseudonyms
 
 
@@ -198,12 +208,12 @@ def _write_bundle(
     for trial, models in weights.items():
         names = [f"weights/{trial}/{name}" for name in models]
         members.append({"trial": trial, "weights": names, "configuration": run.configuration(trial).as_yaml()})
-    about = run.description["cohort"]
+    about = run.description.cohort
     save_file(learnt_arrays(chosen.fitted), folder / LEARNT)
-    write_table(folder / "oof.parquet", _oof(chosen), about)
-    write_table(folder / "scores.parquet", scores.table(), about)
+    write_table(folder / "oof.parquet", _oof(chosen), about.as_yaml())
+    write_table(folder / "scores.parquet", scores.table(), about.as_yaml())
     if chosen.procedure.calibration is not None:
-        write_reliability(folder, scores.reliability, about["simulated"])
+        write_reliability(folder, scores.reliability, about.simulated)
     described = _describe(run, chosen, scores, members)
     write_yaml(folder / "ensemble.yaml", described)
     return described
@@ -218,7 +228,7 @@ def _oof(chosen: Chosen) -> pd.DataFrame:
 
 
 def _describe(run: Run, chosen: Chosen, scores: Scores, members: list[dict[str, Any]]) -> dict[str, Any]:
-    described, procedure = run.description, chosen.procedure
+    cohort, procedure = run.description.cohort, chosen.procedure
     mine = scores.entries["ensemble"]
     honest = {metric: [round(v, 4) for v in (h.value, h.low, h.high)] for metric, h in mine.honest.items()}
     return {
@@ -230,8 +240,8 @@ def _describe(run: Run, chosen: Chosen, scores: Scores, members: list[dict[str, 
         "refer": {"share": procedure.refer, "margin": chosen.fitted.margin},
         "error_rate": procedure.error_rate,
         "run": run.name,
-        "attributes": described["cohort"].get("attributes", [attribute.as_yaml() for attribute in STANDARD]),
-        "cohort": {k: described["cohort"][k] for k in COHORT if k in described["cohort"]},
+        "attributes": cohort.attributes or [attribute.as_yaml() for attribute in STANDARD],
+        "cohort": {name: value for name, value in cohort.as_yaml().items() if name in COHORT},
         "folds": sha256(run.path / "folds.parquet")[:16],
         "scores": {"naive": {metric: round(v, 4) for metric, v in mine.naive.items()}, "honest": honest},
         "versions": {name: version(name) for name in PACKAGES},
@@ -270,11 +280,11 @@ def write_predictions(folder: Path, table: pd.DataFrame, about: Mapping[str, str
 def _summary(
     run: Run, cohort: Cohort, chosen: Chosen, contest: RecipeScores, scores: Scores, entries: dict[str, Entry]
 ) -> Result:
-    protocol, candidates = run.description["protocol"], chosen.candidates
+    protocol, candidates = run.description.protocol, chosen.candidates
     allowed = candidates.table[candidates.allowed(chosen.procedure.recipe.choice)]
     opening = (
-        f"{run.name}: {len(chosen.rows)} of {len(allowed)} trials, {protocol['folds']} folds x "
-        f"{console.counted(protocol['repeats'], 'seed')}, {len(candidates.patients)} patients judged, "
+        f"{run.name}: {len(chosen.rows)} of {len(allowed)} trials, {protocol.folds} folds x "
+        f"{console.counted(protocol.repeats, 'seed')}, {len(candidates.patients)} patients judged, "
         f"{len(cohort.to_predict)} to predict"
     )
     members = candidates.trials(chosen.rows).assign(weight=_member_weights(chosen))
@@ -297,7 +307,7 @@ def _about(run: Run, cohort: Cohort, candidates: Candidates) -> dict[str, Any]:
 def _warnings(run: Run, cohort: Cohort) -> list[str]:
     """Return what every output of such a run says."""
     lines = []
-    if run.description["protocol"]["folds"] == 1:
+    if run.description.protocol.folds == 1:
         lines.append("One hold-out: these few patients chose and judge; honest scores take that into account.")
     lines += console.wrapped(note) if (note := group_note(cohort)) else []
     if cohort.simulated:

@@ -1,25 +1,24 @@
 """The commands that make a run and its ensemble again."""
 
 import shlex
-from collections.abc import Mapping
-from typing import Any
 
 from lymphtune.ensembling.procedure import Procedure
+from lymphtune.runs.description import RunDescription
 
 
-def search_command(described: Mapping[str, Any]) -> str:
+def search_command(described: RunDescription) -> str:
     """Return what was typed, or what does the same where the search was called from Python; described: run.yaml."""
     try:
-        typed = shlex.split(described.get("command", "Python"))
+        typed = shlex.split(described.command)
     except ValueError:  # as no search writes it
         typed = []
     if typed[:1] == ["lymphtune"]:
         return shlex.join(typed)  # quoted anew: it is there to be copied, and the run may be somebody else's
-    protocol = described["protocol"]
-    words = ["search", "--space", described["space"]["name"], "--data", described["cohort"]["data"]]
+    protocol = described.protocol
+    words = ["search", "--space", described.space.name, "--data", described.cohort.data]
     for name in ("trials", "epochs", "folds", "repeats", "seed"):
-        words += [f"--{name}", protocol[name]]
-    return shlex.join(["lymphtune", *map(str, words)])
+        words += [f"--{name}", str(getattr(protocol, name))]
+    return shlex.join(["lymphtune", *words])
 
 
 def ensemble_command(run: str, procedure: Procedure, n_members: int) -> str:

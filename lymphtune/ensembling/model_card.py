@@ -21,6 +21,7 @@ from lymphtune.ensembling.groups import LEAST_PATIENTS, SEXES, groups, scored_pa
 from lymphtune.ensembling.procedure import Procedure
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, RecipeScores, Scores
 from lymphtune.ensembling.summary import NAMES
+from lymphtune.runs.description import RunDescription
 from lymphtune.runs.run import stopping_text
 from lymphtune.statistics.honest import fixed_score
 from lymphtune.statistics.words import bounded, changed
@@ -40,7 +41,7 @@ MARKS = {mark: "\\" + mark for mark in "\\`*_[]|~"} | {
 class Subject:
     """What a card is about. run: run.yaml; ensemble: ensemble.yaml; members: their rows of the leaderboard."""
 
-    run: Mapping[str, Any]
+    run: RunDescription
     ensemble: Mapping[str, Any]
     members: pd.DataFrame
     cohort: Cohort
@@ -93,9 +94,9 @@ def _what_it_is(subject: Subject) -> dict[str, Any]:
         "name": saved["name"], "run": saved["run"], "simulated": subject.cohort.simulated, "members": members,
         "n_models": sum(member["models"] for member in members), "combiner": procedure.recipe.combiner.word,
         "threshold_value": f"{saved['threshold']['value']:.3g}", "threshold_how": chosen,
-        "cohort": subject.run["cohort"], "n_judged": len(subject.contest.candidates.labels_P),
+        "cohort": subject.run.cohort, "n_judged": len(subject.contest.candidates.labels_P),
         "attributes": list(_attributes(subject)), "seen": in_words(subject.cohort.attributes),
-        "space": subject.run["space"],
+        "space": subject.run.space,
     }  # fmt: skip
 
 
@@ -122,8 +123,8 @@ def _range(values: pd.Series) -> str:
 
 
 def _selection(subject: Subject) -> dict[str, Any]:
-    protocol, procedure, scores = subject.run["protocol"], subject.procedure, subject.scores
-    choice, n_folds = procedure.recipe.choice, int(protocol["folds"])
+    protocol, procedure, scores = subject.run.protocol, subject.procedure, subject.scores
+    choice, n_folds = procedure.recipe.choice, protocol.folds
     referred = "Nobody is referred to another examination."
     if scores.kept is not None:
         kept, share = scores.kept
@@ -132,9 +133,9 @@ def _selection(subject: Subject) -> dict[str, Any]:
             f"accuracy of the others is {bounded(kept)}."
         )
     return {
-        "protocol": protocol, "early_stopping": stopping_text(protocol["scheduler"], subject.run.get("stopping")),
+        "protocol": protocol, "early_stopping": stopping_text(protocol.scheduler, subject.run.stopping),
         "n_folds": n_folds, "source": choice.source, "by": NAMES[choice.by],
-        "folds_text": folds_text(n_folds, bool(protocol.get("grouped"))),
+        "folds_text": folds_text(n_folds, protocol.grouped),
         "n_allowed": int(subject.contest.candidates.allowed(choice).sum()), "n_tied": int(scores.tied_M.sum()),
         "calibration": procedure.calibration.word if procedure.calibration else "none", "refer": referred,
     }  # fmt: skip
@@ -185,14 +186,14 @@ def _differences(scores: Scores, attributes: str) -> Iterator[str]:
 
 def _provenance(subject: Subject) -> dict[str, Any]:
     run, saved = subject.run, subject.ensemble
-    protocol = run["protocol"]
+    protocol = run.protocol
     rows = [
-        ("run", f"{saved['run']}, begun {str(run['created'])[:10]}"), ("cohort", f"hash {saved['cohort']['hash']}"),
-        ("folds", f"hash {saved['folds']}"), ("configurations", protocol.get("configurations", "not recorded")),
-        ("seeds", f"search {protocol['seed']}, folds {protocol.get('fold_seed', protocol['seed'])}, resamples 0"),
+        ("run", f"{saved['run']}, begun {run.created[:10]}"), ("cohort", f"hash {saved['cohort']['hash']}"),
+        ("folds", f"hash {saved['folds']}"), ("configurations", protocol.configurations or "not recorded"),
+        ("seeds", f"search {protocol.seed}, folds {protocol.seed_of_folds}, resamples 0"),
         ("hashes of this folder's files", "in ensemble.yaml"),
     ]  # fmt: skip
-    for what, versions in (("searched with", run.get("versions", {})), ("averaged with", saved["versions"])):
+    for what, versions in (("searched with", run.versions), ("averaged with", saved["versions"])):
         rows.append((what, ", ".join(f"{name} {value}" for name, value in versions.items()) or "not recorded"))
     typed = [search_command(run), ensemble_command(saved["run"], subject.procedure, len(saved["members"]))]
     return {"provenance": rows, "commands": _fenced("\n".join(typed))}

@@ -39,7 +39,7 @@ def check_reproduction(run: Run, cohort: Cohort, trials: dict[str, int], weights
     each probability a little, and a saturated one may jump, but the weights of another fold or run move most of them.
     """
     folds_RP = run_folds(run, cohort.ids)
-    tolerance = TOLERANCE.get(run.description.get("arithmetic", {}).get("precision", "float32"), ROUGH)
+    tolerance = TOLERANCE.get(known.precision if (known := run.description.arithmetic) else "float32", ROUGH)
     with console.bar("checking members", len(trials)) as bar:
         for trial, epoch in trials.items():
             oof_RP = read_oof(run.trial(trial) / "oof.parquet", cohort.ids, folds_RP, cohort.hash)[epoch - 1]

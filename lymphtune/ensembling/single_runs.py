@@ -52,7 +52,7 @@ def choose_trials(run: Run, source: str, largest: int, pool: int | None = None) 
 
     By default the best POOL, more where `largest` needs them. Raises InputError where their single runs are fewer.
     """
-    finished, repeats = _finished(run, source, pool), run.description["protocol"]["repeats"]
+    finished, repeats = _finished(run, source, pool), run.description.protocol.repeats
     chosen = finished[: pool or _pool(largest, repeats)]
     _check_largest(run, largest, len(chosen), repeats)
     return chosen
@@ -105,7 +105,7 @@ def _finished(run: Run, source: str, pool: int | None) -> pd.DataFrame:
 
 def read_single_runs(run: Run, table: pd.DataFrame) -> SingleRuns:
     """Return what the table's trials said at their judged epochs, each seed for itself."""
-    patients, cohort_hash = list(dict.fromkeys(run.folds["patient"])), run.description["cohort"]["hash"]
+    patients, cohort_hash = list(dict.fromkeys(run.folds["patient"])), run.description.cohort.hash
     folds_RP = run_folds(run, patients)
     scored_P = (folds_RP >= 0).all(axis=0)
     oof_TRP = []
@@ -116,8 +116,8 @@ def read_single_runs(run: Run, table: pd.DataFrame) -> SingleRuns:
     labels = read_table(run.trial(str(table["trial"].iloc[0])) / "oof.parquet").groupby("patient")["label"].first()
     clinical = eligible(run.leaderboard, "clinical")
     best = (str(clinical["title"][0]), float(clinical["balanced_accuracy"][0])) if len(clinical) else None
-    given = run.description["cohort"]
+    given = run.description.cohort
     return SingleRuns(
-        run.name, given["name"] + (" (SIMULATED)" if given["simulated"] else ""), given["simulated"], table,
+        run.name, given.name + (" (SIMULATED)" if given.simulated else ""), given.simulated, table,
         patients, labels[patients].to_numpy(), np.array(oof_TRP), best,
     )  # fmt: skip

@@ -68,7 +68,7 @@ def measure_stability(
 def default_sizes(run: Run, source: str, pool: int | None, seeds: int | None) -> list[int]:
     """Return those of SIZES that the run has single runs for, trained again from so many seeds or as they are."""
     trials = len(choose_trials(run, source, 1, pool))
-    count = trials * (seeds or run.description["protocol"]["repeats"])
+    count = trials * (seeds or run.description.protocol.repeats)
     return [size for size in SIZES if size <= count]
 
 

@@ -19,8 +19,8 @@ from lymphtune.cohort.pseudonyms import Pseudonyms, read_pseudonyms
 from lymphtune.cohort.study import natural_key
 from lymphtune.ensembling.build import pseudonyms_of, trained_cohort
 from lymphtune.errors import InputError
-from lymphtune.files import write_csv
-from lymphtune.runs.run import RUNS, find_run
+from lymphtune.files import RUNS, write_csv
+from lymphtune.runs.run import find_run
 
 COLUMNS = ("ID", "Predicted")
 EXPECTED = "expected ID,Predicted separated by a comma"
@@ -131,7 +131,7 @@ def write_real_ids(
         raise InputError(f"--real-ids: {file} has no pseudonyms in it, as far as is known; name their --pseudonymise")
     if out.exists() or (found is not None and out.resolve().is_relative_to(found.path.resolve())):
         raise InputError(f"{out}: is there already, or in a run of pseudonyms; name a new file elsewhere")
-    source = data if found is None else data or found.description["cohort"]["data"]
+    source = data if found is None else data or found.description.cohort.data
     real = {pseudonyms.of(patient): patient for patient in survey_cohort(source, None).patients["patient"]}
     lines = _lines(_text(_bytes(file)))
     patient, predicted = _places(lines[0])

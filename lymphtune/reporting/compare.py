@@ -82,13 +82,13 @@ def _check_two(found: Sequence[Run]) -> None:
 def _check_cohorts(found: Sequence[Run]) -> None:
     """Raise InputError unless all runs are of one cohort."""
     first = found[0]
-    mine = first.description["cohort"]
+    mine = first.description.cohort
     for run in found[1:]:
-        theirs = run.description["cohort"]
-        if theirs["hash"] != mine["hash"]:
+        theirs = run.description.cohort
+        if theirs.hash != mine.hash:
             raise InputError(
-                f"compare: {run.name} is of the cohort {theirs['name']} (hash {theirs['hash']}), {first.name} of "
-                f"{mine['name']} (hash {mine['hash']}); expected runs of one cohort and reference date"
+                f"compare: {run.name} is of the cohort {theirs.name} (hash {theirs.hash}), {first.name} of "
+                f"{mine.name} (hash {mine.hash}); expected runs of one cohort and reference date"
             )
 
 
@@ -139,12 +139,12 @@ def _opening(sides: Sequence[ComparedRun]) -> list[str]:
 
 
 def _described(side: ComparedRun) -> str:
-    choice, given = side.procedure.recipe.choice, side.run.description["protocol"]
-    folds = f"{given['folds']} folds" if given["folds"] > 1 else "one hold-out"
+    choice, given = side.procedure.recipe.choice, side.run.description.protocol
+    folds = f"{given.folds} folds" if given.folds > 1 else "one hold-out"
     what = f"ensemble {side.saved}" if side.saved else f"no ensemble saved: mean of the best {choice.most}"
     judged = f", {side.judged} patients judged" if side.judged > len(side.patients) else ""
     goes_on = "; its search goes on, and its numbers with it" if side.run.status == "running" else ""
-    protocol = f"{folds} x {console.counted(given['repeats'], 'seed')}"
+    protocol = f"{folds} x {console.counted(given.repeats, 'seed')}"
     return f"{what}, of {len(side.contest.candidates.table)} trials, {protocol}{judged}{goes_on}"
 
 

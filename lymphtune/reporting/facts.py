@@ -6,7 +6,6 @@ Shapes: S resamples, P patients judged, M trials that may enter, N members.
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +20,7 @@ from lymphtune.ensembling.procedure import Fitted, Procedure, asked
 from lymphtune.ensembling.recipe import Choice
 from lymphtune.ensembling.score import RecipeScores, Scores, score
 from lymphtune.errors import InputError, one_line
+from lymphtune.runs.description import RunDescription
 from lymphtune.runs.run import Run, read_table
 
 TOP = 5  # trials of the ensemble that is judged where none was made
@@ -35,7 +35,7 @@ class Facts:
     """
 
     run: Run
-    description: dict[str, Any]
+    description: RunDescription
     board: pd.DataFrame  # the leaderboard, failed trials included
     cohort: Cohort
     contest: RecipeScores
@@ -69,7 +69,7 @@ class Facts:
         """Return what a trial said in each epoch and repeat of all the cohort's patients [E, R, P], out of fold."""
         if trial not in self._oofs:
             path = self.run.trial(trial) / "oof.parquet"
-            cohort_hash = self.description["cohort"]["hash"]
+            cohort_hash = self.description.cohort.hash
             self._oofs[trial] = read_oof(path, self.cohort.ids, self.folds_RP, cohort_hash)
         return self._oofs[trial]
 
@@ -123,7 +123,7 @@ class Facts:
 
     @property
     def n_folds(self) -> int:
-        return int(self.description["protocol"]["folds"])
+        return self.description.protocol.folds
 
     @property
     def simulated(self) -> bool:
@@ -143,7 +143,7 @@ def gather(run: Run, data: str | Path | None, ensemble: str | None, pictures: bo
     bundle = saved_ensemble(run, ensemble)
     procedure = procedure_of(bundle, contest.candidates)
     scores = score(contest, procedure)
-    source = data or description["cohort"]["data"]
+    source = data or description.cohort.data
     return Facts(run, description, board, cohort, contest, procedure, scores, bundle, pictures, live, source)
 
 

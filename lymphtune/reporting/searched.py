@@ -6,13 +6,13 @@ Shapes: N trials compared, G values or bins of a choice.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lymphtune.config import configuration
 from lymphtune.reporting.facts import Facts
+from lymphtune.runs.description import ProtocolDescription
 from lymphtune.searching.choices import Choices, Drawn, drawn_by
 from lymphtune.searching.description import space_of
 from lymphtune.searching.rungs import smoothed
@@ -48,8 +48,8 @@ class Searched:
         return cls(facts, table, {trial: _losses(facts, trial) for trial in table["trial"]})
 
     @property
-    def protocol(self) -> dict[str, Any]:
-        return dict(self.facts.description["protocol"])
+    def protocol(self) -> ProtocolDescription:
+        return self.facts.description.protocol
 
     @cached_property
     def ended(self) -> pd.DataFrame:
@@ -61,7 +61,7 @@ class Searched:
     def epoch(self) -> int:
         """Return the last epoch that all have reached, the first rung at least: there all are compared alike."""
         reached = min(len(self.curves[trial]) for trial in self.ended["trial"])
-        return max([reached, *self.protocol.get("rungs", [])[:1]])
+        return max([reached, *self.protocol.rungs[:1]])
 
     @cached_property
     def compared(self) -> pd.DataFrame:
@@ -89,14 +89,15 @@ class Searched:
     @cached_property
     def choices(self) -> Choices | None:
         """Return what the space leaves open; None where the run's description does not say what trials chose."""
-        given = self.facts.description.get("space", {})
-        if not {"grid", "rows", "note"} <= set(given) or "searcher" not in self.protocol:
+        given = self.facts.description
+        known = given.space.model_fields_set | given.protocol.model_fields_set
+        if not {"grid", "rows", "note", "searcher"} <= known:
             return None
         space = space_of(self.facts.run)
         same = len(self.drawn) == len(self.compared)
-        if same and self.protocol["searcher"] == "random":  # drawn anew: is it what was drawn then?
+        if same and self.protocol.searcher == "random":  # drawn anew: is it what was drawn then?
             titles = dict(zip(self.compared["number"], self.compared["title"], strict=True))
-            again = {n: configuration(space.drawn(self.protocol["seed"], n)[0], space.name).title for n in titles}
+            again = {n: configuration(space.drawn(self.protocol.seed, n)[0], space.name).title for n in titles}
             same = titles == again
         return Choices.of(space) if same else None
 
@@ -122,7 +123,7 @@ class Searched:
     def rungs(self) -> list[Rung]:
         """Return the rungs that any trial reached."""
         found = []
-        for epoch in self.protocol.get("rungs", []):
+        for epoch in self.protocol.rungs:
             there = self.ended[[len(self.curves[trial]) >= epoch for trial in self.ended["trial"]]]
             if len(there):
                 scores = pd.Series({trial: self.score(trial, epoch) for trial in there["trial"]})
@@ -132,7 +133,7 @@ class Searched:
 
     @property
     def epochs_planned(self) -> int:
-        return len(self.ended) * int(self.protocol["epochs"])
+        return len(self.ended) * self.protocol.epochs
 
     @property
     def epochs_trained(self) -> int:
@@ -142,7 +143,7 @@ class Searched:
     def seconds_saved(self) -> float:
         """Return the seconds of a worker that the epochs not trained would have taken, each trial at its own pace."""
         stopped = self.ended[self.ended["status"] == "stopped"]
-        left = self.protocol["epochs"] - stopped["epochs"]
+        left = self.protocol.epochs - stopped["epochs"]
         return float((left * stopped["seconds"] / stopped["epochs"]).sum())
 
 

@@ -1,10 +1,7 @@
 """A run on disk: its folder, its tables and ledgers, and the storage that other machines see it in."""
 
 import warnings
-from pathlib import Path
 from typing import Any
-
-RUNS = Path("runs")  # the folder of all runs unless another is named
 
 
 def __getattr__(name: str) -> Any:

@@ -1,13 +1,11 @@
 """A run on disk: where its files lie, and how a finished or unfinished one is found and read."""
 
-import math
 import re
 import shlex
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +13,15 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from lymphtune import console
-from lymphtune.config import Configuration, configuration, shown
+from lymphtune.config import Configuration, configuration
 from lymphtune.errors import InputError, listed, one_line, reason
-from lymphtune.files import is_held, read_json, read_yaml
+from lymphtune.files import RUNS, is_held, read_json, read_yaml
 from lymphtune.masking import masked
 from lymphtune.platforms import is_alive
+from lymphtune.runs.description import LONGEST_TEXT, RunDescription, StoppingDescription
 from lymphtune.runs.storage import join
 from lymphtune.runs.tables import check_table
 
-RUNS = Path("runs")
 DRIVER = "driver.json"  # of a run: which process drives it, and holds its lock while it does
 REPORT, FIGURES = "report.html", "figures"  # of a run: its page, and the pictures of it
 PROGRESS = "progress.json"  # of a run: how far it is, written every few seconds while it is driven
@@ -42,19 +40,15 @@ class Run:
         return self.path.name
 
     @property
-    def description(self) -> dict[str, Any]:
-        """Return run.yaml: space, cohort, protocol, versions; raises InputError where it is not a run's."""
-        given = read_yaml(self.path / "run.yaml")
-        parts = [given.get(key) for key in ("cohort", "protocol")] if isinstance(given, dict) else [None]
-        whole = all(isinstance(part, dict) for part in parts) and {"created"} <= set(given)
-        if not whole or not {"hash", "reference_date", "data"} <= set(given["cohort"]):
-            raise InputError(f"{self.path / 'run.yaml'}: not the description of a run; name the folder of a run")
-        return described(given, self.path / "run.yaml")
+    def description(self) -> RunDescription:
+        """What run.yaml holds; raises InputError where it is not a run's."""
+        path = self.path / "run.yaml"
+        return RunDescription.read(read_yaml(path), path)
 
     @property
     def status(self) -> str:
         """Return running, done, interrupted, stopped, out of time, paused, failed, or broken off: nobody drives it."""
-        status = str(self.description.get("status", "done"))
+        status = self.description.status
         if is_held(self.path / DRIVER):
             return "running"
         if status != "running":
@@ -113,94 +107,8 @@ def resume_command(run: Run, storage: str | None = None) -> str:
     return f"lymphtune search --resume {run.name}{runs}"
 
 
-class Described(dict[str, Any]):
-    """A part of run.yaml; what is not in it is named by an InputError."""
-
-    where: Path
-
-    def __missing__(self, key: str) -> Any:
-        raise InputError(f"{self.where}: no '{key}' in it, as of another version; search again")
-
-
-def described(given: dict[str, Any], where: Path) -> Described:
-    """Return a run's description, the types of what is read from it checked; raises InputError."""
-    whole = Described(given)
-    for name in [name for name, value in given.items() if isinstance(value, dict)]:
-        whole[name] = Described(given[name])
-        whole[name].where = where
-    whole.where = where
-    for part, fields in FIELDS.items():
-        held = whole if part == "run" else whole.get(part, {})
-        for name, fits in fields.items():
-            if not isinstance(held, dict) or (name in held and not fits(held[name])):
-                found = held[name] if isinstance(held, dict) else held
-                raise InputError(f"{where}: {part}.{name} is {shown(found)}, which no search writes; search again")
-    return whole
-
-
-def _count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_COUNTED
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= LONGEST_TEXT
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and 0 <= value < math.inf
-
-
-def _day(value: Any) -> bool:
-    try:
-        return bool(date.fromisoformat(value))
-    except (TypeError, ValueError):
-        return False
-
-
-def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or fits(value)
-
-
-def _list_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and all(map(fits, value))
-
-
-def _a(kind: type) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, kind)
-
-
-MOST_COUNTED, LONGEST_TEXT = 10**9, 10_000
-COUNTS = (
-    "folds", "repeats", "epochs", "trials", "seed", "fold_seed", "grace", "reduction", "cpus_per_trial", "keep_weights",
-    "max_failures",
-)  # fmt: skip
-FIELDS: dict[str, dict[str, Callable[[Any], bool]]] = {
-    "run": {
-        "name": _text, "created": lambda value: _text(str(value)), "status": _text, "command": _text,
-        "seconds": _number, "busy": _number, "space": _a(dict), "versions": _a(dict), "arithmetic": _a(dict),
-    },
-    "stopping": dict.fromkeys(("rungs", "decided", "stopped"), _count),
-    "cohort": {
-        "name": _text, "simulated": _a(bool), "data": _text, "hash": _text, "reference_date": _day,
-        "ages": lambda value: value in ("examination", "reference_date"),
-        "pseudonyms": _text, "pseudonym_key": _text,
-        "n_patients": _count, "n_labelled": _count, "n_to_predict": _count, "n_cells": _count,
-    },
-    "protocol": dict.fromkeys(COUNTS, _count) | {
-        "scheduler": _text, "searcher": _text, "racing": _a(bool), "report": _a(bool),
-        "weights": _or_none(_text), "mlflow": _or_none(_text), "wandb": _or_none(_text),
-        "max_concurrent": _or_none(_count), "gpus_per_trial": _or_none(lambda value: value == "auto" or _number(value)),
-        "rungs": _list_of(_count), "stages": _list_of(lambda stage: _list_of(_count)(stage) and len(stage) == 2),
-        "configurations": _text,
-    },
-    "space": {"name": _text, "about": _text, "grid": _a(bool), "rows": _list_of(_a(dict)), "note": _text},
-    "versions": {},
-    "arithmetic": {"precision": _text, "channels_last": _a(bool), "device": _text},
-}  # fmt: skip
-
-
 def _texts(column: pd.Series) -> bool:
-    return bool(column.map(_text).all())
+    return bool(column.map(lambda text: isinstance(text, str) and len(text) <= LONGEST_TEXT).all())
 
 
 def _numbers(column: pd.Series) -> bool:
@@ -208,7 +116,9 @@ def _numbers(column: pd.Series) -> bool:
 
 
 BOARD: dict[str, Callable[[pd.Series], bool]] = {  # columns of the leaderboard
-    "trial": lambda column: bool(column.map(lambda trial: _text(trial) and bool(TRIAL.fullmatch(trial))).all()),
+    "trial": lambda column: bool(
+        column.map(lambda trial: isinstance(trial, str) and bool(TRIAL.fullmatch(trial))).all()
+    ),
     **dict.fromkeys(("kind", "status", "reason", "title", "sees", "architecture"), _texts),
     **dict.fromkeys(("baseline", "best_epoch_picked"), pd.api.types.is_bool_dtype),
     **dict.fromkeys(("epoch", "epochs", "number"), pd.api.types.is_integer_dtype),
@@ -227,18 +137,18 @@ def read_table(path: Path, filters: list[tuple[str, str, Any]] | None = None) ->
         raise InputError(f"{path}: damaged, not a Parquet table ({reason(error)})") from error
 
 
-def stopping_text(scheduler: str, counts: Mapping[str, int] | None) -> str:
+def stopping_text(scheduler: str, counts: StoppingDescription | None) -> str:
     """Return in words what early stopping came to; counts: `stopping` of run.yaml, None where it is not known.
 
     A rule that decided nothing stopped nothing, whatever its name: a slow trial may hold up all decisions.
     """
-    if counts is None or not counts["rungs"]:
+    if counts is None or not counts.rungs:
         return scheduler if counts is None else "none"
-    rungs = f"{console.counted(counts['rungs'], 'rung')}"
-    if not counts["decided"]:
+    rungs = f"{console.counted(counts.rungs, 'rung')}"
+    if not counts.decided:
         return f"{scheduler}, which decided at none of its {rungs}: no trial was stopped early"
-    trials = f"{console.counted(counts['stopped'], 'trial')}"
-    return f"{scheduler}, which decided at {counts['decided']} of its {rungs} and stopped {trials}"
+    trials = f"{console.counted(counts.stopped, 'trial')}"
+    return f"{scheduler}, which decided at {counts.decided} of its {rungs} and stopped {trials}"
 
 
 def find_run(name: str | None, runs: Path = RUNS, storage: str | None = None) -> Run:
@@ -264,7 +174,7 @@ def all_runs(runs: Path = RUNS) -> list[Run]:
     created = {}
     for path in runs.glob("*/run.yaml"):
         try:
-            created[path.parent] = str(Run(path.parent).description["created"])
+            created[path.parent] = Run(path.parent).description.created
         except InputError as error:
             console.say(one_line(str(error)))
     return [Run(path) for path in sorted(created, key=lambda path: (created[path], path.name))]

@@ -69,9 +69,9 @@ def drawn_by(run: Run, space: Space, numbers: Iterable[int]) -> dict[int, Drawn]
 
     Random search and grids follow from space, seed and number; what a searcher that learns chose is in the ledger.
     """
-    protocol = run.description["protocol"]
-    if protocol["searcher"] == "random":
-        return {number: space.drawn(protocol["seed"], number)[1] for number in numbers}
+    protocol = run.description.protocol
+    if protocol.searcher == "random":
+        return {number: space.drawn(protocol.seed, number)[1] for number in numbers}
     facts = Ledger(run.path / LEDGER).read()
     told = {fact["number"]: fact["parameters"] for fact in facts if "parameters" in fact}
     return {number: told[number] for number in numbers if number in told}

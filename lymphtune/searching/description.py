@@ -13,6 +13,7 @@ from lymphtune.cohort.pseudonyms import read_pseudonyms
 from lymphtune.config import digest
 from lymphtune.errors import InputError
 from lymphtune.masking import is_masked, masked
+from lymphtune.runs.description import RunDescription
 from lymphtune.runs.run import Run
 from lymphtune.searching.plan import Plan, Stage
 from lymphtune.searching.settings import Settings, of_role
@@ -26,11 +27,11 @@ SHOWN = 4  # differences
 DISTINCT = "distinct"  # of run.yaml: no configuration was drawn twice
 
 
-def describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str, Any]:
+def describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> RunDescription:
     """Return the description of a search that starts now."""
     settings = plan.settings
     source = SIMULATED if str(data) == SIMULATED else str(Path(data).resolve())
-    return {
+    described = {
         "name": run.name,
         "created": datetime.now(UTC).isoformat(),
         "status": "running",
@@ -61,6 +62,7 @@ def describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> dict[str
         },
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }  # fmt: skip
+    return RunDescription.model_validate(described)
 
 
 def _masked(value: Any) -> Any:
@@ -82,57 +84,57 @@ def _typed() -> str:
 
 def stages_of(run: Run) -> tuple[Stage, ...]:
     """Return how far the search was to go so far; raises InputError where it cannot be gone on with."""
-    protocol = run.description["protocol"]
-    if "stages" not in protocol:
+    stages = run.description.protocol.stages
+    if stages is None:
         raise InputError(f"{run.path}: written by an earlier lymphtune, which kept too little to go on; search anew")
-    return tuple(Stage(*stage) for stage in protocol["stages"])
+    return tuple(Stage(*stage) for stage in stages)
 
 
 def settings_of(run: Run, changes: dict[str, Any]) -> Settings:
     """Return the run's settings with the changes."""
     described = run.description
-    protocol = described["protocol"]
-    own = {name: protocol[name] for name in (*DEFINING, *RECORDED, "weights") if protocol.get(name) is not None}
+    kept = described.protocol.as_yaml()
+    own = {name: kept[name] for name in (*DEFINING, *RECORDED, "weights") if kept.get(name) is not None}
     if is_masked(str(own.get("mlflow", ""))) and "mlflow" not in changes:
         raise InputError(f"{run.path}: the password in --mlflow {own['mlflow']} was not kept; name the server again")
     if "weights" in own:
         own["weights"] = Path(own["weights"])
-    if key := described["cohort"].get("pseudonym_key"):
+    if key := described.cohort.pseudonym_key:
         own["pseudonymise"] = Path(key)
-    reference = date.fromisoformat(described["cohort"]["reference_date"])
+    reference = date.fromisoformat(described.cohort.reference_date)
     given = own | {"reference_date": reference, "name": run.name, "runs": run.path.parent} | changes
     return Settings(**given)
 
 
 def space_of(run: Run) -> Space:
     """Return the space that the run was started with."""
-    given = run.description["space"]
-    parts = {name: given[name] for name in ("about", "grid", "rows", "note", "configuration")}
-    return as_sampled(run, checked_space(parts, given["name"], f"{run.path / 'run.yaml'}: space"))
+    given = run.description.space
+    parts = {name: getattr(given, name) for name in ("about", "grid", "rows", "note", "configuration")}
+    return as_sampled(run, checked_space(parts, given.name, f"{run.path / 'run.yaml'}: space"))
 
 
 def as_sampled(run: Run, space: Space) -> Space:
     """Return the space with its configurations drawn as the run's were: earlier versions drew some twice."""
-    return replace(space, distinct=run.description["protocol"].get("draws") == DISTINCT)
+    return replace(space, distinct=run.description.protocol.draws == DISTINCT)
 
 
-def check_same(run: Run, fresh: dict[str, Any]) -> None:
-    """Raise InputError that shows how what is asked now differs from what the run is."""
-    own = run.description
-    found = []
+def check_same(run: Run, fresh: RunDescription) -> None:
+    """Raise InputError that shows how the search that is asked for differs from that of the run."""
+    own, found = run.description, []
     for part, names in (
         ("cohort", ("pseudonyms", "hash", "n_patients", "n_cells", "reference_date")),
         ("protocol", DEFINING),
     ):
-        pairs = [(f"{part} {name}", own[part].get(name), fresh[part].get(name)) for name in names]
-        found += [f"{name} {was} -> {now}" for name, was, now in pairs if was != now]
-    found += _differences(own["space"]["configuration"], fresh["space"]["configuration"], "space")
-    if not found and own["protocol"]["configurations"] != fresh["protocol"]["configurations"]:
-        found = ["pretrained weights, or how configurations are drawn or named"]
+        before, now = getattr(own, part), getattr(fresh, part)
+        pairs = [(name, getattr(before, name), getattr(now, name)) for name in names]
+        found += [f"{part} {name} {was} -> {wanted}" for name, was, wanted in pairs if was != wanted]
+    found += _differences(own.space.configuration, fresh.space.configuration, "space")
+    if not found and own.protocol.configurations != fresh.protocol.configurations:
+        found = ["pretrained weights, or how configurations are sampled or named"]
     if found:
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise InputError(
-            f"{run.path}: is the run of another search ({'; '.join(found[:SHOWN])}{more}); "
+            f"{run.path}: belongs to another search ({'; '.join(found[:SHOWN])}{more}); "
             "take another --name for a new run"
         )
 

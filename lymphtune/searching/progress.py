@@ -79,8 +79,8 @@ def status_values(run: Run) -> dict[str, Any]:
         leaderboard: Any = run.leaderboard
     except InputError:  # no trial has ended yet
         leaderboard = []
-    cohort = {"cohort": described["cohort"]["name"], "simulated": described["cohort"]["simulated"]}
-    timing = {name: described.get(name) for name in ("busy", "seconds")}
+    cohort = {"cohort": described.cohort.name, "simulated": described.cohort.simulated}
+    timing = {name: described.as_yaml().get(name) for name in ("busy", "seconds")}
     progress = told_of(run) if status in ("running", "broken off") else None
     found = {"run": run.path, "name": run.name, "status": status, **cohort, **timing, "progress": progress}
     return found | {"driver": run.driver or None, "leaderboard": leaderboard}
@@ -108,11 +108,9 @@ def status_text(run: Run, storage: str | None = None) -> str:
         lines.append(leaderboard_text(run.leaderboard))
     except InputError:
         lines.append("no trial has ended yet")
-    if described.get("stopping"):
-        lines += console.hanging(
-            f"early stopping: {stopping_text(described['protocol']['scheduler'], described['stopping'])}"
-        )
-    if described["cohort"]["simulated"]:
+    if described.stopping:
+        lines += console.hanging(f"early stopping: {stopping_text(described.protocol.scheduler, described.stopping)}")
+    if described.cohort.simulated:
         lines.append(console.painted(console.SIMULATED, "warning"))
     if status not in ("running", "done"):
         lines.append(f"`{resume_command(run, storage)}` goes on")

@@ -10,7 +10,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from lymphtune.errors import InputError, listed
-from lymphtune.runs import RUNS
+from lymphtune.files import RUNS
 from lymphtune.times import REFERENCE_DATE
 
 if TYPE_CHECKING:

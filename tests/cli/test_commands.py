@@ -253,7 +253,7 @@ def test_an_interrupt_keeps_what_has_ended(tiny_cohort_folder: Path, tmp_path: P
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130 and "Traceback" not in said
     run = Run(leaderboard.parent)
-    assert run.description["status"] == "interrupted"
+    assert run.description.status == "interrupted"
     assert (run.leaderboard["status"] == "done").sum() == 4  # the baselines
     assert not list(run.path.rglob(".*"))
 

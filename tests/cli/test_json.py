@@ -73,7 +73,7 @@ def test_faults_are_a_document_and_one_line(run: Run, capsys: pytest.CaptureFixt
 
 
 def test_a_search_and_its_price(run: Run, told) -> None:  # type: ignore[no-untyped-def]
-    price = told("search", "--space", "tiny", "--data", run.description["cohort"]["data"], "--trials", 1, "--dry-run")
+    price = told("search", "--space", "tiny", "--data", run.description.cohort.data, "--trials", 1, "--dry-run")
     assert len(price["trials"]) == 1 and price["bill"]["seconds_at_most"] >= price["bill"]["seconds"] > 0
     ended = told("search", "--resume", "copy")
     assert ended["run"] == str(run.path) and ended["status"] == "done"

@@ -169,7 +169,7 @@ class Search:
         """Go on to the end, which has to be reached without a word of complaint."""
         ended = self.resume().end()
         assert ended.code == 0 and "Traceback" not in ended.err, ended.err
-        assert self.run.description["status"] == "done"
+        assert self.run.description.status == "done"
         return self
 
     def table(self) -> pd.DataFrame:

@@ -142,7 +142,7 @@ def test_a_search_handed_in_as_a_job_uses_the_cluster_it_runs_on(
     )  # fmt: skip
     assert done.returncode == 0 and "succeeded" in done.stdout + done.stderr, done.stdout + done.stderr
     run = Run(tmp_path / "runs" / "job")
-    assert run.description["status"] == "done"
+    assert run.description.status == "done"
     board = run.leaderboard
     assert (board["status"] == "done").sum() == 6  # the baselines and both networks
     networks = board[board["kind"] == "network"]["trial"]
@@ -181,7 +181,7 @@ def test_the_batch_script_searches_on_its_own_nodes(tiny_cohort_folder: Path, tm
         assert "2 of 2 nodes joined" in said and said.count("the same source") == 2
         assert "ok cluster" in said and "every node asks for the token" in said
         run = Run(tmp_path / "runs" / "batch")
-        assert run.description["status"] == "done" and not list((folder / ".ray").glob("slurm-*"))
+        assert run.description.status == "done" and not list((folder / ".ray").glob("slurm-*"))
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

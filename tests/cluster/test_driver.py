@@ -21,7 +21,7 @@ from lymphtune.cohort import load_cohort
 from lymphtune.cohort.simulation.patients import write_simulated
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.errors import InputError
-from lymphtune.files import write_yaml
+from lymphtune.files import read_yaml, write_yaml
 from lymphtune.registry import stopping_rules
 from lymphtune.runs.mirror import Mirror
 from lymphtune.runs.run import Run, all_runs, find_run, read_table
@@ -92,10 +92,10 @@ def test_a_cohort_of_few_patients_is_not_audited(tiny_cohort_folder: Path, capsy
 
 def test_a_run_holds_what_the_documentation_says(searched: Run) -> None:
     given = searched.description
-    assert given["status"] == "done" and given["cohort"]["name"] == "tiny" and not given["cohort"]["simulated"]
-    assert 0 < given["busy"] <= 1
-    assert set(given["arithmetic"]) == {"precision", "channels_last", "device"}
-    assert given["arithmetic"]["precision"] in ("float32", "bfloat16") and given["arithmetic"]["device"] == "cpu"
+    assert given.status == "done" and given.cohort.name == "tiny" and not given.cohort.simulated
+    assert 0 < given.busy <= 1 and given.arithmetic is not None
+    assert set(given.arithmetic.as_yaml()) == {"precision", "channels_last", "device"}
+    assert given.arithmetic.precision in ("float32", "bfloat16") and given.arithmetic.device == "cpu"
     table = searched.leaderboard
     assert set(LEADERBOARD) <= set(table.columns)
     assert (table["kind"] == "clinical").sum() == 4
@@ -114,7 +114,7 @@ def test_a_run_holds_what_the_documentation_says(searched: Run) -> None:
 
 
 def test_each_labelled_patient_is_judged_once_an_epoch_and_no_other_ever(searched: Run) -> None:
-    cohort = load_cohort(searched.description["cohort"]["data"])
+    cohort = load_cohort(searched.description.cohort.data)
     labelled = {cohort.ids[row] for row in cohort.labelled}
     for trial in searched.leaderboard["trial"]:
         oof = read_table(searched.trial(trial) / "oof.parquet")
@@ -132,9 +132,7 @@ def test_stopped_trials_are_cut_at_the_rung_that_stopped_them(searched: Run) -> 
 
 
 def test_the_same_seed_gives_the_same_leaderboard(searched: Run, tmp_path: Path) -> None:
-    again = lymphtune.search(
-        "tiny", searched.description["cohort"]["data"], runs=tmp_path, max_concurrent=1, **SMALL_SEARCH
-    )
+    again = lymphtune.search("tiny", searched.description.cohort.data, runs=tmp_path, max_concurrent=1, **SMALL_SEARCH)
     pd.testing.assert_frame_equal(
         searched.leaderboard.drop(columns="seconds"), again.leaderboard.drop(columns="seconds")
     )
@@ -396,13 +394,13 @@ def test_a_dry_run_counts_the_features_and_leaves_them_to_the_search(
     encoder = {"timm:test_resnet": {"pretrained": True, "frozen": True}}
     given = {"model": {"encoder": encoder}, "data": {"crop_px": 64, "tta": {"choose": [False, True]}}}
     path.write_text(yaml.safe_dump({"configuration": given}))
-    said = dry_run(str(path), tiny_cohort_folder, Settings(trials=6, weights=backbone_weights))
+    said = dry_run(str(path), tiny_cohort_folder, Settings(trials=6, weights=backbone_weights)).text
     assert re.search(r"^frozen features, once: \d+ s, [\d.]+ kB of disk$", said, re.MULTILINE)
     assert not list((tmp_path / "cache").glob("features-*"))
 
 
 def test_a_dry_run_says_what_it_would_cost_and_writes_no_run(space: Path, tiny_cohort_folder: Path) -> None:
-    said = dry_run(str(space), tiny_cohort_folder, Settings(trials=3, repeats=2))
+    said = dry_run(str(space), tiny_cohort_folder, Settings(trials=3, repeats=2)).text
     assert "3 trials x 3 folds x 2 seeds = 18 networks" in said
     for word in ("time: ", "memory: ", "disk: ", "4 clinical baselines"):
         assert word in said
@@ -449,15 +447,15 @@ def test_named_rows_are_never_stopped(scheduler: str) -> None:
 
 
 def test_another_search_of_the_same_name_is_refused_with_the_differences(searched: Run, space: Path) -> None:
-    data = searched.description["cohort"]["data"]
+    data = searched.description.cohort.data
     given = {"runs": searched.path.parent, "name": "searched"} | SMALL_SEARCH
     with pytest.raises(InputError, match=r"protocol grace 2 -> 3; protocol reduction 4 -> 3\); take another --name"):
         lymphtune.search("tiny", data, runs=searched.path.parent, name="searched", trials=5, epochs=4)
-    with pytest.raises(InputError, match=r"searched: is the run of another search \(space\.model\.encoder\.choose: "):
+    with pytest.raises(InputError, match=r"searched: belongs to another search \(space\.model\.encoder\.choose: "):
         lymphtune.search(str(space), data, **given)
     with pytest.raises(InputError, match=r"\(protocol seed 0 -> 1"):
         lymphtune.search("tiny", data, **given, seed=1)
-    assert searched.description["status"] == "done"
+    assert searched.description.status == "done"
 
 
 def test_another_cohort_is_refused_with_the_differences(searched: Run, tiny_cohort_folder: Path) -> None:
@@ -469,7 +467,7 @@ def test_another_cohort_is_refused_with_the_differences(searched: Run, tiny_coho
 
 def test_a_moved_cohort_is_to_be_named(searched: Run, tmp_path: Path) -> None:
     run = Path(shutil.copytree(searched.path, tmp_path / "searched"))
-    given = searched.description
+    given = read_yaml(searched.path / "run.yaml")
     write_yaml(run / "run.yaml", given | {"cohort": given["cohort"] | {"data": str(tmp_path / "moved")}})
     with pytest.raises(InputError, match=r"moved: no such file or folder, .* searched is of it; .* with --data$"):
         resume("searched", tmp_path)

@@ -77,7 +77,7 @@ def test_ray_dies_and_the_search_says_so(search: Search, undisturbed: Search, wh
     ended = search.end()
     assert ended.code == 2 and ended.only_line().startswith("lymphtune: failed: Ray"), ended.err
     assert "`lymphtune search --resume harmed --runs" in ended.only_line()
-    assert search.run.description["status"] == "failed"
+    assert search.run.description.status == "failed"
     assert_same(search.finish(), undisturbed)
 
 
@@ -93,7 +93,7 @@ def interrupted(search: Search, *signals: signal.Signals, group: bool = False) -
     assert ended.code == 130, ended.err
     assert ended.only_line() == "lymphtune: interrupted"
     assert "`lymphtune search --resume harmed --runs" in ended.err
-    assert search.run.description["status"] == "interrupted"
+    assert search.run.description.status == "interrupted"
     assert [str(path) for path in search.run.path.rglob(".*")] == []
     assert [path.name for path in search.scratch.iterdir() if path.name.startswith("l")] == []  # of Ray, of Tune
 
@@ -167,7 +167,7 @@ def test_a_time_budget_ends_it(search: Search) -> None:
     ended = search.start("--epochs", 4000, "--scheduler", "none", "--time-budget", "8s").end()
     assert ended.code == 0 and "its time budget is spent" in ended.err
     assert "`lymphtune search --resume harmed --runs" in ended.err
-    assert search.run.description["status"] == "out of time"
+    assert search.run.description.status == "out of time"
 
 
 # ---- damage

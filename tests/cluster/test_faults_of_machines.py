@@ -60,7 +60,7 @@ def test_a_disk_that_fills_pauses_the_search(search: Search, undisturbed: Search
     with ballast.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - 15_000_000)
     assert "the disk is almost full" in paused(search).only_line()
-    assert search.run.description["status"] == "paused"
+    assert search.run.description.status == "paused"
     ballast.unlink()
     assert_same(search.finish(), undisturbed)
 

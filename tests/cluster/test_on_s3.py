@@ -105,7 +105,7 @@ def assert_complete(run: Run, keys: set[str]) -> None:
     """Every trial has all its files, the weights are those that were written, and nothing else is left over."""
     board = run.leaderboard
     networks = board.query("kind == 'network' and not baseline")
-    assert run.description["status"] == "done" and len(networks) == TRIALS and not board["trial"].duplicated().any()
+    assert run.description.status == "done" and len(networks) == TRIALS and not board["trial"].duplicated().any()
     for trial in board["trial"]:
         folder = run.trial(trial)
         described = read_yaml(folder / "config.yaml")
@@ -181,7 +181,7 @@ def test_a_search_is_stopped_from_another_machine(machines: Machines, s3_server:
     assert code == 0, told
     code, told = machines.end(driver)
     assert code == 0 and "`lymphtune stop` asked for it" in told, told
-    assert machines.pulled().description["status"] == "stopped"
+    assert machines.pulled().description.status == "stopped"
     assert "runs/w3/stop" not in s3_server.keys(bucket)
 
 

@@ -29,7 +29,7 @@ def trials(run: Run) -> list[str]:
 
 
 def test_the_plan_has_the_same_folds_and_configurations_and_new_seeds(run: Run, trials: list[str]) -> None:
-    cohort, plan = plan_again(run, trials, 3, run.description["cohort"]["data"])
+    cohort, plan = plan_again(run, trials, 3, run.description.cohort.data)
     assert plan.folds_RP.shape == (3, len(cohort.patients))
     folds = run.folds.set_index("patient")["fold"]
     for fold_P in plan.folds_RP:
@@ -37,8 +37,8 @@ def test_the_plan_has_the_same_folds_and_configurations_and_new_seeds(run: Run, 
     assert [trial.configuration for trial in plan.trials] == [run.configuration(trial) for trial in trials]
     seeds = {yaml.safe_load((run.trial(trial) / "config.yaml").read_text())["seed"] for trial in trials}
     assert not seeds & {trial.seed for trial in plan.trials} and not set(trials) & {trial.hash for trial in plan.trials}
-    assert plan.epochs == run.description["protocol"]["epochs"]
-    assert plan.rungs() == [] and run.description["protocol"]["rungs"] != []
+    assert plan.epochs == run.description.protocol.epochs
+    assert plan.rungs() == [] and run.description.protocol.rungs != []
 
 
 @pytest.mark.slow
@@ -48,7 +48,7 @@ def test_a_retrained_run_is_a_run_in_which_nobody_was_stopped(run: Run, trials: 
     networks = again.leaderboard.query("kind == 'network'")
     assert list(networks["status"]) == ["done", "done"] and (networks["epochs"] == 4).all()
     assert (networks["repeats_sd"] >= 0).all()
-    protocol = again.description["protocol"]
+    protocol = again.description.protocol
     assert (protocol["seed"], protocol["fold_seed"], protocol["repeats"]) == (1, 0, 2)
     pd.testing.assert_frame_equal(again.folds.query("repeat == 0"), run.folds)
     for trial in networks["trial"]:

@@ -25,7 +25,7 @@ def ensemble(run: Run) -> Ensemble:
 
 @pytest.fixture(scope="module")
 def cohort(run: Run) -> Cohort:
-    return load_cohort(run.description["cohort"]["data"])
+    return load_cohort(run.description.cohort.data)
 
 
 @pytest.fixture(scope="module")

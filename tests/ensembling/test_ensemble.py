@@ -22,7 +22,7 @@ from lymphtune.spaces import shipped
 
 
 def test_the_submission_names_every_patient_to_predict_once(ensemble: Ensemble, run: Run) -> None:
-    cohort = load_cohort(run.description["cohort"]["data"])
+    cohort = load_cohort(run.description.cohort.data)
     text = (ensemble.path / "submission.csv").read_text()
     assert text.startswith("ID,Predicted\n") and text.endswith("\n")
     submission = pd.read_csv(ensemble.path / "submission.csv")
@@ -47,7 +47,7 @@ def test_predictions_are_the_mean_of_the_members(ensemble: Ensemble) -> None:
 
 def test_the_folder_works_alone_elsewhere(ensemble: Ensemble, run: Run, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(ensemble.path, tmp_path / "elsewhere"))
-    cohort = load_cohort(run.description["cohort"]["data"])
+    cohort = load_cohort(run.description.cohort.data)
     rows = cohort.to_predict
     loaded = Ensemble.load(moved)
     expected = pd.read_parquet(ensemble.path / "predictions.parquet")["probability"]
@@ -95,7 +95,7 @@ def test_only_fold_models_that_never_saw_a_patient_vote_on_it(run: Run) -> None:
     from lymphtune.training.loading import predict_with
 
     ensemble = lymphtune.ensemble(run=run.path, top=2)
-    cohort, folds = load_cohort(run.description["cohort"]["data"]), run.folds.query("fold >= 0")
+    cohort, folds = load_cohort(run.description.cohort.data), run.folds.query("fold >= 0")
     oof = pd.read_parquet(ensemble.path / "oof.parquet")
     for member in ensemble.members:
         chosen = configuration(member["configuration"], "member")
@@ -148,7 +148,7 @@ def test_a_fixed_threshold_is_used_and_kept(run: Run) -> None:
 
 
 def test_recipes_are_compared_on_a_run(run: Run) -> None:
-    text = compare_recipes(run.path)
+    text = compare_recipes(run.path).text
     lines = text.splitlines()
     assert [line.split()[0] for line in lines[2:-1]] == sorted(shipped("ensembles"))
     assert lines[-1] == "The best of these is flattered by being picked among them."
@@ -255,7 +255,7 @@ def test_a_description_that_was_tampered_with_is_refused(
 
 
 def test_the_groups_of_a_cohort_reach_the_resamples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    cohort = load_cohort(run.description["cohort"]["data"])
+    cohort = load_cohort(run.description.cohort.data)
     assert read_candidates(run, cohort).group_P is None  # everybody alone
     pairs = {patient: f"pair {number // 2}" for number, patient in enumerate(cohort.ids)}
     monkeypatch.setattr(Cohort, "groups", property(lambda self: np.array([pairs[patient] for patient in self.ids])))

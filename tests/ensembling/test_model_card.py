@@ -14,6 +14,7 @@ from lymphtune.ensembling.groups import Group, groups, scored_patients
 from lymphtune.ensembling.model_card import MODEL_CARD, Subject, escaped, model_card
 from lymphtune.ensembling.procedure import asked
 from lymphtune.ensembling.score import ENSEMBLE, RecipeScores, score
+from lymphtune.runs.description import RunDescription
 from tests.ensembling.made_up import candidates
 
 EVIL = "\"><script>document.title='harmed'</script>\n| x | [y](javascript:z) `code` https://a.example **b** <img src=x>"
@@ -41,7 +42,8 @@ def subject() -> Subject:
     members = given.trials(given.chosen(procedure.recipe.choice))
     run = {
         "created": "2026-01-01T00:00:00", "command": "Python", "cohort": {
-            "name": "made up", "hash": "0", "data": "here", "reference_date": "2020-01-01", "n_patients": 99,
+            "name": "made up", "simulated": False, "hash": "0", "data": "here",
+            "reference_date": "2020-01-01", "n_patients": 99,
             "n_labelled": 80, "n_to_predict": 19, "n_cells": 80,
         },
         "protocol": {"trials": 9, "epochs": 4, "folds": 5, "repeats": 2, "seed": 3, "scheduler": "asha"},
@@ -51,7 +53,9 @@ def subject() -> Subject:
         "name": "top", "run": "made-up", "threshold": {"value": 0.5}, "cohort": {"hash": "0"}, "folds": "1",
         "versions": {}, "members": [{"trial": trial, "weights": ["a", "b"]} for trial in members["trial"]],
     }  # fmt: skip
-    return Subject(run, ensemble, members, cohort, contest, procedure, score(contest, procedure))
+    return Subject(
+        RunDescription.model_validate(run), ensemble, members, cohort, contest, procedure, score(contest, procedure)
+    )
 
 
 def section(card: str, title: str) -> str:
@@ -133,12 +137,15 @@ def test_groups_are_judged_on_their_own_patients_left_out(subject: Subject) -> N
 
 @pytest.mark.parametrize("folds", [1, 5])
 def test_no_name_becomes_markup(folds: int, subject: Subject) -> None:
-    plain = tags(model_card(replace(subject, run=subject.run | {"protocol": {**subject.run["protocol"], "folds": 5}})))
-    protocol = subject.run["protocol"] | {"folds": folds, "scheduler": EVIL}
-    run = subject.run | {
-        "cohort": subject.run["cohort"] | {"name": EVIL}, "protocol": protocol,
-        "space": {"name": EVIL, "about": ""}, "versions": {EVIL: EVIL}, "command": f"lymphtune search ```` {EVIL}",
-    }  # fmt: skip
+    protocol = subject.run.protocol.as_yaml()
+    plain = tags(model_card(replace(subject, run=subject.run.changed(protocol=protocol | {"folds": 5}))))
+    run = subject.run.changed(
+        cohort=subject.run.cohort.as_yaml() | {"name": EVIL},
+        protocol=protocol | {"folds": folds, "scheduler": EVIL},
+        space={"name": EVIL, "about": ""},
+        versions={EVIL: EVIL},
+        command=f"lymphtune search ```` {EVIL}",
+    )
     evil = replace(subject, run=run, ensemble=subject.ensemble | {"name": EVIL, "run": EVIL}, members=subject.members
                    .assign(title=EVIL))  # fmt: skip
     found = tags(model_card(evil))
@@ -172,5 +179,5 @@ def test_members_that_cannot_see_the_number_of_pictures_are_counted(subject: Sub
 
 def test_a_card_says_what_ages_are_counted_to(subject: Subject) -> None:
     assert "Ages are counted to 2020-01-01." in section(model_card(subject), "Data").replace("\\", "")
-    run = subject.run | {"cohort": subject.run["cohort"] | {"ages": "examination"}}
+    run = subject.run.changed(cohort=subject.run.cohort.as_yaml() | {"ages": "examination"})
     assert "Ages are those at the examination." in section(model_card(replace(subject, run=run)), "Data")

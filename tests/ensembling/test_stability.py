@@ -84,7 +84,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_the_files_say_what_the_statistics_say(run: Run) -> None:
-    said = measure_stability(run, (1, 4), draws=100)
+    said = measure_stability(run, (1, 4), draws=100).text
     assert sorted(path.name for path in (run.path / "stability").iterdir()) == FILES
     table = pd.read_csv(run.path / "stability" / "stability.csv").set_index("size")
     for of_size in stability(runs_of(8, 3)[:6], LABELS_P, (1, 4), 100):
@@ -104,9 +104,9 @@ def test_the_files_say_what_the_statistics_say(run: Run) -> None:
 
 @pytest.mark.parametrize("columns", [40, 60])
 def test_the_table_follows_a_narrow_terminal(columns: int, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    wide = measure_stability(run, (1, 4), draws=50).splitlines()
+    wide = measure_stability(run, (1, 4), draws=50).text.splitlines()
     monkeypatch.setenv("COLUMNS", str(columns))
-    narrow = measure_stability(run, (1, 4), draws=50).splitlines()
+    narrow = measure_stability(run, (1, 4), draws=50).text.splitlines()
     assert max(map(len, narrow[:-1])) <= columns < max(map(len, wide[:-1]))
     assert sorted(set(" ".join(wide).split()) - set(" ".join(narrow).split())) == []
 
@@ -114,7 +114,7 @@ def test_the_table_follows_a_narrow_terminal(columns: int, run: Run, monkeypatch
 def test_a_simulated_cohort_is_named_in_every_file_and_no_other_is(tmp_path: Path) -> None:
     for simulated in (True, False):
         run = write_run(tmp_path / f"{simulated}", runs_of(5, 1), simulated)
-        said = measure_stability(run, (1, 2))
+        said = measure_stability(run, (1, 2)).text
         texts = [said, *((run.path / "stability" / name).read_bytes().decode("latin-1") for name in FILES)]
         assert [("SIMULATED" in text) for text in texts] == [simulated] * 5
         with Image.open(run.path / "stability" / "stability.png") as picture:
@@ -224,11 +224,11 @@ def test_sizes_are_taken_once_each_in_order(run: Run) -> None:
 
 
 def test_one_seed_is_said_not_to_tell_configuration_from_seed(run: Run, tmp_path: Path) -> None:
-    once = re.sub(r"\s+", " ", measure_stability(write_run(tmp_path / "once", runs_of(8, 1)), (1, 2)))
+    once = re.sub(r"\s+", " ", measure_stability(write_run(tmp_path / "once", runs_of(8, 1)), (1, 2)).text)
     assert "conf.+seed" in once and "--retrain 5 trains the best again" in once
     table = pd.read_csv(tmp_path / "once" / "stability" / "stability.csv")
     assert table[["variance_configuration", "variance_seed"]].isna().all(axis=None)
-    thrice = measure_stability(run, (1, 2))
+    thrice = measure_stability(run, (1, 2)).text
     assert "conf.+seed" not in thrice and "--retrain" not in thrice
 
 
@@ -237,11 +237,11 @@ def test_what_is_flattered_or_rough_is_said(run: Run) -> None:
     write_table(
         run.path / "leaderboard.parquet", board.assign(best_epoch_picked=board["title"].str.contains("-1 ")), {}
     )
-    said = re.sub(r"\s+", " ", measure_stability(run, (1, 10)))
+    said = re.sub(r"\s+", " ", measure_stability(run, (1, 10)).text)
     assert "the level is flattered" in said and "not luck of the patients" in said
     assert "1 trial judged at the epoch that scored best" in said
     assert "rough above 9 members" in said and "From 18 runs they are good to about 17 %" in said
-    said = re.sub(r"\s+", " ", measure_stability(run, (1, 18)))
+    said = re.sub(r"\s+", " ", measure_stability(run, (1, 18)).text)
     assert "Size 18 is all runs: one ensemble" in said
 
 

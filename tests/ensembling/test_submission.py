@@ -173,7 +173,7 @@ def test_the_command_takes_the_cohort_of_the_run_or_another(
     ours = str(ensemble.path / "submission.csv")
     assert main(["submit", "--check", ours, "--runs", str(run.path.parent)]) == 0
     assert "submission.csv: 3 patients, no errors, " in " ".join(capsys.readouterr().out.split())
-    data = run.description["cohort"]["data"]
+    data = run.description.cohort.data
     assert main(["submit", "--check", ours, "--data", data]) == 0
     assert main(["submit", "--check", ours, "--run", run.name, "--runs", str(run.path.parent), "--data", data]) == 0
     capsys.readouterr()

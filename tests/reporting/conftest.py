@@ -39,7 +39,7 @@ def hostile_run(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run
     """The run in a folder, and its cohort in another, whose names are markup."""
     folder = tmp_path_factory.mktemp("hostile")
     copy = Run(Path(shutil.copytree(run.path, folder / hostile_name("run"))))
-    return copy, Path(shutil.copytree(run.description["cohort"]["data"], folder / hostile_name("cohort")))
+    return copy, Path(shutil.copytree(run.description.cohort.data, folder / hostile_name("cohort")))
 
 
 @pytest.fixture(scope="module")

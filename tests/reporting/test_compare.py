@@ -39,7 +39,10 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write(path: Path, cohort_hash: str, fold: int = 5) -> None:
     cohort = {"name": "made_up", "simulated": True, "hash": cohort_hash, "data": "", "reference_date": "2020-01-01"}
-    write_yaml(path / "run.yaml", {"created": "2026", "cohort": cohort, "protocol": {"folds": fold, "repeats": 1}})
+    protocol = {"folds": fold, "repeats": 1, "epochs": 2, "trials": 3, "seed": 0}
+    write_yaml(
+        path / "run.yaml", {"created": "2026", "cohort": cohort, "protocol": protocol, "space": {"name": "mixed"}}
+    )
     folds = pd.DataFrame({"patient": [f"P{row}" for row in range(60)], "repeat": 0, "fold": np.arange(60) % fold})
     write_table(path / "folds.parquet", folds, {})
 
@@ -53,12 +56,14 @@ def test_differences_are_paired_and_the_choice_is_named(runs: Path, monkeypatch:
         assert gain.difference.low < gain.difference.value < gain.difference.high and gain.better > 0.9
         apart = second["honest"][metric].value - first["honest"][metric].value
         assert gain.difference.value == pytest.approx(apart) and apart * sign > 0
-    assert all(len(line) <= 80 for line in told.splitlines())
-    assert "flattered by being picked" in " ".join(told.split()) and told.splitlines()[-1].startswith("SIMULATED")
-    assert "split into folds differently" not in told and told.values["same_folds"]
+    assert all(len(line) <= 80 for line in told.text.splitlines())
+    assert "flattered by being picked" in " ".join(told.text.split()) and told.text.splitlines()[-1].startswith(
+        "SIMULATED"
+    )
+    assert "split into folds differently" not in told.text and told.values["same_folds"]
     monkeypatch.setenv("COLUMNS", "60")
     narrow = compare_runs(["first", "second-with-a-name-that-is-long"], runs)
-    assert max(map(len, narrow.splitlines())) <= 60 < max(map(len, told.splitlines()))
+    assert max(map(len, narrow.text.splitlines())) <= 60 < max(map(len, told.text.splitlines()))
 
 
 def test_a_run_is_judged_as_if_alone_where_all_judged_the_same(runs: Path) -> None:
@@ -71,8 +76,8 @@ def test_only_patients_judged_in_all_runs_count(runs: Path, monkeypatch: pytest.
     monkeypatch.setattr(compare, "read_candidates", lambda run, cohort: some(run, slice(0, 45), slice(15, 60)))
     write(runs / "first", "made", fold=4)
     told = compare_runs(["first", "second-with-a-name-that-is-long"], runs)
-    assert told.values["n_patients"] == 30 and "30 patients judged in all 2 runs" in told
-    said = " ".join(told.split())
+    assert told.values["n_patients"] == 30 and "30 patients judged in all 2 runs" in told.text
+    said = " ".join(told.text.split())
     assert "45 patients judged" in said and "split into folds differently" in said
     monkeypatch.setattr(compare, "read_candidates", lambda run, cohort: some(run, slice(0, 30), slice(30, 60)))
     with pytest.raises(InputError, match=r"no patient was held out in all of first, second.*; search with --folds 2"):

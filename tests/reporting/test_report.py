@@ -113,7 +113,7 @@ def test_what_cannot_be_reported_on_is_said_in_one_line(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moved = Run(Path(shutil.copytree(run.path, tmp_path / "moved")))
-    described = (moved.path / "run.yaml").read_text().replace(run.description["cohort"]["data"], "/nowhere/at/all")
+    described = (moved.path / "run.yaml").read_text().replace(run.description.cohort.data, "/nowhere/at/all")
     (moved.path / "run.yaml").write_text(described)
     for words, message in (
         (["--run", "none"], f"{tmp_path / 'none'}: no such run; there are: moved"),

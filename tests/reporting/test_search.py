@@ -36,8 +36,9 @@ def _fewer(monkeypatch: pytest.MonkeyPatch) -> None:
 def made_up(folder: Path, trials: int, effect: float = 1.0, noise: float = 0.02, tree: Any = TREE) -> Facts:
     """Return facts of a run in which the learning rate decides, and every second trial was stopped at the rung."""
     protocol = {"searcher": "random", "seed": 1, "epochs": EPOCHS, "rungs": [RUNG], "trials": trials}
+    protocol |= {"folds": 5, "repeats": 1}
     about = {"name": "mine", "about": "", "grid": False, "configuration": tree, "rows": [], "note": ""}
-    cohort = {"hash": "", "reference_date": "2020-01-01", "data": ""}
+    cohort = {"name": "mine", "simulated": True, "hash": "", "reference_date": "2020-01-01", "data": ""}
     description = {"created": "now", "cohort": cohort, "protocol": protocol, "space": about}
     write_yaml(folder / "run.yaml", description)
     space, rng = Space("mine", "", False, Suggested(), tree), np.random.default_rng(0)
@@ -54,7 +55,7 @@ def made_up(folder: Path, trials: int, effect: float = 1.0, noise: float = 0.02,
         rows.append(_row(f"t{number}", number, chosen.title, epochs, curve[-1], "stopped" if number % 2 else "done"))
     nothing: Any = None  # of what this section does not look at
     board = pd.DataFrame(rows)
-    return Facts(Run(folder), description, board, nothing, nothing, nothing, nothing, nothing)
+    return Facts(Run(folder), Run(folder).description, board, nothing, nothing, nothing, nothing, nothing)
 
 
 def _row(trial: str, number: int, title: str, epochs: int, loss: float, status: str) -> dict[str, Any]:

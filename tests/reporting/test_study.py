@@ -108,7 +108,9 @@ def test_a_grid_goes_by_the_names_of_its_rows(facts: Facts) -> None:
     rows: list[dict[str, Any]] = [{"name": f"row {number}", "published": None} for number in range(5)]
     rows[3]["published"] = {"balanced_accuracy": 0.8, "recall": None, "auc": 0.84, "kaggle": None}
     rows[2]["published"] = 0.7  # as runs of earlier versions keep it
-    named = replace(facts, description=facts.description | {"space": facts.description["space"] | {"rows": rows}})
+    named = replace(
+        facts, description=facts.description.changed(space=facts.description.space.as_yaml() | {"rows": rows})
+    )
     table = parts(named)["architectures"]
     assert isinstance(table, Table) and table.shown is not None
     shown = table.shown.assign(name=table.frame["model"]).set_index("name")

@@ -15,6 +15,7 @@ from lymphtune.cli import main
 from lymphtune.ensembling.commands import search_command
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, write_yaml
+from lymphtune.runs.description import RunDescription, StoppingDescription
 from lymphtune.runs.run import Run, stopping_text
 from lymphtune.searching.description import settings_of, space_of, stages_of
 from lymphtune.searching.progress import status_text, status_values
@@ -163,12 +164,20 @@ def test_tables_that_no_search_writes_are_refused(name: str, change: Callable, r
     assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("lymphtune: ")]
 
 
+def described(**values: Any) -> RunDescription:
+    cohort = {"name": "made up", "simulated": False, "data": "; id", "hash": "0", "reference_date": "2020-01-01"}
+    protocol = dict.fromkeys(("trials", "epochs", "folds", "repeats", "seed"), 1)
+    parts = {"created": "now", "cohort": cohort, "protocol": protocol, "space": {"name": "$(id)"}}
+    return RunDescription.model_validate(parts | values)
+
+
 def test_a_command_of_somebody_else_s_is_quoted_anew() -> None:
     typed = "lymphtune search --space mixed; rm -rf ~ `id` $(id) \n > x"
-    assert search_command({"command": typed}) == "lymphtune search --space 'mixed;' rm -rf '~' '`id`' '$(id)' '>' x"
-    given = {"protocol": dict.fromkeys(("trials", "epochs", "folds", "repeats", "seed"), 1), "space": {"name": "$(id)"}}
+    assert (
+        search_command(described(command=typed)) == "lymphtune search --space 'mixed;' rm -rf '~' '`id`' '$(id)' '>' x"
+    )
     for other in ("rm -rf ~", "lymphtune 'search", ""):
-        made = search_command(given | {"command": other, "cohort": {"data": "; id"}})
+        made = search_command(described(command=other))
         assert made.startswith("lymphtune search --space '$(id)' --data '; id' --trials 1")
 
 
@@ -202,4 +211,4 @@ NONE = "no trial was stopped early"
     ],
 )
 def test_early_stopping_is_not_named_without_what_it_did(counts: dict[str, int] | None, text: str) -> None:
-    assert stopping_text("asha", counts) == text
+    assert stopping_text("asha", counts and StoppingDescription(**counts)) == text

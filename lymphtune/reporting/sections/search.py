@@ -70,7 +70,7 @@ def _warnings(searched: Searched, found: Importance | None) -> list[str]:
         said.append("The forest explains nothing of the losses: do not read the shares and lines below as effects.")
     if n < FEW:
         said.append(f"{n} trials, under {FEW}: shares are guesses, as their intervals show.")
-    if searched.protocol["searcher"] != "random":
+    if searched.protocol.searcher != "random":
         said.append("The searcher chose where to look: where it hardly looked, the forest has little to go by.")
     return said
 
@@ -131,7 +131,7 @@ def _rung_table(searched: Searched) -> Table:
     if len(done):
         rows.append(
             {
-                "epoch": int(searched.protocol["epochs"]), "reached": len(done), "stopped": 0, "went on": 0,
+                "epoch": searched.protocol.epochs, "reached": len(done), "stopped": 0, "went on": 0,
                 "lowest": float(done.min()), "median": float(done.median()), "highest": float(done.max()),
             }
         )  # fmt: skip

@@ -68,7 +68,7 @@ def _lead(table: pd.DataFrame) -> str:
 
 def _labels(facts: Facts, table: pd.DataFrame) -> pd.Series:
     """Return what each trial is shown as: its row's name in a grid that names them, else its architecture."""
-    rows = facts.description["space"].get("rows") or []
+    rows = facts.description.space.rows
     if not rows or "number" not in table:
         return table["architecture"]
     known = {number: row["name"] for number, row in enumerate(rows)}
@@ -147,7 +147,7 @@ def _line(
 
 
 def _training_caption(curves: Sequence[Curves], facts: Facts) -> str:
-    n_models, repeats = curves[0].scores_EF.shape[1], facts.description["protocol"]["repeats"]
+    n_models, repeats = curves[0].scores_EF.shape[1], facts.description.protocol.repeats
     over = f"{n_models} fold models ({facts.n_folds} folds, {counted(repeats, 'seed')})"
     bands = "no bands: there is one model"
     if n_models > 1:
@@ -260,7 +260,7 @@ def _by_architecture(facts: Facts) -> pd.DataFrame:
         row |= {"best_epoch_picked": bool(best["best_epoch_picked"])} | _over_seeds(facts, best)
         row |= {"mean_of_trials": alike.mean(), "sd_of_trials": alike.std(ddof=1) if len(alike) > 1 else np.nan}
         rows.append(row)
-    given = facts.description["space"].get("rows") or []
+    given = facts.description.space.rows
     table = _with_published(pd.DataFrame(rows), given)
     order = {row["name"]: number for number, row in enumerate(given)}
     return table.sort_values("model", key=lambda names: names.map(order).fillna(len(order)), kind="stable")
@@ -298,7 +298,7 @@ def _table(facts: Facts, table: pd.DataFrame) -> Table:
     for name, title in PUBLISHED.items():
         if f"published_{name}" in table:
             shown[f"published: {title}"] = [short(value) or "-" for value in table[f"published_{name}"]]
-    repeats = facts.description["protocol"]["repeats"]
+    repeats = facts.description.protocol.repeats
     seeds = f"mean \N{PLUS-MINUS SIGN} sd over {repeats} seeds" if repeats > 1 else "one seed, so no spread"
     caption = (
         f"The best trial of each by out-of-fold log loss, {seeds}, each seed judged for itself on "

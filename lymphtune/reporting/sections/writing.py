@@ -1,8 +1,6 @@
 """How do I write this up: a paragraph of methods, what it was made by, and the commands that make it again."""
 
 import shlex
-from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
@@ -13,6 +11,7 @@ from lymphtune.ensembling.commands import ensemble_command, search_command
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Note, Section, Table
+from lymphtune.runs.description import CohortDescription
 from lymphtune.runs.run import stopping_text
 from lymphtune.statistics.words import bounded, percent, signed
 
@@ -33,20 +32,20 @@ def section(facts: Facts) -> Section:
 
 def methods(facts: Facts) -> str:
     """Return a paragraph of methods and results in plain sentences."""
-    cohort, protocol, space = facts.description["cohort"], facts.description["protocol"], facts.description["space"]
+    cohort, protocol, space = facts.description.cohort, facts.description.protocol, facts.description.space
     honest, gain = facts.scores.entries[ENSEMBLE].honest, facts.scores.over_baseline["balanced_accuracy"]
     baseline = facts.scores.entries[BASELINE].honest["balanced_accuracy"]
     tumoral = int(facts.labels_P.sum())
     simulated = "SIMULATED: these numbers say nothing about people. " if facts.simulated else ""
     calibration = facts.procedure.calibration.word if facts.procedure.calibration else "none"
-    early = stopping_text(protocol["scheduler"], facts.description.get("stopping"))
+    early = stopping_text(protocol.scheduler, facts.description.stopping)
     reactive, n = len(facts.labels_P) - tumoral, len(facts.rows)
     sentences = [
         f"{simulated}We judged {len(facts.labels_P)} labelled patients ({reactive} reactive, {tumoral} tumoral; "
-        f"{cohort['n_cells']} cell pictures of all {cohort['n_patients']} patients).",
-        f"{protocol['trials']} configurations of the space '{space['name']}' were trained for at most "
-        f"{protocol['epochs']} epochs on {folds_text(facts.n_folds, bool(protocol.get('grouped')))} with "
-        f"{protocol['repeats']} seed(s) each (seed {protocol['seed']}; early stopping: {early}).",
+        f"{cohort.n_cells} cell pictures of all {cohort.n_patients} patients).",
+        f"{protocol.trials} configurations of the space '{space.name}' were trained for at most "
+        f"{protocol.epochs} epochs on {folds_text(facts.n_folds, protocol.grouped)} with "
+        f"{protocol.repeats} seed(s) each (seed {protocol.seed}; early stopping: {early}).",
         f"The recipe '{facts.procedure.recipe.name}' joined {counted(n, 'trial')}, each patient judged only "
         f"by models that never saw that patient (threshold {facts.procedure.threshold.text}, calibration "
         f"{calibration}).",
@@ -71,21 +70,21 @@ def commands(facts: Facts) -> list[str]:
     ]
 
 
-def _ages(cohort: Mapping[str, Any]) -> str:
-    return "each examination" if cohort.get("ages") == "examination" else str(cohort["reference_date"])
+def _ages(cohort: CohortDescription) -> str:
+    return "each examination" if cohort.ages == "examination" else cohort.reference_date
 
 
 def _provenance(facts: Facts) -> dict[str, str]:
-    given, protocol = facts.description, facts.description["protocol"]
+    given, protocol = facts.description, facts.description.protocol
     rows = {
-        "run": facts.run.name, "created": given["created"][:19].replace("T", " "), "status": facts.run.status,
-        "cohort": f"{given['cohort']['name']} (hash {given['cohort']['hash']})",
-        "ages counted to": _ages(given["cohort"]),
-        "space": f"{given['space']['name']} (configurations {protocol.get('configurations', 'of an earlier version')})",
-        "seeds": f"search {protocol['seed']}, folds {protocol.get('fold_seed', protocol['seed'])}",
+        "run": facts.run.name, "created": given.created[:19].replace("T", " "), "status": facts.run.status,
+        "cohort": f"{given.cohort.name} (hash {given.cohort.hash})",
+        "ages counted to": _ages(given.cohort),
+        "space": f"{given.space.name} (configurations {protocol.configurations or 'of an earlier version'})",
+        "seeds": f"search {protocol.seed}, folds {protocol.seed_of_folds}",
     }  # fmt: skip
-    if arithmetic := given.get("arithmetic"):
-        rows["arithmetic"] = ", ".join(f"{name} {value}" for name, value in arithmetic.items())
+    if given.arithmetic:
+        rows["arithmetic"] = ", ".join(f"{name} {value}" for name, value in given.arithmetic.as_yaml().items())
     if facts.bundle is not None:
         rows["ensemble"] = f"{facts.bundle.path.name} ({len(facts.rows)} trials)"
-    return rows | {f"version of {name}": str(value) for name, value in given.get("versions", {}).items()}
+    return rows | {f"version of {name}": str(value) for name, value in given.versions.items()}

@@ -99,7 +99,7 @@ def test_a_server_that_is_killed_stops_no_search_and_gets_the_rest_when_it_is_re
     assert err.count("reporting failed") == 1 and "Traceback" not in err
     assert "records were not delivered; `lymphtune search --resume" in err
     run = Run(tmp_path / "runs" / "tracked")
-    assert run.description["status"] == "done" and "RUNNING" in server.statuses().values()
+    assert run.description.status == "done" and "RUNNING" in server.statuses().values()
     for thread in threading.enumerate():
         if thread.name == "lymphtune-tracker":
             thread.join(120.0)
