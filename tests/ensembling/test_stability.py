@@ -50,7 +50,9 @@ def write_run(path: Path, oof_TRP: np.ndarray, simulated: bool = False, stopped:
     folds = {"patient": patients * n_repeats, "repeat": np.repeat(range(n_repeats), N_PATIENTS), "fold": 0}
     write_table(path / "folds.parquet", pd.DataFrame(folds), {})
     cohort = {"name": "made_up", "simulated": simulated, "hash": "made", "data": "", "reference_date": "2020-01-01"}
-    write_yaml(path / "run.yaml", {"created": "2026", "cohort": cohort, "protocol": {"repeats": n_repeats}})
+    protocol = {"folds": 1, "repeats": n_repeats, "epochs": 2, "trials": 8, "seed": 0}
+    described = {"created": "2026", "cohort": cohort, "protocol": protocol, "space": {"name": "mixed"}}
+    write_yaml(path / "run.yaml", described)
     return Run(path)
 
 
