@@ -107,9 +107,10 @@ def test_what_a_searcher_chose_is_read_from_the_ledger(tmp_path: Path) -> None:
     run, own = Run(tmp_path), space(TREE)
     values = own.drawn(9, 1)[1]
     for searcher in ("random", "tpe"):
-        protocol = {"searcher": searcher, "seed": 9}
-        cohort = {"hash": "", "reference_date": "2020-01-01", "data": ""}
-        write_yaml(tmp_path / "run.yaml", {"created": "now", "cohort": cohort, "protocol": protocol})
+        protocol = {"searcher": searcher, "seed": 9, "folds": 5, "repeats": 1, "epochs": 2, "trials": 6}
+        cohort = {"name": "mine", "simulated": True, "hash": "", "reference_date": "2020-01-01", "data": ""}
+        described = {"created": "now", "cohort": cohort, "protocol": protocol, "space": {"name": "mine"}}
+        write_yaml(tmp_path / "run.yaml", described)
         if searcher == "random":
             assert drawn_by(run, own, [1, 5]) == {number: own.drawn(9, number)[1] for number in (1, 5)}
         else:
