@@ -21,8 +21,8 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Return a page with its links adapted to the site.
 
-    In the repository, a page in docs/ links to `../CONTRIBUTING.md`, which links to `docs/log.md`. On the site, both are
-    in one folder.
+    In the repository, a page in docs/ links to `../CONTRIBUTING.md`, which links to `docs/log.md`. On the site, both
+    are in one folder.
     """
     if page.file.src_uri in PAGES:
         return re.sub(r"\]\(docs/", "](", markdown)
