@@ -1,8 +1,8 @@
 # %% [markdown]
-# # A study in one sitting
+# # A complete study
 #
-# The simulated cohort stands in for patients: its cells are drawn, and no number from it says anything about people.
-# The search is far too small for results. Everything else is as in a real study.
+# The cohort is simulated, and no number from it says anything about people. The search is too small for useful
+# results. Everything else is as in a real study.
 
 # %%
 import csv
@@ -19,20 +19,20 @@ write_simulated(folder / "new patients", n_patients=20, n_cells=4, seed=7, prefi
 # %% [markdown]
 # ## Search
 #
-# Four configurations of the space `tiny`, each trained on three patient folds side by side, with four clinical
-# baselines beside them. Every number on the leaderboard is out of fold: no model judged a patient it was trained on.
-# But the same patients decide which trial stands on top, so the top is flattered.
+# This trains four configurations of the space `tiny`, each on three folds of the patients, and four clinical baselines.
+# Every score on the leaderboard is out-of-fold: no model predicts a patient it was trained on. The same patients rank
+# the trials, however, so the score of the best one is optimistic.
 
 # %%
 run = lymphtune.search("tiny", folder / "cohort", runs=folder / "runs", trials=4, epochs=4, folds=3)
 print(run.leaderboard[["title", "status", "balanced_accuracy", "log_loss"]].round(3).to_string(index=False))
 
 # %% [markdown]
-# ## Ensemble, and what it is worth
+# ## Ensemble
 #
-# The mean of the best network on pictures alone, the best clinical model and the best network on both. `naive` is its
-# score on the patients that chose it; `honest` repeats the choice itself in 1,000 resamples of the patients, and scores
-# it on those left out. Quote `honest`, with its interval.
+# The ensemble is the mean of the best network on pictures alone, the best clinical model and the best network on both.
+# `naive` is its score on the patients that selected it. `honest` repeats the selection in 1,000 resamples of the
+# patients, and scores it on the patients held out of each. Quote `honest`, with its interval.
 
 # %%
 ensemble = lymphtune.ensemble("blend", run=run.path)
@@ -41,8 +41,8 @@ print(ensemble.summary)
 # %% [markdown]
 # ## New patients
 #
-# The saved folder works alone: copy it anywhere. Probabilities are those of a tumoral lymphocytosis, if both classes
-# were equally frequent.
+# The saved folder is self-contained: copy it anywhere. The probabilities are those of a tumoral lymphocytosis, if both
+# classes are equally frequent.
 
 # %%
 saved = lymphtune.Ensemble.load(ensemble.path)
@@ -51,10 +51,10 @@ for patient, probability in zip(new.ids, saved.predict_proba(new), strict=True):
     print(f"{patient:8} {probability:.2f}")
 
 # %% [markdown]
-# ## An external validation
+# ## External validation
 #
-# Patients that chose nothing, and whose labels are known: the only number that needs no correction. `score` refuses a
-# cohort in which any patient was seen in training. Its interval is wide, because there are few patients.
+# The new patients were not used for selection, and their labels are known, so this score needs no correction. `score`
+# refuses a cohort in which any patient was seen in training. The interval is wide, because there are few patients.
 
 # %%
 accuracy = saved.score(new)["balanced_accuracy"]
@@ -63,7 +63,7 @@ print(
 )
 
 # %% [markdown]
-# The same for a spreadsheet:
+# ## Probabilities for a spreadsheet
 
 # %%
 with (folder / "probabilities.csv").open("w", newline="") as file:

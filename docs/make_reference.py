@@ -1,4 +1,4 @@
-"""Write the reference pages of the documentation, and that of the Python API, from the code they are about."""
+"""Write the reference pages and the page of the Python API from the code."""
 
 import argparse
 import ast
@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 import lymphtune
 from lymphtune import registry
-from lymphtune.cli import parser
+from lymphtune.cli import EXIT_CODES, parser
 from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.config import Data, Model, Section, Training
 from lymphtune.ensembling.bundle import Ensemble
@@ -33,33 +33,43 @@ from lymphtune.spaces import SHIPPED, find_yaml, shipped
 DOCS = Path(__file__).parent
 MADE = "<!-- written by docs/make_reference.py from the code: do not edit -->\n\n"
 PLAIN_DEFAULTS = {"aggregator": "prediction_mean", "fusion": "none", "head": "linear", "schedule": "one_cycle"}
-BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "under"}
+BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
 SECTIONS: dict[str, type[Section]] = {"model": Model, "data": Data, "training": Training}
 PARTS = {
-    "encoder": ("Encoders", registry.encoders, "`model.encoder`: from a cell's picture to a vector of features."),
-    "aggregator": ("Aggregators", registry.aggregators, "`model.aggregator`: from a bag's cells to one answer."),
-    "fusion": ("Fusions", registry.fusions, "`model.fusion`: how age and lymphocyte count join the pictures."),
-    "head": ("Heads", registry.heads, "`model.head`: from features to one logit."),
-    "schedule": ("Schedules", registry.schedules, "`training.schedule`: the learning rate, step after step."),
-    "clinical": ("Clinical models", registry.clinical_models, "`clinical`: age and lymphocyte count, no picture."),
-    "scheduler": (
-        "Stopping rules", registry.stopping_rules,
-        "`--scheduler` of the command line, no word of a space; their options are `--grace` and `--reduction`.",
+    "encoder": ("Encoders", registry.encoders, "`model.encoder` maps a cell's picture to a vector of features."),
+    "aggregator": (
+        "Aggregators",
+        registry.aggregators,
+        "`model.aggregator` combines the cells of a bag into one prediction.",
     ),
-}  # fmt: skip
+    "fusion": ("Fusions", registry.fusions, "`model.fusion` combines the pictures with age and lymphocyte count."),
+    "head": ("Heads", registry.heads, "`model.head` maps features to one logit."),
+    "schedule": ("Schedules", registry.schedules, "`training.schedule` sets the learning rate at each step."),
+    "clinical": (
+        "Clinical models",
+        registry.clinical_models,
+        "`clinical` models use age and lymphocyte count, and no pictures.",
+    ),
+    "scheduler": (
+        "Stopping rules",
+        registry.stopping_rules,
+        "A stopping rule is an option of the command line (`--scheduler`), not of a space. "
+        "Its options are `--grace` and `--reduction`.",
+    ),
+}
 
 
 # ---- spaces
 
 
 def spaces_page() -> str:
-    """Return the page of all words of a search space: shipped ones, sections, families."""
+    """Return the page of all options of a search space: shipped spaces, sections, families."""
     lines = [
-        "# Words of a search space\n",
-        "What a configuration may hold, with defaults and bounds. How a space draws from it, and what each word has",
-        "been worth, stands in [Search spaces](../spaces.md).\n",
+        "# Options of a search space\n",
+        "This page lists all options of a configuration, with defaults and bounds. [Search spaces](../spaces.md)",
+        "explains how a space samples configurations, and compares some of the options.\n",
         "## Shipped spaces\n",
-        "| space | about | trials | epochs | folds | repeats |",
+        "| space | content | trials | epochs | folds | repeats |",
         "|---|---|---|---|---|---|",
         *map(_space_row, shipped(SHIPPED)),
         "\n## Sections\n",
@@ -80,20 +90,20 @@ def _space_row(name: str) -> str:
 
 
 def _section_options(section: type[Section]) -> Iterator[tuple[str, str, str, str]]:
-    """Yield name, what it takes, default and meaning of every option of a section."""
-    said = comments(section)
+    """Yield name, type, default and meaning of every option of a section."""
+    meanings = comments(section)
     for name, field in section.model_fields.items():
         if name in PARTS:
             default = PLAIN_DEFAULTS.get(name)
-            takes = f"a word of [{PARTS[name][0]}](#{PARTS[name][0].lower()})"
-            yield name, takes, code(default) if default else "none: say it", said.get(name, "")
+            takes = f"one of the [{PARTS[name][0].lower()}](#{PARTS[name][0].lower().replace(' ', '-')})"
+            yield name, takes, code(default) if default else "required", meanings.get(name, "")
             continue
         whole = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-        yield name, allowed(TypeAdapter(whole).json_schema()), code(field.default), said.get(name, "")
+        yield name, allowed(TypeAdapter(whole).json_schema()), code(field.default), meanings.get(name, "")
 
 
 def _member(family: Family[Any], word: str) -> list[str]:
-    """Return what is said of one word: what it is, where it comes from, its options."""
+    """Return the section of one component: its description, its source, its options."""
     member = family[word]
     about = " ".join(filter(None, [_first(importlib.import_module(f"{family.package}.{word}")), prose(member.build)]))
     lines = [f"### `{word}`\n", f"{about}\n"]
@@ -104,24 +114,24 @@ def _member(family: Family[Any], word: str) -> list[str]:
 
 
 def _part_options(options: type) -> Iterator[tuple[str, str, str, str]]:
-    """Yield name, what it takes, default and meaning of every option of a word."""
-    said, schema = comments(options), TypeAdapter(options).json_schema()
+    """Yield name, type, default and meaning of every option of a component."""
+    meanings, schema = comments(options), TypeAdapter(options).json_schema()
     for field in dataclasses.fields(options):
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        yield field.name, allowed(schema["properties"][field.name]), code(default), said.get(field.name, "")
+        yield field.name, allowed(schema["properties"][field.name]), code(default), meanings.get(field.name, "")
 
 
 # ---- recipes
 
 
 def recipes_page() -> str:
-    """Return the page of all that an ensemble is made of: shipped recipes, combiners, calibrations."""
+    """Return the page of all options of a recipe: shipped recipes, combiners, calibrations."""
     lines = [
-        "# Words of a recipe\n",
-        "What an ensemble may be made of. Which recipe to take, and what each has been worth, stands in",
-        "[Recipes](../recipes.md).\n",
+        "# Options of a recipe\n",
+        "This page lists the shipped recipes, and all combiners and calibrations. [Recipes](../recipes.md) explains",
+        "and compares them.\n",
         "## Shipped recipes\n",
-        "| recipe | about | combiner | from | trials at most |",
+        "| recipe | content | combiner | from | trials (at most) |",
         "|---|---|---|---|---|",
     ]
     for recipe in all_recipes():
@@ -129,17 +139,17 @@ def recipes_page() -> str:
         kinds = given["trials"]
         trials = ", ".join(f"{n} {kind}" for kind, n in kinds.items()) if isinstance(kinds, dict) else str(kinds)
         if (few := given["per_architecture"]) is not None:
-            trials += f", {few} of an architecture"
+            trials += f", {few} per architecture"
         lines.append(row(f"`{recipe.name}`", recipe.about, code(recipe.combiner.word), given["from"], trials))
     for heading, family, about in (
-        ("Combiners", registry.combiners, "`combiner` of a recipe: how the members' probabilities become one."),
-        ("Calibrations", registry.calibrations, "`--calibration`: what is done to the average afterwards."),
+        ("Combiners", registry.combiners, "The `combiner` of a recipe combines the members' probabilities into one."),
+        ("Calibrations", registry.calibrations, "`--calibration` calibrates the combined probability."),
     ):
         lines += [f"\n## {heading}\n", f"{about}\n"]
         for word in family.words():
             lines += _member(family, word)
             if least := getattr(family[word].build, "least_patients", None):
-                lines.append(f"Refused under {least} labelled patients.\n")
+                lines.append(f"Requires at least {least} labelled patients.\n")
     return "\n".join(lines)
 
 
@@ -147,10 +157,13 @@ def recipes_page() -> str:
 
 
 def commands_page() -> str:
-    """Return the page of all commands, with their options as `--help` says them."""
+    """Return the page of all commands, with their options as `--help` describes them."""
     lines = [
         "# Commands\n",
-        "`lymphtune COMMAND --help` says the same. What is taken where an option is left out stands in brackets.\n",
+        "`lymphtune COMMAND --help` prints the same descriptions.\n",
+        "| exit code | meaning |\n|---|---|",
+        *(row(f"`{code}`", meaning) for code, meaning in re.findall(r"^  (\d+) +(.*)$", EXIT_CODES, re.MULTILINE)),
+        "",
     ]
     for name, command, about in subcommands():
         lines += [f"## `lymphtune {name}`\n", f"{about[0].upper()}{about[1:]}.\n", "```", _usage(command), "```\n"]
@@ -158,12 +171,12 @@ def commands_page() -> str:
             lines += ["For example:\n", "```", *(line.strip() for line in example.splitlines()), "```\n"]
         given = [action for action in command._actions if action.dest != "help"]
         if given:
-            lines += ["| option | is |", "|---|---|", *map(_option_row, given), ""]
+            lines += ["| option | meaning |", "|---|---|", *map(_option_row, given), ""]
     return "\n".join(lines)
 
 
 def subcommands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
-    """Yield name, parser and one line about every command."""
+    """Yield name, parser and a one-line description of every command."""
     for group in parser()._subparsers._group_actions:  # type: ignore[union-attr]
         about = {choice.dest: choice.help for choice in group._choices_actions}  # type: ignore[attr-defined]
         for name, command in group.choices.items():  # type: ignore[union-attr]
@@ -171,7 +184,7 @@ def subcommands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
 
 
 def _usage(command: argparse.ArgumentParser) -> str:
-    """Return the command with what it must be given, without the options it may be given."""
+    """Return the command with its required arguments."""
     words, some = [command.prog], False
     for action in command._actions:
         if action.option_strings and not action.required:
@@ -200,10 +213,10 @@ def _option_row(action: argparse.Action) -> str:
 
 
 def python_page() -> str:
-    """Return the page of what may be imported, with the example of a whole study."""
-    said = _helps("search") | comments(Settings)
+    """Return the page of the public functions and classes, with the example of a whole study."""
+    meanings = _helps("search") | comments(Settings)
     settings = [
-        row(f"`{field.name}`", f"`{_plain(field.default)!r}`", said.get(field.name) or _helps("search")[field.name])
+        row(f"`{field.name}`", f"`{_plain(field.default)!r}`", meanings.get(field.name) or _helps("search")[field.name])
         for field in dataclasses.fields(Settings)
     ]
     options = [
@@ -213,20 +226,20 @@ def python_page() -> str:
     ]
     lines = [
         "# Python API\n",
-        "What the commands do, they do by the functions below; nothing else is promised to stay as it is.",
-        "[example.py](example.py) is a whole study in cells (`# %%`) for an editor or Jupyter, and runs in about a",
+        "The commands call the functions below. Only what this page documents is a stable interface.",
+        "[example.py](example.py) is a whole study, in cells (`# %%`) for an editor or Jupyter. It runs in about a",
         "minute:\n",
         "```python",
         (DOCS / "example.py").read_text(encoding="utf-8").strip(),
         "```\n",
-        "Where what is handed in does not fit, all of them raise `lymphtune.errors.InputError`, whose one line says",
-        "where, what was found and what would do.\n",
+        "On invalid input, all of them raise `lymphtune.errors.InputError`. Its message is one line that says where,",
+        "what was found and what is expected.\n",
         *_function("lymphtune.search", lymphtune.search),
-        "| setting | default | is |\n|---|---|---|",
+        "| setting | default | meaning |\n|---|---|---|",
         *settings,
         "",
         *_function("lymphtune.ensemble", lymphtune.ensemble),
-        "| option | default | is |\n|---|---|---|",
+        "| option | default | meaning |\n|---|---|---|",
         *options,
         "",
         *_function("lymphtune.load_cohort", load_cohort),
@@ -238,7 +251,7 @@ def python_page() -> str:
 
 
 def _helps(name: str) -> dict[str, str]:
-    """Return what a command says of each of its options, by the name that Python knows them by."""
+    """Return the description of each option of a command, by its name in Python."""
     (command,) = (command for word, command, _ in subcommands() if word == name)
     return {action.dest: action.help or "" for action in command._actions}
 
@@ -276,11 +289,11 @@ def _plain_text(given: inspect.Signature) -> str:
     return str(given.replace(parameters=kept))
 
 
-# ---- what pages are made of
+# ---- parts of pages
 
 
 def comments(of: type) -> dict[str, str]:
-    """Return the comment of every field of a class: that behind it, else the lines right above it."""
+    """Return the comment of every field of a class: the one on its line, otherwise the lines right above it."""
     source = textwrap.dedent(inspect.getsource(of))
     lines, found = source.splitlines(), {}
     behind = {
@@ -292,16 +305,16 @@ def comments(of: type) -> dict[str, str]:
     for node in body:
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
             continue
-        said = [behind[number] for number in range(node.lineno, (node.end_lineno or 0) + 1) if number in behind]
+        texts = [behind[number] for number in range(node.lineno, (node.end_lineno or 0) + 1) if number in behind]
         above = node.lineno - 1
-        while not said and lines[above - 1].strip().startswith("#"):
+        while not texts and lines[above - 1].strip().startswith("#"):
             above -= 1
-        found[node.target.id] = " ".join(said or [behind[number + 1] for number in range(above, node.lineno - 1)])
+        found[node.target.id] = " ".join(texts or [behind[number + 1] for number in range(above, node.lineno - 1)])
     return found
 
 
 def allowed(schema: dict[str, Any]) -> str:
-    """Return what a value may be, in words, from its JSON schema."""
+    """Return the type and bounds of a value from its JSON schema."""
     if "anyOf" in schema:
         ways = [allowed(way) for way in schema["anyOf"] if way.get("type") != "null"]
         return ", or ".join([*ways, "null"] if len(ways) < len(schema["anyOf"]) else ways)
@@ -309,30 +322,31 @@ def allowed(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if schema["type"] == "array":
         least = f", {schema['minItems']} or more" if "minItems" in schema else ""
-        return f"list of {allowed(schema['items']).replace('number', 'numbers', 1)}{least}"
-    words = {"boolean": "true or false", "integer": "whole number", "number": "number", "string": "text"}
+        items = re.sub(r"^(integer|number|string)", r"\1s", allowed(schema["items"]))
+        return f"list of {items}{least}"
+    words = {"boolean": "true or false", "integer": "integer", "number": "number", "string": "string"}
     limits = [f"{word} {schema[key]:g}" for key, word in BOUNDS.items() if key in schema]
     return " ".join([words[schema["type"]], ", ".join(limits).replace(", to", " to")]).strip()
 
 
 def table(options: Iterator[tuple[str, str, str, str]]) -> list[str]:
-    """Return a table of options: name, what it takes, default, meaning."""
-    head = ["| option | takes | default | is |", "|---|---|---|---|"]
-    return head + [row(f"`{name}`", takes, default, said) for name, takes, default, said in options]
+    """Return a table of options: name, type, default, meaning."""
+    head = ["| option | type | default | meaning |", "|---|---|---|---|"]
+    return head + [row(f"`{name}`", kind, default, meaning) for name, kind, default, meaning in options]
 
 
 def row(*cells: str) -> str:
-    """Return a row of a table; what would be taken for its lines or for HTML is escaped."""
+    """Return a row of a table, with characters of tables and HTML escaped."""
     return "| " + " | ".join(_plain_words(cell.replace("|", "\\|").replace("\n", " ")) for cell in cells) + " |"
 
 
 def _plain_words(text: str) -> str:
-    """Escape what Markdown would take for a tag, outside of code."""
+    """Escape the beginnings of HTML tags outside code."""
     return re.sub(r"`[^`]*`|<", lambda found: "&lt;" if found[0] == "<" else found[0], text)
 
 
 def code(value: Any) -> str:
-    """Return a default as YAML says it."""
+    """Return a default as YAML."""
     if isinstance(value, str):
         return f"`{value}`"
     text = yaml.safe_dump(value, default_flow_style=True).splitlines()[0]
@@ -340,9 +354,9 @@ def code(value: Any) -> str:
 
 
 def prose(of: Any) -> str:
-    """Return a docstring as one paragraph a paragraph; nothing where there is none, or where it says nothing."""
+    """Return a docstring with one line per paragraph, or "" if there is none or a dataclass generated it."""
     text = inspect.cleandoc(of.__doc__ or "")
-    if inspect.isclass(of) and text.startswith(f"{of.__name__}("):  # made by dataclass
+    if inspect.isclass(of) and text.startswith(f"{of.__name__}("):
         return ""
     text = re.sub(r"arXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
     return _plain_words(re.sub(r"(?<!\n)\n(?!\n)", " ", text))

@@ -1,4 +1,4 @@
-"""Site of the documentation: files that lie beside docs/ become part of it, and links between the two are kept."""
+"""Hooks of the documentation site: add files from outside docs/ and adapt the links to them."""
 
 import re
 from pathlib import Path
@@ -12,16 +12,17 @@ TAKEN = (*PAGES, "cluster.yaml")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Return the site's files and those from beside docs/, as if they lay in it."""
+    """Return the files of the site, with those from outside docs/ added to its top folder."""
     for name in TAKEN:
         files.append(File.generated(config, name, content=(ROOT / name).read_text(encoding="utf-8")))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Return a page whose links lead to where its targets lie on the site.
+    """Return a page with its links adapted to the site.
 
-    In the repository `../CONTRIBUTING.md` is right in docs/, and `docs/log.md` beside it; here all are in one folder.
+    In the repository, a page in docs/ links to `../CONTRIBUTING.md`, which links to `docs/log.md`. On the site, both
+    are in one folder.
     """
     if page.file.src_uri in PAGES:
         return re.sub(r"\]\(docs/", "](", markdown)

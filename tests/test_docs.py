@@ -121,15 +121,15 @@ def reference() -> dict[str, Any]:
 def test_the_reference_is_what_the_code_says(reference: dict[str, Any], name: str) -> None:
     assert name in reference["PAGES"]
     same = (DOCS / name).read_text(encoding="utf-8") == reference["page"](name)
-    assert same, f"docs/{name} is of other code; run python docs/make_reference.py"
+    assert same, f"docs/{name} is out of date; run python docs/make_reference.py"
 
 
 def test_the_reference_has_every_word_option_and_bound(reference: dict[str, Any]) -> None:
     families = [value for value in vars(registry).values() if isinstance(value, registry.Family)]
     text = reference["page"]("reference/spaces.md") + reference["page"]("reference/recipes.md")
     assert [word for family in families for word in family.words() if f"### `{word}`" not in text] == []
-    assert "| `crop_px` | whole number from 40 to 224 | `112` | side of the central square" in text
-    assert "| `weights` | text, or null | `null` |" in text and "`adam`, `adamw`, `sgd`" in text
+    assert "| `crop_px` | integer from 40 to 224 | `112` | side of the central square" in text
+    assert "| `weights` | string, or null | `null` |" in text and "`adam`, `adamw`, `sgd`" in text
     listed = reference["page"]("reference/commands.md")
     assert all(
         f"`{option}" in listed for command in commands().values() for option in options_of(command) - OTHERS - {"-h"}
