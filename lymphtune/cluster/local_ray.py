@@ -1,5 +1,6 @@
 """Where a local Ray keeps its sockets, its token and what its object store spills."""
 
+import atexit
 import os
 import secrets
 import shutil
@@ -91,12 +92,14 @@ def local_folders() -> Iterator[Folders]:
         Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)),
         None if parent == Path(tempfile.gettempdir()) else Path(tempfile.mkdtemp(prefix="lymphtune-spill-")),
     )
+    made = [folder for folder in (folders.private, folders.spill) if folder is not None]
+    for folder in made:  # again at exit: a Ray whose start was interrupted writes there until its own exit handler
+        atexit.register(_remove, folder)
     try:
         yield folders
     finally:
-        for folder in (folders.private, folders.spill):
-            if folder is not None:
-                _remove(folder)
+        for folder in made:
+            _remove(folder)
 
 
 def _remove(folder: Path) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from lymphtune.runs.run import DRIVER
+from lymphtune.scratch import scratch_path
 from lymphtune.searching.past import LEDGER
 from lymphtune.searching.trial import CHECKPOINT, EPOCHS
 from tests.cluster.processes import Search, assert_same
@@ -164,7 +165,7 @@ def test_one_search_has_one_driver_and_heeds_other_processes(search: Search) -> 
 
 
 def test_a_time_budget_ends_it(search: Search) -> None:
-    ended = search.start("--epochs", 4000, "--scheduler", "none", "--time-budget", "8s").end()
+    ended = search.start("--epochs", 4000, "--scheduler", "none", "--time-budget", "45s").end()
     assert ended.code == 0 and "its time budget is spent" in ended.err
     assert "`lymphtune search --resume harmed --runs" in ended.err
     assert search.run.description.status == "out of time"
@@ -185,9 +186,17 @@ def test_all_that_a_crash_may_damage_is_done_again(search: Search, undisturbed: 
         _turn_a_bit(path)
         harmed.append(path)
     (search.run.path / "leaderboard.parquet").write_bytes(b"PAR1")
-    (search.run.path / ".leaderboard.parquet.0badc0de").write_bytes(b"PAR1")
+    _half_written(search.run.path / "leaderboard.parquet").write_bytes(b"PAR1")
     assert len(harmed) >= 4
     assert_same(search.finish(), undisturbed)
+
+
+def _half_written(path: Path) -> Path:
+    """Return what a process that has ended left of a file."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    name = scratch_path(path).name.replace(f"-{os.getpid()}-", f"-{ended.pid}-")
+    return path.with_name(name)
 
 
 def _turn_a_bit(path: Path) -> None:
