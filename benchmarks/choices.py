@@ -43,8 +43,8 @@ PARTS = ("model.encoder", "model.aggregator", "model.fusion", "model.head", "tra
 def worth(scores_T: np.ndarray, having_T: np.ndarray, rng: np.random.Generator) -> tuple[float, float, float]:
     """Return the difference of means, and its 95 % interval over resampled trials of either side."""
     ours, theirs = scores_T[having_T], scores_T[~having_T]
-    drawn = [rng.choice(side, (RESAMPLES, len(side))).mean(axis=1) for side in (ours, theirs)]
-    low, high = np.quantile(drawn[0] - drawn[1], [0.025, 0.975])
+    sampled = [rng.choice(side, (RESAMPLES, len(side))).mean(axis=1) for side in (ours, theirs)]
+    low, high = np.quantile(sampled[0] - sampled[1], [0.025, 0.975])
     return float(ours.mean() - theirs.mean()), float(low), float(high)
 
 

@@ -265,8 +265,8 @@ def mishap(error: ErrorDetails, words: list[str] | None) -> str:
         found += _unquoted(error["input"])
     if error["type"] == "literal_error" and isinstance(error["input"], str):
         found += suggestion(error["input"], re.findall(r"'([^']*)'", error["ctx"]["expected"]))
-    said = "expected a mapping" if error["type"] == "model_type" else error["msg"][0].lower() + error["msg"][1:]
-    return f"{path}: {said}{found}"
+    expected = "expected a mapping" if error["type"] == "model_type" else error["msg"][0].lower() + error["msg"][1:]
+    return f"{path}: {expected}{found}"
 
 
 def _unquoted(text: str) -> str:
@@ -279,7 +279,7 @@ def _unquoted(text: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return the value as a person wrote it, cut where it is long; what YAML reads as no text is said in its words."""
+    """Return the value as a person wrote it, cut where it is long; in YAML's spelling where it is no text."""
     if isinstance(value, bool):
         return "true (YAML reads yes, on and true so)" if value else "false (YAML reads no, off and false so)"
     if value is None:

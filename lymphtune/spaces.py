@@ -109,9 +109,9 @@ class Space:
 
     def sample(self, seed: int, number: int) -> Configuration:
         """Return trial `number`'s configuration: a function of space, seed and number alone."""
-        return configuration(self.drawn(seed, number)[0], self.name)
+        return configuration(self.sampled(seed, number)[0], self.name)
 
-    def drawn(self, seed: int, number: int) -> tuple[Any, dict[str, int | float]]:
+    def sampled(self, seed: int, number: int) -> tuple[Any, dict[str, int | float]]:
         """Return trial `number`'s plain values, and what was drawn for them by its path; for a grid, its point's.
 
         Beyond the last configuration that a space has, they begin again.

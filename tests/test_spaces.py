@@ -89,9 +89,9 @@ class Last:
 
 def test_a_path_names_the_branches_taken_and_twins_share_theirs(tmp_path: Path) -> None:
     forest = "random_forest: {min_leaf: {integer: [2, 20]}}"
-    drawn = space(tmp_path, f"configuration: {{clinical: {{choose: [svm, {{{forest}}}, {{{forest}}}]}}}}")
+    sampled = space(tmp_path, f"configuration: {{clinical: {{choose: [svm, {{{forest}}}, {{{forest}}}]}}}}")
     last = Last()
-    chosen, values = draw(drawn.tree, last)
+    chosen, values = draw(sampled.tree, last)
     assert chosen == {"clinical": {"random_forest": {"min_leaf": 20}}}
     assert last.asked == [
         ("clinical.choose", "choose", 3), ("clinical.choose[1].random_forest.min_leaf.integer", "integer", 20),
@@ -222,7 +222,7 @@ configuration:
 
 
 def test_options_of_one_alternative_never_reach_another(tmp_path: Path) -> None:
-    drawn = space(tmp_path, """
+    sampled = space(tmp_path, """
 configuration:
   choose:
     - model:
@@ -234,9 +234,9 @@ configuration:
       training: {weight_decay: {uniform: [0.5, 0.9]}}
     - clinical: {choose: [{svm: {C: {uniform: [2, 3]}}}, logistic]}
 """)  # fmt: skip
-    drawn, seen = replace(drawn, distinct=False), set()
+    sampled, seen = replace(sampled, distinct=False), set()
     for number in range(200):
-        chosen = drawn.sample(1, number)
+        chosen = sampled.sample(1, number)
         given_ = chosen.as_yaml()
         part = given_["model"]["encoder"] if chosen.kind == "network" else given_["clinical"]
         ((word, options),) = part.items()
@@ -253,9 +253,9 @@ configuration:
 
 
 def test_an_entry_given_twice_is_drawn_twice_as_often(tmp_path: Path) -> None:
-    drawn = space(tmp_path, "configuration: {clinical: {choose: [svm, svm, logistic]}}")
-    drawn = replace(drawn, distinct=False)
-    words = Counter(drawn.sample(0, number).title for number in range(600))
+    sampled = space(tmp_path, "configuration: {clinical: {choose: [svm, svm, logistic]}}")
+    sampled = replace(sampled, distinct=False)
+    words = Counter(sampled.sample(0, number).title for number in range(600))
     assert 360 < words["clinical svm"] < 440
 
 
@@ -274,8 +274,8 @@ def test_what_is_drawn_lies_in_its_range(
     text = f"configuration: {{model: {{encoder: vanilla}}, training: {{{key}: {{{kind}: {bounds}}}}}}}"
     if not bounds[0] < bounds[1]:
         return
-    drawn = space(tmp_path_factory.getbasetemp(), text)
-    values = [getattr(drawn.sample(seed, number).training, key) for number in range(20)]
+    sampled = space(tmp_path_factory.getbasetemp(), text)
+    values = [getattr(sampled.sample(seed, number).training, key) for number in range(20)]
     assert all(bounds[0] <= value <= bounds[1] for value in values)
 
 
@@ -421,7 +421,7 @@ def test_what_was_drawn_is_at_the_tree_s_places(tmp_path: Path, grid: bool) -> N
     known = {place.path: place for place in places(own.tree)}
     seen = set()
     for number in range(60):
-        plain, values = own.drawn(0, number)
+        plain, values = own.sampled(0, number)
         assert configuration(plain, "") == own.sample(0, number)
         assert set(values) <= set(known) and all(0 <= values[path] < len(known[path].entries) for path in values)
         seen |= set(values)
@@ -438,14 +438,14 @@ def few(folder: Path, **parts: Any) -> Space:
 
 def test_no_configuration_is_drawn_twice_nor_one_of_a_baseline() -> None:
     everything = load_space("everything")
-    drawn = [everything.sample(0, number).as_yaml() for number in range(60)]
-    assert len({str(one) for one in drawn}) == 60
+    sampled = [everything.sample(0, number).as_yaml() for number in range(60)]
+    assert len({str(one) for one in sampled}) == 60
     baselines = [configuration({"clinical": word}, "test").as_yaml() for word in BASELINES]
-    assert not any(one in baselines for one in drawn)
+    assert not any(one in baselines for one in sampled)
     before = replace(everything, distinct=False)
     assert any(before.sample(0, number).as_yaml() in baselines for number in range(60))
     again = load_space("everything")
-    assert drawn == [again.sample(0, number).as_yaml() for number in reversed(range(60))][::-1]
+    assert sampled == [again.sample(0, number).as_yaml() for number in reversed(range(60))][::-1]
 
 
 def test_a_space_of_few_configurations_is_counted(tmp_path: Path) -> None:

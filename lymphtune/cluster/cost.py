@@ -50,9 +50,9 @@ def measure(cohort: Cohort, plan: Plan, trial: Trial, device: Any, arithmetic: A
     cells = cohort.patients["n_cells"].to_numpy()
     evaluation_s = _timed(lambda: member.predict(rows), device) / cells[rows].sum()
     folds, repeats = plan.n_folds, len(plan.folds_RP)
-    judged = plan.folds_RP[0] >= 0
-    trained = len(cohort.labelled) * folds - judged.sum()
-    epoch_s = repeats * (trained * training_s + folds * closing_s + cells[judged].sum() * evaluation_s)
+    held_out = plan.folds_RP[0] >= 0
+    trained = len(cohort.labelled) * folds - held_out.sum()
+    epoch_s = repeats * (trained * training_s + folds * closing_s + cells[held_out].sum() * evaluation_s)
     weights = sum(value.nbytes for value in member.state().values()) * folds * repeats
     grown = peak_memory_bytes() - before
     return Cost(epoch_s * trial.epochs, weights, grown + 5 * weights)  # weights, gradient, two moments, average

@@ -1,4 +1,4 @@
-"""Whether a Ray cluster can carry a search: what every node said, against what it should have said."""
+"""Whether a Ray cluster can carry a search: the answers of every node, compared with what is expected."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -93,12 +93,12 @@ def pictures_bytes(data: str) -> int:
 
 def check_node(node: Node, here: Mapping[str, Any], pictures: int | None, storage: bool) -> Iterator[Line]:
     """Yield one line a check; `here` is what the driver's own machine says of itself."""
-    if isinstance(node.said, str):
-        yield Line(node.name, "answer", FINDING, node.said, AWAKE)
+    if isinstance(node.answer, str):
+        yield Line(node.name, "answer", FINDING, node.answer, AWAKE)
     else:
-        yield check_versions(node.name, here["versions"], node.said["versions"])
-        yield check_source(node.name, here["source"], node.said["source"])
-        yield check_disk(node.name, node.said["free"])
+        yield check_versions(node.name, here["versions"], node.answer["versions"])
+        yield check_source(node.name, here["source"], node.answer["source"])
+        yield check_disk(node.name, node.answer["free"])
     if storage:
         yield check_storage(node)
     yield check_gpus(node)
@@ -175,10 +175,10 @@ def check_clock(node: Node) -> Line:
 
 def check_tokens(nodes: Sequence[Node]) -> list[Line]:
     """Return one note for the whole cluster: tokens are no finding where the network is somebody else's care."""
-    said = [node.said for node in nodes if not isinstance(node.said, str)]
-    if not said:
+    answers = [node.answer for node in nodes if not isinstance(node.answer, str)]
+    if not answers:
         return []
-    if all(answer["token"] for answer in said):
+    if all(answer["token"] for answer in answers):
         return [Line("cluster", "tokens", OK, "every node asks for the token")]
     if all(node.name.startswith("127.") for node in nodes):
         return [Line("cluster", "tokens", OK, "off; it listens on loopback only")]

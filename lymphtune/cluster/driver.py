@@ -60,7 +60,7 @@ def search(
 ) -> Run:
     """Return the finished run of a search of `space` on the cohort `data`.
 
-    A run of the same name is gone on with, and extended where more trials or epochs are asked for. Raises InputError
+    A run of the same name is resumed, and extended where more trials or epochs are asked for. Raises InputError
     on anything a person can mend, before anything is written or started. started: when the command began, by
     time.monotonic, from where its time budget counts; now unless it is given.
     """
@@ -79,10 +79,10 @@ def resume(
     name: str | None = None, runs: Path = RUNS, data: str | Path | None = None, forgiven: bool = False,
     started: float | None = None, **changes: Any,
 ) -> Run:  # fmt: skip
-    """Return the named run, or the latest, gone on with from where it was left: nothing that has ended is repeated.
+    """Return the named run, or the latest, resumed where it was left: nothing that has ended is repeated.
 
     changes: Settings of the machine, or more trials or epochs; others raise InputError, as they make another search.
-    forgiven: failed trials are tried again. started: as for `search`.
+    forgiven: failed trials are retried. started: as for `search`.
     """
     started = time.monotonic() if started is None else started
     found = find_run(name, runs, changes.get("storage"))
@@ -117,7 +117,7 @@ def _go_on(run: Run, space: Space, data: str | Path, settings: Settings, started
 def run_plan(
     cohort: Cohort, plan: Plan, data: str | Path, started: float, earlier: Run | None = None, forgiven: bool = False
 ) -> Run:
-    """Return the finished run of a plan, a new one or `earlier` gone on with; `started`: when the work on it began.
+    """Return the finished run of a plan, a new one or `earlier` resumed; `started`: when the work on it began.
 
     Raises KeyboardInterrupt where a signal ended it, InputError where a disk or failing trials did.
     """
@@ -209,7 +209,7 @@ def _close(board: Board, display: Display) -> None:
 
 
 def _tell(board: Board, cohort: Cohort, busy: float, seconds: float) -> None:
-    """Print what has come of it, and how to go on where it is not over."""
+    """Print the results, and how to resume the search where it is not over."""
     if board.settled:
         print(leaderboard_text(board.leaderboard()))
         if board.plan.space.rows:

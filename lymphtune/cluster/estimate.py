@@ -62,7 +62,7 @@ def dry_run(space: str, data: str | Path | None, settings: Settings) -> Result:
             )
         lines.append(f"(two steps of {len(known)} of {len(some)} encoders measured)")
     values = {
-        "space": plan.space.name, "trials": [_told(trial) for trial in plan.trials], "n_folds": plan.n_folds,
+        "space": plan.space.name, "trials": [_values(trial) for trial in plan.trials], "n_folds": plan.n_folds,
         "n_repeats": len(plan.folds_RP), "n_networks": members, "n_baselines": len(plan.baselines),
         "epochs": plan.epochs, "stops_at_epochs": plan.rungs(), "cohort": cohort.name,
         "simulated": bool(cohort.simulated), "n_labelled": len(cohort.labelled),
@@ -73,7 +73,7 @@ def dry_run(space: str, data: str | Path | None, settings: Settings) -> Result:
     return Result("\n".join(lines), values)
 
 
-def _told(trial: Trial) -> dict[str, Any]:
+def _values(trial: Trial) -> dict[str, Any]:
     return {"trial": trial.hash, "title": trial.configuration.title, "configuration": trial.configuration.as_yaml()}
 
 

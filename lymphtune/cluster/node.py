@@ -12,7 +12,7 @@ class Node:
     name: str
     gpus: float
     store_bytes: float
-    said: Mapping[str, Any] | str
+    answer: Mapping[str, Any] | str
     written: str | None = None  # why it could not write into the storage
     read_back: bool | None = None  # by the driver; None: there was no storage to check
     torch_gpus: Sequence[Mapping[str, Any]] | str | None = None

@@ -51,7 +51,7 @@ def _ask(storage: str | None, timeout_s: float) -> list[Node]:
     return [
         replace(node, skew_s=skew, error_s=error)
         for node, given in zip(nodes, alive, strict=True)
-        for skew, error in [(None, 0.0) if isinstance(node.said, str) else _skew(given)]
+        for skew, error in [(None, 0.0) if isinstance(node.answer, str) else _skew(given)]
     ]
 
 
@@ -95,18 +95,18 @@ def _answers(tasks: dict[tuple[str, str], Any], timeout_s: float) -> dict[tuple[
         try:
             answers[key] = [ray.get(task)]
         except ray.exceptions.RayError as error:
-            said = str(error).strip()
-            answers[key] = f"failed: {plain(said) or shortened(said.splitlines()[-1], 160)}"
+            answer = str(error).strip()
+            answers[key] = f"failed: {plain(answer) or shortened(answer.splitlines()[-1], 160)}"
     return answers
 
 
 def _node(node: dict[str, Any], answers: dict[tuple[str, str], Any], name: str) -> Node:
     key, resources = node["NodeID"], node["Resources"]
-    said, written = answers[key, "said"], answers.get((key, "written"), [None])
+    answer, written = answers[key, "said"], answers.get((key, "written"), [None])
     seen = answers.get((key, "gpus"), "in use")
     return Node(
         name, float(resources.get("GPU", 0)), float(resources.get("object_store_memory", 0)),
-        said if isinstance(said, str) else said[0], written if isinstance(written, str) else written[0], None,
+        answer if isinstance(answer, str) else answer[0], written if isinstance(written, str) else written[0], None,
         seen if isinstance(seen, str) else seen[0],
     )  # fmt: skip
 

@@ -94,7 +94,7 @@ class _TensorBoard(TBXLoggerCallback):
         self.folder = folder
 
     def log_trial_start(self, trial: Any) -> None:
-        if trial not in self._trial_writer:  # else its worker died, and it goes on
+        if trial not in self._trial_writer:  # else its worker died, and it is resumed
             register_writer_factory(CURVES.rstrip(":"), _CurvesFactory())
             folder = f"{CURVES}{self.folder / trial.config['hash']}"
             self._trial_writer[trial] = self._summary_writer_cls(folder, flush_secs=30)

@@ -13,7 +13,7 @@ import pandas as pd
 from lymphtune.config import configuration
 from lymphtune.reporting.facts import Facts
 from lymphtune.runs.description import ProtocolDescription
-from lymphtune.searching.choices import Choices, Drawn, drawn_by
+from lymphtune.searching.choices import Choices, Sampled, sampled_by
 from lymphtune.searching.description import space_of
 from lymphtune.searching.rungs import smoothed
 from lymphtune.statistics.importance import Importance, Points, importance
@@ -82,9 +82,9 @@ class Searched:
         return np.minimum(scores_N, high + FAR * (high - low)) if high > low else scores_N
 
     @cached_property
-    def drawn(self) -> dict[int, Drawn]:
+    def sampled(self) -> dict[int, Sampled]:
         """Return what was drawn for the trials compared, by number; those that are not known are left out."""
-        return drawn_by(self.facts.run, space_of(self.facts.run), self.compared["number"])
+        return sampled_by(self.facts.run, space_of(self.facts.run), self.compared["number"])
 
     @cached_property
     def choices(self) -> Choices | None:
@@ -94,10 +94,10 @@ class Searched:
         if not {"grid", "rows", "note", "searcher"} <= known:
             return None
         space = space_of(self.facts.run)
-        same = len(self.drawn) == len(self.compared)
+        same = len(self.sampled) == len(self.compared)
         if same and self.protocol.searcher == "random":  # drawn anew: is it what was drawn then?
             titles = dict(zip(self.compared["number"], self.compared["title"], strict=True))
-            again = {n: configuration(space.drawn(self.protocol.seed, n)[0], space.name).title for n in titles}
+            again = {n: configuration(space.sampled(self.protocol.seed, n)[0], space.name).title for n in titles}
             same = titles == again
         return Choices.of(space) if same else None
 
@@ -105,7 +105,7 @@ class Searched:
     def points(self) -> Points:
         """Return what the trials compared chose."""
         assert self.choices is not None
-        return self.choices.points([self.drawn[number] for number in self.compared["number"]])
+        return self.choices.points([self.sampled[number] for number in self.compared["number"]])
 
     @cached_property
     def importance(self) -> Importance | None:
@@ -114,10 +114,12 @@ class Searched:
             return None
         if self.choices is None or not self.choices.choices:
             return None
-        drawn = self.choices.sampled(CONFIGURATIONS)
-        if not (np.nanmax(drawn.values_NC, axis=0, initial=-1) > np.nanmin(drawn.values_NC, axis=0, initial=1e9)).any():
+        sampled = self.choices.sampled(CONFIGURATIONS)
+        if not (
+            np.nanmax(sampled.values_NC, axis=0, initial=-1) > np.nanmin(sampled.values_NC, axis=0, initial=1e9)
+        ).any():
             return None  # all networks of the space are alike
-        return importance(self.choices.choices, self.points, self.losses_N, drawn)
+        return importance(self.choices.choices, self.points, self.losses_N, sampled)
 
     @cached_property
     def rungs(self) -> list[Rung]:

@@ -23,7 +23,7 @@ State = tuple[int, int]  # bytes, nanoseconds of the last change
 
 
 class StorageError(InputError):
-    """A storage cannot be read or written: what is here is whole, and goes on once it can."""
+    """A storage cannot be read or written: the local copy is whole; resume once it can."""
 
 
 class Mirror:

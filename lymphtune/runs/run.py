@@ -74,7 +74,7 @@ class Run:
         """Return one row a trial, best first; raises InputError where no trial has ended yet."""
         path = self.path / "leaderboard.parquet"
         if not path.is_file():
-            raise InputError(f"{self.path}: no trial has ended in this run yet; let its search go on")
+            raise InputError(f"{self.path}: no trial has ended in this run yet; wait for its search")
         board = read_table(path)
         for name, fits in BOARD.items():
             if name in board and not fits(board[name]):

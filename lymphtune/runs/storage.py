@@ -305,6 +305,6 @@ REASONS = {
 
 
 def _short(text: str) -> str:
-    """Return the reason that stands in obstore's account of a failed request, which goes on for a page."""
+    """Return the reason of a failed request in obstore's message, which is a page long."""
     found = [reason for word, reason in REASONS.items() if word in text]
     return found[0] if found else " ".join(text.partition("Debug source")[0].split())[:300]

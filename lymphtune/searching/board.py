@@ -78,30 +78,30 @@ class Board:
         self.records[number].started = True
         self.follow("started", self.records[number])
 
-    def report(self, number: int, said: Report) -> bool:
-        """Take one epoch of a trial; return whether it should go on."""
+    def report(self, number: int, report: Report) -> bool:
+        """Take one epoch of a trial; return whether it should continue."""
         record = self.records[number]
-        if not record.row and said.epoch == len(record.curves) + 1:  # else said before: a trial that was tried again
+        if not record.row and report.epoch == len(record.curves) + 1:  # else said before: a trial that was tried again
             record.status = "running"
-            self._take(record, said)
+            self._take(record, report)
             self.follow("epoch", record)
-            self.trained_s += said.curve["seconds"]
-            self._reached(record, said.epoch)
+            self.trained_s += report.curve["seconds"]
+            self._reached(record, report.epoch)
             self._settle()
         return number not in self.rungs.stopped_at
 
-    def _take(self, record: Record, said: Report) -> None:
-        record.probabilities_ERP.append(said.probabilities_RP)
-        record.gates_ERP.append(said.gates_RP)
-        record.latest = {"epoch": said.epoch, **said.curve, **self._metrics(said.probabilities_RP)}
+    def _take(self, record: Record, report: Report) -> None:
+        record.probabilities_ERP.append(report.probabilities_RP)
+        record.gates_ERP.append(report.gates_RP)
+        record.latest = {"epoch": report.epoch, **report.curve, **self._metrics(report.probabilities_RP)}
         record.curves.append(record.latest)
-        if said.weights:
-            record.weights[said.epoch] = dict(said.weights)
+        if report.weights:
+            record.weights[report.epoch] = dict(report.weights)
 
     def _reached(self, record: Record, epoch: int) -> None:
         if not record.trial.baseline and epoch in self.rungs.epochs:
-            said = (record.log_losses[:epoch], record.probabilities_ERP[:epoch], self.labels_P, self.plan.folds_RP)
-            self.rungs.reach(record.trial.number, epoch, standing(record.trial.hash[:6], *said))
+            scores = (record.log_losses[:epoch], record.probabilities_ERP[:epoch], self.labels_P, self.plan.folds_RP)
+            self.rungs.reach(record.trial.number, epoch, standing(record.trial.hash[:6], *scores))
 
     def end(self, number: int, failure: str = "") -> None:
         """Note that a trial says no more: it ran to its end, was stopped, or failed for the reason given."""
@@ -131,7 +131,7 @@ class Board:
             )
 
     def tried_again(self, number: int, reason: str) -> None:
-        """Note that a trial lost its worker and goes on from its checkpoint."""
+        """Note that a trial lost its worker and is resumed from its checkpoint."""
         record = self.records[number]
         record.retries += 1
         self._ledger.append({"trial": record.trial.hash, "tried_again": reason})
@@ -216,8 +216,8 @@ class Board:
         record.trial, record.retries = found.trial, found.retries
         record.curves, record.probabilities_ERP, record.gates_ERP = found.curves, found.probabilities, found.gates
         record.weights[len(found.curves)] = found.weights
-        for said in found.reports:
-            self._take(record, said)
+        for report in found.reports:
+            self._take(record, report)
         for epoch in range(1, len(record.curves) + 1):
             self._reached(record, epoch)
         if found.row and (found.over or found.trial.epochs == found.row["epochs"]):
@@ -296,8 +296,8 @@ class Board:
 
     def _forget(self, record: Record) -> None:
         """Keep in memory the row alone; the rest is on the disk."""
-        for said in (record.curves, record.probabilities_ERP, record.gates_ERP, record.weights):
-            said.clear()
+        for kept in (record.curves, record.probabilities_ERP, record.gates_ERP, record.weights):
+            kept.clear()
 
     def _metrics(self, probabilities_RP: np.ndarray) -> dict[str, float]:
         probability_P, labels_P = pooled(probabilities_RP, self.labels_P)
@@ -328,7 +328,7 @@ class Board:
             self.mirror.push(f"trials/{trial}")
 
     def _sweep(self, record: Record) -> None:
-        """Remove what only a trial that may go on needs; a worker that was told to stop late leaves some, too."""
+        """Remove the files that only a resumable trial needs; a worker that was stopped late leaves some, too."""
         failed = [WEIGHTS] if record.status == "failed" else []
         self._remove(record.trial.hash, EPOCHS, CHECKPOINT, f"{CHECKPOINT}-new", WEIGHTS_AT.format("*"), *failed)
 

@@ -14,7 +14,7 @@ from lymphtune.spaces import Place, Space, places
 from lymphtune.statistics.importance import Choice, Points
 
 LONGEST = 28  # characters of a label
-Drawn = Mapping[str, int | float]
+Sampled = Mapping[str, int | float]
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Choices:
         open_ones = [(choice, of) for choice, of in found if len(choice.labels) != 1]
         return cls(space, tuple(choice for choice, _ in open_ones), tuple(of for _, of in open_ones))
 
-    def points(self, drawn: Sequence[Drawn]) -> Points:
+    def points(self, sampled: Sequence[Sampled]) -> Points:
         """Return configurations as an analysis takes them; drawn: of each, what was drawn by its path."""
-        values_NC = np.full((len(drawn), len(self.choices)), np.nan)
+        values_NC = np.full((len(sampled), len(self.choices)), np.nan)
         branches_NC = np.full(values_NC.shape, -1)
         for c, (choice, of) in enumerate(zip(self.choices, self.places, strict=True)):
             for branch, place in enumerate(of):
                 codes = _codes(choice, of, place)
-                for n, values in enumerate(drawn):
+                for n, values in enumerate(sampled):
                     if place.path in values:
                         value = values[place.path]
                         values_NC[n, c] = codes[int(value)] if codes else float(value)
@@ -60,21 +60,21 @@ class Choices:
         numbers: Iterable[int] = range(count)
         if n_points is not None and n_points > count:
             numbers = (int(number) for number in np.random.default_rng(seed).integers(n_points, size=count))
-        drawn = (self.space.drawn(seed, number) for number in numbers)
-        return self.points([values for chosen, values in drawn if "model" in chosen])
+        sampled = (self.space.sampled(seed, number) for number in numbers)
+        return self.points([values for chosen, values in sampled if "model" in chosen])
 
 
-def drawn_by(run: Run, space: Space, numbers: Iterable[int]) -> dict[int, Drawn]:
+def sampled_by(run: Run, space: Space, numbers: Iterable[int]) -> dict[int, Sampled]:
     """Return what was drawn for each of the run's trials, by number; those that are not known are left out.
 
     Random search and grids follow from space, seed and number; what a searcher that learns chose is in the ledger.
     """
     protocol = run.description.protocol
     if protocol.searcher == "random":
-        return {number: space.drawn(protocol.seed, number)[1] for number in numbers}
+        return {number: space.sampled(protocol.seed, number)[1] for number in numbers}
     facts = Ledger(run.path / LEDGER).read()
-    told = {fact["number"]: fact["parameters"] for fact in facts if "parameters" in fact}
-    return {number: told[number] for number in numbers if number in told}
+    parameters = {fact["number"]: fact["parameters"] for fact in facts if "parameters" in fact}
+    return {number: parameters[number] for number in numbers if number in parameters}
 
 
 def short_names(all_keys: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:

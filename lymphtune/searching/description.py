@@ -1,4 +1,4 @@
-"""run.yaml: what a search is, written down so that it can be gone on with, and compared with what is asked now."""
+"""run.yaml of a search: written when it starts, read when it is resumed, compared with a search asked for later."""
 
 import platform
 import shlex
@@ -83,10 +83,12 @@ def _typed() -> str:
 
 
 def stages_of(run: Run) -> tuple[Stage, ...]:
-    """Return how far the search was to go so far; raises InputError where it cannot be gone on with."""
+    """Return the trials and epochs asked for so far; raises InputError where the run cannot be resumed."""
     stages = run.description.protocol.stages
     if stages is None:
-        raise InputError(f"{run.path}: written by an earlier lymphtune, which kept too little to go on; search anew")
+        raise InputError(
+            f"{run.path}: written by an earlier lymphtune, which kept too little to resume it; start a new search"
+        )
     return tuple(Stage(*stage) for stage in stages)
 
 

@@ -20,18 +20,18 @@ RUNNING_SHOWN = 20  # rows of the live table
 class Display:
     """Call it with the board whenever something may have happened."""
 
-    def __init__(self, told: int = 0) -> None:
-        self.told = told  # of the settled trials
-        self.last_line, self.drawn = time.monotonic(), -DRAWN_EVERY_S
+    def __init__(self, shown: int = 0) -> None:
+        self.shown = shown  # of the settled trials
+        self.last_line, self.redrawn_s = time.monotonic(), -DRAWN_EVERY_S
         self.live: Any = None
 
     def __call__(self, board: Board) -> None:
         if sys.stderr.isatty():
             self._draw(board)
             return
-        for record in board.settled[self.told :]:
-            self.told += 1
-            console.say(_ended(record.row, self.told, board.plan.count + len(board.plan.baselines)))
+        for record in board.settled[self.shown :]:
+            self.shown += 1
+            console.say(_ended(record.row, self.shown, board.plan.count + len(board.plan.baselines)))
             self.last_line = time.monotonic()
         if time.monotonic() - self.last_line > LINES_EVERY_S:
             self.last_line = time.monotonic()
@@ -45,9 +45,9 @@ class Display:
             self.live = None
 
     def _draw(self, board: Board) -> None:
-        if time.monotonic() - self.drawn < DRAWN_EVERY_S:
+        if time.monotonic() - self.redrawn_s < DRAWN_EVERY_S:
             return
-        self.drawn = time.monotonic()
+        self.redrawn_s = time.monotonic()
         from rich.console import Console
         from rich.live import Live
 

@@ -22,11 +22,11 @@ SCORES = 39  # columns of a row's own figures
 def table_text(board: Board) -> str:
     """Return the rows that the space names, in its order, as lines of at most 80 columns."""
     folds_RP = board.plan.folds_RP
-    judged = int((folds_RP[0] >= 0).sum())
+    n_scored = int((folds_RP[0] >= 0).sum())
     way = "one hold-out" if board.plan.n_folds == 1 else f"{board.plan.n_folds} folds"
     wide = column(NAME)
     lines = [
-        f"Balanced accuracy, {way}, {judged} patients judged: mean and sd of {counted(len(folds_RP), 'seed')},",
+        f"Balanced accuracy, {way}, {n_scored} patients judged: mean and sd of {counted(len(folds_RP), 'seed')},",
         "95 % over patients; avg.: of the mean of the seeds' probabilities.",
         f"{'':{wide + SCORES}}published",
         painted(f"{'':{wide}}{'mean':5} {'sd':5} {'95 %':9} avg.  rec. {'AUC':5} BA   rec. AUC  kaggle", "heading"),
@@ -43,11 +43,11 @@ def _scores(board: Board, record: Record) -> str:
     if record.row.get("status") != "done":
         status = "cut short" if board.halt and record.status == "running" else record.status
         return f"{status} after {record.epochs} of {counted(record.trial.epochs, 'epoch')}"
-    probabilities_RP, labels_P = _judged(board, record)
+    probabilities_RP, labels_P = _scored(board, record)
     score_R = balanced_accuracy(probabilities_RP, labels_P)
     counts_SP = resample(labels_P, RESAMPLES, seed=0)
-    drawn_S = balanced_accuracy(probabilities_RP[:, None], labels_P, counts_SP).mean(axis=0)
-    bounds = spread(float(score_R.mean()), drawn_S)
+    resampled_S = balanced_accuracy(probabilities_RP[:, None], labels_P, counts_SP).mean(axis=0)
+    bounds = spread(float(score_R.mean()), resampled_S)
     sd = f"{score_R.std(ddof=1):.3f}" if len(score_R) > 1 else "-"
     averaged = balanced_accuracy(probabilities_RP.mean(axis=0), labels_P)
     recall, auc = (METRICS[name](probabilities_RP, labels_P).mean() for name in ("recall", "auc"))
@@ -66,7 +66,7 @@ def _fraction(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}".removeprefix("0")
 
 
-def _judged(board: Board, record: Record) -> tuple[np.ndarray, np.ndarray]:
+def _scored(board: Board, record: Record) -> tuple[np.ndarray, np.ndarray]:
     """Return the trial's out-of-fold probabilities [R, P] as they are scored, and the labels of those judged."""
     path = board.run.trial(record.trial.hash) / "oof.parquet"
     oof = read_table(path, [("epoch", "==", record.row["epoch"])])

@@ -1,4 +1,4 @@
-"""The report of a search that goes on, written anew every minute by a process beside the driver."""
+"""The report of a running search, rewritten every minute by a process beside the driver."""
 
 import os
 import subprocess
@@ -50,11 +50,11 @@ class LiveReport:
             return
         console.say("writing the report ...")
         self.start()
-        said = self._wait()
-        if said is None or self.process is None:
+        line = self._wait()
+        if line is None or self.process is None:
             return
         if self.process.returncode:
-            console.say(f"no report: {said.strip().splitlines()[-1] if said.strip() else 'its process was killed'}")
+            console.say(f"no report: {line.strip().splitlines()[-1] if line.strip() else 'its process was killed'}")
         elif self.board.mirror:
             self._push(self.board.mirror)
 
@@ -88,7 +88,7 @@ class LiveReport:
 
 @contextmanager
 def live_report(run: Run, data: str | Path, wanted: bool, budget: Budget | None = None) -> Iterator[LiveReport | None]:
-    """Yield what writes the run's report while the block goes on, and once more after it; None where none is wanted."""
+    """Yield what writes the run's report while the block runs, and once more after it; None where none is wanted."""
     if not wanted:
         yield None
         return

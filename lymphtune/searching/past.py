@@ -27,7 +27,7 @@ DAMAGED = (None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR)  # of an OSError whe
 @dataclass
 class Found:
     """One trial's past. row: of the leaderboard, where its fate was settled; the epochs up to then stand in `curves`,
-    `probabilities` [E][R, P] and `gates`, later ones in `reports`. over: it cannot go on."""
+    `probabilities` [E][R, P] and `gates`, later ones in `reports`. over: it cannot be resumed."""
 
     trial: Trial
     row: dict[str, Any] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class RunHistory:
             return Found(trial)
         found.over = status in ("failed", "stopped") or bool(found.row.get("reason"))
         if status == "done" and found.row["epochs"] < trial.epochs and not found.over:
-            found.over = not (folder / WEIGHTS).is_dir()  # not among the best: it cannot go on
+            found.over = not (folder / WEIGHTS).is_dir()  # not among the best: it cannot be resumed
             lowest = min(curve["log_loss"] for curve in found.curves)
             found.trial = replace(trial, base=found.row["epochs"], lowest=lowest)
         if not found.row or not found.over:
@@ -108,9 +108,9 @@ class RunHistory:
         found.row, found.weights = row, weights
         found.curves = curves.to_dict("records")
         for column, into in (("probability", found.probabilities), ("gate", found.gates)):
-            for said in oof[column].to_numpy(np.float64).reshape(epochs, int(held_RP.sum())):
+            for held_out in oof[column].to_numpy(np.float64).reshape(epochs, int(held_RP.sum())):
                 probability_RP = np.full(self.folds_RP.shape, np.nan)
-                probability_RP[held_RP] = said
+                probability_RP[held_RP] = held_out
                 into.append(probability_RP)
 
 
@@ -130,11 +130,11 @@ def _unbroken(folder: Path, known: int) -> list[Report]:
     for index, fact in enumerate(place.facts):
         if fact.get("epoch") != known + len(reports) + 1:
             continue
-        said = Report.read(fact)
-        rung = folder / WEIGHTS_AT.format(said.epoch)
-        if said.weights and said.weights not in (hashes(rung), hashes(folder / WEIGHTS)):
+        report = Report.read(fact)
+        rung = folder / WEIGHTS_AT.format(report.epoch)
+        if report.weights and report.weights not in (hashes(rung), hashes(folder / WEIGHTS)):
             console.say(f"{rung}: damaged, and trained again")
             place.ledger.cut(index)  # which no longer names the checkpoint: it is of a later epoch
             break
-        reports.append(said)
+        reports.append(report)
     return reports

@@ -1,4 +1,4 @@
-"""What a search is of, checked before anything is written or started: the cohort, and the plan of its trials."""
+"""The cohort and the plan of a search, checked before anything is written or started."""
 
 import os
 from pathlib import Path
@@ -32,7 +32,7 @@ def prepare(
     """Return the cohort and everything that would be done with it; writes nothing but the picture cache, and the key of
     pseudonyms where there is none.
 
-    before: the stages of the run that is gone on with. dry: a key that is not there is not made, but drawn for once.
+    before: the stages of a resumed run. dry: a missing key of pseudonyms is not created; a random one is used once.
     """
     chosen = space if isinstance(space, Space) else load_space(space)
     if not dry:
@@ -57,7 +57,7 @@ def prepare(
 
 
 def _warn_of_shortcuts(cohort: Cohort, data: str | Path, fold_P: np.ndarray | None) -> None:
-    """Say what ought not to matter and surely tells the label alone, where patients are enough to tell."""
+    """Print the properties that predict the label alone although they should not, where there are enough patients."""
     if enough(cohort.labels):
         for finding in shortcut_audit(cohort, data, fold_P).findings:
             if finding.severity == "warning":

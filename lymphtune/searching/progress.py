@@ -30,12 +30,12 @@ class ProgressFile:
     def __call__(self, board: Board) -> None:
         if time.monotonic() - self.written >= WRITTEN_EVERY_S:
             self.written = time.monotonic()
-            write_json(board.run.path / PROGRESS, _told(board))
+            write_json(board.run.path / PROGRESS, _progress(board))
             if board.mirror:
                 board.mirror.push_own()
 
 
-def _told(board: Board) -> dict[str, Any]:
+def _progress(board: Board) -> dict[str, Any]:
     share, left = board.progress()
     return {
         "time": datetime.now().isoformat(timespec="seconds"),
@@ -53,19 +53,27 @@ def _told(board: Board) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def told_of(run: Run) -> dict[str, Any] | None:
+def progress_of(run: Run) -> dict[str, Any] | None:
     """Return the last progress.json of a search, None where there is none that can be read."""
     try:
-        told = read_json(run.path / PROGRESS)
-        texts = [told["time"], *told["trials"], *(row[name] for row in told["running"] for name in ("trial", "title"))]
-        numbers = [told["share"], *(TimeLeft(**told["left"]) if told["left"] else ()), *told["trials"].values()]
-        numbers += [row[name] for row in told["running"] for name in SHOWN_OF_TRIAL]
+        found = read_json(run.path / PROGRESS)
+        texts = [
+            found["time"],
+            *found["trials"],
+            *(row[name] for row in found["running"] for name in ("trial", "title")),
+        ]
+        numbers = [
+            found["share"],
+            *(TimeLeft(**found["left"]) if found["left"] else ()),
+            *found["trials"].values(),
+        ]
+        numbers += [row[name] for row in found["running"] for name in SHOWN_OF_TRIAL]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     sound = all(isinstance(text, str) for text in texts) and all(
         isinstance(number, int | float) and math.isfinite(number) for number in numbers
     )
-    return dict(told) if sound else None
+    return dict(found) if sound else None
 
 
 def status_values(run: Run) -> dict[str, Any]:
@@ -81,7 +89,7 @@ def status_values(run: Run) -> dict[str, Any]:
         leaderboard = []
     cohort = {"cohort": described.cohort.name, "simulated": described.cohort.simulated}
     timing = {name: described.as_yaml().get(name) for name in ("busy", "seconds")}
-    progress = told_of(run) if status in ("running", "broken off") else None
+    progress = progress_of(run) if status in ("running", "broken off") else None
     found = {"run": run.path, "name": run.name, "status": status, **cohort, **timing, "progress": progress}
     return found | {"driver": run.driver or None, "leaderboard": leaderboard}
 
@@ -93,16 +101,16 @@ def status_text(run: Run, storage: str | None = None) -> str:
     """
     described, status = run.description, run.status
     lines = console.hanging(f"{run.name}: {status}{_where(run) if status == 'running' else ''}")
-    told = told_of(run)
-    if told and status in ("running", "broken off"):
-        left = f", {TimeLeft(**told['left'])}" if told["left"] else ""
-        counts = ", ".join(f"{count} {status}" for status, count in sorted(told["trials"].items()))
-        lines += [f"{100 * told['share']:.0f} % done at {told['time'][11:]}{left}; {counts}"]
+    progress = progress_of(run)
+    if progress and status in ("running", "broken off"):
+        left = f", {TimeLeft(**progress['left'])}" if progress["left"] else ""
+        counts = ", ".join(f"{count} {status}" for status, count in sorted(progress["trials"].items()))
+        lines += [f"{100 * progress['share']:.0f} % done at {progress['time'][11:]}{left}; {counts}"]
         wide = console.column(36)
         lines += [
             f"   {row['trial'][:6]} {console.cut(row['title'], wide):{wide}} epoch {row['epoch']}/{row['epochs']} "
             f"BA {row['balanced_accuracy']:.3f} loss {row['log_loss']:.3f}"
-            for row in told["running"]
+            for row in progress["running"]
         ]
     try:
         lines.append(leaderboard_text(run.leaderboard))
@@ -113,7 +121,7 @@ def status_text(run: Run, storage: str | None = None) -> str:
     if described.cohort.simulated:
         lines.append(console.painted(console.SIMULATED, "warning"))
     if status not in ("running", "done"):
-        lines.append(f"`{resume_command(run, storage)}` goes on")
+        lines.append(f"`{resume_command(run, storage)}` resumes it")
     return "\n".join(lines)
 
 
@@ -124,11 +132,11 @@ def _where(run: Run) -> str:
 
 def wait_until_stopped(run: Run, refresh: Callable[[], None] | None = None) -> None:
     """Return when no process drives the run any longer. refresh: brings the run's files here, where they are a copy."""
-    began = told = time.monotonic()
+    began = last_line = time.monotonic()
     while run.status == "running":
         time.sleep(0.2 if refresh is None else REFRESHED_EVERY_S)
         if refresh is not None:
             refresh()
-        if time.monotonic() - told > 10:
-            told = time.monotonic()
-            console.say(f"waiting for its trials to end their epoch, {console.duration(told - began)} by now")
+        if time.monotonic() - last_line > 10:
+            last_line = time.monotonic()
+            console.say(f"waiting for its trials to end their epoch, {console.duration(last_line - began)} by now")

@@ -42,8 +42,8 @@ class Racing(Rule):
         p = p_worse(standing.losses_P - best.losses_P, standing.labels_P)
         if p >= LEVEL:
             return ""
-        said = "< .001" if p < 0.001 else f"= {p:.3f}".replace("0.", ".")
-        return f"worse than trial {best.trial} on the same patients (p {said})"
+        p_text = "< .001" if p < 0.001 else f"= {p:.3f}".replace("0.", ".")
+        return f"worse than trial {best.trial} on the same patients (p {p_text})"
 
 
 def p_worse(differences_P: np.ndarray, labels_P: np.ndarray) -> float:

@@ -53,8 +53,8 @@ class Record:
 
     def cut(self, epochs: int) -> None:
         """Forget what came after so many epochs."""
-        for said in (self.curves, self.probabilities_ERP, self.gates_ERP):
-            del said[epochs:]
+        for values in (self.curves, self.probabilities_ERP, self.gates_ERP):
+            del values[epochs:]
 
 
 def row_of(record: Record, labels_P: np.ndarray, groups_P: np.ndarray) -> dict[str, Any]:
@@ -102,8 +102,8 @@ def oof_of(record: Record, folds_RP: np.ndarray, patients: list[str], labels_P: 
 
 def pooled(probabilities_RP: np.ndarray, labels_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean probability over repeats, and label, of the patients ever held out."""
-    judged = ~np.isnan(probabilities_RP).all(axis=0)
-    return np.nanmean(probabilities_RP[:, judged], axis=0), labels_P[judged]
+    scored_P = ~np.isnan(probabilities_RP).all(axis=0)
+    return np.nanmean(probabilities_RP[:, scored_P], axis=0), labels_P[scored_P]
 
 
 def _repeats_sd(probabilities_RP: np.ndarray, labels_P: np.ndarray) -> float:

@@ -77,9 +77,9 @@ def train_on(
 
     place = Place(shared.run_path / "trials" / trial.hash)
     keep = {*shared.plan.rungs(), *trial.cycles}
-    for said in place.reports():
-        if said.epoch > heard:
-            report(said.fact())
+    for epoch_report in place.reports():
+        if epoch_report.epoch > heard:
+            report(epoch_report.fact())
     start = place.start(trial.base, trial.lowest)
     while True:
         try:
@@ -130,7 +130,7 @@ class Place:
         return [Report.read(fact) for fact in self.epochs.values()]
 
     def start(self, base: int, lowest: float) -> Any:
-        """Return where the training goes on: after the checkpoint, if it is one that the ledger names."""
+        """Return where the training resumes: after the checkpoint, if the ledger names it."""
         from lymphtune.training.lockstep import Start
 
         path = self.folder / CHECKPOINT

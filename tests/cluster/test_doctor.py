@@ -90,7 +90,7 @@ def test_a_clock_is_wrong_only_beyond_what_the_round_trip_hides() -> None:
 
 
 def test_tokens_off_is_a_note_unless_the_cluster_is_on_loopback() -> None:
-    off = replace(WELL, said=SAID | {"token": False})
+    off = replace(WELL, answer=SAID | {"token": False})
     assert [line.state for line in check_tokens([WELL, off])] == [UNCHECKED]
     assert "RAY_AUTH_MODE=token" in check_tokens([off])[0].cure
     assert [line.state for line in check_tokens([WELL])] == [OK]

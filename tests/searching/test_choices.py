@@ -9,7 +9,7 @@ import pytest
 from lymphtune.files import write_yaml
 from lymphtune.runs.ledger import Ledger
 from lymphtune.runs.run import Run
-from lymphtune.searching.choices import LONGEST, Choices, drawn_by, labels_of, short_names
+from lymphtune.searching.choices import LONGEST, Choices, labels_of, sampled_by, short_names
 from lymphtune.searching.past import LEDGER
 from lymphtune.spaces import Space, Suggested, load_space, shipped
 
@@ -45,12 +45,12 @@ def test_choices_have_short_names_and_the_yaml_s_labels() -> None:
 @pytest.mark.parametrize("grid", [False, True])
 def test_points_are_what_the_configurations_have(grid: bool) -> None:
     tree = {"model": TREE["model"]} if grid else TREE
-    drawn = space(tree, grid)
-    found = Choices.of(drawn)
-    points = found.points([drawn.drawn(3, number)[1] for number in range(40)])
+    sampled = space(tree, grid)
+    found = Choices.of(sampled)
+    points = found.points([sampled.sampled(3, number)[1] for number in range(40)])
     places = {choice.name: c for c, choice in enumerate(found.choices)}
     for number, value_C in enumerate(points.values_NC):
-        chosen = drawn.sample(3, number)
+        chosen = sampled.sample(3, number)
         assert chosen.model is not None and chosen.training is not None
         word = chosen.model.encoder.word
         assert found.choices[0].labels[int(value_C[0])] == word
@@ -105,14 +105,14 @@ def test_names_are_as_short_as_they_can_be() -> None:
 
 def test_what_a_searcher_chose_is_read_from_the_ledger(tmp_path: Path) -> None:
     run, own = Run(tmp_path), space(TREE)
-    values = own.drawn(9, 1)[1]
+    values = own.sampled(9, 1)[1]
     for searcher in ("random", "tpe"):
         protocol = {"searcher": searcher, "seed": 9, "folds": 5, "repeats": 1, "epochs": 2, "trials": 6}
         cohort = {"name": "mine", "simulated": True, "hash": "", "reference_date": "2020-01-01", "data": ""}
         described = {"created": "now", "cohort": cohort, "protocol": protocol, "space": {"name": "mine"}}
         write_yaml(tmp_path / "run.yaml", described)
         if searcher == "random":
-            assert drawn_by(run, own, [1, 5]) == {number: own.drawn(9, number)[1] for number in (1, 5)}
+            assert sampled_by(run, own, [1, 5]) == {number: own.sampled(9, number)[1] for number in (1, 5)}
         else:
             Ledger(tmp_path / LEDGER).append({"trial": "t", "number": 1, "parameters": values})
-            assert drawn_by(run, own, [1, 5]) == {1: values}
+            assert sampled_by(run, own, [1, 5]) == {1: values}

@@ -105,15 +105,15 @@ def test_options_of_one_branch_never_reach_another(tmp_path: Path) -> None:
     ]
     seen = set()
     for number, chosen in enumerate(searched(tpe, 60)):
-        drawn = tpe.parameters(number)
-        seen.add(branch := int(drawn["choose"]))
+        sampled = tpe.parameters(number)
+        seen.add(branch := int(sampled["choose"]))
         assert (chosen.kind == "clinical") == (branch == 2)
         if branch < 2:
-            assert set(drawn) == kinds[branch]
-            assert chosen.training is not None and chosen.training.learning_rate == drawn[f"choose[{branch}].{RATE}"]
+            assert set(sampled) == kinds[branch]
+            assert chosen.training is not None and chosen.training.learning_rate == sampled[f"choose[{branch}].{RATE}"]
         else:
-            own = clinical[int(drawn["choose[2].clinical.choose"])]
-            assert set(drawn) == {"choose", "choose[2].clinical.choose", own} - {""}
+            own = clinical[int(sampled["choose[2].clinical.choose"])]
+            assert set(sampled) == {"choose", "choose[2].clinical.choose", own} - {""}
     assert seen == {0, 1, 2}
 
 

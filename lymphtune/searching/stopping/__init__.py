@@ -17,7 +17,7 @@ class Options:
     """What every scheduler is built with, whether it needs it or not."""
 
     grace: int = 3  # epochs before the first rung
-    reduction: int = 3  # one in so many goes on
+    reduction: int = 3  # the best 1/reduction continues
 
 
 @dataclass(frozen=True)
@@ -45,4 +45,4 @@ class Rule(ABC):
 
     @abstractmethod
     def should_stop(self, epoch: int, standing: RungScores) -> str:
-        """Return why the trial is stopped at this epoch, "" if it goes on; remember it for those that follow."""
+        """Return why the trial is stopped at this epoch, "" if it continues; remember it for those that follow."""

@@ -1,4 +1,4 @@
-"""Successive halving: one trial in so many goes on at every rung, and rungs lie further and further apart."""
+"""Successive halving: the best 1/reduction of the trials continue at each rung, and rungs grow further apart."""
 
 import math
 from bisect import bisect_left
@@ -10,7 +10,7 @@ from lymphtune.searching.stopping import Options, Rule, RungScores
 
 @stopping_rules.register("asha", Options)
 class Halving(Rule):
-    """A trial goes on that stands in the best 1/reduction of those up to it; the first one always does.
+    """A trial continues if it is in the best 1/reduction of the trials up to it; the first one always does.
 
     Source: the stopping rule of asynchronous successive halving, Li et al. 2020, algorithm 2
     (arXiv:1810.05934), with the trials taken in order.
