@@ -350,11 +350,11 @@ def scale_one(trials: int, workers: int = 1000, epochs: int = 9) -> dict[str, fl
                 board.close()
         on.close()
         grown = peak_bytes() - before
-        statuses = Counter(record.status for record in board.settled)
+        statuses = Counter(record.status for record in board.table.settled)
         again = Board(board.run, cohort, plan)
         with read:
             again.restore()
-        if again.leaderboard().to_csv() != board.leaderboard().to_csv():
+        if again.table.rows().to_csv() != board.table.rows().to_csv():
             raise SystemExit("the run is read as another than it was")
     per = 1e3 / trials
     return {
@@ -442,7 +442,7 @@ def tune_one(trials: int, workers: int = 2) -> dict[str, float]:
             run_trials(board, shared, workers, 0, StopWatcher(board), show)
         grown = memory().rss - before
         board.close()
-        done = sum(record.status == "done" for record in board.settled)
+        done = sum(record.status == "done" for record in board.table.settled)
     if done != trials:
         raise SystemExit(f"{done} of {trials} trials have ended well")
     return {

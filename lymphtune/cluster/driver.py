@@ -148,7 +148,7 @@ def _drive(
     board: Board, cohort: Cohort, budget: Budget, live: LiveReport | None, description: RunDescription
 ) -> tuple[float, float]:
     """Train what waits, and write down how that ended; return the seconds it took, and the part spent in training."""
-    status, display = "failed", Display(len(board.settled))
+    status, display = "failed", Display(len(board.table.settled))
     stop_watcher = StopWatcher(board, budget)
     watching: list[Callable[[Board], None]] = [display, ProgressFile(), *([live] if live else [])]
     try:
@@ -210,8 +210,8 @@ def _close(board: Board, display: Display) -> None:
 
 def _tell(board: Board, cohort: Cohort, busy: float, seconds: float) -> None:
     """Print the results, and how to resume the search where it is not over."""
-    if board.settled:
-        print(leaderboard_text(board.leaderboard()))
+    if board.table.settled:
+        print(leaderboard_text(board.table.rows()))
         if board.plan.space.rows:
             print(table_text(board))
     place = board.mirror.uri if board.mirror else board.run.path

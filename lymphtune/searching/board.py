@@ -1,40 +1,35 @@
-"""The truth about a search: every report of every trial, who was stopped, and what of it is on disk.
+"""The state of a search: the reports of every trial, early stopping, and how each trial ends.
 
 Shapes: R repeats, P patients of the cohort, E epochs of a trial.
 """
 
 import math
-import shutil
 import time
-from bisect import insort
-from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from lymphtune import console
 from lymphtune.cohort import Cohort
-from lymphtune.files import refusals_named, remove, write_table, write_yaml
 from lymphtune.runs.ledger import Ledger
 from lymphtune.runs.mirror import Mirror
 from lymphtune.runs.run import Run
 from lymphtune.searching.epoch_report import Report
+from lymphtune.searching.failures import FailurePolicy
+from lymphtune.searching.leaderboard import Leaderboard
 from lymphtune.searching.past import LEDGER, Found, RunHistory
 from lymphtune.searching.plan import Plan, Trial
 from lymphtune.searching.record import Record, oof_of, pooled, row_of
+from lymphtune.searching.retention import CheckpointRetention
 from lymphtune.searching.rungs import Rungs, standing
 from lymphtune.searching.time_left import TimeLeft, time_left
 from lymphtune.searching.tpe import Tpe
-from lymphtune.searching.trial import CHECKPOINT, EPOCHS, WEIGHTS, WEIGHTS_AT
+from lymphtune.searching.trial import WEIGHTS
+from lymphtune.searching.trial_store import TrialStore
 from lymphtune.statistics.metrics import METRICS
 
 Event = Literal["started", "epoch", "settled"]  # of a trial, as those who follow a search hear of it
-BEST_OF_EACH = 1  # trials of each kind that keep their weights whatever their rank: a blend takes them
-MOSTLY_FAILED = 5  # failures, if they are more than half of all that ended, end the search
-TABLE_SHARE = 0.05  # of the time, at most, goes into writing the leaderboard while trials run
 
 
 class StopReason(NamedTuple):
@@ -45,7 +40,7 @@ class StopReason(NamedTuple):
 
 
 class Board:
-    """Takes reports, settles fates, writes each trial's folder and the leaderboard, keeps the best weights."""
+    """Takes the reports of trials, decides with the rungs how each ends, and has its folder and row written."""
 
     def __init__(self, run: Run, cohort: Cohort, plan: Plan, mirror: Mirror | None = None) -> None:
         self.run, self.plan = run, plan
@@ -55,21 +50,18 @@ class Board:
         trials = plan.baselines if self.tpe else plan.baselines + plan.trials
         self.records = {trial.number: Record(trial) for trial in trials}
         self.rungs = Rungs(plan.rules(), plan.epochs, plan.count)
-        self.settled: list[Record] = []  # those that have their row, in the order in which they got it
+        self.table = Leaderboard(run.path / "leaderboard.parquet", self.about)
+        self.store = TrialStore(run, self.about, mirror)
+        self.retention = CheckpointRetention(plan.settings.keep_weights)
+        self.failures = FailurePolicy()
         self.started = time.monotonic()
         self.trained_s = 0.0  # seconds inside training and evaluation, of all workers
         self.slots = 1  # trials at once
         self.halt: StopReason | None = None
         self._undecided: set[int] = set()  # ended, but other trials' reports may still stop them
         self._decided: set[int] = set()  # of those, the ones that none can any more: to be written down
-        self._ranked: list[tuple[bool, float, int]] = []  # settled networks that have not failed: see _standing
-        self._best: dict[str, list[tuple[bool, float, int]]] = {}  # the first BEST_OF_EACH of them, by what they see
-        self._kept: set[int] = set()  # those of them whose weights are on the disk
         self._ledger = Ledger(run.path / LEDGER)
         self.mirror = mirror  # None: the run's folder is all there is
-        self._ended: Counter[bool] = Counter()  # failed or not
-        self._failures: Counter[str] = Counter()
-        self._table_written, self._table_cost_s = 0.0, 0.0
         self.follow: Callable[[Event, Record], None] = lambda event, record: None
         self.limit_s: Callable[[], float] = lambda: math.inf  # seconds until the trials' time budget is spent
 
@@ -108,27 +100,15 @@ class Board:
         record = self.records[number]
         if record.is_over:
             if record.row:
-                self._push(record.trial.hash)
-                self._sweep(record)  # its worker has trained on until it was told
+                self.store.push(record.trial.hash)
+                self.store.sweep(record)  # its worker has trained on until it was told
             return
         self._note_end(record, failure)
         if failure:
             self._ledger.append({"trial": record.trial.hash, "failed": failure})
-        if not record.trial.baseline:
-            self._count(failure)
+        if not record.trial.baseline and (why := self.failures.add(failure)) and self.halt is None:
+            self.halt = StopReason("failed", why)
         self._settle()
-
-    def _count(self, failure: str) -> None:
-        """End the search where most trials fail."""
-        self._ended[bool(failure)] += 1
-        self._failures[failure] += bool(failure)
-        failed = self._ended[True]
-        if failed >= MOSTLY_FAILED and failed > self._ended[False] and self.halt is None:
-            ((commonest, times),) = self._failures.most_common(1)
-            ended = self._ended.total()
-            self.halt = StopReason(
-                "failed", f"{failed} of the {ended} trials that ended have failed ({times}: {commonest})"
-            )
 
     def tried_again(self, number: int, reason: str) -> None:
         """Note that a trial lost its worker and is resumed from its checkpoint."""
@@ -142,17 +122,11 @@ class Board:
             for number, record in self.records.items():
                 self.end(number, "" if record.curves or record.row else "never started")
         self._settle(final=True)
-        self._write_table()
+        self.table.write()
         for number, record in self.records.items():
             if record.row and number not in self._undecided:
-                self._push(record.trial.hash)
-                self._sweep(record)
-
-    @property
-    def best(self) -> dict[str, Any] | None:
-        """Return the row that stands first on the leaderboard, None where nobody has ended without failing."""
-        rows = [record.row for record in self.settled if record.status != "failed"]
-        return min(rows, key=lambda row: (row["log_loss"], row["number"]), default=None)
+                self.store.push(record.trial.hash)
+                self.store.sweep(record)
 
     def propose(self) -> Trial | None:
         """Return the next trial of a searcher that learns, written down before it starts; None where none is left."""
@@ -175,12 +149,6 @@ class Board:
         open_ones = (record.trial for record in self.records.values() if not record.is_over)
         return sorted(open_ones, key=lambda trial: trial.number)
 
-    def leaderboard(self) -> pd.DataFrame:
-        """Return one row a settled trial, by class-balanced log loss; the failed ones last, by number."""
-        table = pd.DataFrame([record.row for record in self.settled])
-        table["last"] = table["status"] == "failed"
-        return table.sort_values(["last", "log_loss", "number"], ignore_index=True).drop(columns="last")
-
     def progress(self) -> tuple[float, TimeLeft | None]:
         """Return the share of the epochs done, stopped trials counted as done, and the time left, if that is known."""
         total = sum(trial.epochs for trial in self.plan.trials)
@@ -201,7 +169,7 @@ class Board:
 
         forgiven: trials that failed are tried again from their start.
         """
-        past = RunHistory(self.run, self.plan, forgiven, lambda trial: self._remove(trial, "*"))
+        past = RunHistory(self.run, self.plan, forgiven, lambda trial: self.store.remove(trial, "*"))
         if self.tpe:
             for number, parameters in sorted(past.parameters.items()):
                 self.records[number] = Record(self.plan.chosen(number, self.tpe.again(number, parameters)))
@@ -226,7 +194,7 @@ class Board:
             if not record.trial.baseline:
                 self.rungs.end(record.trial.number)
                 self._teach(record)
-                self._rank(record, (self.run.trial(record.trial.hash) / WEIGHTS).is_dir())
+                self._retain(record, (self.run.trial(record.trial.hash) / WEIGHTS).is_dir())
             self._forget(record)
         elif found.failure or len(record.curves) == record.trial.epochs:
             self._note_end(record, found.failure)
@@ -250,15 +218,8 @@ class Board:
             self._finish(self.records[number], number in decided)
         self._undecided -= decided
         self._decided = set()  # not before: where the disk was full, they are tried again
-        if decided and time.monotonic() - self._table_written > self._table_cost_s / TABLE_SHARE:
-            self._write_table()
-
-    def _write_table(self) -> None:
-        began = time.monotonic()
-        if self.settled:
-            write_table(self.run.path / "leaderboard.parquet", self.leaderboard(), self.about)
-        self._table_written = time.monotonic()
-        self._table_cost_s = self._table_written - began
+        if decided:
+            self.table.write_in_time()
 
     def _finish(self, record: Record, decided: bool) -> None:
         """Cut what came after a stop, give the trial its row, and write its folder."""
@@ -275,11 +236,12 @@ class Board:
         else:
             record.status, record.reason = "failed", record.reason or "ended early"
         self._give_row(record, row_of(record, self.labels_P, self.groups))
-        self._write(record, decided)
+        oof = oof_of(record, self.plan.folds_RP, self.patients, self.labels_P)
+        self.store.write(record, oof, decided)
         if decided:
             if not record.trial.baseline:
                 self._teach(record)
-                self._rank(record, weights=True)
+                self._retain(record, has_weights=True)
             self._forget(record)
 
     def _teach(self, record: Record) -> None:
@@ -288,9 +250,14 @@ class Board:
             row = record.row
             self.tpe.tell(record.trial.number, row["log_loss"], row["status"], record.log_losses)
 
+    def _retain(self, record: Record, has_weights: bool) -> None:
+        """Delete the weights that are no longer among the best."""
+        for number in self.retention.add(record, has_weights):
+            self.store.remove(self.records[number].trial.hash, WEIGHTS)
+
     def _give_row(self, record: Record, row: dict[str, Any]) -> None:
         if not record.row:
-            self.settled.append(record)
+            self.table.settled.append(record)
         record.row = row
         self.follow("settled", record)
 
@@ -302,75 +269,3 @@ class Board:
     def _metrics(self, probabilities_RP: np.ndarray) -> dict[str, float]:
         probability_P, labels_P = pooled(probabilities_RP, self.labels_P)
         return {name: float(metric(probability_P, labels_P)) for name, metric in METRICS.items()}
-
-    def _write(self, record: Record, decided: bool) -> None:
-        """Write the trial's folder; config.yaml comes last and makes it count, what a restart needs goes after that."""
-        folder, epochs = self.run.trial(record.trial.hash), len(record.curves)
-        if self.mirror:
-            self.mirror.pull(f"trials/{record.trial.hash}")
-        oof = oof_of(record, self.plan.folds_RP, self.patients, self.labels_P)
-        write_table(folder / "curves.parquet", pd.DataFrame(record.curves), self.about)
-        write_table(folder / "oof.parquet", oof, self.about)
-        if record.status != "failed":
-            _place_weights(folder, folder / WEIGHTS_AT.format(epochs), move=decided)
-        given = {
-            "number": record.trial.number, "seed": record.trial.seed, "epochs": record.trial.epochs,
-            "cycles": list(record.trial.cycles), "retries": record.retries, "settled": decided, "result": record.row,
-            "weights": record.weights.get(epochs, {}),
-        }  # fmt: skip
-        write_yaml(folder / "config.yaml", given | self.about | {"configuration": record.trial.configuration.as_yaml()})
-        self._push(record.trial.hash)
-        if decided:  # not before the results are in the storage
-            self._sweep(record)
-
-    def _push(self, trial: str) -> None:
-        if self.mirror:
-            self.mirror.push(f"trials/{trial}")
-
-    def _sweep(self, record: Record) -> None:
-        """Remove the files that only a resumable trial needs; a worker that was stopped late leaves some, too."""
-        failed = [WEIGHTS] if record.status == "failed" else []
-        self._remove(record.trial.hash, EPOCHS, CHECKPOINT, f"{CHECKPOINT}-new", WEIGHTS_AT.format("*"), *failed)
-
-    def _remove(self, trial: str, *patterns: str) -> None:
-        """Remove files and folders of a trial's folder here, and their copies in the storage."""
-        folder = self.run.trial(trial)
-        for path in [path for pattern in patterns for path in folder.glob(pattern)]:
-            remove(path)
-        if self.mirror:
-            self.mirror.remove(f"trials/{trial}", patterns)
-
-    def _rank(self, record: Record, weights: bool) -> None:
-        """Place a settled network, and delete weights that are no longer among the run's best; none ever comes back."""
-        number = record.trial.number
-        if record.row["status"] == "failed":
-            return
-        insort(self._ranked, _standing(record))
-        kept = {n for *_, n in self._ranked[: self.plan.settings.keep_weights]} | self._best_of_each(record)
-        for fallen in (self._kept | ({number} if weights else set())) - kept:
-            self._remove(self.records[fallen].trial.hash, WEIGHTS)
-        self._kept = kept
-
-    def _best_of_each(self, record: Record) -> set[int]:
-        """Return the best trials of each kind, the record's included."""
-        best = self._best.setdefault(record.row["sees"], [])
-        insort(best, _standing(record))
-        del best[BEST_OF_EACH:]
-        return {number for best in self._best.values() for *_, number in best}
-
-
-def _standing(record: Record) -> tuple[bool, float, int]:
-    """Return what orders trials whose weights are kept: those that ran to their end come first, ensembles take them."""
-    return record.row["status"] != "done", record.row["log_loss"], record.trial.number
-
-
-def _place_weights(folder: Path, source: Path, move: bool) -> None:
-    """Have the weights of the last epoch in their place; a copy where the trial may yet be stopped earlier."""
-    if not source.is_dir():  # a break came after the last try's move
-        return
-    with refusals_named(folder / WEIGHTS):
-        shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
-        if move:
-            source.rename(folder / WEIGHTS)
-        else:
-            shutil.copytree(source, folder / WEIGHTS)

@@ -29,7 +29,7 @@ class Display:
         if sys.stderr.isatty():
             self._draw(board)
             return
-        for record in board.settled[self.shown :]:
+        for record in board.table.settled[self.shown :]:
             self.shown += 1
             console.say(_ended(record.row, self.shown, board.plan.count + len(board.plan.baselines)))
             self.last_line = time.monotonic()
@@ -71,7 +71,7 @@ def _table(board: Board) -> Any:
         table.add_row(record.trial.hash[:6], record.trial.configuration.title, epoch, *scores)
     if len(running) > RUNNING_SHOWN:
         table.add_row("...", f"and {len(running) - RUNNING_SHOWN} more")
-    if best := board.best:
+    if best := board.table.best:
         table.caption = f"best so far: {best['trial'][:6]} {best['title']}, BA {_bounded(best)}"
     return table
 

@@ -31,7 +31,7 @@ class LiveReport:
         self.began = time.monotonic()
 
     def __call__(self, board: Board) -> None:
-        if board.settled and time.monotonic() - self.began >= EVERY_S and not self._busy():
+        if board.table.settled and time.monotonic() - self.began >= EVERY_S and not self._busy():
             self.start()
 
     def start(self) -> None:
@@ -46,7 +46,7 @@ class LiveReport:
     def finish(self) -> None:
         """Write the last report, if any trial has ended, or say why there is none."""
         self.end()
-        if self.board is None or not self.board.settled:
+        if self.board is None or not self.board.table.settled:
             return
         console.say("writing the report ...")
         self.start()

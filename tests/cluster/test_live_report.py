@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +18,7 @@ class Board:
     mirror = None
 
     def __init__(self, *settled: str) -> None:
-        self.settled = list(settled)
+        self.table = SimpleNamespace(settled=list(settled))
 
 
 def test_it_is_written_again_every_minute_once_a_trial_has_ended(

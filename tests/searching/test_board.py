@@ -48,7 +48,7 @@ def test_the_best_of_each_kind_keep_their_weights(tiny_cohort_folder: Path, tmp_
     for number, skill in enumerate((0.1, 0.9, 0.3, 0.8)):
         report(found, number, skill)
     kept = {}
-    for row in found.leaderboard().itertuples():
+    for row in found.table.rows().itertuples():
         kept[row.number] = (row.sees, (found.run.trial(row.trial) / "weights").exists())
     assert kept == {0: ("images", False), 1: ("mixed", True), 2: ("images", True), 3: ("mixed", False)}
 
@@ -67,7 +67,7 @@ def test_a_trial_that_never_reports_is_no_secret(tiny_cohort_folder: Path, tmp_p
         report(found, 0, 0.5)
         found.halt = halt
         found.close()
-        table = found.leaderboard().query("not baseline")
+        table = found.table.rows().query("not baseline")
         assert table["status"].tolist() == statuses
         assert table["reason"].tolist() == ["", "never started"][: len(statuses)]
 
@@ -84,5 +84,5 @@ def test_the_leaderboard_says_which_rule_stopped_a_trial(
         4: "worse than the median at epoch 1",
         5: "worse than the median at epoch 1",
     } | {number: f"worse than trial {best} on the same patients (p < .001) at epoch 1" for number in (1, 2, 3, 6)}
-    table = found.leaderboard().query("status == 'stopped'").set_index("number")
+    table = found.table.rows().query("status == 'stopped'").set_index("number")
     assert table["reason"].to_dict() == found.rungs.reason

@@ -85,7 +85,7 @@ def test_trials_cut_short_are_named_and_others_are_not(tmp_path: Path) -> None:
 def test_a_report_that_takes_too_long_is_ended(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     live = LiveReport(SimpleNamespace(path=tmp_path), "data", at(60, 50.0))  # type: ignore[arg-type]
     live.command = ["sleep", "600"]
-    live.over(SimpleNamespace(settled=[1], mirror=None))  # type: ignore[arg-type]
+    live.over(SimpleNamespace(table=SimpleNamespace(settled=[1]), mirror=None))  # type: ignore[arg-type]
     live.finish()
     assert "no report: the time budget ended; `lymphtune report --run" in capsys.readouterr().err
     assert live.process is not None and live.process.returncode is not None

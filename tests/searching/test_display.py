@@ -52,8 +52,8 @@ def test_the_table_names_the_best_and_counts_whom_it_leaves_out(
         report(found, number, skill, epochs=2)
     for number in (3, 4, 5):
         report(found, number, 0.2, ends=False)
-    best = found.leaderboard().iloc[0]
-    assert found.best is not None and found.best["trial"] == best["trial"] == found.records[1].trial.hash
+    best = found.table.rows().iloc[0]
+    assert found.table.best is not None and found.table.best["trial"] == best["trial"] == found.records[1].trial.hash
     table = module._table(found)
     assert best["trial"][:6] in str(table.caption)
     assert list(table.columns[1].cells)[-1] == "and 2 more"
