@@ -50,8 +50,15 @@ class Stack:
 
         sums_to_one = {"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like}
         start_M = np.full(len(oof_MP), equal)
-        found = minimize(loss, start_M, jac=True, method="SLSQP", bounds=[(0, 1)] * len(start_M),
-                         constraints=sums_to_one, options={"ftol": 1e-9})  # fmt: skip
+        found = minimize(
+            loss,
+            start_M,
+            jac=True,
+            method="SLSQP",
+            bounds=[(0, 1)] * len(start_M),
+            constraints=sums_to_one,
+            options={"ftol": 1e-9},
+        )
         weight_M = np.maximum(found.x, 0)
         self.logit_weights_M_ = weight_M / weight_M.sum()
         return self

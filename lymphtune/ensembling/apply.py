@@ -16,9 +16,9 @@ from lymphtune.cohort import Surveyed, survey_cohort
 from lymphtune.cohort.blocks import Block
 from lymphtune.cohort.cohort import TO_PREDICT, CohortHash, file_metadata
 from lymphtune.cohort.pseudonyms import Pseudonyms, are_pseudonyms, read_pseudonyms
-from lymphtune.ensembling.attributes import missing_note, tells_ages
+from lymphtune.ensembling.attributes import missing_note, uses_age
 from lymphtune.ensembling.build import write_predictions
-from lymphtune.ensembling.bundle import Ensemble, EnsemblePrediction, Votes, few
+from lymphtune.ensembling.bundle import Ensemble, EnsemblePrediction, FoldPredictions, first_ids
 from lymphtune.ensembling.cells import cells_file
 from lymphtune.ensembling.external import check_scorable, external_scores, external_summary
 from lymphtune.errors import InputError
@@ -81,7 +81,7 @@ def predict_to(ensemble: Path, data: str, out: Path, **options: Unpack[Options])
 def _told_attributes(loaded: Ensemble, surveyed: Surveyed, day: date | None) -> np.ndarray:
     """Return which attributes of each patient are missing [P], and say how ages are counted and what else differs."""
     notes = [*surveyed.notes, *loaded.check_attributes(surveyed)]
-    if tells_ages(loaded.shown_attributes):
+    if uses_age(loaded.used_attributes):
         notes.append(loaded.ages.note(surveyed, day))
     elif day is not None:
         notes.append("--reference-date changes nothing: the ensemble looks at no age")
@@ -121,14 +121,14 @@ def _look_through(loaded: Ensemble, surveyed: Surveyed, data: str, allow_seen: b
 
 def _refuse_seen(seen_P: np.ndarray, ids: list[str], data: str, by: str) -> None:
     if seen_P.any():
-        some = few([ids[row] for row in np.flatnonzero(seen_P)])
+        some = first_ids([ids[row] for row in np.flatnonzero(seen_P)])
         raise InputError(
             f"{data}: {int(seen_P.sum())} of its {len(ids)} patients were seen in training, by {by} ({some}); leave "
             "them out, or predict them all the same with --allow-seen, which marks their rows"
         )
 
 
-def _votes(loaded: Ensemble, surveyed: Surveyed, file: CellsFile | None) -> tuple[list[Votes], str]:
+def _votes(loaded: Ensemble, surveyed: Surveyed, file: CellsFile | None) -> tuple[list[FoldPredictions], str]:
     """Return the votes on block after block, their cells written to `file`, and the hash of what was read."""
     told = CohortHash(surveyed.reference_date, surveyed.attributes)
     votes = []
@@ -139,7 +139,7 @@ def _votes(loaded: Ensemble, surveyed: Surveyed, file: CellsFile | None) -> tupl
     return votes, str(told)
 
 
-def _votes_on(block: Block, loaded: Ensemble, told: CohortHash, file: CellsFile | None) -> Votes:
+def _votes_on(block: Block, loaded: Ensemble, told: CohortHash, file: CellsFile | None) -> FoldPredictions:
     told.add(block.cohort.patients, block.cohort.digests_of_bags)
     votes, of_cells_2C = loaded.vote(block.cohort, cells=file is not None)
     if file is not None and of_cells_2C is not None:

@@ -80,10 +80,12 @@ def missing_values(patients: pd.DataFrame, attributes: Sequence[Attribute]) -> n
     missing_AP = [np.isnan(attribute.numbers(patients[attribute.name])).any(axis=1) for attribute in attributes]
     names = [attribute.name for attribute in attributes]
     return np.array(
-        [", ".join(name for name, gone_P in zip(names, missing_AP, strict=True) if gone_P[row])
-         for row in range(len(patients))],
+        [
+            ", ".join(name for name, gone_P in zip(names, missing_AP, strict=True) if gone_P[row])
+            for row in range(len(patients))
+        ],
         dtype=object,
-    )  # fmt: skip
+    )
 
 
 def missing_note(missing_P: np.ndarray) -> str:
@@ -101,5 +103,5 @@ def missing_note(missing_P: np.ndarray) -> str:
     )
 
 
-def tells_ages(attributes: Sequence[Attribute]) -> bool:
+def uses_age(attributes: Sequence[Attribute]) -> bool:
     return any(attribute.name == AGE_YEARS for attribute in attributes)

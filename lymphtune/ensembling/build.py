@@ -25,7 +25,7 @@ from lymphtune.ensembling.procedure import Fitted, Procedure
 from lymphtune.ensembling.recipe import all_recipes, load_recipe
 from lymphtune.ensembling.reliability import write_reliability
 from lymphtune.ensembling.reproduction import check_reproduction
-from lymphtune.ensembling.score import ENSEMBLE, Entry, RecipeScores, Scores, compare, score
+from lymphtune.ensembling.score import ENSEMBLE, Comparison, Entry, Scores, compare, score
 from lymphtune.ensembling.summary import better_recipes, recipes_rows, recipes_table, summary, summary_values
 from lymphtune.errors import InputError
 from lymphtune.files import is_formula, read_yaml, sha256, whole_folder, write_csv, write_table, write_text, write_yaml
@@ -38,7 +38,7 @@ COHORT = ("name", "simulated", "hash", "reference_date", "ages", "n_labelled", "
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Selection:
     """A procedure that has learnt from all of a run's held-out patients."""
 
     procedure: Procedure
@@ -81,14 +81,14 @@ def build_ensemble(
     with whole_folder(path) as scratch:
         chosen, weights = _gathered(procedure, found, cohort, scratch / "weights")
         check_reproduction(found, cohort, dict(zip(chosen.trials, chosen.epochs, strict=True)), scratch / "weights")
-        contest = RecipeScores.of(chosen.candidates)
-        scores = score(contest, procedure)
+        comparison = Comparison.of(chosen.candidates)
+        scores = score(comparison, procedure)
         stopped = procedure.recipe.choice.include_stopped
         others = [other for other in all_recipes(stopped or None) if other.name != procedure.recipe.name]
-        entries = compare(contest, procedure, others)
+        entries = compare(comparison, procedure, others)
         described = _write_bundle(scratch, found, chosen, scores, weights)
         members = chosen.candidates.trials(chosen.rows)
-        subject = Subject(found.description, described, members, cohort, contest, procedure, scores)
+        subject = Subject(found.description, described, members, cohort, comparison, procedure, scores)
         write_text(scratch / MODEL_CARD, model_card(subject))
         _write_trained_on(scratch, cohort)
         _seal(scratch)
@@ -99,7 +99,7 @@ def build_ensemble(
         missing_P = saved.missing(cohort.patients.iloc[new])
         write_predictions(scratch, table.assign(missing=missing_P), cohort.about)
         keep_different(path, described)
-    return Ensemble.load(path, _summary(found, cohort, chosen, contest, scores, entries))
+    return Ensemble.load(path, _summary(found, cohort, chosen, comparison, scores, entries))
 
 
 def compare_recipes(
@@ -112,12 +112,14 @@ def compare_recipes(
     """Return a table of all shipped recipes on a run: naive, honest, interval, and the difference to `top`."""
     found = find_run(None if run is None else str(run), Path(runs))
     cohort = trained_cohort(found, data)
-    contest = RecipeScores.of(read_candidates(found, cohort))
+    comparison = Comparison.of(read_candidates(found, cohort))
     recipes = all_recipes(include_stopped)
-    entries = compare(contest, Procedure(load_recipe("top", include_stopped=include_stopped)), recipes)
-    table = recipes_table(f"{found.name}: {len(contest.candidates.labels_P)} patients judged", contest, entries)
+    entries = compare(comparison, Procedure(load_recipe("top", include_stopped=include_stopped)), recipes)
+    table = recipes_table(f"{found.name}: {len(comparison.candidates.labels_P)} patients judged", comparison, entries)
     text = "\n".join([table, "The best of these is flattered by being picked among them.", *_warnings(found, cohort)])
-    return Result(text, _about(found, cohort, contest.candidates) | {"recipes": recipes_rows(contest, entries, "top")})
+    return Result(
+        text, _about(found, cohort, comparison.candidates) | {"recipes": recipes_rows(comparison, entries, "top")}
+    )
 
 
 def trained_cohort(run: Run, data: str | Path | None) -> Cohort:
@@ -149,7 +151,7 @@ def pseudonyms_of(run: Run) -> Pseudonyms | None:
     return pseudonyms
 
 
-def _gathered(procedure: Procedure, run: Run, cohort: Cohort, into: Path) -> tuple[Chosen, dict[str, list[str]]]:
+def _gathered(procedure: Procedure, run: Run, cohort: Cohort, into: Path) -> tuple[Selection, dict[str, list[str]]]:
     """Return what a procedure learns from a run, and the fold models of its members, whose weights are in `into` then.
 
     A search that still runs removes weights of trials that fall behind: where that happens meanwhile, the run is read
@@ -182,14 +184,14 @@ def _last_change(run: Run) -> int:
         return 0
 
 
-def _choose(procedure: Procedure, candidates: Candidates) -> Chosen:
+def _choose(procedure: Procedure, candidates: Candidates) -> Selection:
     procedure.check(candidates.labels_P)
     rows = candidates.chosen(procedure.recipe.choice)
-    return Chosen(procedure, candidates, rows, procedure.fit(candidates.oof_CP[rows], candidates.labels_P))
+    return Selection(procedure, candidates, rows, procedure.fit(candidates.oof_CP[rows], candidates.labels_P))
 
 
 def _write_bundle(
-    folder: Path, run: Run, chosen: Chosen, scores: Scores, weights: dict[str, list[str]]
+    folder: Path, run: Run, chosen: Selection, scores: Scores, weights: dict[str, list[str]]
 ) -> dict[str, Any]:
     """Write what was learnt, the out-of-fold table, the scores and ensemble.yaml, which is returned."""
     from safetensors.numpy import save_file
@@ -209,7 +211,7 @@ def _write_bundle(
     return described
 
 
-def _oof(chosen: Chosen) -> pd.DataFrame:
+def _oof(chosen: Selection) -> pd.DataFrame:
     """Return a row a held-out patient: its id, label, fold, the ensemble's probability, then a column a member."""
     candidates = chosen.candidates
     table = {"patient": candidates.patients, "label": candidates.labels_P, "fold": candidates.fold_P}
@@ -217,7 +219,7 @@ def _oof(chosen: Chosen) -> pd.DataFrame:
     return pd.DataFrame(table | dict(zip(chosen.trials, chosen.oof_MP, strict=True)))
 
 
-def _describe(run: Run, chosen: Chosen, scores: Scores, members: list[dict[str, Any]]) -> dict[str, Any]:
+def _describe(run: Run, chosen: Selection, scores: Scores, members: list[dict[str, Any]]) -> dict[str, Any]:
     described, procedure = run.description, chosen.procedure
     mine = scores.entries["ensemble"]
     honest = {metric: [round(v, 4) for v in (h.value, h.low, h.high)] for metric, h in mine.honest.items()}
@@ -268,7 +270,7 @@ def write_predictions(folder: Path, table: pd.DataFrame, about: Mapping[str, str
 
 
 def _summary(
-    run: Run, cohort: Cohort, chosen: Chosen, contest: RecipeScores, scores: Scores, entries: dict[str, Entry]
+    run: Run, cohort: Cohort, chosen: Selection, comparison: Comparison, scores: Scores, entries: dict[str, Entry]
 ) -> Result:
     protocol, candidates = run.description["protocol"], chosen.candidates
     allowed = candidates.table[candidates.allowed(chosen.procedure.recipe.choice)]
@@ -282,9 +284,9 @@ def _summary(
     lines = [*console.wrapped(opening), *summary(scores, chosen.procedure, members, allowed, known)]
     if warning := candidates.shortage(chosen.procedure.recipe.choice, len(chosen.rows)):
         lines += [console.painted(line, "warning") for line in console.wrapped(warning)]
-    lines += better_recipes(contest, scores.entries["ensemble"], entries)
+    lines += better_recipes(comparison, scores.entries["ensemble"], entries)
     values = _about(run, cohort, candidates) | summary_values(scores, members, allowed)
-    values["recipes"] = recipes_rows(contest, entries | {ENSEMBLE: scores.entries[ENSEMBLE]}, ENSEMBLE)
+    values["recipes"] = recipes_rows(comparison, entries | {ENSEMBLE: scores.entries[ENSEMBLE]}, ENSEMBLE)
     return Result("\n".join([*lines, *_warnings(run, cohort)]), values)
 
 
@@ -305,7 +307,7 @@ def _warnings(run: Run, cohort: Cohort) -> list[str]:
     return lines
 
 
-def _member_weights(chosen: Chosen) -> np.ndarray:
+def _member_weights(chosen: Selection) -> np.ndarray:
     """Return each member's share in the combiner's answer [M], NaN where it has no such thing."""
     arrays = learnt_arrays(chosen.fitted)
     for name in ("combiner.weights_M_", "combiner.logit_weights_M_"):

@@ -19,9 +19,9 @@ from lymphtune.cohort import Cohort, Surveyed
 from lymphtune.cohort.attributes import STANDARD, Attribute, attributes_of_yaml
 from lymphtune.cohort.folds import hashed
 from lymphtune.config import Configuration, configuration, parse_part
-from lymphtune.ensembling.attributes import TrainedAges, missing_values, tells_ages
+from lymphtune.ensembling.attributes import TrainedAges, missing_values, uses_age
 from lymphtune.ensembling.external import check_scorable, external_scores
-from lymphtune.ensembling.learnt import take_learnt
+from lymphtune.ensembling.learnt import load_learnt
 from lymphtune.ensembling.procedure import Fitted, Procedure
 from lymphtune.ensembling.recipe import parse_recipe
 from lymphtune.ensembling.threshold import parse_threshold
@@ -54,7 +54,7 @@ class EnsemblePrediction:
     refers_P: np.ndarray
 
 
-class Votes(NamedTuple):
+class FoldPredictions(NamedTuple):
     """What the fold models say, before the members are combined; by_fold_MKP: each trial's models of each fold; the
     others as in Prediction."""
 
@@ -122,7 +122,7 @@ class Ensemble:
         return self.predict(cohort, np.arange(len(cohort.patients)), allow_seen).probability_P
 
     @cached_property
-    def shown_attributes(self) -> tuple[Attribute, ...]:
+    def used_attributes(self) -> tuple[Attribute, ...]:
         """Return the attributes that its members look at: none where they see pictures alone."""
         where = str(self.path / "ensemble.yaml")
         seen = [configuration(member["configuration"], where).sees for member in self.members]
@@ -130,7 +130,7 @@ class Ensemble:
 
     def missing(self, patients: pd.DataFrame) -> np.ndarray:
         """Return the names of each patient's attributes [P] that its members look at and that have no value."""
-        return missing_values(patients, self.shown_attributes)
+        return missing_values(patients, self.used_attributes)
 
     def check_attributes(self, cohort: Cohort | Surveyed) -> list[str]:
         """Return notes on words that no patient had in training; InputError where the cohort lacks an attribute."""
@@ -144,7 +144,9 @@ class Ensemble:
                     "name its column in cohort.yaml"
                 )
             if new := sorted({*(own.levels or ())} - {*(attribute.levels or ())}):
-                notes.append(f"{attribute.name}: {few(new)} did not occur in training and is taken for a missing value")
+                notes.append(
+                    f"{attribute.name}: {first_ids(new)} did not occur in training and is taken for a missing value"
+                )
         return notes
 
     def _as_trained(self, cohort: Cohort) -> Cohort:
@@ -161,7 +163,7 @@ class Ensemble:
         if not allow_seen:
             self._refuse_seen(cohort, rows)
         cohort = self._as_trained(cohort)
-        if tells_ages(self.shown_attributes) and (note := self.ages.difference(cohort)):
+        if uses_age(self.used_attributes) and (note := self.ages.difference(cohort)):
             console.say(f"{cohort.name}: {note}")
         if len(rows) == 0:
             nobody, no_sets = np.zeros(0), np.zeros((2, 0), dtype=bool)
@@ -178,13 +180,13 @@ class Ensemble:
     def _refuse_seen(self, cohort: Cohort, rows: np.ndarray) -> None:
         seen_P = self.seen(cohort)[rows]
         if seen_P.any():
-            some = few([cohort.ids[row] for row in np.asarray(rows)[seen_P]])
+            some = first_ids([cohort.ids[row] for row in np.asarray(rows)[seen_P]])
             raise InputError(
                 f"{cohort.name}: {int(seen_P.sum())} of these {len(seen_P)} patients were seen in training ({some}); "
                 "leave them out, or predict them all the same with allow_seen=True"
             )
 
-    def vote(self, block: Cohort, cells: bool = False) -> tuple[Votes, np.ndarray | None]:
+    def vote(self, block: Cohort, cells: bool = False) -> tuple[FoldPredictions, np.ndarray | None]:
         """Return the votes on every patient of a cohort, and, with `cells`, what is said of each cell [2, C].
 
         That is its probability, mean over the fold models that judge cells, and its weight in its bag, mean over
@@ -203,7 +205,7 @@ class Ensemble:
         of_cells_2C = np.stack([_mean_of_given(of_cells_F2C[:, kind]) for kind in (0, 1)])
         return self._votes(np.array([said for said, _ in both])), of_cells_2C
 
-    def combine(self, votes: Sequence[Votes]) -> EnsemblePrediction:
+    def combine(self, votes: Sequence[FoldPredictions]) -> EnsemblePrediction:
         """Return the prediction for the patients of one block after the other."""
         members_MP, by_fold_MKP, spread_P, gate_P = (np.concatenate(part, axis=-1) for part in zip(*votes, strict=True))
         probability_P = self.fitted.probability(members_MP)
@@ -217,11 +219,14 @@ class Ensemble:
         """Return predictions.parquet: one row a patient, a column for each member."""
         table = pd.DataFrame(
             {
-                "patient": ids, "probability": said.probability_P, "spread": said.spread_P,
-                "predicted": (said.probability_P >= self.threshold).astype(int), "set": set_names(said.sets_2P),
+                "patient": ids,
+                "probability": said.probability_P,
+                "spread": said.spread_P,
+                "predicted": (said.probability_P >= self.threshold).astype(int),
+                "set": set_names(said.sets_2P),
                 "refer": said.refers_P,
             }
-        )  # fmt: skip
+        )
         for member, probability_P in zip(self.members, said.members_MP, strict=True):
             table[member["trial"]] = probability_P
         return table.assign(gate=said.gate_P, seen=seen_P)
@@ -233,7 +238,7 @@ class Ensemble:
         """
         seen_P = self.seen(cohort)
         if seen_P.any():
-            some = few([cohort.ids[row] for row in np.flatnonzero(seen_P)])
+            some = first_ids([cohort.ids[row] for row in np.flatnonzero(seen_P)])
             raise InputError(
                 f"{cohort.name}: scoring patients seen in training is refused; {int(seen_P.sum())} of its "
                 f"{len(seen_P)} were ({some}); leave them out"
@@ -271,7 +276,7 @@ class Ensemble:
             for name in member["weights"]:
                 yield self.path / name, chosen
 
-    def _votes(self, probability_F2P: np.ndarray) -> Votes:
+    def _votes(self, probability_F2P: np.ndarray) -> FoldPredictions:
         """Return the votes from probability and gate of every fold model."""
         ends = np.cumsum([len(member["weights"]) for member in self.members])
         members, by_fold = [], []
@@ -280,7 +285,7 @@ class Ensemble:
             members.append(probability_FP.mean(axis=0))
             by_fold.append([probability_FP[fold_F == fold].mean(axis=0) for fold in np.unique(fold_F)])
         spread_P, gate_P = probability_F2P[:, 0].std(axis=0), _mean_of_given(probability_F2P[:, 1])
-        return Votes(np.array(members), np.array(by_fold), spread_P, gate_P)
+        return FoldPredictions(np.array(members), np.array(by_fold), spread_P, gate_P)
 
 
 def _mean_of_given(values_FX: np.ndarray) -> np.ndarray:
@@ -352,10 +357,10 @@ def _fitted(path: Path, description: dict[str, Any], oof: pd.DataFrame) -> Fitte
         calibration = calibrations[part.word].build(part.options)
     threshold, margin = description["threshold"]["value"], description["refer"]["margin"]
     fitted = Fitted(combiner, calibration, float(threshold), float(margin))
-    take_learnt(fitted, path / LEARNT, len(description["members"]), len(oof))
+    load_learnt(fitted, path / LEARNT, len(description["members"]), len(oof))
     return fitted
 
 
-def few(ids: Sequence[str]) -> str:
+def first_ids(ids: Sequence[str]) -> str:
     """Return at most three of the ids, for a message."""
     return ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")

@@ -200,10 +200,14 @@ def read_candidates(run: Run, cohort: Cohort) -> Candidates:
     with ThreadPoolExecutor(READERS) as pool:
         rows = list(console.each(pool.map(mean_over_repeats, table.itertuples()), "reading trials", len(table)))
     return Candidates(
-        table, np.array(cohort.ids)[scored_P].tolist(), cohort.labels[scored_P], folds_RP[0, scored_P],
-        np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
+        table,
+        np.array(cohort.ids)[scored_P].tolist(),
+        cohort.labels[scored_P],
+        folds_RP[0, scored_P],
+        np.concatenate(rows),
+        np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
         grouping(cohort.groups[scored_P]),
-    )  # fmt: skip
+    )
 
 
 def check_both_classes(labels_P: np.ndarray, where: str) -> None:
@@ -268,9 +272,10 @@ def read_oof(path: Path, patients: list[str], folds_RP: np.ndarray, cohort_hash:
     repeat, fold, epoch, probability = (table[name].to_numpy() for name in ("repeat", "fold", "epoch", "probability"))
     n_epochs, rest = divmod(len(table), len(held_R))
     expected = {
-        "repeat": (repeat, held_R), "fold": (fold, folds_RP[held_R, held_P]),
+        "repeat": (repeat, held_R),
+        "fold": (fold, folds_RP[held_R, held_P]),
         "patient": (_positions(table["patient"], patients), held_P),
-    }  # fmt: skip
+    }
     for name, (found, right) in expected.items():
         if rest or (found.reshape(n_epochs, -1) != right).any():
             raise InputError(f"{path}: its {name}s are not those of the run's folds; an ensemble mixes no folds")

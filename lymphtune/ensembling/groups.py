@@ -11,7 +11,7 @@ import pandas as pd
 
 from lymphtune.ensembling.candidates import Candidates
 from lymphtune.statistics.bootstrap import Interval
-from lymphtune.statistics.honest import LeftOut, ResampledPredictions
+from lymphtune.statistics.honest import HeldOutScorer, ResampledPredictions
 
 LEAST_PATIENTS = 10  # of a group that is scored
 AGES = (50.0, 70.0)  # years, between which groups of age are parted
@@ -30,13 +30,13 @@ class Group:
     reason: str = ""
 
 
-def groups(left_out: LeftOut, judged: ResampledPredictions, patients: pd.DataFrame) -> list[Group]:
+def groups(scorer: HeldOutScorer, predictions: ResampledPredictions, patients: pd.DataFrame) -> list[Group]:
     """Return the groups by sex and by age; patients: those judged, in the order of left_out.
 
     Each group's patients are scored where a resample leaves them out, after the whole procedure has learnt from all
     drawn patients, of whatever group: the score of the one ensemble that there is, not of one made for the group.
     """
-    return [_group(name, of_P, left_out, judged) for name, of_P in _parts(patients)]
+    return [_group(name, of_P, scorer, predictions) for name, of_P in _parts(patients)]
 
 
 def scored_patients(candidates: Candidates, patients: pd.DataFrame) -> pd.DataFrame:
@@ -56,8 +56,8 @@ def _parts(patients: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
     yield f"over {old:g} years", age_P > old
 
 
-def _group(name: str, of_P: np.ndarray, left_out: LeftOut, judged: ResampledPredictions) -> Group:
-    labels_G = left_out.labels_P[of_P]
+def _group(name: str, of_P: np.ndarray, scorer: HeldOutScorer, predictions: ResampledPredictions) -> Group:
+    labels_G = scorer.labels_P[of_P]
     n_tumoral, n_reactive = int((labels_G == 1).sum()), int((labels_G == 0).sum())
     reason = ""
     if not len(labels_G):
@@ -68,7 +68,7 @@ def _group(name: str, of_P: np.ndarray, left_out: LeftOut, judged: ResampledPred
         reason = "one class only"
     if reason:
         return Group(name, n_reactive, n_tumoral, {}, reason)
-    group_P = left_out.group_P
-    among = LeftOut(labels_G, left_out.counts_SP[:, of_P], None if group_P is None else group_P[of_P])
-    said = replace(judged, probability_SP=judged.probability_SP[:, of_P])
+    group_P = scorer.group_P
+    among = HeldOutScorer(labels_G, scorer.counts_SP[:, of_P], None if group_P is None else group_P[of_P])
+    said = replace(predictions, probability_SP=predictions.probability_SP[:, of_P])
     return Group(name, n_reactive, n_tumoral, {metric: among.score(said, metric) for metric in GROUP_METRICS})

@@ -16,9 +16,9 @@ from lymphtune.config import Configuration
 from lymphtune.ensembling.bundle import Ensemble, fold_of
 from lymphtune.ensembling.candidates import Candidates
 
-LOOKS = 1200  # cells looked at by fold models, in all: about 4 s of one core for a small network at 112 px
+MAX_EVALUATIONS = 1200  # cells looked at by fold models, in all: about 4 s of one core for a small network at 112 px
 FEWEST = 12  # cells of a patient, whatever that takes
-Speaker = tuple[Path, Configuration]
+HeldOutModel = tuple[Path, Configuration]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class HeldOutCells:
     models that may speak, by fold.
     """
 
-    speaking: Mapping[int, Sequence[Speaker]]
+    models_by_fold: Mapping[int, Sequence[HeldOutModel]]
     cohort: Cohort
     fold_P: np.ndarray
     number_C: np.ndarray
@@ -66,12 +66,12 @@ class HeldOutCells:
         heat_MSS = np.zeros((len(cells_M), *self.cohort.pictures_CSS3.shape[1:3]), dtype=np.float32)
         for fold in np.unique(self.fold_P[patient_M]):
             of = self.fold_P[patient_M] == fold
-            patients, (path, chosen) = patient_M[of], self.speaking[fold][0]
+            patients, (path, chosen) = patient_M[of], self.models_by_fold[fold][0]
             heat_MSS[of] = saliency_with(path, chosen, self.cohort, patients, cells_M[of] - starts[patients])
         return heat_MSS
 
 
-def speakers(ensemble: Ensemble, fold: int) -> list[Speaker]:
+def held_out_models(ensemble: Ensemble, fold: int) -> list[HeldOutModel]:
     """Return the fold models that may speak of the cells of patients of a fold: networks trained without that fold."""
     return [
         (path, chosen)
@@ -80,7 +80,7 @@ def speakers(ensemble: Ensemble, fold: int) -> list[Speaker]:
     ]
 
 
-def of_this_run(ensemble: Ensemble, cohort: Cohort, candidates: Candidates) -> bool:
+def matches_run(ensemble: Ensemble, cohort: Cohort, candidates: Candidates) -> bool:
     """Return whether the ensemble was made of this cohort and these folds: else nobody knows whom its models saw."""
     return ensemble.description["cohort"]["hash"] == cohort.hash and np.array_equal(
         ensemble.known.fold_P, candidates.fold_P
@@ -92,22 +92,22 @@ def held_out_cells(ensemble: Ensemble, cohort: Cohort, rows_P: np.ndarray, fold_
 
     All cells, or as many of each patient, evenly spaced in its bag, as LOOKS allows. None: no member sees pictures.
     """
-    speaking = {int(fold): speakers(ensemble, fold) for fold in np.unique(fold_P)}
-    if not all(speaking.values()) or not speaking:
+    models_by_fold = {int(fold): held_out_models(ensemble, fold) for fold in np.unique(fold_P)}
+    if not all(models_by_fold.values()) or not models_by_fold:
         return None
-    most = max(FEWEST, LOOKS // sum(len(speaking[fold]) for fold in fold_P))
+    most = max(FEWEST, MAX_EVALUATIONS // sum(len(models_by_fold[fold]) for fold in fold_P))
     some, cells_C, number_C = some_cells(cohort, rows_P, most)
     probability_3C = np.full((3, len(cells_C)), np.nan)
     kept: dict[str, np.ndarray] = {}
     counts_P = some.patients["n_cells"].to_numpy()
     patient_C = np.repeat(np.arange(len(rows_P)), counts_P)
-    for fold, models in speaking.items():
+    for fold, models in models_by_fold.items():
         patients = np.flatnonzero(fold_P == fold)
         of_fold_C = np.isin(patient_C, patients)
         said = [_said(path, chosen, (cohort, some, cells_C), patients, kept) for path, chosen in models]
         probability_3C[:, of_fold_C] = np.mean(said, axis=0)
     whole_P = cohort.patients["n_cells"].to_numpy()[rows_P]
-    return HeldOutCells(speaking, some, fold_P, number_C, whole_P, *probability_3C)
+    return HeldOutCells(models_by_fold, some, fold_P, number_C, whole_P, *probability_3C)
 
 
 def some_cells(cohort: Cohort, rows_P: np.ndarray, most: int) -> tuple[Cohort, np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ def learnt_arrays(fitted: Fitted) -> dict[str, np.ndarray]:
     }
 
 
-def take_learnt(fitted: Fitted, path: Path, n_members: int, n_patients: int) -> None:
+def load_learnt(fitted: Fitted, path: Path, n_members: int, n_patients: int) -> None:
     """Give the bare combiner and calibration what the file holds.
 
     Raises InputError unless these are the finite arrays that the two learn, of shapes that fit so many members and

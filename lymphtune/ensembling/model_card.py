@@ -19,7 +19,7 @@ from lymphtune.cohort.folds import folds_text
 from lymphtune.ensembling.commands import ensemble_command, search_command
 from lymphtune.ensembling.groups import LEAST_PATIENTS, SEXES, groups, scored_patients
 from lymphtune.ensembling.procedure import Procedure
-from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, RecipeScores, Scores
+from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, Comparison, Scores
 from lymphtune.ensembling.summary import NAMES
 from lymphtune.runs.run import stopping_text
 from lymphtune.statistics.honest import fixed_score
@@ -29,11 +29,18 @@ MODEL_CARD = "MODEL_CARD.md"
 TITLES = (ENSEMBLE, SINGLE, BASELINE)
 LOSSES = {"log_loss": 3, "brier": 3, "calibration_error": 3}  # digits of their bounds: they are small
 MEASURED = {
-    "age_years": "age in years", "lymphocytes_g_per_l": "lymphocytes in 10^9/L", "n_cells": "pictures a patient"
-}  # fmt: skip
+    "age_years": "age in years",
+    "lymphocytes_g_per_l": "lymphocytes in 10^9/L",
+    "n_cells": "pictures a patient",
+}
 MARKS = {mark: "\\" + mark for mark in "\\`*_[]|~"} | {
-    "<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;", "@": "&#64;", "$": "&#36;"
-}  # fmt: skip
+    "<": "&lt;",
+    ">": "&gt;",
+    "&": "&amp;",
+    '"': "&quot;",
+    "@": "&#64;",
+    "$": "&#36;",
+}
 
 
 @dataclass(frozen=True)
@@ -44,22 +51,26 @@ class Subject:
     ensemble: Mapping[str, Any]
     members: pd.DataFrame
     cohort: Cohort
-    contest: RecipeScores
+    comparison: Comparison
     procedure: Procedure
     scores: Scores
 
     @cached_property
     def patients(self) -> pd.DataFrame:
         """Return the cohort's rows of the patients judged."""
-        return scored_patients(self.contest.candidates, self.cohort.patients)
+        return scored_patients(self.comparison.candidates, self.cohort.patients)
 
 
 def model_card(subject: Subject) -> str:
     """Return the card as Markdown, in which no name can be markup; the same subject gives the same card."""
     templates = Environment(
-        loader=PackageLoader("lymphtune.ensembling"), finalize=_finalized, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
+        loader=PackageLoader("lymphtune.ensembling"),
+        finalize=_finalized,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     templates.filters["bounded"] = bounded
     given = _what_it_is(subject) | _selection(subject) | _worth(subject) | _provenance(subject)
     text = templates.get_template("model_card.md").render(given)
@@ -90,13 +101,20 @@ def _what_it_is(subject: Subject) -> dict[str, Any]:
     rule = procedure.threshold
     chosen = f"{rule.text}, chosen on these patients, in every resample anew" if rule.is_chosen else "fixed beforehand"
     return {
-        "name": saved["name"], "run": saved["run"], "simulated": subject.cohort.simulated, "members": members,
-        "n_models": sum(member["models"] for member in members), "combiner": procedure.recipe.combiner.word,
-        "threshold_value": f"{saved['threshold']['value']:.3g}", "threshold_how": chosen,
-        "cohort": subject.run["cohort"], "n_judged": len(subject.contest.candidates.labels_P),
-        "attributes": list(_attributes(subject)), "seen": in_words(subject.cohort.attributes),
+        "name": saved["name"],
+        "run": saved["run"],
+        "simulated": subject.cohort.simulated,
+        "members": members,
+        "n_models": sum(member["models"] for member in members),
+        "combiner": procedure.recipe.combiner.word,
+        "threshold_value": f"{saved['threshold']['value']:.3g}",
+        "threshold_how": chosen,
+        "cohort": subject.run["cohort"],
+        "n_judged": len(subject.comparison.candidates.labels_P),
+        "attributes": list(_attributes(subject)),
+        "seen": in_words(subject.cohort.attributes),
         "space": subject.run["space"],
-    }  # fmt: skip
+    }
 
 
 def _attributes(subject: Subject) -> Iterator[tuple[str, str, str]]:
@@ -132,31 +150,38 @@ def _selection(subject: Subject) -> dict[str, Any]:
             f"accuracy of the others is {bounded(kept)}."
         )
     return {
-        "protocol": protocol, "early_stopping": stopping_text(protocol["scheduler"], subject.run.get("stopping")),
-        "n_folds": n_folds, "source": choice.source, "by": NAMES[choice.by],
+        "protocol": protocol,
+        "early_stopping": stopping_text(protocol["scheduler"], subject.run.get("stopping")),
+        "n_folds": n_folds,
+        "source": choice.source,
+        "by": NAMES[choice.by],
         "folds_text": folds_text(n_folds, bool(protocol.get("grouped"))),
-        "n_allowed": int(subject.contest.candidates.allowed(choice).sum()), "n_tied": int(scores.tied_M.sum()),
-        "calibration": procedure.calibration.word if procedure.calibration else "none", "refer": referred,
-    }  # fmt: skip
+        "n_allowed": int(subject.comparison.candidates.allowed(choice).sum()),
+        "n_tied": int(scores.tied_M.sum()),
+        "calibration": procedure.calibration.word if procedure.calibration else "none",
+        "refer": referred,
+    }
 
 
 def _worth(subject: Subject) -> dict[str, Any]:
-    scores, left_out = subject.scores, subject.contest.left_out
+    scores, scorer = subject.scores, subject.comparison.scorer
     mine, patients = scores.entries[ENSEMBLE], subject.patients
     share_P = (patients["n_cells"] / patients["n_cells"].max()).to_numpy()
     error = bounded(mine.honest["calibration_error"], LOSSES["calibration_error"])
     calibrated = "Calibrated after averaging" if subject.procedure.calibration else "Not calibrated"
     return {
-        "titles": TITLES, "least": LEAST_PATIENTS, "scores": list(_scores(scores)),
+        "titles": TITLES,
+        "least": LEAST_PATIENTS,
+        "scores": list(_scores(scores)),
         "differences": list(_differences(scores, in_words(subject.cohort.attributes))),
-        "groups": groups(left_out, mine.repeated.judged, patients),
-        "bag_size_auc": fixed_score(share_P, left_out.labels_P, "auc", group_P=left_out.group_P),
+        "groups": groups(scorer, mine.resampled.predictions, patients),
+        "bag_size_auc": fixed_score(share_P, scorer.labels_P, "auc", group_P=scorer.group_P),
         "n_fixed": sum(_is_fixed(member) for member in subject.ensemble["members"]),
         "calibrated": f"{calibrated}: honest calibration error {error}, which few patients raise by themselves.",
         "sets": f"Prediction sets at error rate {subject.procedure.error_rate:g}: {bounded(scores.covered)} of them "
         f"hold the true label, {bounded(scores.both)} hold both. That is promised for patients of the same population "
         "only.",
-    }  # fmt: skip
+    }
 
 
 def _is_fixed(member: dict[str, Any]) -> bool:
@@ -187,11 +212,13 @@ def _provenance(subject: Subject) -> dict[str, Any]:
     run, saved = subject.run, subject.ensemble
     protocol = run["protocol"]
     rows = [
-        ("run", f"{saved['run']}, begun {str(run['created'])[:10]}"), ("cohort", f"hash {saved['cohort']['hash']}"),
-        ("folds", f"hash {saved['folds']}"), ("configurations", protocol.get("configurations", "not recorded")),
+        ("run", f"{saved['run']}, begun {str(run['created'])[:10]}"),
+        ("cohort", f"hash {saved['cohort']['hash']}"),
+        ("folds", f"hash {saved['folds']}"),
+        ("configurations", protocol.get("configurations", "not recorded")),
         ("seeds", f"search {protocol['seed']}, folds {protocol.get('fold_seed', protocol['seed'])}, resamples 0"),
         ("hashes of this folder's files", "in ensemble.yaml"),
-    ]  # fmt: skip
+    ]
     for what, versions in (("searched with", run.get("versions", {})), ("averaged with", saved["versions"])):
         rows.append((what, ", ".join(f"{name} {value}" for name, value in versions.items()) or "not recorded"))
     typed = [search_command(run), ensemble_command(saved["run"], subject.procedure, len(saved["members"]))]

@@ -38,16 +38,16 @@ class Fitted:
     threshold: float
     margin: float
 
-    def joined(self, members_MP: np.ndarray) -> np.ndarray:
+    def combined(self, members_MP: np.ndarray) -> np.ndarray:
         """Return the members' probabilities as one [P], not calibrated."""
         return np.clip(self.combiner.predict_proba(members_MP), 0.0, 1.0)
 
     def probability(self, members_MP: np.ndarray) -> np.ndarray:
         """Return the probability of tumoral [P]."""
-        return self.calibrated(self.joined(members_MP))
+        return self.calibrated(self.combined(members_MP))
 
-    def calibrated(self, joined_P: np.ndarray) -> np.ndarray:
-        return joined_P if self.calibration is None else self.calibration.apply(joined_P)
+    def calibrated(self, combined_P: np.ndarray) -> np.ndarray:
+        return combined_P if self.calibration is None else self.calibration.apply(combined_P)
 
     def refers(self, probability_P: np.ndarray) -> np.ndarray:
         """Return which patients [P] are too near the threshold to be called."""
@@ -92,51 +92,51 @@ class Procedure:
                 f"judged {len(labels_P)}; leave it out"
             )
 
-    def repeat(self, candidates: Candidates, drawn: Resamples, bar: Bar = SILENT) -> "Repeated":
+    def repeat(self, candidates: Candidates, resamples: Resamples, bar: Bar = SILENT) -> "ResampledProcedure":
         """Return what the procedure says after learning from each resample's drawn patients alone; the bar goes on by
         one a resample."""
-        chosen_SN, labels_P = drawn.choose(self.recipe.choice), candidates.labels_P
-        repeated = Repeated.blank(drawn.counts_SP.shape)
-        for s, (rows, counts_P) in enumerate(zip(chosen_SN, drawn.counts_SP, strict=True)):
+        chosen_SN, labels_P = resamples.choose(self.recipe.choice), candidates.labels_P
+        resampled = ResampledProcedure.blank(resamples.counts_SP.shape)
+        for s, (rows, counts_P) in enumerate(zip(chosen_SN, resamples.counts_SP, strict=True)):
             members_MP, learnt = candidates.oof_CP[rows], np.repeat(np.arange(len(counts_P)), counts_P)
             fitted = self.fit(members_MP[:, learnt], labels_P[learnt])
-            joined_P = fitted.joined(members_MP)
-            probability_P = fitted.calibrated(joined_P)
+            combined_P = fitted.combined(members_MP)
+            probability_P = fitted.calibrated(combined_P)
             known = CrossConformal.split(probability_P[learnt], labels_P[learnt])
-            repeated.joined_SP[s], repeated.probability_SP[s], repeated.threshold_S[s] = (
-                joined_P,
+            resampled.combined_SP[s], resampled.probability_SP[s], resampled.threshold_S[s] = (
+                combined_P,
                 probability_P,
                 fitted.threshold,
             )
-            repeated.refers_SP[s] = fitted.refers(probability_P)
-            repeated.sets_2SP[:, s] = known.sets(probability_P[None], self.error_rate)
+            resampled.refers_SP[s] = fitted.refers(probability_P)
+            resampled.sets_2SP[:, s] = known.sets(probability_P[None], self.error_rate)
             bar.advance()
-        return repeated
+        return resampled
 
 
 @dataclass(frozen=True)
-class Repeated:
+class ResampledProcedure:
     """What a procedure said in every resample: joined, then calibrated; its thresholds, referrals and sets."""
 
-    joined_SP: np.ndarray
+    combined_SP: np.ndarray
     probability_SP: np.ndarray
     threshold_S: np.ndarray
     refers_SP: np.ndarray
     sets_2SP: np.ndarray  # whether either label is in the patient's set
 
     @classmethod
-    def blank(cls, shape: tuple[int, int]) -> "Repeated":
+    def blank(cls, shape: tuple[int, int]) -> "ResampledProcedure":
         """Return room for what is said in so many resamples of so many patients."""
         truths = (np.empty(some, dtype=bool) for some in (shape, (2, *shape)))
         return cls(np.empty(shape), np.empty(shape), np.empty(shape[0]), *truths)
 
     @property
-    def before(self) -> ResampledPredictions:
+    def uncalibrated(self) -> ResampledPredictions:
         """Return what was said before calibration, at one half."""
-        return ResampledPredictions.plain(self.joined_SP)
+        return ResampledPredictions.plain(self.combined_SP)
 
     @property
-    def judged(self) -> ResampledPredictions:
+    def predictions(self) -> ResampledPredictions:
         return ResampledPredictions(self.probability_SP, self.threshold_S)
 
     @property
@@ -144,7 +144,7 @@ class Repeated:
         return ResampledPredictions.plain(self.probability_SP)
 
     @property
-    def kept(self) -> ResampledPredictions:
+    def not_referred(self) -> ResampledPredictions:
         """Return the judgement of those that are not referred."""
         return ResampledPredictions(self.probability_SP, self.threshold_S, ~self.refers_SP)
 

@@ -61,10 +61,14 @@ class Recipe:
         """Return what a recipe's file would say."""
         trials = dict(self.choice.counts) if self.choice.each_kind else self.choice.most
         return {
-            "about": self.about, "combiner": self.combiner.as_yaml(), "from": self.choice.source, "trials": trials,
-            "by": self.choice.by, "per_architecture": self.choice.per_architecture,
+            "about": self.about,
+            "combiner": self.combiner.as_yaml(),
+            "from": self.choice.source,
+            "trials": trials,
+            "by": self.choice.by,
+            "per_architecture": self.choice.per_architecture,
             "include_stopped": self.choice.include_stopped,
-        }  # fmt: skip
+        }
 
 
 def all_recipes(include_stopped: bool | None = None) -> list[Recipe]:

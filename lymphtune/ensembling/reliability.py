@@ -19,8 +19,16 @@ def write_reliability(folder: Path, table: pd.DataFrame, simulated: bool) -> Non
     for stage, (colour, marker) in STAGES.items():
         part = table[table["stage"] == stage]
         axes.plot(part["said"], part["true"], color=colour, linewidth=1)
-        axes.scatter(part["said"], part["true"], 4 * part["patients"], color=colour, marker=marker, alpha=0.8,
-                     label=f"{stage} calibration", linewidths=0)  # fmt: skip
+        axes.scatter(
+            part["said"],
+            part["true"],
+            4 * part["patients"],
+            color=colour,
+            marker=marker,
+            alpha=0.8,
+            label=f"{stage} calibration",
+            linewidths=0,
+        )
     axes.set(xlim=(-0.06, 1.06), ylim=(-0.06, 1.06), aspect="equal")
     axes.set(xlabel="probability said", ylabel="share tumoral, classes weighing the same")
     axes.set_title("patients left out (area: how many)" + (", SIMULATED" if simulated else ""), fontsize=9)

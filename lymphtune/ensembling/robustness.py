@@ -16,14 +16,14 @@ from lymphtune.cohort import Cohort
 from lymphtune.ensembling.build import trained_cohort
 from lymphtune.ensembling.bundle import Ensemble, fold_of
 from lymphtune.ensembling.candidates import Candidates, read_candidates
-from lymphtune.ensembling.held_out_cells import of_this_run, some_cells
+from lymphtune.ensembling.held_out_cells import matches_run, some_cells
 from lymphtune.errors import InputError
 from lymphtune.files import sha256, write_table
 from lymphtune.models.memory import freed_memory_kept
 from lymphtune.result import Result
 from lymphtune.runs.run import Run, read_table
 from lymphtune.shortcuts.shifts import SHIFTS
-from lymphtune.statistics.bootstrap import RESAMPLES, Interval, resample, spread
+from lymphtune.statistics.bootstrap import RESAMPLES, Interval, percentile_interval, resample
 from lymphtune.statistics.metrics import auc, balanced_accuracy
 from lymphtune.statistics.words import changed, percent
 
@@ -82,7 +82,7 @@ def measure_robustness(run: Run, ensemble: Ensemble, data: str | Path | None = N
     return Result("\n".join([*lines, str(path)]), values | {"table": path, "shifts": found.table})
 
 
-def kept_robustness(run: Run, ensemble: Ensemble) -> Robustness | None:
+def read_robustness(run: Run, ensemble: Ensemble) -> Robustness | None:
     """Return what was measured of this very ensemble, None where that was not done."""
     path = run.path / FOLDER / f"{ensemble.path.name}.parquet"
     if not path.is_file():
@@ -96,7 +96,7 @@ def kept_robustness(run: Run, ensemble: Ensemble) -> Robustness | None:
 
 def robustness(ensemble: Ensemble, cohort: Cohort, candidates: Candidates, cells: int = CELLS) -> Robustness:
     """Return how the ensemble's answers change under each shift; every patient is judged by held-out models alone."""
-    if not of_this_run(ensemble, cohort, candidates):
+    if not matches_run(ensemble, cohort, candidates):
         raise InputError(f"{ensemble.path}: made with other folds or patients than the run's; make it again")
     if not any(chosen.kind == "network" for _, chosen in ensemble.fold_models()):
         raise InputError(f"{ensemble.path}: no member looks at pictures, so no shift changes anything")
@@ -108,13 +108,13 @@ def robustness(ensemble: Ensemble, cohort: Cohort, candidates: Candidates, cells
     with freed_memory_kept(), console.bar("judging shifted pictures", len(shifts) * len(models)) as bar:
         for probability_P, shift in zip(probability_KP, shifts.values(), strict=True):
             seen = replace(some, pictures_CSS3=shift(some.pictures_CSS3))
-            probability_P[:] = ensemble.fitted.probability(held_out_votes(ensemble, seen, candidates.fold_P, bar))
+            probability_P[:] = ensemble.fitted.probability(held_out_predictions(ensemble, seen, candidates.fold_P, bar))
     counts_SP = resample(candidates.labels_P, RESAMPLES, 0, candidates.group_P)
     table = _table(list(shifts), probability_KP, candidates.labels_P, ensemble.threshold, counts_SP)
     return Robustness(table, len(candidates.patients), cells)
 
 
-def held_out_votes(ensemble: Ensemble, cohort: Cohort, fold_P: np.ndarray, bar: console.Bar) -> np.ndarray:
+def held_out_predictions(ensemble: Ensemble, cohort: Cohort, fold_P: np.ndarray, bar: console.Bar) -> np.ndarray:
     """Return what each member says of a cohort's patients [M, P]: mean over its models trained without the patient."""
     from lymphtune.training.loading import predict_with
 
@@ -136,13 +136,14 @@ def _table(
     for name, probability_P in zip(names, probability_KP, strict=True):
         called_P = _called(probability_P, threshold)
         row: dict[str, str | float] = {
-            "shift": name, "balanced_accuracy": float(balanced_accuracy(called_P, labels_P)),
+            "shift": name,
+            "balanced_accuracy": float(balanced_accuracy(called_P, labels_P)),
             "auc": float(auc(probability_P, labels_P)),
-        }  # fmt: skip
+        }
         found = _changes(probability_P, plain_P, labels_P, threshold, np.ones(len(labels_P)))
-        drawn = _changes(probability_P, plain_P, labels_P, threshold, counts_SP)
+        resampled = _changes(probability_P, plain_P, labels_P, threshold, counts_SP)
         for what, value in found.items():
-            change = spread(float(value), drawn[what])
+            change = percentile_interval(float(value), resampled[what])
             row |= {f"{what}_change": change.value, f"{what}_low": change.low, f"{what}_high": change.high}
         rows.append(row)
     return pd.DataFrame(rows)
@@ -170,7 +171,7 @@ def _interval(row: Mapping[str, float] | pd.Series, what: str) -> Interval:
     return Interval(float(row[f"{what}_change"]), float(row[f"{what}_low"]), float(row[f"{what}_high"]))
 
 
-def rows_of(found: Robustness) -> list[dict[str, str]]:
+def display_rows(found: Robustness) -> list[dict[str, str]]:
     """Return the table as people read it, a row a shift."""
     shown = []
     for row in found.table.to_dict("records"):
@@ -187,7 +188,7 @@ def rows_of(found: Robustness) -> list[dict[str, str]]:
 def _lines(found: Robustness) -> list[str]:
     """Return the table as lines that fit the terminal."""
     titles, cells = [f"{'shift':18}", "BA    ", f"{'change (95 %)':24}", "   AUC ", "p moves ", "called else"], []
-    for row, full in zip(rows_of(found), found.table.to_dict("records"), strict=True):
+    for row, full in zip(display_rows(found), found.table.to_dict("records"), strict=True):
         area = "" if not row["change"] else f"{full['auc_change']:+.3f}"
         moved, called = f"{row['p moves by']:>7}", f"{row['called otherwise']:>11}"
         cells.append([row["shift"], row["balanced accuracy"], row["change"], f"{area:>6}", moved, called])

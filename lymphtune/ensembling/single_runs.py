@@ -118,6 +118,12 @@ def read_single_runs(run: Run, table: pd.DataFrame) -> SingleRuns:
     best = (str(clinical["title"][0]), float(clinical["balanced_accuracy"][0])) if len(clinical) else None
     given = run.description["cohort"]
     return SingleRuns(
-        run.name, given["name"] + (" (SIMULATED)" if given["simulated"] else ""), given["simulated"], table,
-        patients, labels[patients].to_numpy(), np.array(oof_TRP), best,
-    )  # fmt: skip
+        run.name,
+        given["name"] + (" (SIMULATED)" if given["simulated"] else ""),
+        given["simulated"],
+        table,
+        patients,
+        labels[patients].to_numpy(),
+        np.array(oof_TRP),
+        best,
+    )

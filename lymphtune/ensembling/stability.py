@@ -59,9 +59,14 @@ def measure_stability(
         _write_csv(scratch / "runs.csv", _runs_table(runs), runs)
         save_figure(scratch, runs, found)
     values = {
-        "run": run.path, "folder": folder, "simulated": runs.simulated, "n_patients": len(runs.patients),
-        "sizes": sizes_table(found), "runs": _runs_table(runs), "conclusion": conclusion(runs, found),
-    }  # fmt: skip
+        "run": run.path,
+        "folder": folder,
+        "simulated": runs.simulated,
+        "n_patients": len(runs.patients),
+        "sizes": sizes_table(found),
+        "runs": _runs_table(runs),
+        "conclusion": conclusion(runs, found),
+    }
     return Result(f"{report(runs, found)}\n{folder}", values)
 
 
@@ -90,13 +95,21 @@ def sizes_table(found: list[SizeStability]) -> pd.DataFrame:
     """Return one row a size: balanced accuracy over the draws, and the variances of a new ensemble."""
     rows = [
         {
-            "size": s.size, "draws": len(s.scores_E), "all_ensembles": s.exhaustive, "mean": s.mean, "sd": s.sd,
-            "sd_new": s.sd_new, "min": s.quantile(0), "p5": s.quantile(0.05), "p95": s.quantile(0.95),
-            "max": s.quantile(1), "gain_median": s.gain,
+            "size": s.size,
+            "draws": len(s.scores_E),
+            "all_ensembles": s.exhaustive,
+            "mean": s.mean,
+            "sd": s.sd,
+            "sd_new": s.sd_new,
+            "min": s.quantile(0),
+            "p5": s.quantile(0.05),
+            "p95": s.quantile(0.95),
+            "max": s.quantile(1),
+            "gain_median": s.gain,
             **{f"variance_{name}": value for name, value in vars(s.variances).items()},
         }
         for s in found
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)
 
 
@@ -197,10 +210,10 @@ def conclusion(runs: SingleRuns, found: list[SizeStability]) -> str:
     or failing that, all but one.
     """
     first = found[0]
-    judged = [s for s in found[1:] if s.size <= runs.count / 2] or [s for s in found[1:] if s.size < runs.count]
-    if not judged:
+    stable = [s for s in found[1:] if s.size <= runs.count / 2] or [s for s in found[1:] if s.size < runs.count]
+    if not stable:
         return f"One size alone shows no change: ask for another below {runs.count}, or --retrain for more runs."
-    last = judged[-1]
+    last = stable[-1]
     before = "single runs" if first.size == 1 else f"ensembles of {first.size}"
     if first.sd_new == 0:
         return f"The {before} already agree: their standard deviation is 0, and averaging has nothing to steady."

@@ -18,9 +18,12 @@ DPI = 300
 INCHES = (6.7, 5.4)  # the width of a page's text
 MOST_LETTERS = 86  # of the title's lines
 STYLE: Any = {
-    "font.size": 9, "hatch.linewidth": 0.6, "text.parse_math": False, "svg.hashsalt": "lymphtune",
+    "font.size": 9,
+    "hatch.linewidth": 0.6,
+    "text.parse_math": False,
+    "svg.hashsalt": "lymphtune",
     "svg.fonttype": "path",
-}  # fmt: skip
+}
 # Okabe and Ito's colours, told apart by colour-blind eyes; the hatches tell them apart in black and white
 FILLS = {
     "patients": ("#d9d9d9", ""),
@@ -94,9 +97,16 @@ def _draw_shares(panel: Axes, runs: SingleRuns, found: list[SizeStability], plac
         share = 100 * np.array([getattr(s.variances, name) for s in found]) / np.where(total > 0, total, np.nan)
         colour, hatch = FILLS[part]
         panel.bar(
-            places, np.nan_to_num(share), width, heights, color=colour, hatch=hatch, edgecolor=ink,
-            linewidth=0.6, label=part,
-        )  # fmt: skip
+            places,
+            np.nan_to_num(share),
+            width,
+            heights,
+            color=colour,
+            hatch=hatch,
+            edgecolor=ink,
+            linewidth=0.6,
+            label=part,
+        )
         heights += np.nan_to_num(share)
     for place in places[~(total > 0)]:
         panel.annotate("not\nknown", (place, 50), ha="center", va="center", fontsize=8)

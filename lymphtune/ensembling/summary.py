@@ -7,14 +7,19 @@ import pandas as pd
 
 from lymphtune.console import column, cut, painted, tabular, width, wrapped
 from lymphtune.ensembling.procedure import Procedure
-from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, Entry, RecipeScores, Scores
+from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE, Comparison, Entry, Scores
 from lymphtune.statistics.bootstrap import Interval
 from lymphtune.statistics.honest import Gain
 
 NAMES = {
-    "balanced_accuracy": "balanced accuracy", "recall": "recall", "specificity": "specificity", "auc": "AUC",
-    "log_loss": "log loss", "brier": "Brier score", "calibration_error": "calibration err.",
-}  # fmt: skip
+    "balanced_accuracy": "balanced accuracy",
+    "recall": "recall",
+    "specificity": "specificity",
+    "auc": "AUC",
+    "log_loss": "log loss",
+    "brier": "Brier score",
+    "calibration_error": "calibration err.",
+}
 SHOWN_TIED = 8
 
 
@@ -37,17 +42,22 @@ def summary_values(scores: Scores, members: pd.DataFrame, table: pd.DataFrame) -
     """Return what `summary` says, for programs."""
     kept = None if scores.kept is None else dict(zip(("balanced_accuracy", "share"), scores.kept, strict=True))
     return {
-        "members": members, "scores": scores.table(), "minus_best_baseline": scores.over_baseline,
-        "minus_best_single_trial": scores.over_single, "threshold_gain": scores.threshold_gain,
-        "calibration_gains": scores.calibration_gains, "reliability": scores.reliability,
-        "tied_with_best": table["trial"][scores.tied_M[table.index]].tolist(), "not_referred": kept,
+        "members": members,
+        "scores": scores.table(),
+        "minus_best_baseline": scores.over_baseline,
+        "minus_best_single_trial": scores.over_single,
+        "threshold_gain": scores.threshold_gain,
+        "calibration_gains": scores.calibration_gains,
+        "reliability": scores.reliability,
+        "tied_with_best": table["trial"][scores.tied_M[table.index]].tolist(),
+        "not_referred": kept,
         "prediction_sets": {"hold_the_true_label": scores.covered, "hold_both": scores.both},
-    }  # fmt: skip
+    }
 
 
-def better_recipes(contest: RecipeScores, mine: Entry, entries: dict[str, Entry]) -> list[str]:
+def better_recipes(comparison: Comparison, mine: Entry, entries: dict[str, Entry]) -> list[str]:
     """Return which other recipes have a credibly higher honest balanced accuracy, the surest first."""
-    gains = {name: contest.gain(entry, mine) for name, entry in entries.items()}
+    gains = {name: comparison.gain(entry, mine) for name, entry in entries.items()}
     better = sorted((name for name in gains if gains[name].difference.low > 0), key=lambda n: -gains[n].difference.low)
     if not better:
         return []
@@ -59,26 +69,32 @@ def better_recipes(contest: RecipeScores, mine: Entry, entries: dict[str, Entry]
     )
 
 
-def recipes_table(opening: str, contest: RecipeScores, entries: dict[str, Entry]) -> str:
+def recipes_table(opening: str, comparison: Comparison, entries: dict[str, Entry]) -> str:
     """Return one line a recipe: naive and honest balanced accuracy, honest AUC and log loss, difference to `top`."""
     titles, rows = [f"{'recipe':11}", "naive ", "honest (95 %)     ", "AUC  ", "log loss ", "minus top (95 %)"], []
     for name, entry in entries.items():
         honest, apart = entry.honest["balanced_accuracy"], ""
         if name != "top" and "top" in entries:
-            gain = contest.gain(entry, entries["top"]).difference
+            gain = comparison.gain(entry, entries["top"]).difference
             apart = f"{_signed(gain.value)} ({_signed(gain.low, 2)} to {_signed(gain.high, 2)})"
-        rows.append([
-            name, _short(entry.naive["balanced_accuracy"]), f"{_short(honest.value)} {_bounds(honest)}",
-            _short(entry.honest["auc"].value), _short(entry.honest["log_loss"].value), apart,
-        ])  # fmt: skip
+        rows.append(
+            [
+                name,
+                _short(entry.naive["balanced_accuracy"]),
+                f"{_short(honest.value)} {_bounds(honest)}",
+                _short(entry.honest["auc"].value),
+                _short(entry.honest["log_loss"].value),
+                apart,
+            ]
+        )
     return "\n".join([opening, *tabular(titles, rows)])
 
 
-def recipes_rows(contest: RecipeScores, entries: dict[str, Entry], reference: str) -> list[dict[str, Any]]:
+def recipes_rows(comparison: Comparison, entries: dict[str, Entry], reference: str) -> list[dict[str, Any]]:
     """Return one row a recipe, for programs: all metrics, and the difference in balanced accuracy to the reference."""
     rows = []
     for name, entry in entries.items():
-        gain = contest.gain(entry, entries[reference]) if name != reference and reference in entries else None
+        gain = comparison.gain(entry, entries[reference]) if name != reference and reference in entries else None
         rows.append({"recipe": name, "naive": entry.naive, "honest": entry.honest, f"minus_{reference}": gain})
     return rows
 

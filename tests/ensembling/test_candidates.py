@@ -109,10 +109,10 @@ def test_stopped_trials_are_left_out_unless_asked_for() -> None:
     choice, both = Choice("all", (("any", 12),)), Choice("all", (("any", 12),), include_stopped=True)
     assert best not in set(given.trials(given.chosen(choice))["trial"])
     assert best in set(given.trials(given.chosen(both))["trial"])
-    drawn = Resamples(given, resample(given.labels_P, 20, 0))
+    resamples = Resamples(given, resample(given.labels_P, 20, 0))
     stopped_row = int(given.table.index[given.table["trial"] == best][0])
-    assert not (given.trial_C[drawn.choose(choice)] == stopped_row).any()
-    assert (given.trial_C[drawn.choose(both)] == stopped_row).any()
+    assert not (given.trial_C[resamples.choose(choice)] == stopped_row).any()
+    assert (given.trial_C[resamples.choose(both)] == stopped_row).any()
     assert "1 stopped early are left out (--include-stopped takes them)" in given.shortage(choice, 11)
 
 
@@ -138,9 +138,12 @@ def oof_table(**changed: list) -> pd.DataFrame:
     """Return two epochs of two repeats, patient C never held out."""
     columns: dict[str, list] = {
         "trial": ["t"] * 12,
-        "repeat": [0, 0, 0, 1, 1, 1] * 2, "fold": [0, 1, 0, 1, 0, 1] * 2, "epoch": [1] * 6 + [2] * 6,
-        "patient": ["A", "B", "D"] * 4, "probability": list(np.arange(12) / 12),
-    }  # fmt: skip
+        "repeat": [0, 0, 0, 1, 1, 1] * 2,
+        "fold": [0, 1, 0, 1, 0, 1] * 2,
+        "epoch": [1] * 6 + [2] * 6,
+        "patient": ["A", "B", "D"] * 4,
+        "probability": list(np.arange(12) / 12),
+    }
     return pd.DataFrame(columns | changed)
 
 
@@ -166,7 +169,7 @@ def test_probabilities_are_read_by_epoch_repeat_and_patient(tmp_path: Path) -> N
         ({"probability": [0.5] * 11 + [7.0]}, "x", r"outside \[0, 1\] for 1 rows \(largest 7\)"),
         ({"probability": [0.5] * 11 + [float("nan")]}, "x", r"for 1 rows \(1 are NaN\)"),
     ],
-)  # fmt: skip
+)
 def test_another_search_s_probabilities_are_refused(changed: dict, hash_: str, message: str, tmp_path: Path) -> None:
     write_table(tmp_path / "t" / "oof.parquet", oof_table(**changed), {"cohort_hash": "x"})
     with pytest.raises(InputError, match=message):

@@ -34,8 +34,17 @@ def test_predictions_are_the_mean_of_the_members(ensemble: Ensemble) -> None:
     table = pd.read_parquet(ensemble.path / "predictions.parquet")
     trials = [member["trial"] for member in ensemble.members]
     assert list(table.columns) == [
-        "patient", "probability", "spread", "predicted", "set", "refer", *trials, "gate", "seen", "missing"
-    ]  # fmt: skip
+        "patient",
+        "probability",
+        "spread",
+        "predicted",
+        "set",
+        "refer",
+        *trials,
+        "gate",
+        "seen",
+        "missing",
+    ]
     assert table["set"].isin(["neither", "reactive", "tumoral", "both"]).all() and not table["refer"].any()
     np.testing.assert_allclose(table["probability"], table[trials].mean(axis=1), rtol=1e-12)
     assert (table["predicted"] == (table["probability"] >= 0.5)).all()

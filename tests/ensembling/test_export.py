@@ -95,18 +95,27 @@ def test_the_file_says_what_it_is(clinical: Path, tiny_cohort: Cohort, tmp_path:
     onnx.checker.check_model(model, full_check=True)
     members = [member["trial"] for member in Ensemble.load(clinical).members]
     assert {entry.key: entry.value for entry in model.metadata_props} == {
-        "lymphtune": "0.1.0", "run": "copy", "cohort": tiny_cohort.name, "simulated": "false", "threshold": "0.5",
-        "ages": "at 2020-01-01", "reference_date": "2020-01-01", "members": " ".join(members),
+        "lymphtune": "0.1.0",
+        "run": "copy",
+        "cohort": tiny_cohort.name,
+        "simulated": "false",
+        "threshold": "0.5",
+        "ages": "at 2020-01-01",
+        "reference_date": "2020-01-01",
+        "members": " ".join(members),
         "notice": "not a medical device",
-    }  # fmt: skip
+    }
     shapes = {
         value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for value in (*model.graph.input, *model.graph.output)
     }
     assert shapes == {
-        "cells": ["n_cells", 224, 224, 3], "age_years": [1], "lymphocytes_g_per_l": [1],
-        "probability": [1], "members": [len(members)],
-    }  # fmt: skip
+        "cells": ["n_cells", 224, 224, 3],
+        "age_years": [1],
+        "lymphocytes_g_per_l": [1],
+        "probability": [1],
+        "members": [len(members)],
+    }
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "hand-over.md"

@@ -37,11 +37,16 @@ def write_run(path: Path, oof_TRP: np.ndarray, simulated: bool = False, stopped:
         chosen = configuration({"clinical": "logistic"} if clinical else network, "test")
         rows.append(
             {
-                "trial": f"{number:016x}", "kind": chosen.kind, "title": chosen.title, "baseline": clinical, "epoch": 2,
+                "trial": f"{number:016x}",
+                "kind": chosen.kind,
+                "title": chosen.title,
+                "baseline": clinical,
+                "epoch": 2,
                 "status": "stopped" if n_trials - stopped <= number < n_trials else "done",
-                "best_epoch_picked": False, "balanced_accuracy": float(balanced_accuracy(oof_RP.mean(0), LABELS_P)),
+                "best_epoch_picked": False,
+                "balanced_accuracy": float(balanced_accuracy(oof_RP.mean(0), LABELS_P)),
             }
-        )  # fmt: skip
+        )
         folder = path / "trials" / rows[-1]["trial"]
         write_yaml(folder / "config.yaml", {"configuration": chosen.as_yaml()})
         write_table(folder / "oof.parquet", _oof(oof_RP).assign(trial=rows[-1]["trial"]), {"cohort_hash": "made"})
@@ -61,12 +66,15 @@ def _oof(oof_RP: np.ndarray) -> pd.DataFrame:
             tables.append(
                 pd.DataFrame(
                     {
-                        "repeat": repeat, "fold": 0, "epoch": epoch,
+                        "repeat": repeat,
+                        "fold": 0,
+                        "epoch": epoch,
                         "patient": [f"P{row}" for row in range(N_PATIENTS)],
-                        "label": LABELS_P, "probability": probability_P if epoch == 2 else 0.5,
+                        "label": LABELS_P,
+                        "probability": probability_P if epoch == 2 else 0.5,
                     }
                 )
-            )  # fmt: skip
+            )
     return pd.concat(tables)
 
 

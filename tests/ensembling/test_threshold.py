@@ -77,9 +77,26 @@ def test_few_patients_are_no_ground_to_choose_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "1", "2", "nan", "best", "recall", "recall=0", "recall=1.1", "cost=3", "cost=0:1", "cost=a:b",
-             "cost=1:2:3", "cost=inf:1", "cost=1e308:1e-308", "tuned=1"],
-)  # fmt: skip
+    "text",
+    [
+        "",
+        "0",
+        "1",
+        "2",
+        "nan",
+        "best",
+        "recall",
+        "recall=0",
+        "recall=1.1",
+        "cost=3",
+        "cost=0:1",
+        "cost=a:b",
+        "cost=1:2:3",
+        "cost=inf:1",
+        "cost=1e308:1e-308",
+        "tuned=1",
+    ],
+)
 def test_words_that_mean_nothing_are_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"expected a number between 0 and 1, tuned, recall=0\.95 or cost=FN:FP"):
         parse_threshold(text)
