@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from lymphtune.ensembling.candidates import Candidates, Drawn
+from lymphtune.ensembling.candidates import Candidates, Resamples
 from lymphtune.ensembling.procedure import Procedure
 from lymphtune.ensembling.recipe import load_recipe
 from lymphtune.ensembling.score import Comparison, one_of
@@ -82,7 +82,7 @@ def repetition(world: World, patients: int, trials: int, seed: int, resamples: i
     drawn = Trials(world, apart_M, rng.normal(0, 0.3, trials))
     candidates = _candidates(drawn.say(labels_P, rng), labels_P)
     counts_SP = resample(labels_P, resamples, seed)
-    comparison = Comparison(candidates, Drawn(candidates, counts_SP), HeldOutScorer(labels_P, counts_SP))
+    comparison = Comparison(candidates, Resamples(candidates, counts_SP), HeldOutScorer(labels_P, counts_SP))
     procedures = {
         "five": Procedure(load_recipe("top", min(5, trials))),
         "one": Procedure(one_of("networks", "log_loss")),

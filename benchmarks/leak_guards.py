@@ -131,8 +131,8 @@ MUTANTS = (
     ),
     Mutant(
         "test overlap", "ids seen in training are not looked for among new patients",
-        "ensembling/apply.py", "    seen_P, told = loaded.seen_ids(ids), CohortHash(",
-        "    seen_P, told = np.zeros(len(ids), dtype=bool), CohortHash(",
+        "ensembling/apply.py", "    seen_P, cohort_hash = loaded.seen_ids(ids), CohortHash(",
+        "    seen_P, cohort_hash = np.zeros(len(ids), dtype=bool), CohortHash(",
         (f"{PREDICT}test_an_id_seen_in_training_is_refused_before_any_picture_is_read",),
     ),
     Mutant(
@@ -219,7 +219,7 @@ MUTANTS = (
     ),
     Mutant(
         "combiner fit", "in every resample the combiner learns from the patients left out, too",
-        "ensembling/procedure.py", "            fitted = self.fit(members_MP[:, learnt], labels_P[learnt])\n",
+        "ensembling/procedure.py", "            fitted = self.fit(members_MP[:, resample], labels_P[resample])\n",
         "            fitted = self.fit(members_MP, labels_P)\n", (LEARNT,),
     ),
     Mutant(
@@ -245,7 +245,7 @@ MUTANTS = (
     ),
     Mutant(
         "threshold fit", "prediction sets are compared with the patients left out, too",
-        "ensembling/procedure.py", "CrossConformal.split(probability_P[learnt], labels_P[learnt])",
+        "ensembling/procedure.py", "CrossConformal.split(probability_P[resample], labels_P[resample])",
         "CrossConformal.split(probability_P, labels_P)", (LEARNT,),
     ),
 )  # fmt: skip

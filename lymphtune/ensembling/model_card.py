@@ -1,6 +1,6 @@
-"""The model card of an ensemble: what it is, whom it was learnt from and judged on, what it is worth, and its limits.
+"""The model card of an ensemble: description, data, selection, scores and limits.
 
-Source: Mitchell et al. 2019 (arXiv:1810.03993). Shapes: P patients judged.
+Source: Mitchell et al. 2019 (arXiv:1810.03993). Shapes: P scored patients.
 """
 
 import re
@@ -27,7 +27,7 @@ from lymphtune.statistics.words import bounded, changed
 
 MODEL_CARD = "MODEL_CARD.md"
 TITLES = (ENSEMBLE, SINGLE, BASELINE)
-LOSSES = {"log_loss": 3, "brier": 3, "calibration_error": 3}  # digits of their bounds: they are small
+LOSSES = {"log_loss": 3, "brier": 3, "calibration_error": 3}  # decimals of the bounds; losses are small
 MEASURED = {
     "age_years": "age in years",
     "lymphocytes_g_per_l": "lymphocytes in 10^9/L",
@@ -45,7 +45,7 @@ MARKS = {mark: "\\" + mark for mark in "\\`*_[]|~"} | {
 
 @dataclass(frozen=True)
 class Subject:
-    """What a card is about. run: run.yaml; ensemble: ensemble.yaml; members: their rows of the leaderboard."""
+    """The content of a card. run: run.yaml. ensemble: ensemble.yaml. members: the members' leaderboard rows."""
 
     run: Mapping[str, Any]
     ensemble: Mapping[str, Any]
@@ -57,12 +57,12 @@ class Subject:
 
     @cached_property
     def patients(self) -> pd.DataFrame:
-        """Return the cohort's rows of the patients judged."""
+        """Return the cohort's rows of the scored patients."""
         return scored_patients(self.comparison.candidates, self.cohort.patients)
 
 
 def model_card(subject: Subject) -> str:
-    """Return the card as Markdown, in which no name can be markup; the same subject gives the same card."""
+    """Return the card as Markdown with all names escaped; the same subject gives the same card."""
     templates = Environment(
         loader=PackageLoader("lymphtune.ensembling"),
         finalize=_finalized,
@@ -72,24 +72,24 @@ def model_card(subject: Subject) -> str:
         keep_trailing_newline=True,
     )
     templates.filters["bounded"] = bounded
-    given = _what_it_is(subject) | _selection(subject) | _worth(subject) | _provenance(subject)
-    text = templates.get_template("model_card.md").render(given)
+    values = _description(subject) | _selection(subject) | _results(subject) | _provenance(subject)
+    text = templates.get_template("model_card.md").render(values)
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def escaped(text: str) -> str:
-    """Return text that Markdown shows as it is, on one line: no HTML, link, emphasis, or end of a table's cell."""
+    """Escape text for one line of Markdown: no HTML, link, emphasis or end of a table cell."""
     printable = "".join(letter if letter.isprintable() else " " for letter in text)
     marked = "".join(MARKS.get(letter, letter) for letter in " ".join(printable.split()))
     return marked.replace("://", "&#58;//").replace("www.", "www&#46;")
 
 
-def _finalized(value: Any) -> str:
-    """Return what an expression of the template becomes; Markup is Markdown already."""
+def _finalized(value: object) -> str:
+    """Return the text of a template expression, escaped unless it is Markup, which is Markdown already."""
     return str(value) if isinstance(value, Markup) else escaped(str(value))
 
 
-def _what_it_is(subject: Subject) -> dict[str, Any]:
+def _description(subject: Subject) -> dict[str, Any]:
     saved, procedure = subject.ensemble, subject.procedure
     kinds = dict(zip(subject.members["trial"], subject.members["sees"], strict=True))
     titles = dict(zip(subject.members["trial"], subject.members["title"], strict=True))
@@ -99,7 +99,7 @@ def _what_it_is(subject: Subject) -> dict[str, Any]:
         for trial in [member["trial"]]
     ]
     rule = procedure.threshold
-    chosen = f"{rule.text}, chosen on these patients, in every resample anew" if rule.is_chosen else "fixed beforehand"
+    chosen = f"{rule.text}, chosen on these patients, again in every resample" if rule.is_chosen else "fixed beforehand"
     return {
         "name": saved["name"],
         "run": saved["run"],
@@ -118,7 +118,7 @@ def _what_it_is(subject: Subject) -> dict[str, Any]:
 
 
 def _attributes(subject: Subject) -> Iterator[tuple[str, str, str]]:
-    """Yield what the reactive and the tumoral patients are like."""
+    """Yield rows of the table of patients: attribute, value of the reactive and of the tumoral patients."""
     patients = subject.patients
     reactive, tumoral = (patients[patients["label"] == label] for label in (0, 1))
     yield "patients", str(len(reactive)), str(len(tumoral))
@@ -142,11 +142,11 @@ def _range(values: pd.Series) -> str:
 def _selection(subject: Subject) -> dict[str, Any]:
     protocol, procedure, scores = subject.run["protocol"], subject.procedure, subject.scores
     choice, n_folds = procedure.recipe.choice, int(protocol["folds"])
-    referred = "Nobody is referred to another examination."
-    if scores.kept is not None:
-        kept, share = scores.kept
+    referred = "No patient is referred to another examination."
+    if scores.not_referred is not None:
+        kept, share = scores.not_referred
         referred = (
-            f"The most doubtful {100 * (1 - share):.0f} % are referred to another examination; the honest balanced "
+            f"The least certain {100 * (1 - share):.0f} % are referred to another examination; the honest balanced "
             f"accuracy of the others is {bounded(kept)}."
         )
     return {
@@ -163,7 +163,7 @@ def _selection(subject: Subject) -> dict[str, Any]:
     }
 
 
-def _worth(subject: Subject) -> dict[str, Any]:
+def _results(subject: Subject) -> dict[str, Any]:
     scores, scorer = subject.scores, subject.comparison.scorer
     mine, patients = scores.entries[ENSEMBLE], subject.patients
     share_P = (patients["n_cells"] / patients["n_cells"].max()).to_numpy()
@@ -177,21 +177,20 @@ def _worth(subject: Subject) -> dict[str, Any]:
         "groups": groups(scorer, mine.resampled.predictions, patients),
         "bag_size_auc": fixed_score(share_P, scorer.labels_P, "auc", group_P=scorer.group_P),
         "n_fixed": sum(_is_fixed(member) for member in subject.ensemble["members"]),
-        "calibrated": f"{calibrated}: honest calibration error {error}, which few patients raise by themselves.",
+        "calibrated": f"{calibrated}: honest calibration error {error}, which is biased upwards in small samples.",
         "sets": f"Prediction sets at error rate {subject.procedure.error_rate:g}: {bounded(scores.covered)} of them "
-        f"hold the true label, {bounded(scores.both)} hold both. That is promised for patients of the same population "
-        "only.",
+        f"hold the true label, {bounded(scores.both)} hold both. This applies only to patients of the same population.",
     }
 
 
 def _is_fixed(member: dict[str, Any]) -> bool:
-    """Return whether a member judges every patient on as many cells as any other."""
+    """Return whether a member predicts every patient from the same number of cells."""
     data = member.get("configuration", {}).get("data") or {}
     return isinstance(data.get("bag_size"), str)
 
 
 def _scores(scores: Scores) -> Iterator[dict[str, Any]]:
-    """Yield a row a metric: naive of the ensemble, honest of all three procedures."""
+    """Yield one row per metric: naive score of the ensemble, honest scores of all three procedures."""
     entries = [scores.entries[title] for title in TITLES]
     for metric, name in NAMES.items():
         honest = [bounded(entry.honest[metric], LOSSES.get(metric, 2)) for entry in entries]
@@ -200,19 +199,19 @@ def _scores(scores: Scores) -> Iterator[dict[str, Any]]:
 
 
 def _differences(scores: Scores, attributes: str) -> Iterator[str]:
-    yield f"Optimism, the naive balanced accuracy less the honest one: {scores.entries[ENSEMBLE].optimism:+.3f}"
+    yield f"Optimism (naive minus honest balanced accuracy): {scores.entries[ENSEMBLE].optimism:+.3f}"
     for title, gains in ((BASELINE, scores.over_baseline), (SINGLE, scores.over_single)):
         for metric, gain in gains.items():
-            yield f"Ensemble less {title}, {NAMES[metric]}: {changed(gain.difference)}"
+            yield f"Ensemble minus {title}, {NAMES[metric]}: {changed(gain.difference)}"
     if scores.over_baseline["balanced_accuracy"].difference.low <= 0:
-        yield f"The ensemble is not shown to beat {attributes} alone."
+        yield f"The ensemble is not significantly better than {attributes} alone."
 
 
 def _provenance(subject: Subject) -> dict[str, Any]:
     run, saved = subject.run, subject.ensemble
     protocol = run["protocol"]
     rows = [
-        ("run", f"{saved['run']}, begun {str(run['created'])[:10]}"),
+        ("run", f"{saved['run']}, started {str(run['created'])[:10]}"),
         ("cohort", f"hash {saved['cohort']['hash']}"),
         ("folds", f"hash {saved['folds']}"),
         ("configurations", protocol.get("configurations", "not recorded")),
@@ -226,7 +225,7 @@ def _provenance(subject: Subject) -> dict[str, Any]:
 
 
 def _fenced(text: str) -> Markup:
-    """Return text as a block of code, whatever is in it."""
+    """Return text as a code block with a fence longer than any run of backticks in it."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return Markup(f"{fence}\n{text}\n{fence}")

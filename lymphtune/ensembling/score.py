@@ -1,6 +1,6 @@
-"""What an ensemble is worth, beside the best single trial, the best baseline and the other recipes.
+"""Scores of an ensemble, compared with the best single trial, the best baseline and the other recipes.
 
-Everything honest comes from the same resamples of the patients. Shapes: S resamples, P patients ever held out.
+All honest scores use the same resamples of the patients. Shapes: S resamples, P patients ever held out, M trials.
 """
 
 from dataclasses import dataclass, replace
@@ -27,7 +27,10 @@ ENSEMBLE, SINGLE, BASELINE = "ensemble", "best single trial", "best baseline"
 
 @dataclass(frozen=True)
 class Entry:
-    """One procedure by metric: naive (learnt from and judged on the same patients) and honest; what it said."""
+    """The scores of one procedure by metric, and its output in every resample.
+
+    naive: fitted and scored on the same patients. honest: scored on the patients that each resample holds out.
+    """
 
     naive: dict[str, float]
     honest: dict[str, Interval]
@@ -35,13 +38,13 @@ class Entry:
 
     @property
     def optimism(self) -> float:
-        """Return by how much the naive balanced accuracy flatters."""
+        """Return the optimism of the naive balanced accuracy."""
         return self.naive["balanced_accuracy"] - self.honest["balanced_accuracy"].value
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Procedures that meet the same resamples of the same patients."""
+    """A paired comparison of procedures on the same resamples of the same patients."""
 
     candidates: Candidates
     resamples: Resamples
@@ -49,22 +52,22 @@ class Comparison:
 
     @classmethod
     def of(cls, candidates: Candidates) -> "Comparison":
-        """Return the contest; raises InputError where patients are too few to leave any out."""
+        """Resample the patients of the candidates; raises InputError if there are too few patients."""
         group_P = candidates.group_P
         counts_SP = resample(candidates.labels_P, RESAMPLES, 0, group_P)
         try:
             scorer = HeldOutScorer(candidates.labels_P, counts_SP, group_P)
         except ValueError as error:
-            raise InputError(f"{len(candidates.labels_P)} patients judged: {error}; judge more patients") from error
+            raise InputError(f"{len(candidates.labels_P)} scored patients: {error}; score more patients") from error
         return cls(candidates, Resamples(candidates, counts_SP), scorer)
 
     @property
     def steps(self) -> int:
-        """Return by how much a bar goes on with each procedure."""
+        """Return the number of steps of a progress bar for each procedure."""
         return len(self.resamples.counts_SP)
 
     def score(self, procedure: Procedure, bar: Bar = SILENT) -> Entry:
-        """Return the procedure's scores; it may take seconds."""
+        """Return the procedure's scores; this may take seconds."""
         candidates, labels_P = self.candidates, self.candidates.labels_P
         oof_MP = candidates.oof_CP[candidates.chosen(procedure.recipe.choice)]
         fitted = procedure.fit(oof_MP, labels_P)
@@ -80,7 +83,7 @@ class Comparison:
         return self.scorer.gain(one.resampled.predictions, other.resampled.predictions, metric)
 
     def tied(self, choice: Choice) -> np.ndarray:
-        """Return which trials [M] that may enter cannot be told from the best, by class-balanced log loss."""
+        """Return the mask [M] of allowed trials that are tied with the best by class-balanced log loss."""
         every = Resamples(self.candidates, np.ones((1, len(self.candidates.labels_P)), dtype=int))
         loss_SM, loss_M = self.resamples.losses("log_loss")[0], every.losses("log_loss")[0][0]
         tied_M = self.candidates.allowed(choice)
@@ -90,12 +93,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Scores:
-    """All the numbers of an ensemble.
+    """All scores of an ensemble.
 
-    tied_M: the trials that cannot be told from the best. threshold_gain, calibration_gains: what they change, where
-    they are used. kept: honest balanced accuracy of the patients that are not referred, and their share. covered,
-    both: share of prediction sets that hold the true label, and that hold both. reliability: the curve before and
-    after calibration.
+    tied_M: the trials tied with the best. threshold_gain, calibration_gains: effect of a chosen threshold and of the
+    calibration, if used. not_referred: honest balanced accuracy of the patients that are not referred, and their
+    fraction. covered, both: fraction of prediction sets that hold the true label, and that hold both labels.
+    reliability: the curve before and after calibration.
     """
 
     entries: dict[str, Entry]
@@ -104,13 +107,13 @@ class Scores:
     tied_M: np.ndarray
     threshold_gain: Gain | None
     calibration_gains: dict[str, Gain]
-    kept: tuple[Interval, float] | None
+    not_referred: tuple[Interval, float] | None
     covered: Interval
     both: Interval
     reliability: pd.DataFrame
 
     def table(self) -> pd.DataFrame:
-        """Return one row a procedure and metric: naive, honest, low, high, optimism."""
+        """Return one row per procedure and metric, with columns naive, honest, low, high, optimism."""
         rows = []
         for name, entry in self.entries.items():
             for metric, honest in entry.honest.items():
@@ -120,15 +123,15 @@ class Scores:
 
 
 def score(comparison: Comparison, procedure: Procedure) -> Scores:
-    """Return the scores of a procedure, beside those of the same with one trial, or one baseline, for the ensemble."""
+    """Return the scores of a procedure, compared with the same procedure on the best trial and on the best baseline."""
     choice, labels_P = procedure.recipe.choice, comparison.candidates.labels_P
-    entered = {
+    procedures = {
         ENSEMBLE: procedure,
         SINGLE: replace(procedure, recipe=one_of(choice.source, choice.by, choice.include_stopped)),
         BASELINE: replace(procedure, recipe=one_of("clinical", choice.by)),
     }
-    with console.bar("scoring", len(entered) * comparison.steps) as bar:
-        entries = {name: comparison.score(one, bar) for name, one in entered.items()}
+    with console.bar("scoring", len(procedures) * comparison.steps) as bar:
+        entries = {name: comparison.score(one, bar) for name, one in procedures.items()}
     scorer, mine = comparison.scorer, entries[ENSEMBLE].resampled
     over = {
         name: {
@@ -154,29 +157,31 @@ def score(comparison: Comparison, procedure: Procedure) -> Scores:
 
 
 def one_of(source: str, by: str, include_stopped: bool = False) -> Recipe:
-    """Return the recipe that takes the single best trial of a kind."""
+    """Return the recipe of the single best trial of a kind."""
     choice = Choice(source, (("any", 1),), by, include_stopped=include_stopped)
     return Recipe("one", "", parse_part(combiners, "top", "one"), choice)
 
 
 def compare(comparison: Comparison, procedure: Procedure, recipes: list[Recipe]) -> dict[str, Entry]:
-    """Return the entries of those recipes that the run has trials for, all else as in `procedure`."""
-    there = [recipe for recipe in recipes if _can_enter(comparison, recipe)]
-    with console.bar("comparing recipes", len(there) * comparison.steps) as bar:
-        return {recipe.name: comparison.score(replace(procedure, recipe=recipe), bar) for recipe in there}
+    """Score `procedure` with each of the recipes for which the run has trials."""
+    possible = [recipe for recipe in recipes if _is_possible(comparison, recipe)]
+    with console.bar("comparing recipes", len(possible) * comparison.steps) as bar:
+        return {recipe.name: comparison.score(replace(procedure, recipe=recipe), bar) for recipe in possible}
 
 
-def _can_enter(comparison: Comparison, recipe: Recipe) -> bool:
+def _is_possible(comparison: Comparison, recipe: Recipe) -> bool:
     try:
         comparison.candidates.available(recipe.choice)
-    except InputError:  # a kind of trial that this run has not
+    except InputError:  # the run has no trial of a kind
         return False
     return True
 
 
 def _reliability(scorer: HeldOutScorer, resampled: ResampledProcedure) -> pd.DataFrame:
-    """Return what was said and what was true of left-out patients by bin of probability, both classes weighing the
-    same: columns stage (before or after calibration), patients, said, true."""
+    """Return the reliability of held-out patients by probability bin, class-balanced.
+
+    Columns: stage (before or after calibration), patients, said (mean probability), true (fraction of tumoral).
+    """
     tables = []
     for stage, predictions in (("before", resampled.uncalibrated), ("after", resampled.at_half)):
         patients_B, probability_B, true_B = scorer.reliability(predictions)

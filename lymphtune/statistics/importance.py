@@ -91,11 +91,11 @@ class Importance:
 
 
 def importance(
-    choices: Sequence[Choice], trials: Points, losses_N: np.ndarray, drawn: Points, seed: int = 0
+    choices: Sequence[Choice], trials: Points, losses_N: np.ndarray, sampled: Points, seed: int = 0
 ) -> Importance:
     """Return the first-order importance of each choice for the loss that a random forest predicts.
 
-    drawn: configurations sampled from the space, over which the forest is integrated. For a choice that is active in
+    sampled: configurations sampled from the space, over which the forest is integrated. For a choice that is active in
     some branches only, the fraction is the contribution of its value beyond that of the branch, so no variance counts
     twice: the sum over branches b of P(b) Var(E[f | x, b]) / Var(f). Intervals come from forests fitted on resampled
     trials.
@@ -105,15 +105,15 @@ def importance(
     Feature Selection with the Boruta Package, section 2 (J. Stat. Softw. 36).
     """
     rng = np.random.default_rng(seed)
-    known_NF, asked_NF = (_features(choices, points, rng) for points in (trials, drawn))
-    groups = [_groups(choice, drawn, c) for c, choice in enumerate(choices)]
-    shadows = [_Groups(_bins(asked_NF[:, -1 - s]), np.zeros(len(drawn), int)) for s in range(SHADOWS)]
+    known_NF, asked_NF = (_features(choices, points, rng) for points in (trials, sampled))
+    groups = [_groups(choice, sampled, c) for c, choice in enumerate(choices)]
+    shadows = [_Groups(_bins(asked_NF[:, -1 - s]), np.zeros(len(sampled), int)) for s in range(SHADOWS)]
     whole = _forest(TREES, seed).fit(known_NF[:, :-SHADOWS], losses_N)
     predicted_N = whole.predict(asked_NF[:, :-SHADOWS])
     predicted_SN = np.array(list(_resampled(known_NF, losses_N, asked_NF, rng)))
     shares = [_interval(_share(predicted_N, of), [_share(row_N, of) for row_N in predicted_SN]) for of in groups]
     noise = [_share(row_N, of) for row_N in predicted_SN for of in shadows]
-    marginals = [_marginal(choice, drawn, c, predicted_N, predicted_SN) for c, choice in enumerate(choices)]
+    marginals = [_marginal(choice, sampled, c, predicted_N, predicted_SN) for c, choice in enumerate(choices)]
     return Importance(tuple(shares), tuple(marginals), float(whole.oob_score_), float(np.quantile(noise, INTERVAL[1])))
 
 
@@ -149,8 +149,8 @@ class _Groups:
     branch_N: np.ndarray
 
 
-def _groups(choice: Choice, drawn: Points, c: int) -> _Groups:
-    value_N, branch_N = drawn.values_NC[:, c], drawn.branches_NC[:, c]
+def _groups(choice: Choice, sampled: Points, c: int) -> _Groups:
+    value_N, branch_N = sampled.values_NC[:, c], sampled.branches_NC[:, c]
     if choice.labels:
         return _Groups(np.where(np.isnan(value_N), -1, value_N).astype(int), branch_N)
     bin_N = np.full(len(value_N), -1)
@@ -205,15 +205,15 @@ def _resampled(
         yield forest.fit(known_NF[rows], losses_N[rows]).predict(asked_NF)
 
 
-def _interval(value: float, drawn: Sequence[float]) -> Interval:
-    low, high = np.quantile(drawn, INTERVAL)
+def _interval(value: float, sampled: Sequence[float]) -> Interval:
+    low, high = np.quantile(sampled, INTERVAL)
     return Interval(value, min(float(low), value), max(float(high), value))
 
 
-def _marginal(choice: Choice, drawn: Points, c: int, predicted_N: np.ndarray, predicted_SN: np.ndarray) -> Marginal:
+def _marginal(choice: Choice, sampled: Points, c: int, predicted_N: np.ndarray, predicted_SN: np.ndarray) -> Marginal:
     """Return the forest's mean prediction by value, over the configurations in which the choice is active."""
-    active = drawn.branches_NC[:, c] >= 0
-    value_N, predicted_SN = drawn.values_NC[active, c], np.vstack([predicted_N, predicted_SN])[:, active]
+    active = sampled.branches_NC[:, c] >= 0
+    value_N, predicted_SN = sampled.values_NC[active, c], np.vstack([predicted_N, predicted_SN])[:, active]
     group_N = value_N.astype(int) if choice.labels else _bins(value_N)
     groups = np.unique(group_N)
     mean_SG = np.array([predicted_SN[:, group_N == group].mean(axis=1) for group in groups]).reshape(len(groups), -1).T

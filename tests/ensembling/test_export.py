@@ -164,7 +164,7 @@ def test_a_combiner_that_is_no_weighted_mean_is_refused(clinical: Path, tmp_path
     save_file({}, clinical / LEARNT)  # a median learns nothing
     rewrite(clinical, lambda given: given["files"].update({LEARNT: sha256(clinical / LEARNT)}))
     rewrite(clinical, lambda given: given["recipe"].update(combiner={"median": {}}))
-    with pytest.raises(InputError, match=r"'median' is no weighted mean.*combine by greedy, top"):
+    with pytest.raises(InputError, match=r"'median' is not a weighted mean.*exported: greedy, top"):
         export_onnx(clinical, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
 
@@ -176,7 +176,7 @@ def test_a_calibrated_ensemble_is_refused(clinical: Path, tmp_path: Path) -> Non
     )
     rewrite(clinical, lambda given: given["files"].update({LEARNT: sha256(clinical / LEARNT)}))
     rewrite(clinical, lambda described: described.update(calibration={"platt": {}}))
-    with pytest.raises(InputError, match=r"calibrated \(.*can hold an ensemble without calibration"):
+    with pytest.raises(InputError, match=r"calibrated \(.*only an ensemble without calibration can be exported"):
         export_onnx(clinical, tmp_path / "out.onnx")
 
 
@@ -211,6 +211,6 @@ def test_a_missing_extra_is_named(
 def test_members_that_judge_bags_of_one_size_are_refused(mixed: Ensemble, tmp_path: Path) -> None:
     path = Path(shutil.copytree(mixed.path, tmp_path / "fixed"))
     rewrite(path, lambda given: of_kind(given, "model")[0]["configuration"]["data"].update(bag_size="fixed:2"))
-    with pytest.raises(InputError, match="has members with 'bag_size: fixed', which judge by several draws of cells"):
+    with pytest.raises(InputError, match="has members with 'bag_size: fixed', which predict from several samples"):
         export_onnx(path, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()

@@ -182,7 +182,7 @@ def test_escaped_text_reads_as_it_was() -> None:
 def test_the_card_lies_sealed_in_the_bundle(ensemble: Ensemble) -> None:
     card = (ensemble.path / MODEL_CARD).read_text(encoding="utf-8")
     assert MODEL_CARD in ensemble.description["files"] and ensemble.members[0]["trial"][:6] in card
-    assert "not scored: fewer than 10 patients" in card and "12 patients judged: few" in card
+    assert "not scored: fewer than 10 patients" in card and "12 patients scored: few" in card
 
 
 def test_members_that_cannot_see_the_number_of_pictures_are_counted(subject: Subject) -> None:

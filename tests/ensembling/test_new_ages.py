@@ -167,4 +167,4 @@ def test_nothing_is_said_of_ages_where_pictures_are_all_that_is_seen(
     assert "ages are" not in capsys.readouterr().err
     assert set(pd.read_parquet(new.parent / "out" / "predictions.parquet")["missing"]) == {""}
     predicted(clinical, new, "asked", reference_date=date(2026, 1, 1))
-    assert "--reference-date changes nothing: the ensemble looks at no age" in capsys.readouterr().err
+    assert "--reference-date has no effect: the ensemble does not use ages" in capsys.readouterr().err

@@ -75,9 +75,7 @@ def test_the_share_that_is_asked_for_is_referred() -> None:
 def test_a_calibration_needs_patients(word: str, least: int) -> None:
     labels_P = np.arange(least) % 2
     procedure("top", word).check(labels_P)
-    with pytest.raises(
-        InputError, match=f"--calibration {word}: fitted to {least} labelled patients or more; this run"
-    ):
+    with pytest.raises(InputError, match=f"--calibration {word}: needs {least} labelled patients or more; this run"):
         procedure("top", word).check(labels_P[1:])
 
 

@@ -134,5 +134,5 @@ def test_what_cannot_be_asked_is_said(
         robustness(ensemble, cohort, replace(candidates, fold_P=candidates.fold_P[::-1]))
     clinical = [(path, chosen) for path, chosen in ensemble.fold_models() if chosen.kind == "clinical"]
     monkeypatch.setattr(Ensemble, "fold_models", lambda self: iter(clinical))
-    with pytest.raises(InputError, match="no member looks at pictures"):
+    with pytest.raises(InputError, match="no member uses pictures"):
         robustness(ensemble, cohort, candidates)

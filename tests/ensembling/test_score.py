@@ -1,4 +1,4 @@
-"""Scores: luck is not praised, skill is, and other recipes are named only where they are credibly better."""
+"""Scores: luck is not praised, skill is, and other recipes are named only where they are significantly better."""
 
 from dataclasses import replace
 
@@ -32,8 +32,9 @@ def test_skill_is_seen_beside_baseline_and_single_trial() -> None:
     assert list(scores.entries) == [ENSEMBLE, SINGLE, BASELINE]
     assert scores.over_single["balanced_accuracy"].difference.low > 0
     assert scores.over_single["balanced_accuracy"].better > 0.99
-    assert scores.kept is not None and scores.kept[0].value > scores.entries[ENSEMBLE].honest["balanced_accuracy"].value
-    assert 0.7 < scores.kept[1] < 0.9
+    assert scores.not_referred is not None
+    kept, share = scores.not_referred
+    assert kept.value > scores.entries[ENSEMBLE].honest["balanced_accuracy"].value and 0.7 < share < 0.9
     assert 0.8 < scores.covered.value <= 1
     table = scores.table()
     assert len(table) == 3 * len(METRICS) and (table["low"] <= table["honest"]).all()
@@ -56,7 +57,7 @@ def test_only_a_credibly_better_recipe_is_named(monkeypatch: pytest.MonkeyPatch)
     entries = compare(comparison, Procedure(load_recipe("top")), all_recipes())
     one = comparison.score(Procedure(load_recipe("top", 1)))
     lines = better_recipes(comparison, one, entries)
-    assert lines[0].startswith("--recipe ") and "top" in " ".join(lines) and "credibly better" in " ".join(lines)
+    assert lines[0].startswith("--recipe ") and "top" in " ".join(lines) and "significantly better" in " ".join(lines)
     assert better_recipes(comparison, entries["top"], {"top": entries["top"]}) == []
     text = recipes_table("run", comparison, entries)
     assert [line.split()[0] for line in text.splitlines()[2:]] == [recipe.name for recipe in all_recipes()]
@@ -95,15 +96,20 @@ def test_the_summary_fits_eighty_columns(calibration: str) -> None:
     lines = summary(scores, mine, members, given.table, "age and lymphocyte count")
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
-    wanted = ["naive honest (95 %)", "optimism (BA)", "minus best baseline", "cannot be told from the best trial"]
-    wanted += ["prediction sets at error rate 0.1", "referring the most doubtful", "threshold recall=0.95"]
+    wanted = [
+        "naive honest (95 %)",
+        "optimism (BA)",
+        "minus best baseline",
+        "not significantly worse than the best trial",
+    ]
+    wanted += ["prediction sets at error rate 0.1", "referring the least certain", "threshold recall=0.95"]
     assert [words for words in wanted if words not in text] == []
 
 
 def test_patients_too_few_for_an_honest_score_are_refused() -> None:
     given = candidates(patients=4)  # one of them tumoral
     with pytest.raises(
-        InputError, match=r"4 patients judged: some patients are in every resample.*judge more patients"
+        InputError, match=r"4 scored patients: some patients are in every resample.*score more patients"
     ):
         Comparison.of(given)
 

@@ -72,7 +72,7 @@ def test_nobody_may_be_called_where_that_costs_least() -> None:
 def test_few_patients_are_no_ground_to_choose_on() -> None:
     parse_threshold("0.4").check(LABELS_P[:49])
     parse_threshold("tuned").check(LABELS_P[:50])
-    with pytest.raises(InputError, match=r"--threshold recall=0\.9: chosen on 50 labelled patients or more; this run"):
+    with pytest.raises(InputError, match=r"--threshold recall=0\.9: needs 50 labelled patients or more; this run"):
         parse_threshold("recall=0.9").check(LABELS_P[:49])
 
 
