@@ -41,8 +41,8 @@ class TrainedAges:
         if cohort.ages == "examination":
             if asked is not None:
                 raise InputError(
-                    f"--reference-date: {cohort.name} has the date of each patient's examination, which determines "
-                    "ages; leave the option out, or remove that column from the table"
+                    f"--reference-date: {cohort.name} has each patient's age at the examination, which this option "
+                    "does not change; leave the option out, or remove that column from the table"
                 )
             return f"ages are those at the examination: {age_range(cohort)}{self._unlike('examination')}"
         if asked is not None:

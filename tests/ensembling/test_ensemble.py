@@ -83,7 +83,7 @@ def test_stopped_trials_are_members_only_when_asked_for(run: Run) -> None:
     for include_stopped, expected in ((None, {"done"}), (True, {"done", "stopped"})):
         built = lymphtune.ensemble(run=run.path, top=5, include_stopped=include_stopped)
         assert {board[member["trial"]] for member in built.members} == expected
-        assert ("stopped early are left out" in " ".join(built.summary.split())) == (include_stopped is None)
+        assert ("stopped early are excluded" in " ".join(built.summary.split())) == (include_stopped is None)
 
 
 def test_clinical_members_can_be_averaged_too(run: Run) -> None:
@@ -222,7 +222,7 @@ def test_damaged_runs_are_refused_in_one_line(run: Run, tmp_path: Path) -> None:
 
     for name, change, message in (
         ("leaderboard.parquet", lambda t: t.assign(status="failed"), "no trial has ended"),
-        ("leaderboard.parquet", lambda t: t.assign(epoch=99), "the leaderboard has epoch 99"),
+        ("leaderboard.parquet", lambda t: t.assign(epoch=99), "the leaderboard names epoch 99"),
         ("leaderboard.parquet", lambda t: t.drop(columns="sees"), "has no column sees"),
         ("folds.parquet", lambda t: pd.concat([t, t]), "not the folds of a run"),
         ("folds.parquet", lambda t: t.assign(fold=-1), "no patient of the cohort is held out"),

@@ -288,7 +288,7 @@ def test_scoring_patients_seen_in_training_is_refused(ensemble: Ensemble, run: R
         ensemble.score(trained)
     patient, _ = first_trained(run)
     rename(new, "SIM3", patient)
-    with pytest.raises(InputError, match=rf"refused; 1 of its {NEW} were \({patient}\); leave them out"):
+    with pytest.raises(InputError, match=rf"1 of {NEW} patients were seen in training \({patient}\) and cannot"):
         ensemble.score(load_cohort(new))
 
 

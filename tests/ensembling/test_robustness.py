@@ -130,7 +130,7 @@ def test_what_cannot_be_asked_is_said(
 ) -> None:
     with pytest.raises(InputError, match="--cells 0: expected 1 to 1000"):
         module.measure_robustness(run, ensemble, None, 0)
-    with pytest.raises(InputError, match="made with other folds or patients"):
+    with pytest.raises(InputError, match="has other folds or patients"):
         robustness(ensemble, cohort, replace(candidates, fold_P=candidates.fold_P[::-1]))
     clinical = [(path, chosen) for path, chosen in ensemble.fold_models() if chosen.kind == "clinical"]
     monkeypatch.setattr(Ensemble, "fold_models", lambda self: iter(clinical))
