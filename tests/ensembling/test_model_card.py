@@ -113,7 +113,7 @@ def test_every_question_of_a_card_is_answered(subject: Subject) -> None:
 
 def test_a_simulated_cohort_is_said_first(subject: Subject) -> None:
     lines = model_card(replace(subject, cohort=replace(subject.cohort, simulated=True))).splitlines()
-    assert lines[0].startswith("# SIMULATED") and "no number below says anything about people" in lines[2]
+    assert lines[0].startswith("# SIMULATED") and "no number below means anything for real patients" in lines[2]
 
 
 def test_a_group_of_all_patients_has_the_scores_of_all(subject: Subject) -> None:
