@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from lymphtune.ensembling.candidates import Candidates, Drawn
+from lymphtune.ensembling.candidates import Candidates, Resamples
 from lymphtune.ensembling.procedure import Procedure
 from lymphtune.ensembling.recipe import load_recipe
-from lymphtune.ensembling.score import RecipeScores, one_of
+from lymphtune.ensembling.score import Comparison, one_of
 from lymphtune.statistics.bootstrap import resample
-from lymphtune.statistics.honest import LeftOut, ResampledPredictions
+from lymphtune.statistics.honest import HeldOutScorer, ResampledPredictions
 from lymphtune.statistics.metrics import auc, balanced_accuracy, balanced_log_loss
 
 PATIENTS, TRIALS = (40, 100, 200, 400), (5, 50, 500)
@@ -82,38 +82,40 @@ def repetition(world: World, patients: int, trials: int, seed: int, resamples: i
     drawn = Trials(world, apart_M, rng.normal(0, 0.3, trials))
     candidates = _candidates(drawn.say(labels_P, rng), labels_P)
     counts_SP = resample(labels_P, resamples, seed)
-    contest = RecipeScores(candidates, Drawn(candidates, counts_SP), LeftOut(labels_P, counts_SP))
+    comparison = Comparison(candidates, Resamples(candidates, counts_SP), HeldOutScorer(labels_P, counts_SP))
     procedures = {
         "five": Procedure(load_recipe("top", min(5, trials))),
         "one": Procedure(one_of("networks", "log_loss")),
     }
     rows = {name: candidates.chosen(procedure.recipe.choice) for name, procedure in procedures.items()}
-    judged = {name: procedure.repeat(candidates, contest.drawn).judged for name, procedure in procedures.items()}
+    predictions = {
+        name: procedure.repeat(candidates, comparison.resamples).predictions for name, procedure in procedures.items()
+    }
     test_P = np.arange(TEST_PATIENTS) % 2
     probability_MP = drawn.say(test_P, rng, rows["five"])  # the best first
     truth = {"five": probability_MP.mean(axis=0), "one": probability_MP[0]}
     found: dict[str, float] = {}
     for name, (metric, function) in product(procedures, METRICS.items()):
-        true, honest = float(function(truth[name], test_P)), contest.left_out.score(judged[name], NAMES[metric])
+        true, honest = float(function(truth[name], test_P)), comparison.scorer.score(predictions[name], NAMES[metric])
         found[f"{name} {metric} naive"] = float(function(candidates.oof_CP[rows[name]].mean(axis=0), labels_P)) - true
         found[f"{name} {metric} honest"] = honest.value - true
         found[f"{name} {metric} covered"] = honest.low <= true <= honest.high
         found[f"{name} {metric} width"] = honest.high - honest.low
-    low, high = np.quantile(_plain(contest.left_out, judged["five"]), (0.025, 0.975))
+    low, high = np.quantile(_plain(comparison.scorer, predictions["five"]), (0.025, 0.975))
     true = {name: float(balanced_accuracy(probability_P, test_P)) for name, probability_P in truth.items()}
     found |= {"plain covered": low <= true["five"] <= high, "plain width": high - low}
-    gain = contest.left_out.gain(judged["five"], judged["one"], "balanced_accuracy").difference
+    gain = comparison.scorer.gain(predictions["five"], predictions["one"], "balanced_accuracy").difference
     found["gain covered"] = gain.low <= true["five"] - true["one"] <= gain.high
-    tied_M = contest.tied(procedures["five"].recipe.choice)
+    tied_M = comparison.tied(procedures["five"].recipe.choice)
     found["tied holds best"] = tied_M[np.argmin(drawn.true_log_loss_M)]
     found["tied share"] = tied_M.mean()
     return found
 
 
-def _plain(left_out: LeftOut, judged: ResampledPredictions) -> np.ndarray:
+def _plain(scorer: HeldOutScorer, predictions: ResampledPredictions) -> np.ndarray:
     """Return the balanced accuracy of each resample's left-out patients, whose percentiles are the plain interval."""
     with np.errstate(invalid="ignore"):
-        plain_S = balanced_accuracy(judged.probability_SP, left_out.labels_P, left_out.left_out_SP.astype(float))
+        plain_S = balanced_accuracy(predictions.probability_SP, scorer.labels_P, scorer.held_out_SP.astype(float))
     return plain_S[np.isfinite(plain_S)]
 
 

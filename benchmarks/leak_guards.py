@@ -131,8 +131,8 @@ MUTANTS = (
     ),
     Mutant(
         "test overlap", "ids seen in training are not looked for among new patients",
-        "ensembling/apply.py", "    seen_P, told = loaded.seen_ids(ids), CohortHash(",
-        "    seen_P, told = np.zeros(len(ids), dtype=bool), CohortHash(",
+        "ensembling/apply.py", "    seen_P, cohort_hash = loaded.seen_ids(ids), CohortHash(",
+        "    seen_P, cohort_hash = np.zeros(len(ids), dtype=bool), CohortHash(",
         (f"{PREDICT}test_an_id_seen_in_training_is_refused_before_any_picture_is_read",),
     ),
     Mutant(
@@ -207,8 +207,8 @@ MUTANTS = (
     ),
     Mutant(
         "trial selection", "every resample takes the trials that are best on all patients",
-        "ensembling/procedure.py", "drawn.choose(self.recipe.choice), candidates.labels_P\n",
-        "np.tile(candidates.chosen(self.recipe.choice), (len(drawn.counts_SP), 1)), candidates.labels_P\n",
+        "ensembling/procedure.py", "resamples.choose(self.recipe.choice), candidates.labels_P\n",
+        "np.tile(candidates.chosen(self.recipe.choice), (len(resamples.counts_SP), 1)), candidates.labels_P\n",
         ("tests/ensembling/test_score.py::test_random_labels_are_worth_one_half_and_the_naive_score_hides_it",),
     ),
     Mutant(
@@ -219,33 +219,33 @@ MUTANTS = (
     ),
     Mutant(
         "combiner fit", "in every resample the combiner learns from the patients left out, too",
-        "ensembling/procedure.py", "            fitted = self.fit(members_MP[:, learnt], labels_P[learnt])\n",
+        "ensembling/procedure.py", "            fitted = self.fit(members_MP[:, resample], labels_P[resample])\n",
         "            fitted = self.fit(members_MP, labels_P)\n", (LEARNT,),
     ),
     Mutant(
         "calibration fit", "in every resample the calibration is fitted to the patients left out, too",
-        "ensembling/procedure.py", "            joined_P = fitted.joined(members_MP)\n",
+        "ensembling/procedure.py", "            combined_P = fitted.combined(members_MP)\n",
         "            known_too = self.fit(members_MP, labels_P).calibration\n"
         "            fitted = Fitted(fitted.combiner, known_too, fitted.threshold, fitted.margin)\n"
-        "            joined_P = fitted.joined(members_MP)\n", (LEARNT,),
+        "            combined_P = fitted.combined(members_MP)\n", (LEARNT,),
     ),
     Mutant(
         "threshold fit", "in every resample the threshold is chosen on the patients left out, too",
-        "ensembling/procedure.py", "            probability_P = fitted.calibrated(joined_P)\n",
-        "            probability_P = fitted.calibrated(joined_P)\n"
+        "ensembling/procedure.py", "            probability_P = fitted.calibrated(combined_P)\n",
+        "            probability_P = fitted.calibrated(combined_P)\n"
         "            threshold = self.threshold.choose(probability_P, labels_P)\n"
         "            fitted = Fitted(fitted.combiner, fitted.calibration, threshold, fitted.margin)\n", (LEARNT,),
     ),
     Mutant(
         "threshold fit", "in every resample the margin of referral is set by the patients left out, too",
-        "ensembling/procedure.py", "            repeated.refers_SP[s] = fitted.refers(probability_P)\n",
-        "            far_P = margins(probability_P, fitted.threshold)\n"
-        "            margin = np.quantile(far_P, self.refer) if self.refer else 0.0\n"
-        "            repeated.refers_SP[s] = margins(probability_P, fitted.threshold) < margin\n", (LEARNT,),
+        "ensembling/procedure.py", "            resampled.refers_SP[s] = fitted.refers(probability_P)\n",
+        "            all_P = margins(probability_P, fitted.threshold)\n"
+        "            margin = np.quantile(all_P, self.refer) if self.refer else 0.0\n"
+        "            resampled.refers_SP[s] = all_P < margin\n", (LEARNT,),
     ),
     Mutant(
         "threshold fit", "prediction sets are compared with the patients left out, too",
-        "ensembling/procedure.py", "CrossConformal.split(probability_P[learnt], labels_P[learnt])",
+        "ensembling/procedure.py", "CrossConformal.split(probability_P[resample], labels_P[resample])",
         "CrossConformal.split(probability_P, labels_P)", (LEARNT,),
     ),
 )  # fmt: skip

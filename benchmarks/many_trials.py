@@ -20,7 +20,7 @@ from lymphtune.cohort.folds import folds_table, make_folds
 from lymphtune.ensembling.candidates import Candidates, read_candidates
 from lymphtune.ensembling.procedure import Procedure
 from lymphtune.ensembling.recipe import Choice, all_recipes
-from lymphtune.ensembling.score import RecipeScores, score
+from lymphtune.ensembling.score import Comparison, score
 from lymphtune.files import write_table
 from lymphtune.runs.run import Run
 
@@ -81,7 +81,7 @@ def score_recipes(cohort: Cohort) -> None:
     candidates = Candidates(board(500), cohort.ids, cohort.labels, np.zeros(PATIENTS), oof_MP, np.arange(500))
     for recipe in all_recipes():
         started = time.perf_counter()
-        score(RecipeScores.of(candidates), Procedure(recipe))
+        score(Comparison.of(candidates), Procedure(recipe))
         took = time.perf_counter() - started
         print(f"1,000 resamples x 500 trials x 200 patients, {recipe.name}: {took:.1f} s, {peak()}", flush=True)
 

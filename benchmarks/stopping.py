@@ -30,7 +30,7 @@ from lymphtune.searching.rungs import Rungs, standing
 from lymphtune.searching.settings import Settings
 from lymphtune.searching.stopping import Options, Rule
 from lymphtune.statistics.bootstrap import resample
-from lymphtune.statistics.honest import LeftOut, ResampledPredictions
+from lymphtune.statistics.honest import HeldOutScorer, ResampledPredictions
 from lymphtune.statistics.metrics import balanced_log_loss, class_weights, log_losses
 
 RULES = ("none", "asha", "median", "racing", "asha+racing", "median+racing")
@@ -132,7 +132,9 @@ def honest(oof_TP: np.ndarray, labels_P: np.ndarray, counts_SP: np.ndarray, top:
     scores_ST = class_weights(labels_P, counts_SP) @ log_losses(oof_TP, labels_P).T
     chosen_ST = np.argsort(scores_ST, axis=1, kind="stable")[:, :top]
     return (
-        LeftOut(labels_P, counts_SP).score(ResampledPredictions.plain(oof_TP[chosen_ST].mean(axis=1)), "log_loss").value
+        HeldOutScorer(labels_P, counts_SP)
+        .score(ResampledPredictions.plain(oof_TP[chosen_ST].mean(axis=1)), "log_loss")
+        .value
     )
 
 

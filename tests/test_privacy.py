@@ -166,7 +166,7 @@ def test_a_run_of_pseudonyms_wants_its_own_key(run: Run, key: Path, tmp_path: Pa
     with pytest.raises(InputError, match="the key of the pseudonyms is not there; put it back"):
         lymphtune.ensemble(run=moved.path, top=1, source="clinical")
     read_pseudonyms(tmp_path / "key", make=True)
-    with pytest.raises(InputError, match="another key than that of the run mine"):
+    with pytest.raises(InputError, match="not the key of the run mine"):
         lymphtune.ensemble(run=moved.path, top=1, source="clinical")
     from lymphtune.cluster.driver import resume
 

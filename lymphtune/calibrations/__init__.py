@@ -1,7 +1,22 @@
-"""Calibrations: the averaged probabilities made to mean what they say, for two classes of the same weight.
+"""Calibrations of the combined probabilities, for two classes of equal weight.
 
-A member is built with (options) and has `least_patients`, under which it is refused. `fit(probabilities_P, labels_P)`
-learns from out-of-fold probabilities and returns the calibration; `apply(probabilities_P)` returns [P], in the same
-order as they came in. What is learnt are arrays of float64 [up to P], named in `learns`, whose names end in `_`.
-P patients.
+A calibration is built from its options; `least_patients` is the smallest number of patients it accepts.
+`fit(probabilities_P, labels_P)` fits it to out-of-fold probabilities and returns it; `apply(probabilities_P)` returns
+the calibrated probabilities [P], which keep their ranking. Fitted attributes are float64 arrays [up to P], listed in
+`learns`; their names end in `_`. Shapes: P patients.
 """
+
+from typing import Protocol
+
+import numpy as np
+
+
+class Calibration(Protocol):
+    """The interface of a calibration; the module's text describes it."""
+
+    learns: tuple[str, ...]
+    least_patients: int
+
+    def fit(self, probabilities_P: np.ndarray, labels_P: np.ndarray) -> "Calibration": ...
+
+    def apply(self, probabilities_P: np.ndarray) -> np.ndarray: ...

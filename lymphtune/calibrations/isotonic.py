@@ -1,4 +1,4 @@
-"""Isotonic regression: the best non-decreasing steps; needs many patients."""
+"""Isotonic regression: the best non-decreasing function; it needs many patients."""
 
 from dataclasses import dataclass
 
@@ -16,21 +16,25 @@ class Config:
 
 @calibrations.register("isotonic", Config)
 class Isotonic:
-    """Linear between steps; never surer than 1 in 2n of n patients. Source: Zadrozny and Elkan 2002, section 3."""
+    """Linear between steps; bounded to [1 / 2n, 1 - 1 / 2n] for n patients.
+
+    Source: Zadrozny and Elkan 2002, section 3.
+    """
 
     least_patients = 150
+    # The names are keys of learnt.safetensors: input and output probabilities at the steps.
     learns = ("said_", "meant_")
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
     def fit(self, probabilities_P: np.ndarray, labels_P: np.ndarray) -> "Isotonic":
-        surest = 1 / (2 * len(labels_P))
-        model = IsotonicRegression(y_min=surest, y_max=1 - surest, out_of_bounds="clip")
+        lowest = 1 / (2 * len(labels_P))
+        model = IsotonicRegression(y_min=lowest, y_max=1 - lowest, out_of_bounds="clip")
         model.fit(probabilities_P, labels_P, sample_weight=class_weights(labels_P))
         self.said_, self.meant_ = model.X_thresholds_, model.y_thresholds_
         return self
 
     def apply(self, probabilities_P: np.ndarray) -> np.ndarray:
-        """Return what the steps make of the probabilities [P]."""
+        """Return the interpolated values of the steps [P]."""
         return np.interp(probabilities_P, self.said_, self.meant_)

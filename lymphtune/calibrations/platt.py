@@ -1,4 +1,4 @@
-"""Platt scaling: a logistic regression on the logit, which mends scale and shift."""
+"""Platt scaling: a logistic regression on the logit, which corrects scale and shift."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from lymphtune.statistics.metrics import SMALLEST, class_weights
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    strength: float = 1.0  # of the regularisation; 0 is none
+    strength: float = 1.0  # strength of the L2 regularisation; 0 is none
 
     def __post_init__(self) -> None:
         if not self.strength >= 0:
@@ -21,8 +21,9 @@ class Config:
 
 @calibrations.register("platt", Config)
 class Platt:
-    """The slope is kept at 0 or above, so the order of patients never turns round; a ridge on the slope stands in for
-    smoothed targets. Source: Platt 1999.
+    """A slope below 0 is replaced by 0, so the ranking of patients is never reversed.
+
+    An L2 penalty on the slope replaces Platt's smoothed targets. Source: Platt 1999.
     """
 
     least_patients = 50
@@ -34,7 +35,7 @@ class Platt:
     def fit(self, probabilities_P: np.ndarray, labels_P: np.ndarray) -> "Platt":
         model = LogisticRegression(C=1 / max(self.config.strength, 1e-9))
         model.fit(_logit(probabilities_P)[:, None], labels_P, sample_weight=class_weights(labels_P) * len(labels_P))
-        keeps_order = model.coef_[0] > 0  # else the best constant, one half
+        keeps_order = model.coef_[0] > 0  # otherwise the best constant, one half, is used
         self.slope_, self.shift_ = model.coef_[0] * keeps_order, model.intercept_ * keeps_order
         return self
 

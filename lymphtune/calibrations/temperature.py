@@ -17,7 +17,10 @@ class Config:
 
 @calibrations.register("temperature", Config)
 class Temperature:
-    """One half stays one half, so no call at 0.5 changes. Source: Guo et al. 2017, eq. 9 (arXiv:1706.04599)."""
+    """A probability of 0.5 is unchanged, and so is every call at 0.5.
+
+    Source: Guo et al. 2017, eq. 9 (arXiv:1706.04599).
+    """
 
     least_patients = 50
     learns = ("temperature_",)

@@ -1,4 +1,4 @@
-"""The mean of the members' logits: a member that is sure counts for more than one that wavers."""
+"""The mean of the members' logits: a confident member has more influence than in the mean of probabilities."""
 
 from dataclasses import dataclass
 

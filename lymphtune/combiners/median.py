@@ -1,4 +1,4 @@
-"""The median of the members' probabilities: one member that is far off is not heard."""
+"""The median of the members' probabilities: robust to single outlying members."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Config:
 
 @combiners.register("median", Config)
 class Median:
-    """The middle member's probability, of an even number the mean of the middle two."""
+    """The middle member's probability; with an even number of members, the mean of the middle two."""
 
     learns = ()
 

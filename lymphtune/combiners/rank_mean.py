@@ -1,4 +1,4 @@
-"""The mean of the members' ranks: members of different scales have the same say.
+"""The mean of the members' ranks: members with different scales have the same influence.
 
 Shapes: M members, P patients.
 """
@@ -17,10 +17,10 @@ class Config:
 
 @combiners.register("rank_mean", Config)
 class RankMean:
-    """The mean of where each member's probability stands among its own out-of-fold ones, as a probability again.
+    """The mean rank of each member's probability among its own out-of-fold ones, mapped back to a probability.
 
-    A rank becomes a probability by the mean of the members' quantile functions, so that a threshold keeps its
-    meaning and one member alone gives itself. Between known probabilities both are linear, from 0 at 0 to 1 at 1.
+    The mean of the members' quantile functions maps a rank to a probability, so a threshold keeps its meaning and a
+    single member is returned unchanged. Both functions are linear between known probabilities, from 0 at 0 to 1 at 1.
     """
 
     learns = ("sorted_MP_",)
@@ -43,7 +43,7 @@ class RankMean:
 
 
 def _scale(known_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct probabilities between 0 and 1, both included, and the share of patients below each."""
+    """Return the distinct probabilities, 0 and 1 included, and the mid-rank of each as a fraction of the patients."""
     values, counts = np.unique(known_P, return_counts=True)
     ranks = (np.cumsum(counts) - counts / 2) / len(known_P)
     inner = (values > 0) & (values < 1)

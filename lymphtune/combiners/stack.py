@@ -1,4 +1,4 @@
-"""Stacking: members weighted by a ridge logistic regression on their logits, no weight below zero.
+"""Stacking: members weighted by a non-negative ridge logistic regression on their logits.
 
 Shapes: M members, P patients.
 """
@@ -15,7 +15,7 @@ from lymphtune.statistics.metrics import SMALLEST, class_weights
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    ridge: float = 0.1  # pull towards equal weights
+    ridge: float = 0.1  # strength of the penalty towards equal weights
 
     def __post_init__(self) -> None:
         if not 0 <= self.ridge <= 1e6:
@@ -26,8 +26,8 @@ class Config:
 class Stack:
     """The logit is a weighted mean of the members' logits.
 
-    Weights are non-negative and sum to 1 (so one member alone gives itself; scale and shift are a calibration's
-    work), and minimise the class-balanced log loss plus ridge x M x their squared distance from equality.
+    Weights are non-negative and sum to 1, so a single member is returned unchanged; scale and shift are left to a
+    calibration. They minimise the class-balanced log loss plus ridge x M x their squared distance from equal weights.
     Source: Breiman 1996, Stacked regressions, section 3.
     """
 
@@ -43,15 +43,22 @@ class Stack:
         def loss(weight_M: np.ndarray) -> tuple[float, np.ndarray]:
             margin_P = sign_P * (weight_M @ logit_MP)
             slope_P = -weight_P * sign_P * expit(-margin_P)
-            away_M = weight_M - equal
-            ridge = self.config.ridge * len(away_M)
-            value = weight_P @ np.logaddexp(0, -margin_P) + ridge * away_M @ away_M
-            return float(value), logit_MP @ slope_P + 2 * ridge * away_M
+            deviation_M = weight_M - equal
+            ridge = self.config.ridge * len(deviation_M)
+            value = weight_P @ np.logaddexp(0, -margin_P) + ridge * deviation_M @ deviation_M
+            return float(value), logit_MP @ slope_P + 2 * ridge * deviation_M
 
         sums_to_one = {"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like}
         start_M = np.full(len(oof_MP), equal)
-        found = minimize(loss, start_M, jac=True, method="SLSQP", bounds=[(0, 1)] * len(start_M),
-                         constraints=sums_to_one, options={"ftol": 1e-9})  # fmt: skip
+        found = minimize(
+            loss,
+            start_M,
+            jac=True,
+            method="SLSQP",
+            bounds=[(0, 1)] * len(start_M),
+            constraints=sums_to_one,
+            options={"ftol": 1e-9},
+        )
         weight_M = np.maximum(found.x, 0)
         self.logit_weights_M_ = weight_M / weight_M.sum()
         return self

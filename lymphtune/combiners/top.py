@@ -1,4 +1,4 @@
-"""The plain mean of the members' probabilities: nothing to learn, nothing to overfit."""
+"""The unweighted mean of the members' probabilities: nothing is fitted, so nothing can overfit."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Config:
 
 @combiners.register("top", Config)
 class Top:
-    """Every member has the same say."""
+    """All members have equal weights."""
 
     learns = ("weights_M_",)
 

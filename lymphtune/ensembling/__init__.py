@@ -1,1 +1,1 @@
-"""Ensembling: the best trials of a run averaged, scored honestly, and saved as a folder that works alone."""
+"""Ensembling: combine the best trials of a run, score the ensemble, and save it as a self-contained folder."""

@@ -1,4 +1,4 @@
-"""What an ensemble is told of new patients beside their pictures: ages as in training, and values that are missing.
+"""Attributes of new patients as an ensemble uses them: the date of ages, and missing values.
 
 Shapes: P patients.
 """
@@ -20,29 +20,29 @@ from lymphtune.errors import InputError
 
 @dataclass(frozen=True)
 class TrainedAges:
-    """How the ages were counted that an ensemble was trained on; at: None where an earlier version saved it."""
+    """The date at which an ensemble's training ages were computed; at: None if an earlier version saved it."""
 
     at: AgesAt | None
     reference_date: date
 
     @classmethod
     def of(cls, cohort: dict[str, Any]) -> "TrainedAges":
-        """Return what the cohort's part of ensemble.yaml says; raises ValueError where it says something else."""
+        """Parse the `cohort` part of ensemble.yaml; raises ValueError if it is invalid."""
         if (at := cohort.get("ages")) not in (None, "examination", "reference_date"):
             raise ValueError("ages")
         return cls(at, date.fromisoformat(cohort["reference_date"]))
 
     def note(self, cohort: Cohort | Surveyed, asked: date | None) -> str:
-        """Return how the ages of new patients are counted, their range, and how that differs from training.
+        """Return a note on the date and range of new patients' ages, and on the difference from training.
 
-        asked: day named by `--reference-date`. Raises InputError where new patients have no day of examination and the
-        ensemble was trained on ages at the examination, or where the option contradicts the table.
+        asked: date given by `--reference-date`. Raises InputError if the ensemble was trained on ages at the
+        examination and new patients have no date of examination, or if the option contradicts the table.
         """
         if cohort.ages == "examination":
             if asked is not None:
                 raise InputError(
-                    f"--reference-date: {cohort.name} gives each patient's age at the examination, which no other day "
-                    "changes; leave the option out, or take that column out of the table"
+                    f"--reference-date: {cohort.name} has each patient's age at the examination, which this option "
+                    "does not change; leave the option out, or remove that column from the table"
                 )
             return f"ages are those at the examination: {age_range(cohort)}{self._unlike('examination')}"
         if asked is not None:
@@ -50,16 +50,16 @@ class TrainedAges:
             return f"ages are counted to {asked} (--reference-date): {age_range(cohort)}{unlike}"
         if self.at == "examination":
             raise InputError(
-                f"{cohort.name}: no day of examination, and the ensemble was trained on ages at the examination; add a "
-                f"column {COLUMN}, or count all ages to one day with --reference-date YYYY-MM-DD"
+                f"{cohort.name}: no date of examination, and the ensemble was trained on ages at the examination; add "
+                f"a column {COLUMN}, or count all ages to one day with --reference-date YYYY-MM-DD"
             )
         return (
-            f"ages are counted to {cohort.reference_date}, as in training: {age_range(cohort)} (`--reference-date` "
-            f"counts to another day, a column {COLUMN} to each patient's examination)"
+            f"ages are counted to {cohort.reference_date}, as in training: {age_range(cohort)} (another date: "
+            f"`--reference-date`; each patient's examination: a column {COLUMN})"
         )
 
     def difference(self, cohort: Cohort) -> str:
-        """Return how the ages of a cohort that has been read differ from those in training, "" where they do not."""
+        """Return a note on how the date of a cohort's ages differs from training; "" if it does not."""
         unlike = self._unlike(cohort.ages, cohort.reference_date)
         counted = "at the examination" if cohort.ages == "examination" else f"counted to {cohort.reference_date}"
         return f"ages are {counted}: {age_range(cohort)}{unlike}" if unlike else ""
@@ -73,21 +73,21 @@ class TrainedAges:
 
 
 def missing_values(patients: pd.DataFrame, attributes: Sequence[Attribute]) -> np.ndarray:
-    """Return the names of each patient's attributes that are missing [P], separated by commas, "" where none is.
+    """Return the names of each patient's missing attributes [P], separated by commas; "" if none is missing.
 
-    A word that no patient had in training counts as missing, too.
+    A category that did not occur in training counts as missing, too.
     """
     missing_AP = [np.isnan(attribute.numbers(patients[attribute.name])).any(axis=1) for attribute in attributes]
     names = [attribute.name for attribute in attributes]
-    return np.array(
-        [", ".join(name for name, gone_P in zip(names, missing_AP, strict=True) if gone_P[row])
-         for row in range(len(patients))],
-        dtype=object,
-    )  # fmt: skip
+    texts = [
+        ", ".join(name for name, missing_P in zip(names, missing_AP, strict=True) if missing_P[row])
+        for row in range(len(patients))
+    ]
+    return np.array(texts, dtype=object)
 
 
 def missing_note(missing_P: np.ndarray) -> str:
-    """Return how many patients lack which attribute, and what is made of it; "" where none lacks any."""
+    """Return a note on the number of patients without each attribute, and its imputation; "" if nothing is missing."""
     counts: dict[str, int] = {}
     for names in filter(None, missing_P):
         for name in names.split(", "):
@@ -96,10 +96,10 @@ def missing_note(missing_P: np.ndarray) -> str:
         return ""
     what = ", ".join(f"{name} of {count} of {len(missing_P)} patients" for name, count in counts.items())
     return (
-        f"missing: {what}; predicted with the mean of the training patients in its place, and marked in column "
-        "`missing` of predictions.parquet"
+        f"missing: {what}; replaced by the mean of the training patients, and marked in column `missing` of "
+        "predictions.parquet"
     )
 
 
-def tells_ages(attributes: Sequence[Attribute]) -> bool:
+def uses_age(attributes: Sequence[Attribute]) -> bool:
     return any(attribute.name == AGE_YEARS for attribute in attributes)

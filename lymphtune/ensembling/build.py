@@ -1,4 +1,4 @@
-"""From a run to a saved ensemble: choose, combine, score, copy the weights, predict, write the submission."""
+"""From a run to a saved ensemble: select, combine, score, copy the weights, predict, write the submission."""
 
 import time
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from lymphtune.ensembling.procedure import Fitted, Procedure
 from lymphtune.ensembling.recipe import all_recipes, load_recipe
 from lymphtune.ensembling.reliability import write_reliability
 from lymphtune.ensembling.reproduction import check_reproduction
-from lymphtune.ensembling.score import ENSEMBLE, Entry, RecipeScores, Scores, compare, score
+from lymphtune.ensembling.score import ENSEMBLE, Comparison, Entry, Scores, compare, score
 from lymphtune.ensembling.summary import better_recipes, recipes_rows, recipes_table, summary, summary_values
 from lymphtune.errors import InputError
 from lymphtune.files import (
@@ -43,17 +43,17 @@ from lymphtune.result import Result
 from lymphtune.runs.run import Run, find_run
 from lymphtune.versions import version
 
-TRIES, READ_AGAIN_S = 4, 2.0  # readings of a run that changes meanwhile, and the wait between them
-COHORT = ("name", "simulated", "hash", "reference_date", "ages", "n_labelled", "pseudonyms")  # of run.yaml, kept
+TRIES, READ_AGAIN_S = 4, 2.0  # attempts to read a run while its search changes it, and the wait between them in seconds
+COHORT = ("name", "simulated", "hash", "reference_date", "ages", "n_labelled", "pseudonyms")  # keys kept from run.yaml
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A procedure that has learnt from all of a run's held-out patients."""
+class Selection:
+    """The trials that a procedure selects, and the procedure fitted on all of a run's held-out patients."""
 
     procedure: Procedure
     candidates: Candidates
-    rows: np.ndarray  # of the candidates' out-of-fold table, one a member
+    rows: np.ndarray  # rows of candidates.oof_CP, one per member
     fitted: Fitted
 
     @property
@@ -62,7 +62,7 @@ class Chosen:
 
     @property
     def epochs(self) -> list[int]:
-        """Return the judged epoch of each member, from 1."""
+        """Return the epoch of each member's predictions, from 1."""
         table = self.candidates.trials(self.rows)
         return [int(epoch) for epoch in table["epoch"]]
 
@@ -78,10 +78,10 @@ def build_ensemble(
     data: str | Path | None = None,
     name: str | None = None,
 ) -> Ensemble:
-    """Return the saved ensemble of a run (the latest unless named); its `summary` is the table of scores.
+    """Build and save the ensemble of a run (default: the latest); its `summary` is the table of scores.
 
-    Writes ensembles/<name>/ in the run's folder; name: the recipe's unless given. An ensemble of that name that was
-    made in another way is kept under another one. Raises InputError on anything a person can mend.
+    Writes ensembles/<name>/ in the run's folder (default name: the recipe's). An existing ensemble of that name with
+    other options is renamed, not overwritten. Raises InputError on any error that the user can fix.
     """
     name = checked_name(name or procedure.recipe.name)
     found = find_run(None if run is None else str(run), Path(runs))
@@ -89,27 +89,27 @@ def build_ensemble(
     check_roles(cohort)
     path = found.path / "ensembles" / name
     with whole_folder(path) as scratch:
-        chosen, weights = _gathered(procedure, found, cohort, scratch / "weights")
+        chosen, weights = _select_and_copy(procedure, found, cohort, scratch / "weights")
         check_reproduction(found, cohort, dict(zip(chosen.trials, chosen.epochs, strict=True)), scratch / "weights")
-        contest = RecipeScores.of(chosen.candidates)
-        scores = score(contest, procedure)
+        comparison = Comparison.of(chosen.candidates)
+        scores = score(comparison, procedure)
         stopped = procedure.recipe.choice.include_stopped
         others = [other for other in all_recipes(stopped or None) if other.name != procedure.recipe.name]
-        entries = compare(contest, procedure, others)
+        entries = compare(comparison, procedure, others)
         described = _write_bundle(scratch, found, chosen, scores, weights)
         members = chosen.candidates.trials(chosen.rows)
-        subject = Subject(found.description, described, members, cohort, contest, procedure, scores)
+        subject = Subject(found.description, described, members, cohort, comparison, procedure, scores)
         write_text(scratch / MODEL_CARD, model_card(subject))
         _write_trained_on(scratch, cohort)
         _seal(scratch)
         saved, new = Ensemble.load(scratch), cohort.to_predict
-        seen_P = np.zeros(len(new), dtype=bool)  # as check_roles has found
+        seen_P = np.zeros(len(new), dtype=bool)  # check_roles has made sure of that
         ids = [cohort.ids[row] for row in new]
         table = saved.table(ids, saved.predict(cohort, new), seen_P)
         missing_P = saved.missing(cohort.patients.iloc[new])
         write_predictions(scratch, table.assign(missing=missing_P), cohort.about)
         keep_different(path, described)
-    return Ensemble.load(path, _summary(found, cohort, chosen, contest, scores, entries))
+    return Ensemble.load(path, _summary(found, cohort, chosen, comparison, scores, entries))
 
 
 def compare_recipes(
@@ -119,19 +119,20 @@ def compare_recipes(
     data: str | Path | None = None,
     include_stopped: bool | None = None,
 ) -> Result:
-    """Return a table of all shipped recipes on a run: naive, honest, interval, and the difference to `top`."""
+    """Compare all shipped recipes on a run: naive score, honest score with interval, and difference to `top`."""
     found = find_run(None if run is None else str(run), Path(runs))
     cohort = trained_cohort(found, data)
-    contest = RecipeScores.of(read_candidates(found, cohort))
+    comparison = Comparison.of(read_candidates(found, cohort))
     recipes = all_recipes(include_stopped)
-    entries = compare(contest, Procedure(load_recipe("top", include_stopped=include_stopped)), recipes)
-    table = recipes_table(f"{found.name}: {len(contest.candidates.labels_P)} patients judged", contest, entries)
-    text = "\n".join([table, "The best of these is flattered by being picked among them.", *_warnings(found, cohort)])
-    return Result(text, _about(found, cohort, contest.candidates) | {"recipes": recipes_rows(contest, entries, "top")})
+    entries = compare(comparison, Procedure(load_recipe("top", include_stopped=include_stopped)), recipes)
+    table = recipes_table(f"{found.name}: {len(comparison.candidates.labels_P)} patients scored", comparison, entries)
+    text = "\n".join([table, "The best of these scores is optimistic: it was selected.", *_warnings(found, cohort)])
+    values = _about(found, cohort, comparison.candidates) | {"recipes": recipes_rows(comparison, entries, "top")}
+    return Result(text, values)
 
 
 def trained_cohort(run: Run, data: str | Path | None) -> Cohort:
-    """Return the cohort the run was trained on, and no other."""
+    """Load the cohort that the run was trained on; raises InputError if `data` is another one."""
     given = run.description.cohort
     try:
         pseudonyms = pseudonyms_of(run)
@@ -149,21 +150,23 @@ def trained_cohort(run: Run, data: str | Path | None) -> Cohort:
 
 
 def pseudonyms_of(run: Run) -> Pseudonyms | None:
-    """Return what the run's ids were replaced by, None where they were not; raises InputError without its key."""
+    """Return the pseudonyms of the run's ids, None if it has none; raises InputError without their key."""
     given = run.description.cohort
     if not given.pseudonyms or not given.pseudonym_key:
         return None
     pseudonyms = read_pseudonyms(Path(given.pseudonym_key))
     if pseudonyms.fingerprint != given.pseudonyms:
-        raise InputError(f"{given.pseudonym_key}: another key than that of the run {run.name}; put that one back")
+        raise InputError(f"{given.pseudonym_key}: not the key of the run {run.name}; restore that key")
     return pseudonyms
 
 
-def _gathered(procedure: Procedure, run: Run, cohort: Cohort, into: Path) -> tuple[Chosen, dict[str, list[str]]]:
-    """Return what a procedure learns from a run, and the fold models of its members, whose weights are in `into` then.
+def _select_and_copy(
+    procedure: Procedure, run: Run, cohort: Cohort, into: Path
+) -> tuple[Selection, dict[str, list[str]]]:
+    """Select the members and copy their weights to `into`; return the selection and each member's fold models.
 
-    A search that still runs removes weights of trials that fall behind: where that happens meanwhile, the run is read
-    again, and members are chosen anew. Raises InputError.
+    A running search removes the weights of trials that fall behind. If that happens meanwhile, the run is read again
+    and members are selected again. Raises InputError.
     """
     for tries_left in reversed(range(TRIES)):
         before = _last_change(run)
@@ -176,8 +179,8 @@ def _gathered(procedure: Procedure, run: Run, cohort: Cohort, into: Path) -> tup
                 raise
             if not tries_left:
                 raise InputError(
-                    f"{error}. The run's search is still running, and keeps the weights of its best trials alone; try "
-                    "again when it has ended, or with a smaller --top"
+                    f"{error}. The run's search is still running and keeps only the weights of its best trials; retry "
+                    "after it has ended, or with a smaller --top"
                 ) from error
             console.say(f"{run.name}: changed by its search while it was read; reading it again")
             time.sleep(READ_AGAIN_S * running)
@@ -185,23 +188,23 @@ def _gathered(procedure: Procedure, run: Run, cohort: Cohort, into: Path) -> tup
 
 
 def _last_change(run: Run) -> int:
-    """Return when the run's leaderboard was last written, 0 where there is none."""
+    """Return the modification time of the run's leaderboard in nanoseconds, 0 if there is none."""
     try:
         return (run.path / "leaderboard.parquet").stat().st_mtime_ns
     except FileNotFoundError:
         return 0
 
 
-def _choose(procedure: Procedure, candidates: Candidates) -> Chosen:
+def _choose(procedure: Procedure, candidates: Candidates) -> Selection:
     procedure.check(candidates.labels_P)
     rows = candidates.chosen(procedure.recipe.choice)
-    return Chosen(procedure, candidates, rows, procedure.fit(candidates.oof_CP[rows], candidates.labels_P))
+    return Selection(procedure, candidates, rows, procedure.fit(candidates.oof_CP[rows], candidates.labels_P))
 
 
 def _write_bundle(
-    folder: Path, run: Run, chosen: Chosen, scores: Scores, weights: dict[str, list[str]]
+    folder: Path, run: Run, chosen: Selection, scores: Scores, weights: dict[str, list[str]]
 ) -> dict[str, Any]:
-    """Write what was learnt, the out-of-fold table, the scores and ensemble.yaml, which is returned."""
+    """Write the fitted arrays, the out-of-fold table, the scores and ensemble.yaml; return the latter."""
     from safetensors.numpy import save_file
 
     members = []
@@ -219,15 +222,15 @@ def _write_bundle(
     return described
 
 
-def _oof(chosen: Chosen) -> pd.DataFrame:
-    """Return a row a held-out patient: its id, label, fold, the ensemble's probability, then a column a member."""
+def _oof(chosen: Selection) -> pd.DataFrame:
+    """Return one row per held-out patient: id, label, fold, the ensemble's probability and that of each member."""
     candidates = chosen.candidates
     table = {"patient": candidates.patients, "label": candidates.labels_P, "fold": candidates.fold_P}
     table |= {"probability": chosen.fitted.probability(chosen.oof_MP)}
     return pd.DataFrame(table | dict(zip(chosen.trials, chosen.oof_MP, strict=True)))
 
 
-def _describe(run: Run, chosen: Chosen, scores: Scores, members: list[dict[str, Any]]) -> dict[str, Any]:
+def _describe(run: Run, chosen: Selection, scores: Scores, members: list[dict[str, Any]]) -> dict[str, Any]:
     cohort, procedure = run.description.cohort, chosen.procedure
     mine = scores.entries["ensemble"]
     honest = {metric: [round(v, 4) for v in (h.value, h.low, h.high)] for metric, h in mine.honest.items()}
@@ -257,7 +260,7 @@ def _write_trained_on(folder: Path, cohort: Cohort) -> None:
 
 
 def _seal(folder: Path) -> None:
-    """Add every file's hash to ensemble.yaml, so that an altered folder is noticed."""
+    """Add every file's hash to ensemble.yaml, so that loading detects changes."""
     described = read_yaml(folder / "ensemble.yaml")
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "ensemble.yaml")
     described["files"] = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
@@ -265,9 +268,9 @@ def _seal(folder: Path) -> None:
 
 
 def write_predictions(folder: Path, table: pd.DataFrame, about: Mapping[str, str]) -> None:
-    """Write predictions.parquet and predictions.csv, which are the table, and submission.csv.
+    """Write the table as predictions.parquet and predictions.csv, and submission.csv.
 
-    A submission has the ids as they are: raises InputError where a spreadsheet would run one.
+    A submission needs unchanged ids, so an id that a spreadsheet would run as a formula raises InputError.
     """
     if formulas := [patient for patient in table["patient"] if is_formula(patient)]:
         raise InputError(f"submission.csv: a spreadsheet would run {formulas[0]!r} as a formula; rename the patient")
@@ -278,13 +281,13 @@ def write_predictions(folder: Path, table: pd.DataFrame, about: Mapping[str, str
 
 
 def _summary(
-    run: Run, cohort: Cohort, chosen: Chosen, contest: RecipeScores, scores: Scores, entries: dict[str, Entry]
+    run: Run, cohort: Cohort, chosen: Selection, comparison: Comparison, scores: Scores, entries: dict[str, Entry]
 ) -> Result:
     protocol, candidates = run.description.protocol, chosen.candidates
     allowed = candidates.table[candidates.allowed(chosen.procedure.recipe.choice)]
     opening = (
         f"{run.name}: {len(chosen.rows)} of {len(allowed)} trials, {protocol.folds} folds x "
-        f"{console.counted(protocol.repeats, 'seed')}, {len(candidates.patients)} patients judged, "
+        f"{console.counted(protocol.repeats, 'seed')}, {len(candidates.patients)} patients scored, "
         f"{len(cohort.to_predict)} to predict"
     )
     members = candidates.trials(chosen.rows).assign(weight=_member_weights(chosen))
@@ -292,31 +295,31 @@ def _summary(
     lines = [*console.wrapped(opening), *summary(scores, chosen.procedure, members, allowed, known)]
     if warning := candidates.shortage(chosen.procedure.recipe.choice, len(chosen.rows)):
         lines += [console.painted(line, "warning") for line in console.wrapped(warning)]
-    lines += better_recipes(contest, scores.entries["ensemble"], entries)
+    lines += better_recipes(comparison, scores.entries["ensemble"], entries)
     values = _about(run, cohort, candidates) | summary_values(scores, members, allowed)
-    values["recipes"] = recipes_rows(contest, entries | {ENSEMBLE: scores.entries[ENSEMBLE]}, ENSEMBLE)
+    values["recipes"] = recipes_rows(comparison, entries | {ENSEMBLE: scores.entries[ENSEMBLE]}, ENSEMBLE)
     return Result("\n".join([*lines, *_warnings(run, cohort)]), values)
 
 
 def _about(run: Run, cohort: Cohort, candidates: Candidates) -> dict[str, Any]:
-    """Return of whom and of what the numbers are."""
+    """Return the run, the cohort and the numbers of patients, for programs."""
     counts = {"n_patients": len(candidates.patients), "n_to_predict": len(cohort.to_predict)}
     return {"run": run.path, "cohort": cohort.name, "simulated": bool(cohort.simulated), **counts}
 
 
 def _warnings(run: Run, cohort: Cohort) -> list[str]:
-    """Return what every output of such a run says."""
+    """Return the warnings that every output for such a run carries."""
     lines = []
     if run.description.protocol.folds == 1:
-        lines.append("One hold-out: these few patients chose and judge; honest scores take that into account.")
+        lines.append("One hold-out: the same few patients serve selection and scoring; honest scores correct for that.")
     lines += console.wrapped(note) if (note := group_note(cohort)) else []
     if cohort.simulated:
         lines.append(console.painted(console.SIMULATED, "warning"))
     return lines
 
 
-def _member_weights(chosen: Chosen) -> np.ndarray:
-    """Return each member's share in the combiner's answer [M], NaN where it has no such thing."""
+def _member_weights(chosen: Selection) -> np.ndarray:
+    """Return each member's weight in the combiner [M], NaN if the combiner has no weights."""
     arrays = learnt_arrays(chosen.fitted)
     for name in ("combiner.weights_M_", "combiner.logit_weights_M_"):
         if name in arrays:

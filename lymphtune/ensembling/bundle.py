@@ -1,6 +1,6 @@
-"""The saved ensemble: a folder that predicts alone, without its run and without pickle.
+"""The saved ensemble: a self-contained folder that predicts without its run and without pickle.
 
-Shapes: P patients of a cohort, C cells of theirs, M member trials, F fold models of all of them, K folds.
+Shapes: P patients of a cohort, C cells of these patients, M member trials, F fold models of all members, K folds.
 """
 
 import re
@@ -19,9 +19,9 @@ from lymphtune.cohort import Cohort, Surveyed
 from lymphtune.cohort.attributes import STANDARD, Attribute, attributes_of_yaml
 from lymphtune.cohort.folds import hashed
 from lymphtune.config import Configuration, configuration, parse_part
-from lymphtune.ensembling.attributes import TrainedAges, missing_values, tells_ages
+from lymphtune.ensembling.attributes import TrainedAges, missing_values, uses_age
 from lymphtune.ensembling.external import check_scorable, external_scores
-from lymphtune.ensembling.learnt import take_learnt
+from lymphtune.ensembling.learnt import load_learnt
 from lymphtune.ensembling.procedure import Fitted, Procedure
 from lymphtune.ensembling.recipe import parse_recipe
 from lymphtune.ensembling.threshold import parse_threshold
@@ -35,16 +35,20 @@ from lymphtune.statistics.conformal import CrossConformal, set_names
 from lymphtune.versions import version
 
 FORMAT = 2
-PACKAGES = ("lymphtune", "torch", "timm", "scikit-learn", "numpy")  # whose versions are noted
-MOST_TRAINED_ON = 2**28  # bytes
-LEARNT = "learnt.safetensors"  # what the combiner and the calibration have learnt
+PACKAGES = ("lymphtune", "torch", "timm", "scikit-learn", "numpy")  # packages whose versions are saved
+MOST_TRAINED_ON = 2**28  # largest size of trained_on.txt in bytes
+LEARNT = "learnt.safetensors"  # fitted arrays of the combiner and the calibration
 
 
 @dataclass(frozen=True)
 class EnsemblePrediction:
-    """probability_P: of being tumoral; spread_P: sd between all fold models; members_MP: each trial's mean;
-    gate_P: share of the pictures' expert, mean over the fold models that have a gate, NaN where none has; sets_2P:
-    whether either label is in the patient's prediction set; refers_P: who is too near the threshold to be called."""
+    """The predictions of an ensemble.
+
+    probability_P: probability of tumoral. spread_P: standard deviation over all fold models. members_MP: mean of each
+    trial's fold models. gate_P: gate weight of the picture expert, mean over the fold models with a gate, NaN without
+    any. sets_2P: whether each label is in the patient's prediction set. refers_P: which patients are too near the
+    threshold to be called.
+    """
 
     probability_P: np.ndarray
     spread_P: np.ndarray
@@ -54,9 +58,11 @@ class EnsemblePrediction:
     refers_P: np.ndarray
 
 
-class Votes(NamedTuple):
-    """What the fold models say, before the members are combined; by_fold_MKP: each trial's models of each fold; the
-    others as in Prediction."""
+class FoldPredictions(NamedTuple):
+    """Predictions of the fold models, before the members are combined.
+
+    by_fold_MKP: mean of each trial's models of each fold. The other fields are those of EnsemblePrediction.
+    """
 
     members_MP: np.ndarray
     by_fold_MKP: np.ndarray
@@ -83,7 +89,7 @@ class Ensemble:
             raise ValueError("numbers")
         self.ages = TrainedAges.of(description["cohort"])
         self.reference_date = self.ages.reference_date
-        _ = self._trained_on  # who is seen is known before anything is said of anybody
+        _ = self._trained_on  # raises an error now if trained_on.txt is damaged, not at the first prediction
         self.known = CrossConformal(*(oof[name].to_numpy() for name in ("probability", "label", "fold")))
 
     @property
@@ -93,7 +99,7 @@ class Ensemble:
 
     @classmethod
     def load(cls, path: str | Path, result: Result | None = None) -> "Ensemble":
-        """Return a saved ensemble; raises InputError where the folder is not one, or was altered."""
+        """Load a saved ensemble; raises InputError if the folder is not one or was changed."""
         path = Path(path)
         if not (path / "ensemble.yaml").is_file():
             raise InputError(f"{path}: no ensemble.yaml in it; expected a folder that `lymphtune ensemble` wrote")
@@ -109,31 +115,31 @@ class Ensemble:
 
     @property
     def other_versions(self) -> list[str]:
-        """Return which packages have another version than those it was saved with: last digits may differ."""
+        """Return the packages with another version than at saving; predictions may differ in the last digits."""
         saved, here = self.description["versions"], {name: version(name) for name in PACKAGES}
         return [f"{name} {here[name]} (saved with {saved.get(name)})" for name in here if here[name] != saved.get(name)]
 
     def predict_proba(self, cohort: Cohort, allow_seen: bool = False) -> np.ndarray:
-        """Return the probability of tumoral [P] of every patient of a cohort, as all fold models see it.
+        """Return the probability of tumoral [P] for every patient of a cohort, from all fold models.
 
-        Raises InputError where any patient was seen in training, by id or picture, unless `allow_seen`: of such a
-        patient this is no out-of-fold number, and never to be scored.
+        Raises InputError if any patient was seen in training, by id or picture, unless `allow_seen`. The prediction for
+        such a patient is not out-of-fold and must not be scored.
         """
         return self.predict(cohort, np.arange(len(cohort.patients)), allow_seen).probability_P
 
     @cached_property
-    def shown_attributes(self) -> tuple[Attribute, ...]:
-        """Return the attributes that its members look at: none where they see pictures alone."""
+    def used_attributes(self) -> tuple[Attribute, ...]:
+        """Return the attributes that the members use; none if all members use pictures alone."""
         where = str(self.path / "ensemble.yaml")
         seen = [configuration(member["configuration"], where).sees for member in self.members]
         return () if set(seen) == {"images"} else self.attributes
 
     def missing(self, patients: pd.DataFrame) -> np.ndarray:
-        """Return the names of each patient's attributes [P] that its members look at and that have no value."""
-        return missing_values(patients, self.shown_attributes)
+        """Return the names of each patient's missing attributes [P], among those that the members use."""
+        return missing_values(patients, self.used_attributes)
 
     def check_attributes(self, cohort: Cohort | Surveyed) -> list[str]:
-        """Return notes on words that no patient had in training; InputError where the cohort lacks an attribute."""
+        """Return notes on categories that did not occur in training; InputError if the cohort lacks an attribute."""
         given, notes = {attribute.name: attribute for attribute in cohort.attributes}, []
         for attribute in self.attributes:
             own = given.get(attribute.name)
@@ -141,71 +147,73 @@ class Ensemble:
                 kind = "numbers" if attribute.levels is None else "words"
                 raise InputError(
                     f"{cohort.name}: no attribute {attribute.name} ({kind}), which {self.path} was trained on; "
-                    "name its column in cohort.yaml"
+                    "describe its column in cohort.yaml"
                 )
             if new := sorted({*(own.levels or ())} - {*(attribute.levels or ())}):
-                notes.append(f"{attribute.name}: {few(new)} did not occur in training and is taken for a missing value")
+                notes.append(f"{attribute.name}: {first_ids(new)} did not occur in training and counts as missing")
         return notes
 
     def _as_trained(self, cohort: Cohort) -> Cohort:
-        """Return the cohort with its attributes shown as in training."""
+        """Return the cohort with the attributes and categories of training."""
         self.check_attributes(cohort)
         return cohort if cohort.attributes == self.attributes else replace(cohort, attributes=self.attributes)
 
     def predict(self, cohort: Cohort, rows: np.ndarray, allow_seen: bool = False) -> EnsemblePrediction:
-        """Return the prediction for the patients in `rows` of the cohort.
+        """Predict the patients in `rows` of the cohort.
 
-        Raises InputError where the cohort lacks an attribute, or where any of these patients was seen in training,
-        unless `allow_seen`.
+        Raises InputError if the cohort lacks an attribute, or if any of these patients was seen in training, unless
+        `allow_seen`.
         """
         if not allow_seen:
             self._refuse_seen(cohort, rows)
         cohort = self._as_trained(cohort)
-        if tells_ages(self.shown_attributes) and (note := self.ages.difference(cohort)):
+        if uses_age(self.used_attributes) and (note := self.ages.difference(cohort)):
             console.say(f"{cohort.name}: {note}")
         if len(rows) == 0:
-            nobody, no_sets = np.zeros(0), np.zeros((2, 0), dtype=bool)
-            return EnsemblePrediction(nobody, nobody, np.zeros((len(self.members), 0)), nobody, no_sets, no_sets[0])
+            empty, no_sets = np.zeros(0), np.zeros((2, 0), dtype=bool)
+            return EnsemblePrediction(empty, empty, np.zeros((len(self.members), 0)), empty, no_sets, no_sets[0])
         from lymphtune.training.loading import predict_with
 
-        said = []
+        predictions = []
         with console.bar("predicting", sum(len(member["weights"]) for member in self.members)) as bar:
             for path, chosen in self.fold_models():
-                said.append(predict_with(path, chosen, cohort, rows))
+                predictions.append(predict_with(path, chosen, cohort, rows))
                 bar.advance()
-        return self.combine([self._votes(np.array(said))])
+        return self.combine([self._by_member(np.array(predictions))])
 
     def _refuse_seen(self, cohort: Cohort, rows: np.ndarray) -> None:
         seen_P = self.seen(cohort)[rows]
         if seen_P.any():
-            some = few([cohort.ids[row] for row in np.asarray(rows)[seen_P]])
+            some = first_ids([cohort.ids[row] for row in np.asarray(rows)[seen_P]])
             raise InputError(
                 f"{cohort.name}: {int(seen_P.sum())} of these {len(seen_P)} patients were seen in training ({some}); "
-                "leave them out, or predict them all the same with allow_seen=True"
+                "remove them, or predict them as well with allow_seen=True"
             )
 
-    def vote(self, block: Cohort, cells: bool = False) -> tuple[Votes, np.ndarray | None]:
-        """Return the votes on every patient of a cohort, and, with `cells`, what is said of each cell [2, C].
+    def predict_folds(self, block: Cohort, cells: bool = False) -> tuple[FoldPredictions, np.ndarray | None]:
+        """Return all fold models' predictions for a block of patients and, with `cells`, for each cell [2, C].
 
-        That is its probability, mean over the fold models that judge cells, and its weight in its bag, mean over
-        those that weigh them; NaN where none does. Frozen features are computed in memory, once for all fold models
-        that share them, and leave nothing in the cache: for a cohort that is read block by block.
+        The two rows of a cell are its probability (mean over the fold models that predict cells) and its weight in the
+        bag (mean over the fold models that weight cells), NaN without such models. Frozen features are computed in
+        memory, once for all fold models that share them, and are not written to the cache.
         """
         from lymphtune.training.loading import predict_cells_with, predict_with
 
         block = self._as_trained(block)
         rows, kept = np.arange(len(block.patients)), dict[str, np.ndarray]()
         if not cells:
-            said = [predict_with(path, chosen, block, rows, kept) for path, chosen in self.fold_models()]
-            return self._votes(np.array(said)), None
+            predictions = [predict_with(path, chosen, block, rows, kept) for path, chosen in self.fold_models()]
+            return self._by_member(np.array(predictions)), None
         both = [predict_cells_with(path, chosen, block, rows, kept) for path, chosen in self.fold_models()]
         of_cells_F2C = np.array([of_cells for _, of_cells in both])
         of_cells_2C = np.stack([_mean_of_given(of_cells_F2C[:, kind]) for kind in (0, 1)])
-        return self._votes(np.array([said for said, _ in both])), of_cells_2C
+        return self._by_member(np.array([of_patients for of_patients, _ in both])), of_cells_2C
 
-    def combine(self, votes: Sequence[Votes]) -> EnsemblePrediction:
-        """Return the prediction for the patients of one block after the other."""
-        members_MP, by_fold_MKP, spread_P, gate_P = (np.concatenate(part, axis=-1) for part in zip(*votes, strict=True))
+    def combine(self, blocks: Sequence[FoldPredictions]) -> EnsemblePrediction:
+        """Combine the members' predictions, for the patients of all blocks."""
+        members_MP, by_fold_MKP, spread_P, gate_P = (
+            np.concatenate(part, axis=-1) for part in zip(*blocks, strict=True)
+        )
         probability_P = self.fitted.probability(members_MP)
         probability_KP = np.array([self.fitted.probability(of_fold_MP) for of_fold_MP in by_fold_MKP.swapaxes(0, 1)])
         sets_2P = self.known.sets(probability_KP, self.error_rate)
@@ -213,47 +221,49 @@ class Ensemble:
             probability_P, spread_P, members_MP, gate_P, sets_2P, self.fitted.refers(probability_P)
         )
 
-    def table(self, ids: Sequence[str], said: EnsemblePrediction, seen_P: np.ndarray) -> pd.DataFrame:
-        """Return predictions.parquet: one row a patient, a column for each member."""
+    def table(self, ids: Sequence[str], prediction: EnsemblePrediction, seen_P: np.ndarray) -> pd.DataFrame:
+        """Return the table of predictions.parquet: one row per patient, with a column for each member."""
         table = pd.DataFrame(
             {
-                "patient": ids, "probability": said.probability_P, "spread": said.spread_P,
-                "predicted": (said.probability_P >= self.threshold).astype(int), "set": set_names(said.sets_2P),
-                "refer": said.refers_P,
+                "patient": ids,
+                "probability": prediction.probability_P,
+                "spread": prediction.spread_P,
+                "predicted": (prediction.probability_P >= self.threshold).astype(int),
+                "set": set_names(prediction.sets_2P),
+                "refer": prediction.refers_P,
             }
-        )  # fmt: skip
-        for member, probability_P in zip(self.members, said.members_MP, strict=True):
+        )
+        for member, probability_P in zip(self.members, prediction.members_MP, strict=True):
             table[member["trial"]] = probability_P
-        return table.assign(gate=said.gate_P, seen=seen_P)
+        return table.assign(gate=prediction.gate_P, seen=seen_P)
 
     def score(self, cohort: Cohort) -> dict[str, Interval]:
-        """Return every metric by name on the cohort's labelled patients, with intervals.
+        """Return an external validation: every metric on the cohort's labelled patients, with intervals.
 
-        An external validation: raises InputError where any patient of the cohort was seen in training.
+        Raises InputError if any patient of the cohort was seen in training.
         """
         seen_P = self.seen(cohort)
         if seen_P.any():
-            some = few([cohort.ids[row] for row in np.flatnonzero(seen_P)])
+            some = first_ids([cohort.ids[row] for row in np.flatnonzero(seen_P)])
             raise InputError(
-                f"{cohort.name}: scoring patients seen in training is refused; {int(seen_P.sum())} of its "
-                f"{len(seen_P)} were ({some}); leave them out"
+                f"{cohort.name}: {int(seen_P.sum())} of {len(seen_P)} patients were seen in training ({some}) and "
+                "cannot be scored; remove them"
             )
         labels_P = cohort.labels[cohort.labelled]
         check_scorable(labels_P, cohort.name)
         return external_scores(self.predict(cohort, cohort.labelled).probability_P, labels_P, self.threshold)
 
     def seen(self, cohort: Cohort) -> np.ndarray:
-        """Return which patients [P] were seen in training, by id or by any of their pictures."""
+        """Return the mask [P] of patients seen in training, by id or by any of their pictures."""
         return self.seen_ids(cohort.ids) | self.seen_pictures(cohort.digests_of_bags)
 
     def seen_ids(self, ids: Sequence[str]) -> np.ndarray:
-        """Return which of these patients [P] have the id of one seen in training, whichever way its characters are
-        coded."""
+        """Return the mask [P] of ids seen in training, in any Unicode normalisation."""
         spellings = [{patient, *(unicodedata.normalize(form, patient) for form in ("NFC", "NFD"))} for patient in ids]
         return np.array([any(hashed(one) in self._trained_on for one in of) for of in spellings], dtype=bool)
 
     def seen_pictures(self, digests: Sequence[Sequence[str]]) -> np.ndarray:
-        """Return which patients [P], given by their pictures' digests, have a picture seen in training."""
+        """Return the mask [P] of patients, given by their pictures' digests, with a picture seen in training."""
         return np.array([any(cell[:16] in self._trained_on for cell in cells) for cells in digests], dtype=bool)
 
     @cached_property
@@ -265,14 +275,14 @@ class Ensemble:
         return frozenset(data.decode("ascii").split())
 
     def fold_models(self) -> Iterator[tuple[Path, Configuration]]:
-        """Yield the weights' file of every fold model, member after member, and its configuration."""
+        """Yield the weight file and the configuration of every fold model, member by member."""
         for member in self.members:
             chosen = configuration(member["configuration"], str(self.path / "ensemble.yaml"))
             for name in member["weights"]:
                 yield self.path / name, chosen
 
-    def _votes(self, probability_F2P: np.ndarray) -> Votes:
-        """Return the votes from probability and gate of every fold model."""
+    def _by_member(self, probability_F2P: np.ndarray) -> FoldPredictions:
+        """Group the probability and gate of every fold model by member."""
         ends = np.cumsum([len(member["weights"]) for member in self.members])
         members, by_fold = [], []
         for member, probability_FP in zip(self.members, np.split(probability_F2P[:, 0], ends[:-1]), strict=True):
@@ -280,24 +290,24 @@ class Ensemble:
             members.append(probability_FP.mean(axis=0))
             by_fold.append([probability_FP[fold_F == fold].mean(axis=0) for fold in np.unique(fold_F)])
         spread_P, gate_P = probability_F2P[:, 0].std(axis=0), _mean_of_given(probability_F2P[:, 1])
-        return Votes(np.array(members), np.array(by_fold), spread_P, gate_P)
+        return FoldPredictions(np.array(members), np.array(by_fold), spread_P, gate_P)
 
 
 def _mean_of_given(values_FX: np.ndarray) -> np.ndarray:
-    """Return the mean [X] over the fold models that give such values, NaN where none does."""
+    """Return the mean [X] over the fold models with values that are not NaN; NaN without any."""
     given_FX = values_FX[~np.isnan(values_FX[:, 0])]
     return given_FX.mean(axis=0) if len(given_FX) else np.full(values_FX.shape[1], np.nan)
 
 
 def fold_of(name: str) -> int:
-    """Return the fold that a weights file's models never saw; raises InputError where its name does not say so."""
+    """Return the held-out fold of a weight file's model, from its name; raises InputError if the name has none."""
     if found := re.search(r"-fold-(\d+)", name):
         return int(found[1])
-    raise InputError(f"{name}: expected a file name with its fold in it")
+    raise InputError(f"{name}: no fold in the file name; expected repeat-R-fold-K")
 
 
 def _description(path: Path) -> dict[str, Any]:
-    """Return ensemble.yaml; raises InputError where it is not one, or names files outside the folder or unsealed."""
+    """Read ensemble.yaml; raises InputError if it is invalid, or names files outside the folder or without a hash."""
     where, given = path / "ensemble.yaml", read_yaml(path / "ensemble.yaml")
     if not isinstance(given, dict) or given.get("format") != FORMAT:
         found = given.get("format") if isinstance(given, dict) else None
@@ -311,7 +321,7 @@ def _description(path: Path) -> dict[str, Any]:
     files = given["files"] if isinstance(given["files"], dict) else {}
     for name in files:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
-            raise InputError(f"{where}: files: {name!r} is no file of the folder")
+            raise InputError(f"{where}: files: {name!r} is not a file of the folder; copy the folder again")
     weights = [name for member in given["members"] for name in member["weights"]]
     for name in (LEARNT, "oof.parquet", "trained_on.txt", *weights):
         if name not in files:
@@ -320,13 +330,13 @@ def _description(path: Path) -> dict[str, Any]:
 
 
 def _check_members(members: list[dict[str, Any]], oof: pd.DataFrame) -> None:
-    """Raise ValueError unless members and out-of-fold table are each sound and fit together."""
+    """Raise ValueError unless the members and the out-of-fold table are valid and match."""
     trials = [member["trial"] for member in members]
-    named = [column for column in oof.columns if column != "patient"]  # which earlier versions do not have
+    named = [column for column in oof.columns if column != "patient"]  # earlier versions have no column `patient`
     if trials != named[3:] or not trials or not all(map(TRIAL.fullmatch, trials)):
         raise ValueError("members")
-    said = oof[["probability", *trials]].to_numpy(dtype=float)
-    if not len(oof) or not ((said >= 0) & (said <= 1)).all() or not oof["label"].isin([0, 1]).all():
+    values = oof[["probability", *trials]].to_numpy(dtype=float)
+    if not len(oof) or not ((values >= 0) & (values <= 1)).all() or not oof["label"].isin([0, 1]).all():
         raise ValueError("out-of-fold table")
     folds = set(oof["fold"])
     if any({fold_of(name) for name in member["weights"]} != folds for member in members):
@@ -334,7 +344,7 @@ def _check_members(members: list[dict[str, Any]], oof: pd.DataFrame) -> None:
 
 
 def _procedure(path: Path, given: dict[str, Any]) -> Procedure:
-    """Return what was done to make the ensemble, before anything was learnt."""
+    """Return the unfitted procedure that made the ensemble."""
     where = str(path / "ensemble.yaml")
     recipe, calibration = parse_recipe(given["recipe"], str(given["name"]), where), given["calibration"]
     part = None if calibration is None else parse_part(calibrations, calibration, where)
@@ -343,7 +353,7 @@ def _procedure(path: Path, given: dict[str, Any]) -> Procedure:
 
 
 def _fitted(path: Path, description: dict[str, Any], oof: pd.DataFrame) -> Fitted:
-    """Return the combiner and the calibration with all that they have learnt."""
+    """Return the fitted procedure: the combiner and the calibration with their fitted arrays."""
     where = str(path / "ensemble.yaml")
     combiner = parse_recipe(description["recipe"], "recipe", f"{where}: recipe").build()
     calibration = None
@@ -352,10 +362,10 @@ def _fitted(path: Path, description: dict[str, Any], oof: pd.DataFrame) -> Fitte
         calibration = calibrations[part.word].build(part.options)
     threshold, margin = description["threshold"]["value"], description["refer"]["margin"]
     fitted = Fitted(combiner, calibration, float(threshold), float(margin))
-    take_learnt(fitted, path / LEARNT, len(description["members"]), len(oof))
+    load_learnt(fitted, path / LEARNT, len(description["members"]), len(oof))
     return fitted
 
 
-def few(ids: Sequence[str]) -> str:
-    """Return at most three of the ids, for a message."""
+def first_ids(ids: Sequence[str]) -> str:
+    """Format at most three of the ids for a message."""
     return ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")

@@ -1,7 +1,7 @@
-"""Which trials of a run may enter an ensemble, their out-of-fold probabilities, and how the best are chosen.
+"""Candidate trials of an ensemble: their out-of-fold probabilities, and the selection of the best.
 
-Shapes: M candidate trials, N of them chosen, C their judged epochs altogether, R repeats, E epochs, P patients ever
-held out, S resamples. counts_SP: how often each patient is drawn.
+Shapes: M candidate trials, N of them chosen, C candidate epochs of all trials, R repeats, E epochs, P patients ever
+held out, S resamples. counts_SP: how often each resample holds each patient.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from pyarrow import ArrowException
+from pyarrow import ArrowException, ChunkedArray
 
 from lymphtune import console
 from lymphtune.cohort.cohort import Cohort
@@ -25,53 +25,53 @@ from lymphtune.statistics.bootstrap import LEAST_GROUPS, grouping
 from lymphtune.statistics.metrics import THRESHOLD, auc, class_weights, log_losses
 from lymphtune.statistics.probabilities import as_probabilities
 
-AT_ONCE = 2_000_000  # losses (resamples x epochs of trials) held at a time
-READERS = 4
-NEEDED = {"trial", "status", "kind", "epoch", "sees", "architecture", "best_epoch_picked"}  # of the leaderboard
+AT_ONCE = 2_000_000  # losses (resamples x candidate epochs) in memory at a time
+READERS = 4  # threads that read tables
+NEEDED = {"trial", "status", "kind", "epoch", "sees", "architecture", "best_epoch_picked"}  # leaderboard columns
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Trials with their out-of-fold probabilities; a trial that picks its epoch has a row for each of them."""
+    """Trials with their out-of-fold probabilities; a trial whose epoch is selected has one row per epoch."""
 
-    table: pd.DataFrame  # the leaderboard's rows, M
+    table: pd.DataFrame  # M rows of the leaderboard
     patients: list[str]  # P
     labels_P: np.ndarray
     fold_P: np.ndarray
     oof_CP: np.ndarray
-    trial_C: np.ndarray  # row of `table` that each row of oof_CP belongs to, ascending
-    group_P: np.ndarray | None = None  # of patients that are drawn together
+    trial_C: np.ndarray  # row of `table` for each row of oof_CP, ascending
+    group_P: np.ndarray | None = None  # group number of patients that are resampled together
 
     def allowed(self, choice: Choice) -> np.ndarray:
-        """Return which trials [M] the choice may take: those of its kind that ran to their end, or were stopped."""
+        """Return the mask [M] of trials that the choice may take: of its kind, and completed unless it takes others."""
         kinds = self.table["kind"].to_numpy()
         of_kind = np.ones(len(kinds), bool) if choice.source == "all" else kinds == choice.source.removesuffix("s")
         return of_kind if choice.include_stopped else of_kind & (self.table["status"] == "done").to_numpy()
 
     def shortage(self, choice: Choice, taken: int) -> str:
-        """Return a warning where the choice took fewer trials than it asks for, else ""."""
+        """Return a warning if fewer trials are available than the choice takes at most, else ""."""
         if taken >= choice.most:
             return ""
-        trials = f"{console.counted(taken, 'trial')}"
-        return f"{choice.most} trials were asked for and {trials} of them can be taken{self._left_out(choice)}."
+        trials = console.counted(taken, "trial")
+        return f"{choice.most} trials were requested and {trials} can be taken{self._excluded(choice)}."
 
-    def _left_out(self, choice: Choice) -> str:
-        """Return how many trials of the kind asked for are left out because they were stopped early."""
+    def _excluded(self, choice: Choice) -> str:
+        """Return a note on the trials of the requested kind that are excluded because they were stopped early."""
         every = replace(choice, include_stopped=True)
         stopped = int((self.allowed(every) & ~self.allowed(choice)).sum())
-        return f"; {stopped} stopped early are left out (--include-stopped takes them)" if stopped else ""
+        return f"; {stopped} stopped early are excluded (--include-stopped takes them)" if stopped else ""
 
     def available(self, choice: Choice) -> list[tuple[np.ndarray, int]]:
-        """Return for each count of the recipe which trials [M] it is taken from, and how many there are to take.
+        """Return for each count of the recipe the mask [M] of trials to take from, and the number to take.
 
-        Kinds of which the run has none are left out. Raises InputError where there is no trial to take, or fewer
-        than two kinds for a choice by kind.
+        Kinds without trials are omitted. Raises InputError if no trial can be taken, or if a choice by kind has fewer
+        than two kinds.
         """
         allowed = self.allowed(choice)
         if not allowed.any():
             kinds = ", ".join(f"{n} {kind}" for kind, n in self.table["kind"].value_counts().items()) or "none"
             raise InputError(
-                f"no trial for 'from: {choice.source}'; the run has {kinds}{self._left_out(choice)}; "
+                f"no trial for 'from: {choice.source}'; the run has {kinds}{self._excluded(choice)}; "
                 "try another --from, or search more"
             )
         sees = self.table["sees"].to_numpy()
@@ -83,8 +83,8 @@ class Candidates:
         if choice.each_kind and len(found) < 2:
             there = ", ".join(sorted({str(kind) for kind in sees[allowed]})) or "none"
             raise InputError(
-                f"the recipe blends kinds of trials, and this run has only: {there}{self._left_out(choice)}; "
-                "take another recipe"
+                f"the recipe blends kinds of trials, and this run has only: {there}{self._excluded(choice)}; "
+                "use another recipe"
             )
         return found
 
@@ -93,13 +93,13 @@ class Candidates:
         return Resamples(self, np.ones((1, len(self.labels_P)), dtype=int)).choose(choice)[0]
 
     def trials(self, rows: np.ndarray) -> pd.DataFrame:
-        """Return the leaderboard's rows of the trials that rows of oof_CP belong to."""
+        """Return the leaderboard rows of the trials in these rows of oof_CP."""
         return self.table.iloc[self.trial_C[rows]]
 
 
 @dataclass(frozen=True)
 class Resamples:
-    """Candidates in resamples of the patients: whom each resample would choose."""
+    """Candidates in resamples of the patients, to select the best trials in each resample."""
 
     candidates: Candidates
     counts_SP: np.ndarray
@@ -108,7 +108,7 @@ class Resamples:
     def choose(self, choice: Choice) -> np.ndarray:
         """Return the rows of oof_CP [S, N] that the choice takes in each resample, best first within a kind.
 
-        A trial that picks its epoch enters at the one that is best in the resample. Ties go to the earlier trial.
+        A trial with several candidate epochs enters with the best one in the resample. Ties go to the earlier trial.
         """
         loss_SM, row_SM = self.losses(choice.by)
         taken = []
@@ -125,18 +125,18 @@ class Resamples:
         """Return the losses, infinite beyond the `most` best trials of each architecture."""
         capped_SM = loss_SM.copy()
         for members in self.candidates.table.groupby("architecture").indices.values():
-            place_SK = np.argsort(np.argsort(loss_SM[:, members], axis=1, kind="stable"), axis=1)
-            capped_SM[:, members] = np.where(place_SK < most, loss_SM[:, members], np.inf)
+            rank_SK = np.argsort(np.argsort(loss_SM[:, members], axis=1, kind="stable"), axis=1)
+            capped_SM[:, members] = np.where(rank_SK < most, loss_SM[:, members], np.inf)
         return capped_SM
 
     def losses(self, by: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return each trial's loss [S, M] on the drawn patients at its best epoch, and that epoch's row of oof_CP."""
+        """Return each trial's loss [S, M] in each resample at its best epoch, and that epoch's row of oof_CP."""
         if by not in self._losses:
             self._losses[by] = self._computed(by)
         return self._losses[by]
 
     def _computed(self, by: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the losses at each trial's epoch of lowest log loss: the one whose weights it keeps."""
+        """Return the losses at each trial's epoch of lowest log loss, the epoch whose weights a trial keeps."""
         oof_CP, labels_P, trial_C = self.candidates.oof_CP, self.candidates.labels_P, self.candidates.trial_C
         first_M = np.flatnonzero(np.diff(trial_C, prepend=-1))
         loss_SM, row_SM = (np.empty((len(self.counts_SP), len(first_M)), dtype) for dtype in (float, np.int64))
@@ -163,7 +163,7 @@ def _losses(by: str, oof_CP: np.ndarray, labels_P: np.ndarray, weight_SP: np.nda
 
 
 def _first_lowest(loss_SC: np.ndarray, lowest_SM: np.ndarray, first_M: np.ndarray, trial_C: np.ndarray) -> np.ndarray:
-    """Return the first row of each trial that has its lowest loss [S, M]."""
+    """Return the first row of each trial with that trial's lowest loss [S, M]."""
     if len(first_M) == loss_SC.shape[1]:
         return np.broadcast_to(first_M, lowest_SM.shape)
     rows_C = np.arange(loss_SC.shape[1])
@@ -171,9 +171,9 @@ def _first_lowest(loss_SC: np.ndarray, lowest_SM: np.ndarray, first_M: np.ndarra
 
 
 def read_candidates(run: Run, cohort: Cohort) -> Candidates:
-    """Return every trial of the run that did not fail with its out-of-fold probabilities, mean over repeats.
+    """Read the out-of-fold probabilities, mean over repeats, of every trial of the run that did not fail.
 
-    Raises InputError where a trial's folds or patients are not the run's: an ensemble mixes no others.
+    Raises InputError if a trial's folds or patients are not those of the run.
     """
     board = run.leaderboard
     if missing := NEEDED - set(board.columns):
@@ -182,9 +182,7 @@ def read_candidates(run: Run, cohort: Cohort) -> Candidates:
         )
     table, folds_RP, about = eligible(board), run_folds(run, cohort.ids), cohort.about
     if not len(table):
-        raise InputError(
-            f"{run.path}: none of its trials ended; see their reasons in the leaderboard, and search again"
-        )
+        raise InputError(f"{run.path}: no trial has ended; see the leaderboard for the reasons, and search again")
     scored_P = (folds_RP >= 0).all(axis=0)
     check_both_classes(cohort.labels[scored_P], str(run.path))
 
@@ -193,43 +191,48 @@ def read_candidates(run: Run, cohort: Cohort) -> Candidates:
         oof_EP = oof_ERP[:, :, scored_P].mean(axis=1)
         if not 1 <= row.epoch <= len(oof_EP):
             raise InputError(
-                f"{run.path}: the leaderboard has epoch {row.epoch} of {row.trial}, which has {len(oof_EP)}"
+                f"{run.path}: the leaderboard names epoch {row.epoch} of {row.trial}, which has {len(oof_EP)} epochs; "
+                "search again"
             )
         return oof_EP if row.best_epoch_picked else oof_EP[[row.epoch - 1]]
 
     with ThreadPoolExecutor(READERS) as pool:
         rows = list(console.each(pool.map(mean_over_repeats, table.itertuples()), "reading trials", len(table)))
     return Candidates(
-        table, np.array(cohort.ids)[scored_P].tolist(), cohort.labels[scored_P], folds_RP[0, scored_P],
-        np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
+        table,
+        np.array(cohort.ids)[scored_P].tolist(),
+        cohort.labels[scored_P],
+        folds_RP[0, scored_P],
+        np.concatenate(rows),
+        np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
         grouping(cohort.groups[scored_P]),
-    )  # fmt: skip
+    )
 
 
 def check_both_classes(labels_P: np.ndarray, where: str) -> None:
-    """Raise InputError that starts with `where` unless patients of both classes were held out."""
+    """Raise InputError, which starts with `where`, unless patients of both classes were held out."""
     reactive, tumoral = (int((labels_P == label).sum()) for label in (0, 1))
     if not (reactive and tumoral):
         raise InputError(
-            f"{where}: {reactive} reactive and {tumoral} tumoral patients were held out, and no score tells classes "
-            "apart without both; search again with 2 folds or more"
+            f"{where}: {reactive} reactive and {tumoral} tumoral patients were held out, and scores need both "
+            "classes; search again with 2 folds or more"
         )
 
 
 def group_note(cohort: Cohort) -> str:
-    """Return what intervals do not cover where groups of patients are too few to draw; "" where that is not so."""
+    """Return a note if there are groups of patients, but too few for a cluster bootstrap; else ""."""
     groups = cohort.groups[cohort.labelled]
     count = len({*groups})
     if count == len(groups) or grouping(groups) is not None:
         return ""
     return (
-        f"{count} groups of patients, under {LEAST_GROUPS}: no fold model judges its own group, but intervals are of "
-        "patients of these groups; another site may differ by more."
+        f"{count} groups of patients, under {LEAST_GROUPS}: folds keep groups apart, but intervals cover only the "
+        "variation of patients within these groups; another site may differ by more."
     )
 
 
 def eligible(board: pd.DataFrame, source: str = "all") -> pd.DataFrame:
-    """Return the leaderboard's rows that did not fail and are of the kind asked for, best first."""
+    """Return the leaderboard rows of the requested kind that did not fail, best first."""
     table = board[board["status"].isin(["done", "stopped"])].drop_duplicates("trial")
     if source != "all":
         table = table[table["kind"] == source.removesuffix("s")]
@@ -237,45 +240,46 @@ def eligible(board: pd.DataFrame, source: str = "all") -> pd.DataFrame:
 
 
 def run_folds(run: Run, patients: list[str]) -> np.ndarray:
-    """Return the fold [R, P] in which each patient is held out, -1 where it never is; raises InputError."""
+    """Return the fold [R, P] that holds each patient out, -1 if none does; raises InputError."""
     try:
         wide = run.folds.pivot(index="repeat", columns="patient", values="fold").reindex(columns=patients)
         folds_RP = wide.fillna(NEVER).to_numpy().astype(int)
     except (KeyError, ValueError) as error:
         raise InputError(f"{run.path / 'folds.parquet'}: not the folds of a run; search again") from error
     if not (folds_RP >= 0).any():
-        raise InputError(f"{run.path / 'folds.parquet'}: holds none of the cohort's patients out; search again")
+        raise InputError(f"{run.path / 'folds.parquet'}: no patient of the cohort is held out; search again")
     return folds_RP
 
 
 def read_oof(path: Path, patients: list[str], folds_RP: np.ndarray, cohort_hash: str) -> np.ndarray:
-    """Return a trial's out-of-fold probabilities [E, R, P], NaN for patients never held out.
+    """Read a trial's out-of-fold probabilities [E, R, P], NaN for patients never held out.
 
-    Raises InputError where the table is damaged, or was made with other folds or of another cohort.
+    Raises InputError if the table is damaged, or belongs to other folds or another cohort.
     """
     columns = ["repeat", "fold", "epoch", "trial", "patient", "probability"]
     try:
         check_file(path)
-        check_counts(pq.read_metadata(path), path)  # its texts are read as dictionaries: they do not unfold
+        check_counts(pq.read_metadata(path), path)  # text columns are read as dictionaries and stay compressed
         table = pq.read_table(path, columns=columns, read_dictionary=["trial", "patient"], use_threads=False)
     except (OSError, ArrowException) as error:
         raise InputError(f"{path}: missing or damaged, not a Parquet table ({reason(error)})") from error
     if (table.schema.metadata or {}).get(b"cohort_hash", b"").decode() != cohort_hash:
-        raise InputError(f"{path}: of another cohort than its run; an ensemble mixes no cohorts")
+        raise InputError(f"{path}: of another cohort than its run; search again")
     if len(table) and (_positions(table["trial"], [path.parent.name]) < 0).any():
         raise InputError(f"{path}: of another trial than its folder; search again")
     held_R, held_P = np.nonzero(folds_RP >= 0)
     repeat, fold, epoch, probability = (table[name].to_numpy() for name in ("repeat", "fold", "epoch", "probability"))
     n_epochs, rest = divmod(len(table), len(held_R))
     expected = {
-        "repeat": (repeat, held_R), "fold": (fold, folds_RP[held_R, held_P]),
+        "repeat": (repeat, held_R),
+        "fold": (fold, folds_RP[held_R, held_P]),
         "patient": (_positions(table["patient"], patients), held_P),
-    }  # fmt: skip
+    }
     for name, (found, right) in expected.items():
         if rest or (found.reshape(n_epochs, -1) != right).any():
-            raise InputError(f"{path}: its {name}s are not those of the run's folds; an ensemble mixes no folds")
+            raise InputError(f"{path}: its {name}s are not those of the run's folds; search again")
     if (epoch != np.repeat(np.arange(1, n_epochs + 1), len(held_R))).any() or not n_epochs:
-        raise InputError(f"{path}: expected epochs 1, 2, ... in order")
+        raise InputError(f"{path}: its epochs are not 1, 2, ... in order; search again")
     if probability.dtype.kind != "f":
         raise InputError(f"{path}: its probabilities are {probability.dtype}, expected numbers; search again")
     probability = as_probabilities(probability, path, "search again", of="rows")
@@ -284,9 +288,9 @@ def read_oof(path: Path, patients: list[str], folds_RP: np.ndarray, cohort_hash:
     return oof_ERP
 
 
-def _positions(column: Any, patients: list[str]) -> np.ndarray:
-    """Return where in `patients` each value of a dictionary-encoded column is, -1 where it is not."""
-    place = {patient: position for position, patient in enumerate(patients)}
+def _positions(column: ChunkedArray, patients: list[str]) -> np.ndarray:
+    """Return the index in `patients` of each value of a dictionary-encoded column, -1 if it is not in there."""
+    positions = {patient: position for position, patient in enumerate(patients)}
     merged = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    known = np.array([place.get(patient, -1) for patient in merged.dictionary.to_pylist()], dtype=int)
+    known = np.array([positions.get(patient, -1) for patient in merged.dictionary.to_pylist()], dtype=int)
     return known[merged.indices.to_numpy()]

@@ -1,4 +1,4 @@
-"""What an ensemble says of each cell, written block after block: cells.parquet.
+"""cells.parquet: an ensemble's prediction for each cell, written block by block.
 
 Shapes: C cells of a block.
 """
@@ -26,7 +26,7 @@ SCHEMA = pa.schema(
 
 @contextmanager
 def cells_file(path: Path, about: Mapping[str, str]) -> Iterator[Callable[[Block, np.ndarray], None]]:
-    """Yield what appends a block's cells, their probability and weight given as [2, C]; one row group a block."""
+    """Yield a function that appends a block's cells with their probability and weight [2, C], one row group each."""
     with pq.ParquetWriter(path, SCHEMA.with_metadata(dict(about))) as writer:
 
         def append(block: Block, of_cells_2C: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""The commands that make a run and its ensemble again."""
+"""The commands that reproduce a run and its ensemble."""
 
 import shlex
 
@@ -7,13 +7,14 @@ from lymphtune.runs.description import RunDescription
 
 
 def search_command(described: RunDescription) -> str:
-    """Return what was typed, or what does the same where the search was called from Python; described: run.yaml."""
+    """Return the command of a search, or an equivalent one if it was called from Python; described: run.yaml."""
     try:
         typed = shlex.split(described.command)
-    except ValueError:  # as no search writes it
+    except ValueError:  # a damaged run.yaml
         typed = []
     if typed[:1] == ["lymphtune"]:
-        return shlex.join(typed)  # quoted anew: it is there to be copied, and the run may be somebody else's
+        # Quoted again, because readers copy it and the run may come from another person.
+        return shlex.join(typed)
     protocol = described.protocol
     words = ["search", "--space", described.space.name, "--data", described.cohort.data]
     for name in ("trials", "epochs", "folds", "repeats", "seed"):
@@ -22,7 +23,7 @@ def search_command(described: RunDescription) -> str:
 
 
 def ensemble_command(run: str, procedure: Procedure, n_members: int) -> str:
-    """Return what makes the ensemble of so many trials of the run."""
+    """Return the command that makes the ensemble of `n_members` trials of the run."""
     recipe = procedure.recipe
     words = ["lymphtune", "ensemble", "--recipe", recipe.name, "--run", run]
     if not recipe.choice.each_kind:

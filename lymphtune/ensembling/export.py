@@ -1,4 +1,4 @@
-"""A saved ensemble as one .onnx file, checked against the ensemble before it takes its name.
+"""Export of a saved ensemble to one .onnx file, which is compared with the ensemble before it is saved.
 
 Shapes: P patients, M member trials, C cells of all patients, S picture side.
 """
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from lymphtune.training.deployed import Member
 
 EXTRA = ("onnx", "onnxscript", "onnxruntime")
-CHECKED = (1, 3, 17)  # cells of the bags that the file is checked on
-TOLERANCE = 1e-4  # of a probability
+CHECKED = (1, 3, 17)  # numbers of cells of the bags on which file and ensemble are compared
+TOLERANCE = 1e-4  # largest accepted difference of probabilities
 
 
 def export_onnx(ensemble: Path, out: Path, overwrite: bool = False) -> Result:
-    """Write the ensemble's mean as one .onnx file; return how far from the ensemble it is.
+    """Write the ensemble as one .onnx file; return its largest difference from the ensemble.
 
-    Inputs: cells [N, 224, 224, 3] uint8 of one patient, and one [1] an attribute, in the study age_years and
-    lymphocytes_g_per_l: float32, NaN where it is missing, or int64 of words, their position (-1: missing) in the JSON
-    list `levels of NAME` of the metadata. Outputs: probability [1] and members [M]. Raises InputError where it
-    cannot be written, or says something else.
+    Inputs: cells [N, 224, 224, 3] uint8 of one patient, and one input [1] per attribute (in the study age_years and
+    lymphocytes_g_per_l). A numeric attribute is float32, NaN if missing. A categorical one is int64: the position in
+    the JSON list `levels of NAME` of the metadata, -1 if missing. Outputs: probability [1] and members [M]. Raises
+    InputError if the ensemble cannot be exported, or the file's predictions differ by more than TOLERANCE.
     """
     if missing := [name for name in EXTRA if importlib.util.find_spec(name) is None]:
         raise InputError(f"export --onnx needs {', '.join(missing)}: pip install 'lymphtune[onnx]'")
@@ -53,10 +53,10 @@ def export_onnx(ensemble: Path, out: Path, overwrite: bool = False) -> Result:
         model, members = _graph(loaded)
         scratch.write_bytes(model.SerializeToString(deterministic=True))
         farthest = _farthest(scratch, loaded, members)
-        if not farthest <= TOLERANCE:  # nan too
+        if not farthest <= TOLERANCE:  # also true for NaN
             raise InputError(
-                f"{out}: not written; it differs by {farthest:.2g} from what {ensemble} says, {TOLERANCE:g} at most "
-                "would do: try other versions of torch and onnxscript"
+                f"{out}: not written; its probabilities differ from those of {ensemble} by {farthest:.2g}, more than "
+                f"{TOLERANCE:g}; try other versions of torch and onnxscript"
             )
         n_bytes = scratch.stat().st_size
     cells = " and ".join([", ".join(map(str, CHECKED[:-1])), str(CHECKED[-1])])
@@ -69,7 +69,7 @@ def export_onnx(ensemble: Path, out: Path, overwrite: bool = False) -> Result:
 
 
 def _graph(ensemble: Ensemble) -> tuple["onnx.ModelProto", list["Member"]]:
-    """Return the ensemble's graph and the files that it is made of."""
+    """Return the ensemble's graph, and each member's configuration and weight files."""
     from lymphtune.training.deployed import load_deployed
     from lymphtune.training.onnx_graph import as_onnx
 
@@ -89,39 +89,39 @@ def _graph(ensemble: Ensemble) -> tuple["onnx.ModelProto", list["Member"]]:
 
 
 def _check_bags(configurations: list[Configuration], ensemble: Ensemble) -> None:
-    """Raise InputError where a member judges bags of one size: its cells are drawn by hashes that no file can take."""
+    """Raise InputError if a member uses bags of fixed size: ONNX cannot express its hash-based sampling of cells."""
     if any(chosen.model is not None and chosen.data.fixed for chosen in configurations):
         raise InputError(
-            f"{ensemble.path}: has members with 'bag_size: fixed', which judge by several draws of cells; a file can "
-            "hold members that judge all cells"
+            f"{ensemble.path}: has members with 'bag_size: fixed', which predict from several samples of cells; only "
+            "members that use all cells can be exported"
         )
 
 
 def _weights(ensemble: Ensemble) -> np.ndarray:
-    """Return each member's share [M]; raises InputError where the ensemble is no weighted mean of its members."""
+    """Return each member's weight [M]; raises InputError if the ensemble is not a weighted mean of its members."""
     described = ensemble.description
     if (calibration := described["calibration"]) is not None:
         raise InputError(
-            f"{ensemble.path}: calibrated ({calibration}); a file can hold an ensemble without calibration"
+            f"{ensemble.path}: calibrated ({calibration}); only an ensemble without calibration can be exported"
         )
     if (weight_M := getattr(ensemble.fitted.combiner, "weights_M_", None)) is None:
         word = next(iter(described["recipe"]["combiner"]))
         raise InputError(
-            f"{ensemble.path}: '{word}' is no weighted mean of its members; recipes that can be exported combine by "
+            f"{ensemble.path}: '{word}' is not a weighted mean of its members; combiners that can be exported: "
             f"{', '.join(weighted_means())}"
         )
     return weight_M
 
 
 def weighted_means() -> list[str]:
-    """Return the combiners' words whose answer is a weighted mean of the members."""
+    """Return the names of the combiners that are weighted means of the members."""
     oof_MP, labels_P = np.array([[0.1, 0.4, 0.8, 0.9], [0.2, 0.3, 0.6, 0.7]]), np.array([0, 0, 1, 1])
     built = {word: combiners[word].build(combiners[word].options()) for word in combiners.words()}
     return [word for word, combiner in built.items() if hasattr(combiner.fit(oof_MP, labels_P), "weights_M_")]
 
 
 def _describe(model: "onnx.ModelProto", ensemble: Ensemble) -> None:
-    """Write into the file what it is, for whoever has nothing else."""
+    """Describe the ensemble in the file's metadata."""
     import onnx
 
     given, cohort = ensemble.description, ensemble.description["cohort"]
@@ -143,7 +143,7 @@ def _describe(model: "onnx.ModelProto", ensemble: Ensemble) -> None:
 
 
 def _farthest(file: Path, ensemble: Ensemble, members: list["Member"]) -> float:
-    """Return the largest difference between what the file and the ensemble say of random bags, members included."""
+    """Return the largest difference between file and ensemble on random bags, over ensemble and members."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -159,14 +159,14 @@ def _farthest(file: Path, ensemble: Ensemble, members: list["Member"]) -> float:
 
 
 def _value(attribute: Attribute, value: Any) -> np.ndarray:
-    """Return a patient's value as the file takes it."""
+    """Return a patient's value as an input of the file."""
     if attribute.levels is None:
         return np.array([value], dtype=np.float32)
     return np.array([attribute.levels.index(value) if value in attribute.levels else -1])
 
 
 def _original(members: list["Member"], cohort: Cohort) -> np.ndarray:
-    """Return what the saved fold models say of a cohort's patients [M, P], in float32 on a CPU."""
+    """Return the members' predictions [M, P] from the saved fold models, in float32 on a CPU."""
     from lymphtune.training.loading import predict_with
 
     rows = np.arange(len(cohort.patients))
@@ -179,7 +179,7 @@ def _original(members: list["Member"], cohort: Cohort) -> np.ndarray:
 
 
 def _bags(attributes: Sequence[Attribute]) -> Cohort:
-    """Return patients of CHECKED cells of noise, each cell of its own brightness; numbers of the last are missing."""
+    """Return random patients with CHECKED cells of noise that differ in brightness; the last lacks its numbers."""
     rng, n_cells = np.random.default_rng(0), sum(CHECKED)
     light_C111 = rng.integers(40, 216, (n_cells, 1, 1, 1))
     cells_CSS3 = (light_C111 + rng.integers(-40, 40, (n_cells, PICTURE_PX, PICTURE_PX, 3))).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""External validation: what an ensemble is worth on labelled patients that neither trained nor chose it.
+"""External validation: scores of an ensemble on labelled patients that were not used for training or selection.
 
 Shapes: P labelled patients, none of them seen in training.
 """
@@ -13,12 +13,12 @@ from lymphtune.statistics.honest import SCORES, fixed_score
 
 
 def external_scores(probabilities_P: np.ndarray, labels_P: np.ndarray, threshold: float) -> dict[str, Interval]:
-    """Return the metrics by name, with 95 % intervals; patients from the threshold on are called tumoral."""
+    """Return the metrics by name, with 95 % intervals; probabilities of at least `threshold` are called tumoral."""
     return {name: fixed_score(probabilities_P, labels_P, name, threshold) for name in SCORES}
 
 
 def check_scorable(labels_P: np.ndarray, name: str) -> None:
-    """Raise InputError unless there are patients of both classes."""
+    """Raise InputError, which starts with `name`, unless there are patients of both classes."""
     reactive, tumoral = (int((labels_P == label).sum()) for label in (REACTIVE, TUMORAL))
     if not (reactive and tumoral):
         raise InputError(

@@ -1,4 +1,4 @@
-"""The folder of a saved ensemble: what it may be called, and what becomes of another one of that name."""
+"""The folder of a saved ensemble: valid names, and the renaming of an existing folder of that name."""
 
 import itertools
 import os
@@ -10,33 +10,34 @@ from lymphtune import console
 from lymphtune.errors import InputError
 from lymphtune.files import read_yaml, refusals_named
 
-MADE_BY = ("recipe", "calibration", "error_rate")  # of ensemble.yaml; beside the rules of threshold and referral
+MADE_BY = ("recipe", "calibration", "error_rate")  # keys of ensemble.yaml that define how an ensemble was made
 
 
 def checked_name(name: str) -> str:
-    """Return the name; raises InputError where it would be no plain name of a folder."""
+    """Return the name; raises InputError if it is not a plain folder name."""
     if not re.fullmatch(r"\w[\w -]*", name):
         raise InputError(f"--name {name[:100]!r}: expected letters, digits, - and _")
     return name
 
 
 def keep_different(path: Path, described: dict[str, Any]) -> None:
-    """Rename a folder in the place of a new ensemble, unless it holds one that was made in the same way."""
-    if not path.exists() or _made_by(path) == _rules(described):
+    """Rename an existing folder at `path`, unless its ensemble was made with the same options as the new one."""
+    if not path.exists() or _saved_options(path) == _options(described):
         return
     numbers = itertools.count(1)
     kept = next(other for number in numbers if not (other := path.with_name(f"{path.name}-{number}")).exists())
     with refusals_named(path):
         os.replace(path, kept)
-    console.say(f"{path}: an ensemble made in another way was there; it is kept as {kept.name} (--name names this one)")
+    console.say(f"{path}: an ensemble with other options existed; renamed to {kept.name} (--name names the new one)")
 
 
-def _made_by(path: Path) -> Any:
+def _saved_options(path: Path) -> list[Any] | None:
     try:
-        return _rules(read_yaml(path / "ensemble.yaml"))
+        return _options(read_yaml(path / "ensemble.yaml"))
     except (InputError, KeyError, TypeError):
         return None
 
 
-def _rules(described: dict[str, Any]) -> list[Any]:
+def _options(described: dict[str, Any]) -> list[Any]:
+    """Return the parts of ensemble.yaml that define how an ensemble was made."""
     return [*(described[name] for name in MADE_BY), described["threshold"]["rule"], described["refer"]["share"]]

@@ -1,6 +1,6 @@
-"""What an ensemble is worth in parts of the cohort: by sex and by age.
+"""Honest scores of an ensemble in subgroups of the cohort, by sex and by age.
 
-Shapes: S resamples, P patients judged, G patients of a group.
+Shapes: S resamples, P scored patients, G patients of a group.
 """
 
 from collections.abc import Iterator
@@ -11,17 +11,17 @@ import pandas as pd
 
 from lymphtune.ensembling.candidates import Candidates
 from lymphtune.statistics.bootstrap import Interval
-from lymphtune.statistics.honest import LeftOut, ResampledPredictions
+from lymphtune.statistics.honest import HeldOutScorer, ResampledPredictions
 
-LEAST_PATIENTS = 10  # of a group that is scored
-AGES = (50.0, 70.0)  # years, between which groups of age are parted
+LEAST_PATIENTS = 10  # smallest group that is scored
+AGES = (50.0, 70.0)  # boundaries of the age groups in years
 GROUP_METRICS = ("balanced_accuracy", "recall", "specificity", "auc")
 SEXES = {"F": "female", "M": "male", "": "sex not recorded"}
 
 
 @dataclass(frozen=True)
 class Group:
-    """Some of the patients judged, with their honest scores by metric, or why they have none."""
+    """A group of the scored patients, with its honest scores by metric, or the reason why it has none."""
 
     name: str
     n_reactive: int
@@ -30,22 +30,22 @@ class Group:
     reason: str = ""
 
 
-def groups(left_out: LeftOut, judged: ResampledPredictions, patients: pd.DataFrame) -> list[Group]:
-    """Return the groups by sex and by age; patients: those judged, in the order of left_out.
+def groups(scorer: HeldOutScorer, predictions: ResampledPredictions, patients: pd.DataFrame) -> list[Group]:
+    """Return the groups by sex and by age; patients: the scored ones, in the order of `scorer`.
 
-    Each group's patients are scored where a resample leaves them out, after the whole procedure has learnt from all
-    drawn patients, of whatever group: the score of the one ensemble that there is, not of one made for the group.
+    A group's patients are scored in the resamples that hold them out, with the procedure fitted on patients of every
+    group: the scores are those of the one ensemble, not of an ensemble fitted on the group.
     """
-    return [_group(name, of_P, left_out, judged) for name, of_P in _parts(patients)]
+    return [_group(name, of_P, scorer, predictions) for name, of_P in _parts(patients)]
 
 
 def scored_patients(candidates: Candidates, patients: pd.DataFrame) -> pd.DataFrame:
-    """Return the cohort's rows of the patients judged, in the order of the candidates."""
+    """Return the cohort's rows of the scored patients, in the order of the candidates."""
     return patients.set_index("patient").loc[candidates.patients].reset_index()
 
 
 def _parts(patients: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield name and members [P] of each group; those of unknown sex only where there are any."""
+    """Yield name and mask [P] of each group; patients of unknown sex are a group only if there are any."""
     sex_P, age_P = patients["sex"].to_numpy(), patients["age_years"].to_numpy()
     for letter, name in SEXES.items():
         if letter or (sex_P == letter).any():
@@ -56,8 +56,8 @@ def _parts(patients: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
     yield f"over {old:g} years", age_P > old
 
 
-def _group(name: str, of_P: np.ndarray, left_out: LeftOut, judged: ResampledPredictions) -> Group:
-    labels_G = left_out.labels_P[of_P]
+def _group(name: str, of_P: np.ndarray, scorer: HeldOutScorer, predictions: ResampledPredictions) -> Group:
+    labels_G = scorer.labels_P[of_P]
     n_tumoral, n_reactive = int((labels_G == 1).sum()), int((labels_G == 0).sum())
     reason = ""
     if not len(labels_G):
@@ -68,7 +68,7 @@ def _group(name: str, of_P: np.ndarray, left_out: LeftOut, judged: ResampledPred
         reason = "one class only"
     if reason:
         return Group(name, n_reactive, n_tumoral, {}, reason)
-    group_P = left_out.group_P
-    among = LeftOut(labels_G, left_out.counts_SP[:, of_P], None if group_P is None else group_P[of_P])
-    said = replace(judged, probability_SP=judged.probability_SP[:, of_P])
-    return Group(name, n_reactive, n_tumoral, {metric: among.score(said, metric) for metric in GROUP_METRICS})
+    group_P = scorer.group_P
+    of_group = HeldOutScorer(labels_G, scorer.counts_SP[:, of_P], None if group_P is None else group_P[of_P])
+    some = replace(predictions, probability_SP=predictions.probability_SP[:, of_P])
+    return Group(name, n_reactive, n_tumoral, {metric: of_group.score(some, metric) for metric in GROUP_METRICS})

@@ -1,24 +1,25 @@
-"""What a combiner and a calibration have learnt, as a file: written, and read back with nothing else let in.
+"""The fitted arrays of a combiner and a calibration as a file, validated when it is read.
 
-Shapes: M member trials, P patients that were judged.
+Shapes: M member trials, P scored patients, G probabilities of a grid.
 """
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from lymphtune.calibrations import Calibration
+from lymphtune.combiners import Combiner
 from lymphtune.ensembling.procedure import Fitted
 from lymphtune.errors import InputError
 from lymphtune.statistics.probabilities import as_probabilities
 
 MOST_BYTES = 2**28
-GRID = 21  # probabilities that what was read back must have an answer to
+GRID = 21  # number of probabilities on which the fitted procedure is tested after reading
 
 
 def learnt_arrays(fitted: Fitted) -> dict[str, np.ndarray]:
-    """Return all that the combiner and the calibration have learnt, as `take_learnt` reads it back."""
+    """Return the fitted arrays of the combiner and the calibration, as `load_learnt` reads them."""
     return {
         f"{owner}.{name}": np.ascontiguousarray(vars(part)[name], dtype=np.float64)
         for owner, part in _owners(fitted).items()
@@ -26,11 +27,11 @@ def learnt_arrays(fitted: Fitted) -> dict[str, np.ndarray]:
     }
 
 
-def take_learnt(fitted: Fitted, path: Path, n_members: int, n_patients: int) -> None:
-    """Give the bare combiner and calibration what the file holds.
+def load_learnt(fitted: Fitted, path: Path, n_members: int, n_patients: int) -> None:
+    """Set the fitted arrays of the combiner and the calibration from the file.
 
-    Raises InputError unless these are the finite arrays that the two learn, of shapes that fit so many members and
-    patients, and they make probabilities of probabilities.
+    Raises InputError unless the file holds exactly their arrays, finite, with shapes that match the numbers of members
+    and patients, and the loaded procedure maps probabilities to probabilities.
     """
     given = _read(path)
     owners, lengths = _owners(fitted), {"M": n_members, "P": n_patients}
@@ -61,13 +62,13 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: not a safetensors file, or a damaged one; copy the folder again") from error
 
 
-def _owners(fitted: Fitted) -> dict[str, Any]:
-    calibration = {} if fitted.calibration is None else {"calibration": fitted.calibration}
-    return {"combiner": fitted.combiner} | calibration
+def _owners(fitted: Fitted) -> dict[str, Combiner | Calibration]:
+    owners: dict[str, Combiner | Calibration] = {"combiner": fitted.combiner}
+    return owners if fitted.calibration is None else owners | {"calibration": fitted.calibration}
 
 
 def _fits(name: str, shape: tuple[int, ...], lengths: dict[str, int]) -> bool:
-    """Return whether the shape is what the letters at the name's end say; without any, up to P numbers in a row."""
+    """Return whether the shape matches the letters at the end of the name, or without any is [1] to [P]."""
     if letters := re.search(r"_([MP]+)_$", name):
         return shape == tuple(lengths[letter] for letter in letters[1])
     return len(shape) == 1 and 1 <= shape[0] <= lengths["P"]
@@ -81,5 +82,5 @@ def _check_answers(fitted: Fitted, path: Path, n_members: int) -> None:
     except (ValueError, IndexError) as error:
         raise InputError(f"{path}: its arrays do not fit together; copy the folder again") from error
     if probability_G.shape != (GRID,):
-        raise InputError(f"{path}: makes no probabilities; copy the folder again")
+        raise InputError(f"{path}: does not give one probability per patient; copy the folder again")
     as_probabilities(probability_G, path, "copy the folder again", of=f"of {GRID} inputs from 0 to 1")

@@ -1,4 +1,4 @@
-"""The weights of an ensemble's members: copied out of a run whose search may still be running, and removing some."""
+"""Copies of the members' weights from a run whose search may still be running and removing weights."""
 
 import shutil
 from pathlib import Path
@@ -10,18 +10,18 @@ from lymphtune.runs.run import Run
 
 
 def copy_weights(run: Run, trials: list[str], into: Path) -> dict[str, list[str]]:
-    """Copy each trial's fold models and backbone to `into`/TRIAL, in place of all that is there.
+    """Copy each trial's fold models and backbone to `into`/TRIAL, replacing the folder `into`.
 
-    Return the names of the fold models by trial. Raises InputError where weights were not kept, not all of them are
-    there, they are not the files that the search wrote, or its search removes them at this moment.
+    Return the names of the fold models by trial. Raises InputError if weights were not kept, are incomplete, are not
+    the files that the search wrote, or are being removed by the search.
     """
     shutil.rmtree(into, ignore_errors=True)
     held = run.folds.query("fold >= 0")[["repeat", "fold"]].drop_duplicates()
     expected = {f"repeat-{row.repeat}-fold-{row.fold}" for row in held.itertuples()}
-    return {trial: _copied(run, trial, into / trial, expected) for trial in trials}
+    return {trial: _copy(run, trial, into / trial, expected) for trial in trials}
 
 
-def _copied(run: Run, trial: str, into: Path, expected: set[str]) -> list[str]:
+def _copy(run: Run, trial: str, into: Path, expected: set[str]) -> list[str]:
     folder = run.trial(trial) / "weights"
     models = sorted(folder.glob("repeat-*"))
     if not models:

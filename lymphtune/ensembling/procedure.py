@@ -1,17 +1,18 @@
-"""A procedure: all that leads from a run's out-of-fold probabilities to a decision on a patient.
+"""A procedure: every step from a run's out-of-fold probabilities to the decision on a patient.
 
-Choosing trials, joining them, calibrating, setting the threshold, referring the doubtful. Whatever is done here on all
-patients is done again in every resample by the honest score. Shapes: M members, P patients, S resamples.
+The steps are the selection of trials, their combination, the calibration, the threshold and the referral of uncertain
+patients. The honest score repeats all of them in every resample. Shapes: M members, P patients, S resamples.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.special import logit
 
 from lymphtune.arguments import checked
+from lymphtune.calibrations import Calibration
+from lymphtune.combiners import Combiner
 from lymphtune.config import Part, parse_part
 from lymphtune.console import SILENT, Bar
 from lymphtune.ensembling.candidates import Candidates, Resamples
@@ -25,41 +26,45 @@ from lymphtune.statistics.metrics import SMALLEST
 
 NONE = "none"
 HALF = Threshold()
-MOST = 0.9  # share of patients referred, or of sets in error
+MOST = 0.9  # largest fraction of patients referred, and largest error rate
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a procedure has learnt: a combiner, maybe a calibration, the threshold, and the margin under which a
-    patient is referred (a distance of logits from the threshold)."""
+    """A fitted procedure.
 
-    combiner: Any
-    calibration: Any
+    calibration: None without one. threshold: lowest probability called tumoral. margin: distance from the threshold, in
+    logits, below which a patient is referred.
+    """
+
+    combiner: Combiner
+    calibration: Calibration | None
     threshold: float
     margin: float
 
-    def joined(self, members_MP: np.ndarray) -> np.ndarray:
-        """Return the members' probabilities as one [P], not calibrated."""
+    def combined(self, members_MP: np.ndarray) -> np.ndarray:
+        """Combine the members' probabilities into [P], without calibration."""
         return np.clip(self.combiner.predict_proba(members_MP), 0.0, 1.0)
 
     def probability(self, members_MP: np.ndarray) -> np.ndarray:
         """Return the probability of tumoral [P]."""
-        return self.calibrated(self.joined(members_MP))
+        return self.calibrated(self.combined(members_MP))
 
-    def calibrated(self, joined_P: np.ndarray) -> np.ndarray:
-        return joined_P if self.calibration is None else self.calibration.apply(joined_P)
+    def calibrated(self, combined_P: np.ndarray) -> np.ndarray:
+        """Return the calibrated probabilities [P]; unchanged without a calibration."""
+        return combined_P if self.calibration is None else self.calibration.apply(combined_P)
 
     def refers(self, probability_P: np.ndarray) -> np.ndarray:
-        """Return which patients [P] are too near the threshold to be called."""
+        """Return the mask [P] of patients to refer: those too near the threshold to be called."""
         return margins(probability_P, self.threshold) < self.margin
 
 
 @dataclass(frozen=True)
 class Procedure:
-    """What is done, before anything is learnt.
+    """An unfitted procedure.
 
-    calibration: None is none. refer: the share of patients that is sent to another examination. error_rate: of the
-    prediction sets.
+    calibration: None for none. refer: fraction of patients to refer to another examination. error_rate: error rate of
+    the prediction sets.
     """
 
     recipe: Recipe
@@ -69,7 +74,7 @@ class Procedure:
     error_rate: float = 0.1
 
     def fit(self, oof_MP: np.ndarray, labels_P: np.ndarray) -> Fitted:
-        """Return what these patients teach; every step sees them and no others."""
+        """Fit every step to these patients."""
         combiner = self.recipe.build().fit(oof_MP, labels_P)
         probability_P, calibration = np.clip(combiner.predict_proba(oof_MP), 0.0, 1.0), None
         if self.calibration is not None:
@@ -81,76 +86,78 @@ class Procedure:
         return Fitted(combiner, calibration, threshold, margin)
 
     def check(self, labels_P: np.ndarray) -> None:
-        """Raise InputError where the patients are too few for the calibration or the threshold."""
+        """Raise InputError if the patients are too few for the calibration or the threshold."""
         self.threshold.check(labels_P)
         if self.calibration is None:
             return
         least = calibrations[self.calibration.word].build(self.calibration.options).least_patients
         if len(labels_P) < least:
             raise InputError(
-                f"--calibration {self.calibration.word}: fitted to {least} labelled patients or more; this run "
-                f"judged {len(labels_P)}; leave it out"
+                f"--calibration {self.calibration.word}: needs {least} labelled patients or more; this run scored "
+                f"{len(labels_P)}; leave it out"
             )
 
-    def repeat(self, candidates: Candidates, drawn: Resamples, bar: Bar = SILENT) -> "Repeated":
-        """Return what the procedure says after learning from each resample's drawn patients alone; the bar goes on by
-        one a resample."""
-        chosen_SN, labels_P = drawn.choose(self.recipe.choice), candidates.labels_P
-        repeated = Repeated.blank(drawn.counts_SP.shape)
-        for s, (rows, counts_P) in enumerate(zip(chosen_SN, drawn.counts_SP, strict=True)):
-            members_MP, learnt = candidates.oof_CP[rows], np.repeat(np.arange(len(counts_P)), counts_P)
-            fitted = self.fit(members_MP[:, learnt], labels_P[learnt])
-            joined_P = fitted.joined(members_MP)
-            probability_P = fitted.calibrated(joined_P)
-            known = CrossConformal.split(probability_P[learnt], labels_P[learnt])
-            repeated.joined_SP[s], repeated.probability_SP[s], repeated.threshold_S[s] = (
-                joined_P,
-                probability_P,
-                fitted.threshold,
-            )
-            repeated.refers_SP[s] = fitted.refers(probability_P)
-            repeated.sets_2SP[:, s] = known.sets(probability_P[None], self.error_rate)
+    def repeat(self, candidates: Candidates, resamples: Resamples, bar: Bar = SILENT) -> "ResampledProcedure":
+        """Fit the procedure to each resample and predict all patients; the bar advances by one per resample."""
+        chosen_SN, labels_P = resamples.choose(self.recipe.choice), candidates.labels_P
+        resampled = ResampledProcedure.blank(resamples.counts_SP.shape)
+        for s, (rows, counts_P) in enumerate(zip(chosen_SN, resamples.counts_SP, strict=True)):
+            members_MP, resample = candidates.oof_CP[rows], np.repeat(np.arange(len(counts_P)), counts_P)
+            fitted = self.fit(members_MP[:, resample], labels_P[resample])
+            combined_P = fitted.combined(members_MP)
+            probability_P = fitted.calibrated(combined_P)
+            known = CrossConformal.split(probability_P[resample], labels_P[resample])
+            resampled.combined_SP[s], resampled.probability_SP[s] = combined_P, probability_P
+            resampled.threshold_S[s] = fitted.threshold
+            resampled.refers_SP[s] = fitted.refers(probability_P)
+            resampled.sets_2SP[:, s] = known.sets(probability_P[None], self.error_rate)
             bar.advance()
-        return repeated
+        return resampled
 
 
 @dataclass(frozen=True)
-class Repeated:
-    """What a procedure said in every resample: joined, then calibrated; its thresholds, referrals and sets."""
+class ResampledProcedure:
+    """The output of a procedure in every resample.
 
-    joined_SP: np.ndarray
+    combined_SP: probabilities before calibration. probability_SP: probabilities after it. sets_2SP: whether each label
+    is in the patient's prediction set.
+    """
+
+    combined_SP: np.ndarray
     probability_SP: np.ndarray
     threshold_S: np.ndarray
     refers_SP: np.ndarray
-    sets_2SP: np.ndarray  # whether either label is in the patient's set
+    sets_2SP: np.ndarray
 
     @classmethod
-    def blank(cls, shape: tuple[int, int]) -> "Repeated":
-        """Return room for what is said in so many resamples of so many patients."""
-        truths = (np.empty(some, dtype=bool) for some in (shape, (2, *shape)))
-        return cls(np.empty(shape), np.empty(shape), np.empty(shape[0]), *truths)
+    def blank(cls, shape: tuple[int, int]) -> "ResampledProcedure":
+        """Return uninitialised arrays for `shape`, the numbers of resamples and patients."""
+        masks = (np.empty(some, dtype=bool) for some in (shape, (2, *shape)))
+        return cls(np.empty(shape), np.empty(shape), np.empty(shape[0]), *masks)
 
     @property
-    def before(self) -> ResampledPredictions:
-        """Return what was said before calibration, at one half."""
-        return ResampledPredictions.plain(self.joined_SP)
+    def uncalibrated(self) -> ResampledPredictions:
+        """Return the predictions before calibration, with the threshold at one half."""
+        return ResampledPredictions.plain(self.combined_SP)
 
     @property
-    def judged(self) -> ResampledPredictions:
+    def predictions(self) -> ResampledPredictions:
+        """Return the predictions with the procedure's thresholds."""
         return ResampledPredictions(self.probability_SP, self.threshold_S)
 
     @property
     def at_half(self) -> ResampledPredictions:
+        """Return the predictions with the threshold at one half."""
         return ResampledPredictions.plain(self.probability_SP)
 
     @property
-    def kept(self) -> ResampledPredictions:
-        """Return the judgement of those that are not referred."""
+    def not_referred(self) -> ResampledPredictions:
+        """Return the predictions for the patients that are not referred."""
         return ResampledPredictions(self.probability_SP, self.threshold_S, ~self.refers_SP)
 
 
 def margins(probability_P: np.ndarray, threshold: float) -> np.ndarray:
-    """Return how far each probability is from the threshold, in logits."""
+    """Return the distance of each probability from the threshold, in logits."""
     probability_P, at = (np.clip(value, SMALLEST, 1 - SMALLEST) for value in (probability_P, threshold))
     return np.abs(logit(probability_P) - logit(at))
 
@@ -166,27 +173,27 @@ def asked(
     refer: float = 0.0,
     error_rate: float = 0.1,
 ) -> Procedure:
-    """Return the procedure that a person asked for; raises InputError where it is none.
+    """Return the procedure for the options of the command and of `lymphtune.ensemble`; raises InputError.
 
-    recipe: a shipped one or a file. include_stopped: take trials that were stopped early, too. threshold: a number,
-    tuned, recall=X or cost=FN:FP. calibration: none, temperature, platt or isotonic. refer: the fraction of patients
-    to send to another examination.
+    recipe: name of a shipped recipe, or a file. include_stopped: also take trials that were stopped early. threshold: a
+    number, tuned, recall=X or cost=FN:FP. calibration: none, temperature, platt or isotonic. refer: fraction of
+    patients to refer to another examination.
     """
     top, source = checked(int | None, "top", top), checked(str | None, "source", source)
     refer, error_rate = checked(float, "refer", refer), checked(float, "error_rate", error_rate)
     for name, value in (("refer", refer), ("error-rate", error_rate)):
         if not 0 <= value <= MOST:
-            raise InputError(f"--{name} {value:g}: expected a share from 0 to {MOST:g}")
+            raise InputError(f"--{name} {value:g}: expected a fraction from 0 to {MOST:g}")
     if source is not None and source not in SOURCES:
         raise InputError(f"--from has no {source!r}; there are {listed(source, SOURCES)}")
     chosen = load_recipe(recipe, top, source, checked(bool | None, "include_stopped", include_stopped))
     part = parse_calibration(checked(str | None, "calibration", calibration))
-    asked_for = checked(str | float, "threshold", threshold)
-    return Procedure(chosen, part, parse_threshold(str(asked_for)), refer, error_rate)
+    rule = parse_threshold(str(checked(str | float, "threshold", threshold)))
+    return Procedure(chosen, part, rule, refer, error_rate)
 
 
 def parse_calibration(word: str | None) -> Part | None:
-    """Return the calibration that a word names, None for none; raises InputError."""
+    """Return the calibration of that name, None for "none"; raises InputError."""
     if word is None or word == NONE:
         return None
     if word.partition(":")[0] not in (words := [NONE, *calibrations.words()]):

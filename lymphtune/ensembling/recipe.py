@@ -1,11 +1,12 @@
-"""Ensemble recipes: which trials may enter, how many, by which metric, and how their probabilities are joined."""
+"""Ensemble recipes: kind and number of trials, the metric that selects them, and the combiner."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
+from lymphtune.combiners import Combiner
 from lymphtune.config import Part, parse_part, shown
 from lymphtune.errors import InputError, listed
 from lymphtune.files import read_yaml
@@ -14,17 +15,18 @@ from lymphtune.spaces import find_yaml, shipped
 
 SHIPPED = "ensembles"
 SOURCES = ("networks", "clinical", "all")
-SEES = ("images", "clinical", "mixed")  # what a trial looks at
+SEES = ("images", "clinical", "mixed")  # inputs of a trial
 METRICS = ("log_loss", "brier", "balanced_accuracy", "auc")
 KEYS = ("about", "combiner", "from", "trials", "by", "per_architecture", "include_stopped")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which trials a recipe takes.
+    """The selection of trials by a recipe.
 
-    counts: how many at most of those that see `images`, `clinical` or `mixed`, or of `any` of them. include_stopped:
-    whether trials that were stopped early are taken beside those that ran to their end.
+    source: kind of trials. counts: largest number of trials by their inputs (`images`, `clinical`, `mixed`), or of
+    `any` of them. by: metric. per_architecture: largest number of trials of one architecture. include_stopped: whether
+    to take trials that were stopped early as well as completed ones.
     """
 
     source: str = "networks"
@@ -35,67 +37,71 @@ class Choice:
 
     @property
     def most(self) -> int:
-        """Return how many trials at most."""
+        """Return the largest number of trials."""
         return sum(count for _, count in self.counts)
 
     @property
     def each_kind(self) -> bool:
-        """Return whether the trials are counted by what they see."""
+        """Return whether the trials are counted by their inputs."""
         return self.counts[0][0] != "any"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What `ensemble` does with a run's trials."""
+    """The selection of trials and the combiner of an ensemble."""
 
     name: str
     about: str
     combiner: Part
     choice: Choice
 
-    def build(self) -> Any:
+    def build(self) -> Combiner:
         """Return the unfitted combiner."""
         return combiners[self.combiner.word].build(self.combiner.options)
 
     def as_yaml(self) -> dict[str, Any]:
-        """Return what a recipe's file would say."""
+        """Return the recipe as in a recipe file."""
         trials = dict(self.choice.counts) if self.choice.each_kind else self.choice.most
         return {
-            "about": self.about, "combiner": self.combiner.as_yaml(), "from": self.choice.source, "trials": trials,
-            "by": self.choice.by, "per_architecture": self.choice.per_architecture,
+            "about": self.about,
+            "combiner": self.combiner.as_yaml(),
+            "from": self.choice.source,
+            "trials": trials,
+            "by": self.choice.by,
+            "per_architecture": self.choice.per_architecture,
             "include_stopped": self.choice.include_stopped,
-        }  # fmt: skip
+        }
 
 
 def all_recipes(include_stopped: bool | None = None) -> list[Recipe]:
-    """Return the shipped recipes, with `include_stopped` in place of their own where given."""
+    """Return the shipped recipes; `include_stopped` replaces their own value unless it is None."""
     return [load_recipe(name, include_stopped=include_stopped) for name in shipped(SHIPPED)]
 
 
 def load_recipe(
     name: str | Path, top: int | None = None, source: str | None = None, include_stopped: bool | None = None
 ) -> Recipe:
-    """Return a shipped recipe or a file's, with `top`, `source`, `include_stopped` in place of its own where given.
+    """Load a shipped recipe or a recipe file; `top`, `source` and `include_stopped` replace its values unless None.
 
-    Raises InputError: file, what was found, what would do.
+    Raises InputError if the recipe is invalid.
     """
     path = find_yaml(name, SHIPPED)
-    if not re.fullmatch(r"\w[\w -]*", path.stem):  # it names the ensemble's folder
+    if not re.fullmatch(r"\w[\w -]*", path.stem):  # the name becomes that of the ensemble's folder
         raise InputError(f"{name}: rename the file; expected letters, digits, - and _ before .yaml")
     recipe = parse_recipe(read_yaml(path), path.stem, str(path))
     choice = recipe.choice
     if top is not None and top < 1:
-        raise InputError(f"--top {top}: an ensemble has at least 1 trial")
+        raise InputError(f"--top {top}: expected a whole number from 1")
     if choice.each_kind and (top is not None or source not in (None, "all")):
-        raise InputError(f"{path}: says how many trials of each kind; change its 'trials' rather than --top or --from")
+        raise InputError(f"{path}: sets the number of trials of each kind; change its 'trials', not --top or --from")
     if top is not None:
         choice = replace(choice, counts=(("any", top),))
     stopped = choice.include_stopped if include_stopped is None else include_stopped
     return replace(recipe, choice=replace(choice, source=source or choice.source, include_stopped=stopped))
 
 
-def parse_recipe(given: Any, name: str, where: str) -> Recipe:
-    """Return the recipe that a YAML file gave; raises InputError that starts with `where`."""
+def parse_recipe(given: object, name: str, where: str) -> Recipe:
+    """Parse the content of a recipe file; raises InputError, which starts with `where`."""
     if not isinstance(given, dict):
         raise InputError(f"{where}: expected a mapping with {', '.join(KEYS)}; found {type(given).__name__}")
     if unknown := sorted(map(str, set(given) - set(KEYS))):
@@ -115,7 +121,7 @@ def parse_recipe(given: Any, name: str, where: str) -> Recipe:
     return Recipe(name, str(given.get("about", "")), combiner, choice)
 
 
-def _counts(trials: Any, where: str) -> tuple[tuple[str, int], ...]:
+def _counts(trials: object, where: str) -> tuple[tuple[str, int], ...]:
     if _whole(trials):
         return (("any", trials),)
     if isinstance(trials, Mapping) and len(trials) > 1 and all(map(_whole, trials.values())):
@@ -135,5 +141,5 @@ def _word(given: Mapping[str, Any], key: str, default: str, words: tuple[str, ..
     return str(found)
 
 
-def _whole(value: Any) -> bool:
+def _whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -1,4 +1,4 @@
-"""The reliability curve: what was said against what was true, before and after calibration."""
+"""The reliability curve: fraction of tumoral patients against predicted probability, before and after calibration."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ STAGES = {"before": ("#999999", "o"), "after": ("#0072b2", "s")}
 
 
 def write_reliability(folder: Path, table: pd.DataFrame, simulated: bool) -> None:
-    """Write reliability.csv and its picture, .svg and .png; the table as `Scores.reliability` has it."""
+    """Write reliability.csv and the curve as .svg and .png; table: `Scores.reliability`."""
     write_csv(folder / "reliability.csv", table.round(4))
     figure = Figure(figsize=(4.2, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -19,11 +19,19 @@ def write_reliability(folder: Path, table: pd.DataFrame, simulated: bool) -> Non
     for stage, (colour, marker) in STAGES.items():
         part = table[table["stage"] == stage]
         axes.plot(part["said"], part["true"], color=colour, linewidth=1)
-        axes.scatter(part["said"], part["true"], 4 * part["patients"], color=colour, marker=marker, alpha=0.8,
-                     label=f"{stage} calibration", linewidths=0)  # fmt: skip
+        axes.scatter(
+            part["said"],
+            part["true"],
+            4 * part["patients"],
+            color=colour,
+            marker=marker,
+            alpha=0.8,
+            label=f"{stage} calibration",
+            linewidths=0,
+        )
     axes.set(xlim=(-0.06, 1.06), ylim=(-0.06, 1.06), aspect="equal")
-    axes.set(xlabel="probability said", ylabel="share tumoral, classes weighing the same")
-    axes.set_title("patients left out (area: how many)" + (", SIMULATED" if simulated else ""), fontsize=9)
+    axes.set(xlabel="predicted probability", ylabel="fraction tumoral (class-balanced)")
+    axes.set_title("held-out patients (area: number)" + (", SIMULATED" if simulated else ""), fontsize=9)
     axes.legend(loc="upper left", fontsize=8, frameon=False)
     for suffix, options in ((".svg", {"metadata": {"Date": None}}), (".png", {"dpi": 300})):
         with whole(folder / f"reliability{suffix}") as scratch:

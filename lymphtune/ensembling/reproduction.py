@@ -1,4 +1,4 @@
-"""Are the weights of a run those that made its out-of-fold probabilities? Asked before an ensemble takes them.
+"""Check that the weights of a run reproduce its out-of-fold probabilities, before an ensemble uses them.
 
 Shapes: R repeats, P patients of the cohort, E epochs.
 """
@@ -15,13 +15,13 @@ from lymphtune.errors import InputError
 from lymphtune.files import hashes, read_yaml
 from lymphtune.runs.run import Run
 
-PATIENTS = 3  # held-out patients a fold that each fold model predicts again
-TOLERANCE = {"float32": 1e-3}  # of the median difference of probabilities, by the precision of the search
-ROUGH = 0.02  # where the search had less precision than float32, in which members predict
+PATIENTS = 3  # held-out patients per fold that each fold model predicts again
+TOLERANCE = {"float32": 1e-3}  # largest median difference of probabilities, by the precision of the search
+ROUGH = 0.02  # the same for a search of lower precision than float32; members predict in float32
 
 
 def check_hashes(run: Run, trial: str, copy: Path) -> None:
-    """Raise InputError where a copy of a trial's weights is not the files that its search wrote, each by its name."""
+    """Raise InputError if a copied weight file of a trial has another hash than the file that the search wrote."""
     folder = run.trial(trial) / "weights"
     written = read_yaml(run.trial(trial) / "config.yaml").get("weights") or {}
     found = hashes(copy)
@@ -32,11 +32,12 @@ def check_hashes(run: Run, trial: str, copy: Path) -> None:
 
 
 def check_reproduction(run: Run, cohort: Cohort, trials: dict[str, int], weights: Path) -> None:
-    """Raise InputError where fold models do not reproduce the out-of-fold probabilities that chose them.
+    """Raise InputError if fold models do not reproduce the out-of-fold probabilities by which they were selected.
 
-    trials: the judged epoch of each, from 1. weights: folder of a copy of each trial's weights. Of each fold PATIENTS
-    held-out patients are predicted again. The median difference is compared, fold by fold: precision and processor move
-    each probability a little, and a saturated one may jump, but the weights of another fold or run move most of them.
+    trials: the epoch of each trial's predictions, from 1. weights: folder with a copy of each trial's weights. Each
+    fold model predicts PATIENTS of its held-out patients again, and the median difference is compared. Precision and
+    processor change each probability slightly and a saturated one maybe more; weights of another fold or run change
+    most of them.
     """
     folds_RP = run_folds(run, cohort.ids)
     tolerance = TOLERANCE.get(known.precision if (known := run.description.arithmetic) else "float32", ROUGH)
@@ -57,7 +58,7 @@ def check_reproduction(run: Run, cohort: Cohort, trials: dict[str, int], weights
 
 
 def _held_out(folder: Path, folds_RP: np.ndarray) -> list[tuple[Path, np.ndarray]]:
-    """Return each fold model's file and the rows of the patients, evenly spaced, that it predicts again."""
+    """Return each fold model's file and the rows of the evenly spaced patients that it predicts again."""
     found = []
     for path in sorted(folder.glob("repeat-*")):
         _, repeat, _, fold = path.stem.split("-")
@@ -67,7 +68,7 @@ def _held_out(folder: Path, folds_RP: np.ndarray) -> list[tuple[Path, np.ndarray
 
 
 def _difference(path: Path, chosen: Configuration, cohort: Cohort, rows: np.ndarray, oof_RP: np.ndarray) -> float:
-    """Return the median difference between what a fold model predicts now and its out-of-fold probabilities."""
+    """Return the median difference between a fold model's predictions now and its out-of-fold probabilities."""
     from lymphtune.training.loading import predict_with
 
     now_P = predict_with(path, chosen, cohort, rows).probability_P

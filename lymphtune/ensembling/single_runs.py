@@ -1,6 +1,6 @@
-"""The single runs of a search, one a trial and seed: which of them ensembles are drawn from, and what they said.
+"""The single runs of a search, one per trial and seed: the pool for sampled ensembles, and its predictions.
 
-Shapes: T trials, R repeats (seeds), P patients ever held out.
+Shapes: E epochs, T trials, R repeats (seeds), P patients ever held out.
 """
 
 import math
@@ -15,18 +15,18 @@ from lymphtune.ensembling.candidates import eligible, read_oof, run_folds
 from lymphtune.errors import InputError
 from lymphtune.runs.run import Run, read_table
 
-POOL = 20  # best trials, unless told otherwise
-FEWEST = 5  # trials that are trained again, where there are so many
+POOL = 20  # default number of best trials in the pool
+FEWEST = 5  # smallest number of trials to retrain, if the run has that many
 
 
 @dataclass(frozen=True)
 class SingleRuns:
-    """Out-of-fold probabilities of every trial and seed, and the best clinical model beside them."""
+    """Out-of-fold probabilities of every trial and seed, and the best clinical model as a baseline."""
 
     run: str
-    cohort: str  # marked where it is simulated
+    cohort: str  # with a mark if it is simulated
     simulated: bool
-    table: pd.DataFrame  # the leaderboard's rows, T
+    table: pd.DataFrame  # T rows of the leaderboard
     patients: list[str]
     labels_P: np.ndarray
     oof_TRP: np.ndarray
@@ -38,7 +38,7 @@ class SingleRuns:
 
     @property
     def parts(self) -> dict[str, str]:
-        """Return what the variance can be split into: a word, and the field of `Variances` that holds it."""
+        """Return the identified variance components: a label, and the field of `Variances` that holds it."""
         n_trials, n_repeats, _ = self.oof_TRP.shape
         if n_repeats == 1:
             return {"patients": "patients", "configuration + seed": "members"}
@@ -48,9 +48,10 @@ class SingleRuns:
 
 
 def choose_trials(run: Run, source: str, largest: int, pool: int | None = None) -> pd.DataFrame:
-    """Return the leaderboard's rows of the best `pool` trials that ran to their end.
+    """Return the leaderboard rows of the best `pool` completed trials.
 
-    By default the best POOL, more where `largest` needs them. Raises InputError where their single runs are fewer.
+    The default is the best POOL, or more if `largest` needs them. Raises InputError if they have fewer than `largest`
+    single runs.
     """
     finished, repeats = _finished(run, source, pool), run.description.protocol.repeats
     chosen = finished[: pool or _pool(largest, repeats)]
@@ -59,13 +60,13 @@ def choose_trials(run: Run, source: str, largest: int, pool: int | None = None) 
 
 
 def trials_to_retrain(run: Run, source: str, largest: int, seeds: int, pool: int | None = None) -> list[str]:
-    """Return the best of the trials that ran to their end: as many as the largest ensemble has members, at least
-    FEWEST, and no more than ensembles are drawn from afterwards; all where there are fewer.
+    """Return the best completed trials, to be trained again with `seeds` seeds.
 
-    Raises InputError where so many seeds of them are too few runs.
+    Their number is that of the members of the largest ensemble, at least FEWEST and at most the size of the pool.
+    Raises InputError if they give fewer than `largest` single runs.
     """
     if seeds < 2:
-        raise InputError(f"--retrain {seeds}: expected 2 seeds or more; one alone does not show how seeds scatter")
+        raise InputError(f"--retrain {seeds}: expected 2 seeds or more; one seed does not show the variance of seeds")
     finished = _finished(run, source, pool)[:pool]
     chosen = finished[: min(max(FEWEST, largest), _pool(largest, seeds))]
     _check_largest(run, largest, len(chosen), seeds)
@@ -79,32 +80,32 @@ def _pool(largest: int, repeats: int) -> int:
 def _check_largest(run: Run, largest: int, trials: int, repeats: int) -> None:
     if largest > trials * repeats:
         raise InputError(
-            f"--sizes {largest}: the run {run.name} has {trials * repeats} single runs to draw from "
+            f"--sizes {largest}: the run {run.name} has {trials * repeats} single runs to sample from "
             f"({console.counted(trials, 'trial')} x {console.counted(repeats, 'seed')}); "
             f"the largest possible size is {trials * repeats}"
         )
 
 
 def _finished(run: Run, source: str, pool: int | None) -> pd.DataFrame:
-    """Return the trials that ran to their end, best first; a baseline that is a trial too counts once."""
+    """Return the completed trials, best first; a baseline that is also a trial counts once."""
     table = eligible(run.leaderboard, source)
     table = table[table["status"] == "done"]
     if not len(table):
-        raise InputError(f"{run.path}: no trial for --from {source} ran to its end; try another, or search more")
+        raise InputError(f"{run.path}: no completed trial for --from {source}; try another --from, or search more")
     clinical = table[table["kind"] == "clinical"]
     configurations = clinical["trial"].map(lambda trial: digest(run.configuration(str(trial)).as_yaml()))
     twice = clinical["baseline"] & configurations.isin(configurations[~clinical["baseline"]])
     table = table.drop(index=twice.index[twice]).reset_index(drop=True)
     if pool is not None and not 1 <= pool <= len(table):
         raise InputError(
-            f"--pool {pool}: the run {run.name} has {len(table)} trials that ran to their end (--from {source}); "
+            f"--pool {pool}: the run {run.name} has {len(table)} completed trials (--from {source}); "
             f"expected 1 to {len(table)}"
         )
     return table
 
 
 def read_single_runs(run: Run, table: pd.DataFrame) -> SingleRuns:
-    """Return what the table's trials said at their judged epochs, each seed for itself."""
+    """Read the out-of-fold probabilities of the table's trials at their best epochs, by seed."""
     patients, cohort_hash = list(dict.fromkeys(run.folds["patient"])), run.description.cohort.hash
     folds_RP = run_folds(run, patients)
     scored_P = (folds_RP >= 0).all(axis=0)
@@ -118,6 +119,12 @@ def read_single_runs(run: Run, table: pd.DataFrame) -> SingleRuns:
     best = (str(clinical["title"][0]), float(clinical["balanced_accuracy"][0])) if len(clinical) else None
     given = run.description.cohort
     return SingleRuns(
-        run.name, given.name + (" (SIMULATED)" if given.simulated else ""), given.simulated, table,
-        patients, labels[patients].to_numpy(), np.array(oof_TRP), best,
-    )  # fmt: skip
+        run.name,
+        given.name + (" (SIMULATED)" if given.simulated else ""),
+        given.simulated,
+        table,
+        patients,
+        labels[patients].to_numpy(),
+        np.array(oof_TRP),
+        best,
+    )

@@ -1,4 +1,4 @@
-"""The figure of stability: balanced accuracy against ensemble size, and where its variance comes from."""
+"""The stability figure: balanced accuracy and its variance components against ensemble size."""
 
 import textwrap
 from pathlib import Path
@@ -13,15 +13,18 @@ from lymphtune.console import counted
 from lymphtune.ensembling.single_runs import SingleRuns
 from lymphtune.statistics.ensemble_sizes import SizeStability
 
-MOST_DOTS = 200  # a size; evenly from all draws in order of score
+MOST_DOTS = 200  # dots per size, evenly spaced among all samples sorted by score
 DPI = 300
-INCHES = (6.7, 5.4)  # the width of a page's text
-MOST_LETTERS = 86  # of the title's lines
+INCHES = (6.7, 5.4)  # as wide as the text of a page
+MOST_LETTERS = 86  # width of the title in letters
 STYLE: Any = {
-    "font.size": 9, "hatch.linewidth": 0.6, "text.parse_math": False, "svg.hashsalt": "lymphtune",
+    "font.size": 9,
+    "hatch.linewidth": 0.6,
+    "text.parse_math": False,
+    "svg.hashsalt": "lymphtune",
     "svg.fonttype": "path",
-}  # fmt: skip
-# Okabe and Ito's colours, told apart by colour-blind eyes; the hatches tell them apart in black and white
+}
+# Okabe and Ito's colours are distinct for colour-blind readers; the hatches are distinct in black and white.
 FILLS = {
     "patients": ("#d9d9d9", ""),
     "configuration": ("#e69f00", "//"),
@@ -42,7 +45,7 @@ def save_figure(folder: Path, runs: SingleRuns, found: list[SizeStability]) -> N
 
 
 def draw_figure(runs: SingleRuns, found: list[SizeStability], most_dots: int = MOST_DOTS) -> Figure:
-    """Return the figure without a title or any state of pyplot's; lines are as matplotlib's `text.color` is now."""
+    """Return the figure without title and without pyplot state; lines have the current `text.color` of matplotlib."""
     figure = Figure(figsize=INCHES, layout="constrained")
     scores, variances = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.3])
     places = np.log2([s.size for s in found])
@@ -63,7 +66,7 @@ def _title(runs: SingleRuns) -> str:
     lines = [
         f"{runs.run}, cohort {runs.cohort}",
         f"{runs.count} single runs ({counted(n_trials, 'trial')} x {counted(n_repeats, 'seed')}), "
-        f"{n_patients} patients judged out of fold",
+        f"{n_patients} patients scored out-of-fold",
     ]
     return "\n".join(textwrap.fill(line, MOST_LETTERS) for line in lines)
 
@@ -94,9 +97,16 @@ def _draw_shares(panel: Axes, runs: SingleRuns, found: list[SizeStability], plac
         share = 100 * np.array([getattr(s.variances, name) for s in found]) / np.where(total > 0, total, np.nan)
         colour, hatch = FILLS[part]
         panel.bar(
-            places, np.nan_to_num(share), width, heights, color=colour, hatch=hatch, edgecolor=ink,
-            linewidth=0.6, label=part,
-        )  # fmt: skip
+            places,
+            np.nan_to_num(share),
+            width,
+            heights,
+            color=colour,
+            hatch=hatch,
+            edgecolor=ink,
+            linewidth=0.6,
+            label=part,
+        )
         heights += np.nan_to_num(share)
     for place in places[~(total > 0)]:
         panel.annotate("not\nknown", (place, 50), ha="center", va="center", fontsize=8)

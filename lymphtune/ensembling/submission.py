@@ -1,4 +1,4 @@
-"""A submission.csv looked over before it is handed in: form, patients, values, and the balance of its classes."""
+"""Checks of a submission.csv before it is submitted: format, patients, values, and class balance."""
 
 import csv
 import io
@@ -27,15 +27,15 @@ EXPECTED = "expected ID,Predicted separated by a comma"
 MARK = "\ufeff"
 LARGEST_BYTES = 10_000_000
 MOST_ROWS = 100_000
-MOST_SHOWN = 100  # findings
-RANGE = 0.99  # of a binomial distribution round the labelled patients' share
+MOST_SHOWN = 100  # largest number of findings in the text
+RANGE = 0.99  # central probability of the binomial distribution for the labelled patients' fraction of tumoral
 LABELS = {"0": 0, "1": 1}
-PADDING = re.compile(r"\s+|(?<![0-9])0+(?=[0-9])")  # spaces, and zeros before a number
+PADDING = re.compile(r"\s+|(?<![0-9])0+(?=[0-9])")  # spaces and leading zeros
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong (error) or odd (warning); `row` as a spreadsheet counts, None: the whole file."""
+    """One error or warning; row: number as in a spreadsheet, None for the whole file."""
 
     severity: Literal["error", "warning"]
     row: int | None
@@ -45,7 +45,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found in a file of so many patients, from its first row to its last."""
+    """All findings in a file, in order of rows."""
 
     file: Path
     n_patients: int
@@ -57,7 +57,7 @@ class Report:
 
     @property
     def lines(self) -> list[str]:
-        """Return one line a finding, the first MOST_SHOWN of them."""
+        """Return one line per finding, for the first MOST_SHOWN."""
         lines = []
         for finding in self.findings[:MOST_SHOWN]:
             where = str(self.file) if finding.row is None else f"{self.file}, row {finding.row}"
@@ -67,7 +67,7 @@ class Report:
 
     @property
     def values(self) -> dict[str, Any]:
-        """Return all that was found, for programs."""
+        """Return the whole report, for programs."""
         return vars(self) | {"n_errors": self.n_errors}
 
     @property
@@ -89,7 +89,7 @@ class Row(NamedTuple):
 
 
 class _Unreadable(Exception):
-    """Nothing can be said beyond one finding."""
+    """The file cannot be checked beyond one finding."""
 
     def __init__(self, row: int | None, found: str, remedy: str) -> None:
         self.finding = Finding("error", row, found, remedy)
@@ -98,9 +98,9 @@ class _Unreadable(Exception):
 def submission_report(
     file: Path, *, data: str | None = None, run: str | None = None, runs: Path = RUNS, key: Path | None = None
 ) -> Report:
-    """Return what is wrong with a submission for the cohort of a run (the latest unless named), or for `data`.
+    """Check a submission for the cohort of a run (default: the latest), or for `data`.
 
-    key: file of the key of the pseudonyms that stand in place of the ids of `data`.
+    key: key file of the pseudonyms that replace the ids of `data`.
     """
     if data is not None and run is None:
         pseudonyms = None if key is None else read_pseudonyms(key)
@@ -117,10 +117,10 @@ def write_real_ids(
     runs: Path = RUNS,
     key: Path | None = None,
 ) -> None:
-    """Write a submission that was found to be in order to `out`, with the ids that its pseudonyms stand for.
+    """Write a valid submission to `out`, with the ids in place of their pseudonyms.
 
-    It takes the key and the cohort, given as to `submission_report`. Raises InputError without either, and where `out`
-    is there already or lies in the run, in which no id is.
+    The other arguments are those of `submission_report`; they give the key and the cohort. Raises InputError if either
+    is missing, or if `out` exists or lies in the run, which must not hold ids.
     """
     found = None if data is not None and run is None else find_run(run, runs)
     if key is not None:
@@ -128,24 +128,24 @@ def write_real_ids(
     else:
         pseudonyms = None if found is None else pseudonyms_of(found)
     if pseudonyms is None:
-        raise InputError(f"--real-ids: {file} has no pseudonyms in it, as far as is known; name their --pseudonymise")
+        raise InputError(f"--real-ids: no key is known for the pseudonyms in {file}; name it with --pseudonymise")
     if out.exists() or (found is not None and out.resolve().is_relative_to(found.path.resolve())):
-        raise InputError(f"{out}: is there already, or in a run of pseudonyms; name a new file elsewhere")
+        raise InputError(f"{out}: exists or lies in the run, which must not hold ids; name a new file elsewhere")
     source = data if found is None else data or found.description.cohort.data
     real = {pseudonyms.of(patient): patient for patient in survey_cohort(source, None).patients["patient"]}
     lines = _lines(_text(_bytes(file)))
     patient, predicted = _places(lines[0])
     rows = [(real.get(line.values[patient], ""), line.values[predicted]) for line in lines[1:] if line.values]
     if not all(known for known, _ in rows):
-        raise InputError(f"{file}: its ids are no pseudonyms of this key and cohort; name the right ones")
+        raise InputError(f"{file}: its ids are not pseudonyms of this key and cohort; name the right key and cohort")
     rows.sort(key=lambda row: natural_key(row[0]))
     write_csv(out, pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
 def check_submission(file: Path, cohort: Cohort) -> Report:
-    """Return what is wrong with a submission for the patients of the cohort that are to be predicted.
+    """Check a submission for the patients to predict of the cohort.
 
-    Raises InputError where there is no file of a few megabytes, or the cohort has no such patient.
+    Raises InputError if the file is missing or larger than LARGEST_BYTES, or if the cohort has no patient to predict.
     """
     if not len(cohort.to_predict):
         raise InputError(f"{cohort.name}: no patient to predict, so nothing to submit; name another with --data")
@@ -188,7 +188,7 @@ def _text(data: bytes) -> str:
 
 
 def _lines(text: str) -> list[Line]:
-    """Return the file's rows as a spreadsheet counts them; a blank one has no values."""
+    """Return the file's rows, numbered as in a spreadsheet; a blank row has no values."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     lines: list[Line] = []
     try:
@@ -213,7 +213,7 @@ def _blank(lines: Sequence[Line]) -> Iterator[Finding]:
 
 
 def _rows(lines: Sequence[Line]) -> tuple[list[Row], list[Finding]]:
-    """Return the rows that have an id and a value, and what is wrong with the form of any."""
+    """Return the rows with an id and a value, and findings on the format of all rows."""
     header = lines[0]
     places, rows, findings = _places(header), [], []
     if header.values != list(COLUMNS):
@@ -228,7 +228,7 @@ def _rows(lines: Sequence[Line]) -> tuple[list[Row], list[Finding]]:
 
 
 def _places(header: Line) -> tuple[int, int]:
-    """Return where ids and values stand, even where the header is not quite as it should be."""
+    """Return the columns of ids and values, also for a header with other case or spaces."""
     plain = [name.strip().casefold() for name in header.values]
     patient, predicted = (column.casefold() for column in COLUMNS)
     if plain.count(patient) != 1 or plain.count(predicted) != 1:
@@ -237,37 +237,37 @@ def _places(header: Line) -> tuple[int, int]:
 
 
 def _patients(rows: Sequence[Row], cohort: Cohort) -> Iterator[Finding]:
-    """Yield ids that are no patient's to predict, that come again, and patients without a row."""
+    """Yield findings on ids that are unknown, labelled or repeated, and on patients without a row."""
     wanted = {cohort.ids[row]: None for row in cohort.to_predict}
-    known, alike = set(cohort.ids), _alike(cohort)
+    known, similar = set(cohort.ids), _by_normalised_id(cohort)
     first_rows: dict[str, int] = {}
-    met: set[str] = set()
+    present: set[str] = set()
     for number, patient, _ in rows:
         if patient in first_rows:
             yield Finding("error", number, f"{_shown(patient)} is in row {first_rows[patient]} already", "keep one")
             continue
         first_rows[patient] = number
-        close = [patient] if patient in known else alike.get(PADDING.sub("", patient.casefold()), [])
-        meant = [known_as for known_as in close if known_as in wanted]
-        met.update(meant)
-        if not close:
+        matches = [patient] if patient in known else similar.get(PADDING.sub("", patient.casefold()), [])
+        meant = [match for match in matches if match in wanted]
+        present.update(meant)
+        if not matches:
             yield Finding("error", number, f"no patient {_shown(patient)} in {cohort.name}", "correct the id")
         elif not meant:
             yield Finding("error", number, f"{_shown(patient)} is a labelled patient", "take the row out")
         elif meant != [patient]:
             expected = " or ".join(map(_shown, meant[:3]))
-            yield Finding("error", number, f"no patient {_shown(patient)}, spelt so", f"write {expected}")
-    if missing := [patient for patient in wanted if patient not in met]:
-        said = _shown_all(missing)
-        yield Finding("error", None, f"{_counted(len(missing), 'patient')} missing: {said}", "add a row for each")
+            yield Finding("error", number, f"no patient {_shown(patient)} in this spelling", f"write {expected}")
+    if missing := [patient for patient in wanted if patient not in present]:
+        found = f"{_counted(len(missing), 'patient')} missing: {_shown_all(missing)}"
+        yield Finding("error", None, found, "add a row for each")
 
 
-def _alike(cohort: Cohort) -> dict[str, list[str]]:
-    """Return the cohort's ids by what is left of them without case, spaces and leading zeros."""
-    alike: dict[str, list[str]] = {}
+def _by_normalised_id(cohort: Cohort) -> dict[str, list[str]]:
+    """Return the cohort's ids, grouped by the id without case, spaces and leading zeros."""
+    similar: dict[str, list[str]] = {}
     for patient in cohort.ids:
-        alike.setdefault(PADDING.sub("", patient.casefold()), []).append(patient)
-    return alike
+        similar.setdefault(PADDING.sub("", patient.casefold()), []).append(patient)
+    return similar
 
 
 def _order(rows: Sequence[Row], cohort: Cohort) -> Iterator[Finding]:
@@ -276,7 +276,7 @@ def _order(rows: Sequence[Row], cohort: Cohort) -> Iterator[Finding]:
     for before, row in itertools.pairwise(known):
         if places[row.patient] < places[before.patient]:
             found = f"{_shown(row.patient)} comes after {_shown(before.patient)}"
-            yield Finding("warning", row.number, found, "the cohort has another order; a grader may go by it")
+            yield Finding("warning", row.number, found, "sort the rows as in the cohort; a grader may need its order")
             return
 
 
@@ -296,23 +296,23 @@ def _values(rows: Sequence[Row]) -> Iterator[Finding]:
 
 
 def _balance(rows: Sequence[Row], cohort: Cohort) -> Iterator[Finding]:
-    """Yield a finding where the share of tumoral is not what the labelled patients let expect."""
+    """Yield a finding if the fraction of tumoral differs from that of the labelled patients beyond chance."""
     labels = [value for row in rows if (value := _number(row.predicted)) in (0, 1)]
     labelled = cohort.labels[cohort.labelled]
     if len(labels) > 1 and len(set(labels)) == 1:
         word = "tumoral" if labels[0] else "reactive"
-        yield Finding("warning", None, f"all {len(labels)} predictions are {word}", "look at the model")
+        yield Finding("warning", None, f"all {len(labels)} predictions are {word}", "check the model")
     elif labels and len(labelled):
         share, n_tumoral = float(labelled.mean()), int(sum(labels))
         low, high = (int(bound) for bound in binom.interval(RANGE, len(labels), share))
         if not low <= n_tumoral <= high:
             found = f"{n_tumoral} of {len(labels)} predictions are tumoral"
-            remedy = f"{low} to {high} would fit the labelled patients' {100 * share:.0f} %: look at the threshold"
+            remedy = f"the labelled patients' {100 * share:.0f} % suggest {low} to {high}; check the threshold"
             yield Finding("warning", None, found, remedy)
 
 
 def _number(text: str) -> float | None:
-    """Return the number that a grader may read, None where there is none."""
+    """Return the number that a grader would read, None for other text."""
     try:
         return float(text) if text.isascii() and "_" not in text else None
     except ValueError:

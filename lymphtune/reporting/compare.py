@@ -15,7 +15,7 @@ from lymphtune.cohort.folds import check_roles
 from lymphtune.ensembling.build import trained_cohort
 from lymphtune.ensembling.candidates import Candidates, check_both_classes, read_candidates
 from lymphtune.ensembling.procedure import Procedure
-from lymphtune.ensembling.score import Entry, RecipeScores
+from lymphtune.ensembling.score import Comparison, Entry
 from lymphtune.ensembling.summary import NAMES
 from lymphtune.errors import InputError
 from lymphtune.reporting.facts import procedure_of, saved_ensemble
@@ -38,17 +38,17 @@ class ComparedRun:
     run: Run
     saved: str | None
     procedure: Procedure
-    contest: RecipeScores
+    comparison: Comparison
     entry: Entry
     judged: int  # patients judged in this run, of whom the others may have judged fewer
 
     @property
     def patients(self) -> list[str]:
-        return self.contest.candidates.patients
+        return self.comparison.candidates.patients
 
     def minus(self, other: "ComparedRun", metric: str) -> Gain:
         """Return the paired difference to another run; both were repeated in the same resamples."""
-        return self.contest.left_out.gain(self.entry.repeated.judged, other.entry.repeated.judged, metric)
+        return self.comparison.scorer.gain(self.entry.resampled.predictions, other.entry.resampled.predictions, metric)
 
 
 def compare_runs(names: Sequence[str], runs: Path, data: str | Path | None = None) -> Result:
@@ -113,12 +113,14 @@ def _on(candidates: Candidates, common: set[str]) -> Candidates:
 
 def _sides(found: Sequence[Run], candidates: Sequence[Candidates]) -> list[ComparedRun]:
     """Return every run with its scores. Patients and labels are alike, and so are the resamples drawn of them."""
-    contests, sides = [RecipeScores.of(one) for one in scored_by_all(candidates, found)], []
-    with console.bar("comparing runs", sum(contest.steps for contest in contests)) as bar:
-        for run, contest, own in zip(found, contests, candidates, strict=True):
+    comparisons, sides = [Comparison.of(one) for one in scored_by_all(candidates, found)], []
+    with console.bar("comparing runs", sum(comparison.steps for comparison in comparisons)) as bar:
+        for run, comparison, own in zip(found, comparisons, candidates, strict=True):
             bundle = saved_ensemble(run, None)
-            procedure, saved = procedure_of(bundle, contest.candidates), None if bundle is None else bundle.path.name
-            sides.append(ComparedRun(run, saved, procedure, contest, contest.enter(procedure, bar), len(own.patients)))
+            procedure, saved = procedure_of(bundle, comparison.candidates), None if bundle is None else bundle.path.name
+            sides.append(
+                ComparedRun(run, saved, procedure, comparison, comparison.score(procedure, bar), len(own.patients))
+            )
     return sides
 
 
@@ -145,7 +147,7 @@ def _described(side: ComparedRun) -> str:
     judged = f", {side.judged} patients judged" if side.judged > len(side.patients) else ""
     goes_on = "; its search goes on, and its numbers with it" if side.run.status == "running" else ""
     protocol = f"{folds} x {console.counted(given.repeats, 'seed')}"
-    return f"{what}, of {len(side.contest.candidates.table)} trials, {protocol}{judged}{goes_on}"
+    return f"{what}, of {len(side.comparison.candidates.table)} trials, {protocol}{judged}{goes_on}"
 
 
 def _tables(sides: Sequence[ComparedRun]) -> list[str]:

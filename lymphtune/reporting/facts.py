@@ -18,7 +18,7 @@ from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.ensembling.candidates import Candidates, read_candidates, read_oof, run_folds
 from lymphtune.ensembling.procedure import Fitted, Procedure, asked
 from lymphtune.ensembling.recipe import Choice
-from lymphtune.ensembling.score import RecipeScores, Scores, score
+from lymphtune.ensembling.score import Comparison, Scores, score
 from lymphtune.errors import InputError, one_line
 from lymphtune.runs.description import RunDescription
 from lymphtune.runs.run import Run, read_table
@@ -38,7 +38,7 @@ class Facts:
     description: RunDescription
     board: pd.DataFrame  # the leaderboard, failed trials included
     cohort: Cohort
-    contest: RecipeScores
+    comparison: Comparison
     procedure: Procedure
     scores: Scores
     bundle: Ensemble | None
@@ -54,7 +54,7 @@ class Facts:
 
     @property
     def candidates(self) -> Candidates:
-        return self.contest.candidates
+        return self.comparison.candidates
 
     @property
     def labels_P(self) -> np.ndarray:
@@ -118,7 +118,7 @@ class Facts:
     @cached_property
     def p_best_M(self) -> np.ndarray:
         """Return in which share of the resamples each trial that may enter has the lowest log loss."""
-        loss_SM = self.contest.drawn.losses("log_loss")[0]
+        loss_SM = self.comparison.resamples.losses("log_loss")[0]
         return np.bincount(loss_SM.argmin(axis=1), minlength=loss_SM.shape[1]) / len(loss_SM)
 
     @property
@@ -139,12 +139,12 @@ def gather(run: Run, data: str | Path | None, ensemble: str | None, pictures: bo
     board = run.leaderboard
     cohort = trained_cohort(run, data)
     check_roles(cohort)
-    contest = RecipeScores.of(read_candidates(run, cohort))
+    comparison = Comparison.of(read_candidates(run, cohort))
     bundle = saved_ensemble(run, ensemble)
-    procedure = procedure_of(bundle, contest.candidates)
-    scores = score(contest, procedure)
+    procedure = procedure_of(bundle, comparison.candidates)
+    scores = score(comparison, procedure)
     source = data or description.cohort.data
-    return Facts(run, description, board, cohort, contest, procedure, scores, bundle, pictures, live, source)
+    return Facts(run, description, board, cohort, comparison, procedure, scores, bundle, pictures, live, source)
 
 
 def saved_ensemble(run: Run, name: str | None) -> Ensemble | None:

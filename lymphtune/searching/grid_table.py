@@ -12,7 +12,7 @@ from lymphtune.runs.run import read_table
 from lymphtune.searching.board import Board
 from lymphtune.searching.record import Record
 from lymphtune.spaces import Published
-from lymphtune.statistics.bootstrap import RESAMPLES, resample, spread
+from lymphtune.statistics.bootstrap import RESAMPLES, percentile_interval, resample
 from lymphtune.statistics.metrics import METRICS, balanced_accuracy
 
 NAME = 20  # columns of a row's name
@@ -47,7 +47,7 @@ def _scores(board: Board, record: Record) -> str:
     score_R = balanced_accuracy(probabilities_RP, labels_P)
     counts_SP = resample(labels_P, RESAMPLES, seed=0)
     resampled_S = balanced_accuracy(probabilities_RP[:, None], labels_P, counts_SP).mean(axis=0)
-    bounds = spread(float(score_R.mean()), resampled_S)
+    bounds = percentile_interval(float(score_R.mean()), resampled_S)
     sd = f"{score_R.std(ddof=1):.3f}" if len(score_R) > 1 else "-"
     averaged = balanced_accuracy(probabilities_RP.mean(axis=0), labels_P)
     recall, auc = (METRICS[name](probabilities_RP, labels_P).mean() for name in ("recall", "auc"))

@@ -1,1 +1,1 @@
-"""What a number is worth: metrics over many models and resamples at once, and their intervals."""
+"""Metrics over many models and resamples at once, and their confidence intervals."""

@@ -1,7 +1,7 @@
-"""How well single attributes predict the label, each alone, out of fold, and what permuted labels reach by chance.
+"""Out-of-fold prediction of the label from each attribute alone, compared with a permutation test.
 
-Shapes: S sets of labels (the true ones first, then permuted ones), P patients, T of them trained on, J judged, D
-columns of one attribute, W weights of the regression (offset and slopes).
+Shapes: S sets of labels (the true ones first, then permuted ones), P patients, T of them in training, Q of them scored,
+D columns of one attribute, W weights of the regression (intercept and slopes).
 """
 
 from collections.abc import Mapping
@@ -15,47 +15,47 @@ from lymphtune.statistics.bootstrap import BOUNDS
 from lymphtune.statistics.metrics import THRESHOLD, class_weights
 
 PERMUTATIONS = 200
-STEPS = 15  # of Newton's method; far more than a few weights need
-RIDGE = 1.0  # weight of half the squared slopes, beside a sum of losses over as many patients as there are
+STEPS = 15  # steps of Newton's method; a few weights converge in far fewer
+RIDGE = 1.0  # L2 penalty: weight of half the squared slopes, added to the sum of losses over patients
 SMALLEST_SD = 1e-9
-FEWEST = 3  # patients of a word; those of rarer ones go together
+FEWEST = 3  # patients with a category; rarer categories are merged
 
 
 def audit(
     attributes: pd.DataFrame | Mapping[str, np.ndarray], labels_P: np.ndarray, fold_P: np.ndarray, seed: int = 0
 ) -> pd.DataFrame:
-    """Return one row an attribute with what it predicts alone, best first.
+    """Return one row per attribute with the scores of a model on this attribute alone, best first.
 
-    attributes: by name numbers [P], words [P] or several columns [P, D] that make one
-    attribute. fold_P: where each patient is held out, -1: only trained on.
+    attributes: by name, numbers [P], categories [P] or several columns [P, D] that form one attribute. fold_P: the fold
+    in which each patient is held out; -1 for a patient that is only in training.
 
-    Columns attribute, auc, balanced_accuracy, then for either `<metric>_low` and `<metric>_high`: the central 95 % of
-    what permuted labels reach; p: share of permutations with as high an AUC; p_all: with as high an AUC of any of the
+    Columns: attribute, auc, balanced_accuracy; `<metric>_low` and `<metric>_high`, the central 95 % under permuted
+    labels; p, the fraction of permutations with an AUC at least as high; p_all, the same for the highest AUC over all
     attributes (Westfall and Young 1993, section 2.3: single step).
 
-    A logistic regression on the attribute, standardised on its training patients, both classes weighing the same, is
-    fitted on the other folds; labels are permuted within folds, which stay as stratified as they were.
+    The model is a class-balanced logistic regression on the attribute, standardised on the training patients and fitted
+    on the other folds. Labels are permuted within folds, so the folds stay stratified.
     """
     labels_SP = _permuted(labels_P, fold_P, seed)
-    judged = fold_P >= 0
+    scored = fold_P >= 0
     names = list(attributes)
     metrics_X2S = [
-        _scores(in_columns(np.asarray(attributes[name])), labels_SP, fold_P, judged)
+        _scores(in_columns(np.asarray(attributes[name])), labels_SP, fold_P, scored)
         for name in console.each(names, "Permuting labels", len(names))
     ]
     best_S = np.max([auc_S for auc_S, _ in metrics_X2S], axis=0)
     rows = []
     for name, (auc_S, accuracy_S) in zip(names, metrics_X2S, strict=True):
         row = {"attribute": name, "auc": auc_S[0], "balanced_accuracy": accuracy_S[0]}
-        for metric, found_S in (("auc", auc_S), ("balanced_accuracy", accuracy_S)):
-            low, high = np.quantile(found_S[1:], BOUNDS)
+        for metric, value_S in (("auc", auc_S), ("balanced_accuracy", accuracy_S)):
+            low, high = np.quantile(value_S[1:], BOUNDS)
             row |= {f"{metric}_low": low, f"{metric}_high": high}
         rows.append(row | {"p": _p(auc_S[0], auc_S[1:]), "p_all": _p(auc_S[0], best_S[1:])})
     return pd.DataFrame(rows).sort_values("auc", ascending=False, kind="stable").reset_index(drop=True)
 
 
 def in_columns(values: np.ndarray) -> np.ndarray:
-    """Return an attribute's values as numbers [P, D]: words become a column of 0 and 1 for each that is not rare."""
+    """Return an attribute's values as numbers [P, D]; categories are one-hot encoded, rare ones as one category."""
     if values.dtype.kind in "OUS":
         known, number_P, count_W = np.unique(values.astype(str), return_inverse=True, return_counts=True)
         number_P = np.where(count_W[number_P] < FEWEST, len(known), number_P)
@@ -63,38 +63,38 @@ def in_columns(values: np.ndarray) -> np.ndarray:
     return values.reshape(len(values), -1).astype(float)
 
 
-def _p(found: float, by_chance_S: np.ndarray) -> float:
-    """Return the share that reaches as much, what was found among them."""
-    return float((1 + (by_chance_S >= found - 1e-12).sum()) / (1 + len(by_chance_S)))
+def _p(observed: float, permuted_S: np.ndarray) -> float:
+    """Return the p-value of a permutation test: the fraction of values, the observed one included, at least as high."""
+    return float((1 + (permuted_S >= observed - 1e-12).sum()) / (1 + len(permuted_S)))
 
 
 def _permuted(labels_P: np.ndarray, fold_P: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     labels_SP = np.tile(labels_P, (1 + PERMUTATIONS, 1))
     for fold in np.unique(fold_P):
-        of = np.flatnonzero(fold_P == fold)
-        labels_SP[1:, of] = rng.permuted(labels_SP[1:, of], axis=1)
+        members = np.flatnonzero(fold_P == fold)
+        labels_SP[1:, members] = rng.permuted(labels_SP[1:, members], axis=1)
     return labels_SP
 
 
 def _scores(
-    values_PD: np.ndarray, labels_SP: np.ndarray, fold_P: np.ndarray, judged: np.ndarray
+    values_PD: np.ndarray, labels_SP: np.ndarray, fold_P: np.ndarray, scored: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return AUC and balanced accuracy [S] of the judged patients."""
-    probability_SJ, tumoral_SJ = _out_of_fold(values_PD, labels_SP, fold_P)[:, judged], labels_SP[:, judged] == 1
-    tumoral_S = tumoral_SJ.sum(axis=1)
-    reactive_S = tumoral_SJ.shape[1] - tumoral_S
-    # the area is Mann and Whitney's statistic: one ranking a set of labels, where metrics.auc takes one set at a time
-    ranks_S = (rankdata(probability_SJ, axis=1) * tumoral_SJ).sum(axis=1)
+    """Return AUC and balanced accuracy [S] on the scored patients."""
+    probability_SQ, tumoral_SQ = _out_of_fold(values_PD, labels_SP, fold_P)[:, scored], labels_SP[:, scored] == 1
+    tumoral_S = tumoral_SQ.sum(axis=1)
+    reactive_S = tumoral_SQ.shape[1] - tumoral_S
+    # The AUC is the Mann-Whitney statistic; one ranking per set of labels, where metrics.auc takes one set at a time.
+    ranks_S = (rankdata(probability_SQ, axis=1) * tumoral_SQ).sum(axis=1)
     auc_S = (ranks_S - tumoral_S * (tumoral_S + 1) / 2) / (tumoral_S * reactive_S)
-    called_SJ = probability_SJ >= THRESHOLD
-    recall_S = (called_SJ & tumoral_SJ).sum(axis=1) / tumoral_S
-    specificity_S = (~called_SJ & ~tumoral_SJ).sum(axis=1) / reactive_S
+    called_SQ = probability_SQ >= THRESHOLD
+    recall_S = (called_SQ & tumoral_SQ).sum(axis=1) / tumoral_S
+    specificity_S = (~called_SQ & ~tumoral_SQ).sum(axis=1) / reactive_S
     return auc_S, (recall_S + specificity_S) / 2
 
 
 def _out_of_fold(values_PD: np.ndarray, labels_SP: np.ndarray, fold_P: np.ndarray) -> np.ndarray:
-    """Return the probability [S, P] of each patient's label by the regression that was fitted without its fold."""
+    """Return the out-of-fold probability [S, P] of tumoral."""
     probability_SP = np.full(labels_SP.shape, np.nan)
     for fold in np.unique(fold_P[fold_P >= 0]):
         train, held = fold_P != fold, fold_P == fold
@@ -106,7 +106,7 @@ def _out_of_fold(values_PD: np.ndarray, labels_SP: np.ndarray, fold_P: np.ndarra
 
 
 def _fit(values_TD: np.ndarray, labels_ST: np.ndarray) -> np.ndarray:
-    """Return offset and slopes [S, W] of the regression on the training patients, by Newton's method."""
+    """Fit the regression on the training patients by Newton's method; return intercept and slopes [S, W]."""
     weight_ST = np.stack([class_weights(labels_T, None) for labels_T in labels_ST]) * labels_ST.shape[1]
     given_TW = np.column_stack([np.ones(len(values_TD)), values_TD])
     ridge_W = np.full(given_TW.shape[1], RIDGE)

@@ -1,4 +1,4 @@
-"""Bootstrap over patients: resamples of them, and the interval of what they gave.
+"""Bootstrap over patients: resampling counts and percentile intervals.
 
 Shapes: P patients, S resamples.
 """
@@ -10,13 +10,13 @@ import numpy as np
 
 RESAMPLES = 1000
 LEVEL = 0.95
-LEAST_GROUPS = 20  # fewer say too little of other groups to stand for them
-BOUNDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)  # quantiles, between which it lies
+LEAST_GROUPS = 20  # with fewer groups, a cluster bootstrap underestimates the variance between groups
+BOUNDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)  # quantiles at the two ends of an interval
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with the interval that holds the truth in 95 of 100 such samples of patients."""
+    """A value with its 95 % confidence interval."""
 
     value: float
     low: float
@@ -27,27 +27,28 @@ class Interval:
 
 
 def resample(labels_P: np.ndarray, resamples: int, seed: int, group_P: np.ndarray | None = None) -> np.ndarray:
-    """Return counts [S, P]: how often each patient is drawn; the two classes keep their sizes.
+    """Return counts [S, P] of how often each resample holds each patient; the two classes keep their sizes.
 
-    group_P: the group of each patient, from 0 on; groups are then drawn whole, those of one class among themselves and
-    those of both among themselves (the cluster bootstrap of Davison and Hinkley 1997, section 3.8). A group of one
-    patient is that patient.
+    group_P: the group number of each patient, from 0. Whole groups are resampled then, in three strata: groups of
+    reactive patients, groups of tumoral patients, and groups with both (the cluster bootstrap of Davison and Hinkley
+    1997, section 3.8). A group of one patient is resampled as that patient.
     """
     rng = np.random.default_rng(seed)
     group_P = np.arange(len(labels_P)) if group_P is None else group_P
     share_G = np.bincount(group_P, labels_P) / np.bincount(group_P)
     counts_SG = np.zeros((resamples, len(share_G)), dtype=np.int64)
-    for of in _strata(share_G):
-        if n := int(of.sum()):
-            counts_SG[:, of] = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+    for stratum_G in _strata(share_G):
+        if n := int(stratum_G.sum()):
+            counts_SG[:, stratum_G] = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
     return counts_SG[:, group_P]
 
 
 def _strata(share_G: np.ndarray) -> list[np.ndarray]:
-    """Return which groups [G] are drawn among each other: those of either class alone, and those of both.
+    """Return the masks [G] of the strata: groups of reactive patients, of tumoral patients, and of both classes.
 
-    A lone group would be in every resample. It is drawn with the groups of both classes where there are any; the one
-    group of both classes is drawn with the class of more groups. Either class stays in every resample.
+    A stratum of one group would put that group in every resample. A lone group of one class therefore joins the groups
+    of both classes, if there are any. A lone group of both classes joins the class that has more groups. Every
+    resample still holds both classes.
     """
     reactive, tumoral, both = share_G == 0, share_G == 1, (share_G > 0) & (share_G < 1)
     for pure in (reactive, tumoral):
@@ -60,12 +61,12 @@ def _strata(share_G: np.ndarray) -> list[np.ndarray]:
 
 
 def grouping(groups: Sequence[str] | np.ndarray) -> np.ndarray | None:
-    """Return the groups as numbers from 0 on, None where every patient is alone, or where they are too few to draw."""
+    """Return group numbers [P] from 0; None if every group has one patient or there are fewer than LEAST_GROUPS."""
     names, group_P = np.unique(np.asarray(groups), return_inverse=True)
     return group_P if LEAST_GROUPS <= len(names) < len(group_P) else None
 
 
-def spread(value: float, drawn: np.ndarray) -> Interval:
-    """Return the value with the central 95 % of what resamples gave."""
-    low, high = np.quantile(drawn, BOUNDS)
+def percentile_interval(value: float, resampled_S: np.ndarray) -> Interval:
+    """Return the value with the central 95 % of its values in the resamples."""
+    low, high = np.quantile(resampled_S, BOUNDS)
     return Interval(value, float(low), float(high))

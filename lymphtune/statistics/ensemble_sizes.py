@@ -1,7 +1,7 @@
-"""How steady an average is: ensembles of each size drawn from single runs, and where their variance comes from.
+"""Stability by ensemble size: ensembles sampled from single runs, and the components of their variance.
 
 Shapes: T trials (configurations), R repeats (seeds) of each, N = T x R single runs, P patients, Q of one class;
-E ensembles drawn, M members of each.
+E sampled ensembles, M members of each.
 """
 
 import itertools
@@ -13,18 +13,18 @@ import numpy as np
 
 from lymphtune.statistics.metrics import THRESHOLD, balanced_accuracy
 
-BLOCK_VALUES = 4_000_000  # probabilities gathered at once
-PAIRS = 2000  # of an ensemble and its twin: their variance is good to 3 %
+BLOCK_VALUES = 4_000_000  # probabilities gathered at once, to bound memory
+PAIRS = 2000  # pairs of an ensemble and its twin; the standard error of their variance is then 3 %
 
 
 @dataclass(frozen=True)
 class Variances:
-    """Of the balanced accuracy of a new ensemble on a new set of as many patients: patients and members add up.
+    """Variance components of the balanced accuracy of a new ensemble on as many new patients.
 
-    patients: another set of patients, the mean over all ensembles. members: another ensemble, the patients kept;
-    that luck falls differently on different patients counts here. It is the sum of configuration (other
-    configurations, the mean over their seeds) and seed (the same configurations trained again).
-    NaN is what the runs cannot tell: members where all runs are in the ensemble, the split where R or T is 1.
+    patients: between sets of patients, of the mean over all ensembles. members: between ensembles on the same patients,
+    the interaction with the patients included. `members` is the sum of configuration (between configurations, of the
+    mean over their seeds) and seed (between trainings of the same configurations). The total is patients + members.
+    A component that the runs do not identify is NaN: members if the ensemble holds all runs, the split if R or T is 1.
     """
 
     patients: float
@@ -39,12 +39,12 @@ class Variances:
 
 @dataclass(frozen=True)
 class SizeStability:
-    """Ensembles of one size: their balanced accuracies on the patients that there are, and the variances."""
+    """Ensembles of one size: their balanced accuracies on the run's patients, and the variance components."""
 
     size: int
     scores_E: np.ndarray
-    exhaustive: bool  # these are all ensembles of that size, not a sample of them
-    gain: float  # median of what an ensemble scores above the mean of its own members
+    exhaustive: bool  # whether scores_E covers every ensemble of that size instead of a sample
+    gain: float  # median over ensembles of the score minus the mean score of the members
     variances: Variances
 
     @property
@@ -53,12 +53,12 @@ class SizeStability:
 
     @property
     def sd(self) -> float:
-        """Return the standard deviation between these draws, which share runs as well as the patients."""
+        """Return the standard deviation between the sampled ensembles, which share runs as well as patients."""
         return math.sqrt(_variance(self.scores_E, self.exhaustive))
 
     @property
     def sd_new(self) -> float:
-        """Return the standard deviation between ensembles of newly trained members, NaN where it cannot be told."""
+        """Return the standard deviation between ensembles of newly trained members, NaN if it is not identified."""
         return math.sqrt(self.variances.members)
 
     def quantile(self, share: float) -> float:
@@ -68,17 +68,17 @@ class SizeStability:
 def stability(
     oof_TRP: np.ndarray, labels_P: np.ndarray, sizes: Sequence[int], draws: int = 1000, seed: int = 0
 ) -> list[SizeStability]:
-    """Return one entry a size; an ensemble is the mean probability of so many distinct single runs.
+    """Return one entry per size; an ensemble is the mean probability of that many distinct single runs.
 
-    All ensembles of a size are taken where there are at most `draws`, else as many at random. The order of
-    trials and of repeats changes nothing.
+    Every ensemble of a size is used if there are at most `draws`, else a random sample of `draws`. The order of trials
+    and of repeats changes nothing.
     """
     ordered_TRP = _in_order(oof_TRP)
     return [_of_size(ordered_TRP, labels_P, size, draws, np.random.default_rng([seed, size])) for size in sizes]
 
 
 def _in_order(oof_TRP: np.ndarray) -> np.ndarray:
-    """Return the same runs in an order that follows from their probabilities alone."""
+    """Return the same runs sorted by their probabilities, so that the input order has no influence."""
     trials = [np.array(sorted(runs_RP, key=lambda run_P: run_P.tobytes())) for runs_RP in oof_TRP]
     return np.array(sorted(trials, key=lambda runs_RP: runs_RP.tobytes()))
 
@@ -89,7 +89,7 @@ def _of_size(
     n_trials, n_repeats, n_patients = oof_TRP.shape
     n_runs, oof_NP = n_trials * n_repeats, oof_TRP.reshape(-1, n_patients)
     exhaustive = math.comb(n_runs, size) <= draws
-    members_EM = _draw(n_runs, size, draws, exhaustive, rng)
+    members_EM = _sample(n_runs, size, draws, exhaustive, rng)
     probability_EP = _means(oof_NP, members_EM)
     scores_E = balanced_accuracy(probability_EP, labels_P)
     gains_E = scores_E - balanced_accuracy(oof_NP, labels_P)[members_EM].mean(axis=1)
@@ -105,33 +105,33 @@ def _of_size(
 
 
 def _variance(scores_E: np.ndarray, exhaustive: bool) -> float:
-    apart_E = scores_E - scores_E[0]  # exactly 0 where all are equal
-    return float(apart_E.var(ddof=0 if exhaustive else 1))
+    centred_E = scores_E - scores_E[0]  # exactly 0 if all are equal
+    return float(centred_E.var(ddof=0 if exhaustive else 1))
 
 
-def _draw(n_runs: int, size: int, draws: int, exhaustive: bool, rng: np.random.Generator) -> np.ndarray:
-    """Return [E, M] rows of single runs, ascending and distinct within an ensemble."""
+def _sample(n_runs: int, size: int, draws: int, exhaustive: bool, rng: np.random.Generator) -> np.ndarray:
+    """Return the rows [E, M] of single runs in each ensemble, ascending and distinct within an ensemble."""
     if exhaustive:
         return np.array(list(itertools.combinations(range(n_runs), size)))
     return np.sort([rng.choice(n_runs, size, replace=False) for _ in range(draws)], axis=1)
 
 
 def _means(oof_NP: np.ndarray, members_EM: np.ndarray) -> np.ndarray:
-    """Return the mean probability [E, P] of each ensemble's members, gathered in blocks."""
+    """Return the mean probability [E, P] of each ensemble's members, computed in blocks."""
     step = max(1, BLOCK_VALUES // (members_EM.shape[1] * oof_NP.shape[1]))
     blocks = [members_EM[start : start + step] for start in range(0, len(members_EM), step)]
     return np.concatenate([oof_NP[block_EM].mean(axis=1) for block_EM in blocks])
 
 
 def _patients_variance(right_EP: np.ndarray, labels_P: np.ndarray, size: int, n_runs: int) -> float:
-    """Return the variance between sets of patients, classes keeping their sizes, of the mean over all ensembles.
+    """Return the variance between stratified samples of patients of the mean over all ensembles.
 
-    Balanced accuracy is half a mean over one class plus half a mean over the other, so what a bootstrap over
-    patients would give has a closed form. The share of ensembles that are right about a patient scatters with
-    the runs that happen to be there as well; that part is taken off, as in the two-way random-effects analysis
-    of variance (Searle, Casella and McCulloch 1992, chapter 4), to which this comes down for single runs.
+    Balanced accuracy is half a mean over one class plus half a mean over the other, so the bootstrap variance over
+    patients has a closed form. The fraction of ensembles that classify a patient correctly also varies with the
+    available runs. That part is subtracted, as in the two-way random-effects analysis of variance (Searle, Casella and
+    McCulloch 1992, chapter 4), to which this formula reduces for single runs.
     """
-    luck_of_runs = size / (n_runs - size) if size < n_runs else 0.0
+    weight_of_runs = size / (n_runs - size) if size < n_runs else 0.0
     variance = 0.0
     for label in (0, 1):
         right_EQ = right_EP[:, labels_P == label]
@@ -140,7 +140,7 @@ def _patients_variance(right_EP: np.ndarray, labels_P: np.ndarray, size: int, n_
         share_Q = right_EQ.mean(axis=0)
         between_ensembles = (share_Q * (1 - share_Q)).sum() - n_patients * right_EQ.mean(axis=1).var()
         residual = between_ensembles / (n_patients - 1)
-        variance += (share_Q.var(ddof=1) - luck_of_runs * residual) / (4 * n_patients)
+        variance += (share_Q.var(ddof=1) - weight_of_runs * residual) / (4 * n_patients)
     return max(float(variance), 0.0)
 
 
@@ -149,9 +149,9 @@ def _seed_variance(
 ) -> float:
     """Return the variance between ensembles of the same configurations, each trained again from new seeds.
 
-    Half the mean squared difference between an ensemble and its twin: the same configurations, their seeds drawn
-    anew. Both draw from R seeds without replacement and may share some, for which the factor makes up. For single
-    runs it is the mean square within trials.
+    It is half the mean squared difference between an ensemble and its twin, which has the same configurations with
+    resampled seeds. Both sample R seeds without replacement and may share some; the factor `shared` corrects for that.
+    For single runs the variance is the mean square within trials.
     """
     n_trials, n_repeats, n_patients = oof_TRP.shape
     n_runs, size = n_trials * n_repeats, members_EM.shape[1]
@@ -169,14 +169,14 @@ def _seed_variance(
 
 
 def _split(patients: float, spread: float, seed: float, n_trials: int, n_repeats: int) -> Variances:
-    """Return the variances, none of them negative; `spread` is that between draws, times N / (N - M).
+    """Return the variance components, none of them negative.
 
-    Draws of M of N runs share runs, so they scatter less than new ensembles would: for a mean by (N - M) / N
-    (Cochran 1977, theorem 2.2), in general about as much (the delete-d jackknife, Shao and Wu 1989). Within it
-    configurations count (N - R) / (N - 1) times, as the R runs of one share it. For single runs the result is
-    that of the one-way random-effects analysis of variance, restricted likelihood where configurations differ by
-    less than their seeds would make them: none of their own then, and all of the spread is the seeds' (Searle,
-    Casella and McCulloch 1992, chapter 3).
+    spread: variance between sampled ensembles, times N / (N - M). Samples of M of N runs share runs, so their variance
+    is smaller than between new ensembles: by (N - M) / N for a mean (Cochran 1977, theorem 2.2), and by about the same
+    factor in general (the delete-d jackknife, Shao and Wu 1989). The variance between configurations contributes
+    (N - R) / (N - 1) of itself to it, because the R runs of a configuration share it. For single runs the result is
+    that of the one-way random-effects analysis of variance. If configurations differ by less than their seeds explain,
+    restricted likelihood attributes all of the spread to the seeds (Searle, Casella and McCulloch 1992, chapter 3).
     """
     if n_repeats == 1:
         return Variances(patients, spread, math.nan, math.nan)

@@ -1,7 +1,7 @@
-"""The honest score: what a whole procedure, its choosing included, is worth on patients that chose nothing.
+"""The honest score: an estimate of a whole procedure's performance, its selection of trials included.
 
-A procedure is repeated in every resample of the patients, on the drawn ones alone, and scored on those left out.
-Shapes: S resamples, P patients; two classes, reactive first.
+A procedure is repeated on every bootstrap resample of the patients and scored on the patients that the resample does
+not hold: the held-out patients of this module. Shapes: S resamples, P patients; two classes, reactive first.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from lymphtune.statistics.bootstrap import LEVEL, Interval, resample, spread
+from lymphtune.statistics.bootstrap import LEVEL, Interval, percentile_interval, resample
 from lymphtune.statistics.metrics import (
     BINS,
     THRESHOLD,
@@ -22,176 +22,191 @@ from lymphtune.statistics.metrics import (
     placements,
 )
 
-PAIRED = 300  # resamples of which all pairs are compared
+PAIRED = 300  # number of resamples that are compared pairwise
 Z = float(norm.ppf((1 + LEVEL) / 2))
 
 
 @dataclass(frozen=True)
 class ResampledPredictions:
-    """What a procedure says of every patient after learning from each resample's drawn patients.
+    """Predictions for every patient by a procedure fitted on each resample.
 
-    said_SP: probabilities; threshold_S: from which a patient is called tumoral; kept_SP: whom it does not refer to
-    another examination (None: it keeps everyone).
+    probability_SP: probability of tumoral. threshold_S: lowest probability that is called tumoral. not_referred_SP:
+    which patients are not referred to another examination; None if none is referred.
     """
 
     probability_SP: np.ndarray
     threshold_S: np.ndarray
-    kept_SP: np.ndarray | None = None
+    not_referred_SP: np.ndarray | None = None
 
     @classmethod
     def plain(cls, probability_SP: np.ndarray) -> "ResampledPredictions":
-        """Return probabilities judged at one half."""
+        """Return predictions with the threshold at one half and no referrals."""
         return cls(probability_SP, np.full(len(probability_SP), THRESHOLD))
 
 
 class Gain(NamedTuple):
-    """A difference between two procedures, and the probability that it is above 0 (below, for losses)."""
+    """The difference between two procedures, and the probability that it is above 0 (below 0 for losses)."""
 
     difference: Interval
     better: float
 
 
-class _Score(NamedTuple):
-    """How a metric is made of its patients' values: `values` gives [S, P]; the metric is the sum of the two classes'
-    means times `share`, its variance the sum of their variances times the squares of `variance`."""
+class _Metric(NamedTuple):
+    """A metric as a weighted sum of the two classes' mean values.
+
+    values: function that returns each patient's value [S, P]. share: weights of the class means. variance: weights
+    whose squares multiply the variances of the class means. of_calls: whether a value is a correct or wrong call.
+    most: largest possible value.
+    """
 
     values: Callable[[ResampledPredictions, np.ndarray, np.ndarray], np.ndarray]
     share: tuple[float, float]
     variance: tuple[float, float]
     proportion: bool = True
-    of_calls: bool = False  # each patient is right or wrong
+    of_calls: bool = False
     lower_is_better: bool = False
     most: float = 1.0
 
 
-def _right(judged: ResampledPredictions, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.ndarray:
-    return ((judged.probability_SP >= judged.threshold_S[:, None]) == (labels_P == 1)).astype(float)
+def _right(predictions: ResampledPredictions, labels_P: np.ndarray, held_out_SP: np.ndarray) -> np.ndarray:
+    return ((predictions.probability_SP >= predictions.threshold_S[:, None]) == (labels_P == 1)).astype(float)
 
 
-def _placed(judged: ResampledPredictions, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.ndarray:
-    return placements(judged.probability_SP, labels_P, left_out_SP)  # NaN where no patient of one class is left out
+def _placed(predictions: ResampledPredictions, labels_P: np.ndarray, held_out_SP: np.ndarray) -> np.ndarray:
+    # NaN where a resample holds out no patient of one class.
+    return placements(predictions.probability_SP, labels_P, held_out_SP)
 
 
-def _loss(judged: ResampledPredictions, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.ndarray:
-    return log_losses(judged.probability_SP, labels_P)
+def _loss(predictions: ResampledPredictions, labels_P: np.ndarray, held_out_SP: np.ndarray) -> np.ndarray:
+    return log_losses(predictions.probability_SP, labels_P)
 
 
-def _squared(judged: ResampledPredictions, labels_P: np.ndarray, left_out_SP: np.ndarray) -> np.ndarray:
-    return (judged.probability_SP - labels_P) ** 2
+def _squared(predictions: ResampledPredictions, labels_P: np.ndarray, held_out_SP: np.ndarray) -> np.ndarray:
+    return (predictions.probability_SP - labels_P) ** 2
 
 
 SCORES = {
-    "balanced_accuracy": _Score(_right, (0.5, 0.5), (0.5, 0.5), of_calls=True),
-    "recall": _Score(_right, (0, 1), (0, 1), of_calls=True),
-    "specificity": _Score(_right, (1, 0), (1, 0), of_calls=True),
-    "auc": _Score(_placed, (0.5, 0.5), (1, 1)),  # both classes' mean placements are the area: DeLong et al. 1988
-    "log_loss": _Score(_loss, (0.5, 0.5), (0.5, 0.5), proportion=False, lower_is_better=True, most=np.inf),
-    "brier": _Score(_squared, (0.5, 0.5), (0.5, 0.5), proportion=False, lower_is_better=True),
+    "balanced_accuracy": _Metric(_right, (0.5, 0.5), (0.5, 0.5), of_calls=True),
+    "recall": _Metric(_right, (0, 1), (0, 1), of_calls=True),
+    "specificity": _Metric(_right, (1, 0), (1, 0), of_calls=True),
+    "auc": _Metric(_placed, (0.5, 0.5), (1, 1)),  # the mean placement of either class is the AUC: DeLong et al. 1988
+    "log_loss": _Metric(_loss, (0.5, 0.5), (0.5, 0.5), proportion=False, lower_is_better=True, most=np.inf),
+    "brier": _Metric(_squared, (0.5, 0.5), (0.5, 0.5), proportion=False, lower_is_better=True),
 }
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """Scores of procedures on the patients that each resample leaves out; counts_SP: how often each is drawn.
+class HeldOutScorer:
+    """Scores of procedures on the patients that each resample holds out.
 
-    Source: Tsamardinos, Greasidou and Borboudakis 2018 (BBC-CV; arXiv:1708.07180), averaged over
-    resamples for each patient first: the leave-one-out bootstrap of Efron and Tibshirani 1997.
-    Raises ValueError where patients are too few for every one of them to be left out.
+    counts_SP: how often each resample holds each patient. group_P: group numbers, as `resample` takes them.
+    Source: Tsamardinos, Greasidou and Borboudakis 2018 (BBC-CV; arXiv:1708.07180), averaged over resamples for each
+    patient first: the leave-one-out bootstrap of Efron and Tibshirani 1997.
+    Raises ValueError if some patient is in every resample, because a class has too few patients.
     """
 
     labels_P: np.ndarray
     counts_SP: np.ndarray
-    group_P: np.ndarray | None = None  # of patients that are drawn together: as `resample` takes it
+    group_P: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        if not self.left_out_SP.any(axis=0).all():
-            raise ValueError("some patients are in every resample: a class has too few to leave any out")
+        if not self.held_out_SP.any(axis=0).all():
+            raise ValueError("some patients are in every resample: a class has too few to hold any out")
 
     @property
-    def left_out_SP(self) -> np.ndarray:
+    def held_out_SP(self) -> np.ndarray:
         return self.counts_SP == 0
 
-    def score(self, judged: ResampledPredictions, metric: str) -> Interval:
+    def score(self, predictions: ResampledPredictions, metric: str) -> Interval:
         """Return the metric's honest value with its 95 % interval (see docs/statistics.md)."""
         if metric == "calibration_error":
-            return self._calibration_error(judged)
-        score = SCORES[metric]
-        return self._of(score, *self._values(score, judged)).interval()
+            return self._calibration_error(predictions)
+        definition = SCORES[metric]
+        return self._of(definition, *self._values(definition, predictions)).interval()
 
     def gain(self, one: ResampledPredictions, other: ResampledPredictions, metric: str) -> Gain:
-        """Return the paired difference `one` - `other` of a metric, on the same patients left out.
+        """Return the paired difference `one` - `other` of a metric on the same held-out patients.
 
-        Of calls, the variance counts two patients more in each class, one for either side, so that two procedures
-        that agree on every patient are not said to be surely alike. Source: Bonett and Price 2012.
+        For metrics of calls, the variance counts two more patients in each class, one in favour of each procedure, so
+        that the interval of two procedures that agree on every patient does not have width 0.
+        Source: Bonett and Price 2012.
         """
-        score = SCORES[metric]
-        (mine_SP, held_SP), (theirs_SP, also_SP) = self._values(score, one), self._values(score, other)
-        return self._of(score, mine_SP - theirs_SP, held_SP & also_SP).difference()
+        definition = SCORES[metric]
+        one_SP, one_counted_SP = self._values(definition, one)
+        other_SP, other_counted_SP = self._values(definition, other)
+        return self._of(definition, one_SP - other_SP, one_counted_SP & other_counted_SP).difference()
 
     def share(self, values_SP: np.ndarray) -> Interval:
-        """Return the mean of the two classes' shares of left-out patients of whom something is true."""
-        held_SP = self.left_out_SP
-        return self._of(SCORES["balanced_accuracy"], np.where(held_SP, values_SP, 0.0), held_SP).interval()
+        """Return the fraction of held-out patients whose value is 1 (not 0), as the mean over the two classes."""
+        counted_SP = self.held_out_SP
+        return self._of(SCORES["balanced_accuracy"], np.where(counted_SP, values_SP, 0.0), counted_SP).interval()
 
-    def called(self, judged: ResampledPredictions) -> np.ndarray:
-        """Return in which share of the resamples that leave a patient out it is called tumoral [P].
+    def called(self, predictions: ResampledPredictions) -> np.ndarray:
+        """Return how often each patient [P] is called tumoral, as a fraction of the resamples that hold it out.
 
-        Nothing is averaged before it is called: the mean of what many resamples say would be a larger ensemble.
+        Probabilities are not averaged over resamples before the call: that would score a larger ensemble.
         """
-        out_SP = self.left_out_SP
-        return ((judged.probability_SP >= judged.threshold_S[:, None]) & out_SP).sum(axis=0) / out_SP.sum(axis=0)
+        held_out_SP = self.held_out_SP
+        called_SP = (predictions.probability_SP >= predictions.threshold_S[:, None]) & held_out_SP
+        return called_SP.sum(axis=0) / held_out_SP.sum(axis=0)
 
     def called_at(self, probability_SP: np.ndarray, thresholds_T: np.ndarray) -> np.ndarray:
-        """Return the same [P, T] at thresholds that are alike in all resamples."""
-        each = [
+        """Return the same fraction [P, T] at thresholds that are equal in all resamples."""
+        called_TP = [
             self.called(ResampledPredictions(probability_SP, np.full(len(probability_SP), threshold)))
             for threshold in thresholds_T
         ]
-        return np.stack(each, axis=1)
+        return np.stack(called_TP, axis=1)
 
-    def reliability(self, judged: ResampledPredictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return for each bin of probability [BINS] how many patients it holds, what was said and what was true.
+    def reliability(self, predictions: ResampledPredictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return per probability bin [BINS] the number of patients, their mean probability and fraction of tumoral.
 
-        What was said and true weigh both classes the same, as everything here does.
+        The mean and the fraction are class-balanced.
         """
-        share_PB, probability_PB = self._bins(judged)
+        share_PB, probability_PB = self._bins(predictions)
         weight_P = class_weights(self.labels_P)
         in_B = np.maximum(weight_P @ share_PB, 1e-12)
         true_B = (weight_P * self.labels_P) @ share_PB / in_B
         return share_PB.sum(axis=0), weight_P @ probability_PB / in_B, true_B
 
-    def _bins(self, judged: ResampledPredictions) -> tuple[np.ndarray, np.ndarray]:
-        """Return for each patient and bin of probability [P, BINS] its share there and the sum of what was said."""
-        out_SP, bin_SP = self.left_out_SP, calibration_bin(judged.probability_SP)
-        times_P = out_SP.sum(axis=0)
+    def _bins(self, predictions: ResampledPredictions) -> tuple[np.ndarray, np.ndarray]:
+        """Return per patient and probability bin [P, BINS] the number of predictions in it, and their sum.
+
+        Both are divided by the number of resamples that hold the patient out.
+        """
+        held_out_SP, bin_SP = self.held_out_SP, calibration_bin(predictions.probability_SP)
+        times_P = held_out_SP.sum(axis=0)
         share_PB, probability_PB = (np.zeros((len(self.labels_P), BINS)) for _ in range(2))
         for number in range(BINS):
-            inside_SP = out_SP & (bin_SP == number)
+            inside_SP = held_out_SP & (bin_SP == number)
             share_PB[:, number] = inside_SP.sum(axis=0) / times_P
-            probability_PB[:, number] = (inside_SP * judged.probability_SP).sum(axis=0) / times_P
+            probability_PB[:, number] = (inside_SP * predictions.probability_SP).sum(axis=0) / times_P
         return share_PB, probability_PB
 
-    def _of(self, score: _Score, values_SP: np.ndarray, held_SP: np.ndarray) -> "_Values":
-        return _Values(score, values_SP, held_SP, self.left_out_SP, self.labels_P, self.group_P)
+    def _of(self, definition: _Metric, values_SP: np.ndarray, counted_SP: np.ndarray) -> "_PatientValues":
+        return _PatientValues(definition, values_SP, counted_SP, self.held_out_SP, self.labels_P, self.group_P)
 
-    def _values(self, score: _Score, judged: ResampledPredictions) -> tuple[np.ndarray, np.ndarray]:
-        """Return the values [S, P], and where they count."""
-        held_SP = self.left_out_SP if judged.kept_SP is None else self.left_out_SP & judged.kept_SP
-        values_SP = score.values(judged, self.labels_P, held_SP.astype(float))
-        held_SP = held_SP & np.isfinite(values_SP)
-        return np.where(held_SP, values_SP, 0.0), held_SP
+    def _values(self, definition: _Metric, predictions: ResampledPredictions) -> tuple[np.ndarray, np.ndarray]:
+        """Return the patients' values [S, P], and the mask of those that count: held out and not referred."""
+        counted_SP = self.held_out_SP
+        if predictions.not_referred_SP is not None:
+            counted_SP = counted_SP & predictions.not_referred_SP
+        values_SP = definition.values(predictions, self.labels_P, counted_SP.astype(float))
+        counted_SP = counted_SP & np.isfinite(values_SP)
+        return np.where(counted_SP, values_SP, 0.0), counted_SP
 
-    def _calibration_error(self, judged: ResampledPredictions) -> Interval:
-        """Return the calibration error of all that was said of left-out patients, each patient counting once.
+    def _calibration_error(self, predictions: ResampledPredictions) -> Interval:
+        """Return the calibration error of all predictions for held-out patients, each patient counting once.
 
-        The interval is the scatter over resampled patients, laid round the value: resampling makes the error larger.
+        The interval is that of resampled patients, shifted to be centred on the value, because resampling biases the
+        calibration error upwards.
         """
-        share_PB, probability_PB = self._bins(judged)
+        share_PB, probability_PB = self._bins(predictions)
         gap_PB = share_PB * self.labels_P[:, None] - probability_PB
         counts_SP = resample(self.labels_P, len(self.counts_SP), 1, self.group_P)
-        drawn_S = np.abs(class_weights(self.labels_P, counts_SP) @ gap_PB).sum(axis=-1)
+        error_S = np.abs(class_weights(self.labels_P, counts_SP) @ gap_PB).sum(axis=-1)
         value = float(np.abs(class_weights(self.labels_P) @ gap_PB).sum())
-        found = spread(value, drawn_S - drawn_S.mean() + value)
+        found = percentile_interval(value, error_S - error_S.mean() + value)
         return Interval(value, max(0.0, found.low), found.high)
 
 
@@ -202,42 +217,51 @@ def fixed_score(
     threshold: float = THRESHOLD,
     group_P: np.ndarray | None = None,
 ) -> Interval:
-    """Return the metric of one model that was fixed before it met these patients, with its 95 % interval."""
-    judged, everybody = ResampledPredictions(probabilities_P[None], np.array([threshold])), np.ones((1, len(labels_P)))
-    score = SCORES[metric]
-    held = everybody > 0
-    return _Values(score, score.values(judged, labels_P, everybody), held, held, labels_P, group_P).interval()
+    """Return the metric of one model on patients that were not used to make it, with its 95 % interval."""
+    predictions = ResampledPredictions(probabilities_P[None], np.array([threshold]))
+    definition, weights_SP = SCORES[metric], np.ones((1, len(labels_P)))
+    values_SP, every_SP = definition.values(predictions, labels_P, weights_SP), weights_SP > 0
+    return _PatientValues(definition, values_SP, every_SP, every_SP, labels_P, group_P).interval()
 
 
-class _Values:
-    """One metric's values of patients [S, P], where they are held to count among those left out, and what follows."""
+class _PatientValues:
+    """The value and standard error of one metric, from the patients' values.
+
+    values_SP: each patient's value. counted_SP: where it counts. held_out_SP: where the resample holds the patient out.
+    """
 
     def __init__(
-        self, score: _Score, values_SP: np.ndarray, held_SP: np.ndarray, out_SP: np.ndarray, labels_P: np.ndarray,
+        self,
+        definition: _Metric,
+        values_SP: np.ndarray,
+        counted_SP: np.ndarray,
+        held_out_SP: np.ndarray,
+        labels_P: np.ndarray,
         group_P: np.ndarray | None,
-    ) -> None:  # fmt: skip
-        self.score = score
-        times_P = held_SP.sum(axis=0)
+    ) -> None:
+        self.definition = definition
+        times_P = counted_SP.sum(axis=0)
         mean_P = values_SP.sum(axis=0) / np.maximum(times_P, 1)
-        weight_P = times_P / out_SP.sum(axis=0)  # below 1 for patients that are sometimes referred
+        weight_P = times_P / held_out_SP.sum(axis=0)  # below 1 for patients that are sometimes referred
         group_P = np.arange(len(labels_P)) if group_P is None else group_P
-        self.classes = [_Class(mean_P[of], weight_P[of], group_P[of]) for of in (labels_P == 0, labels_P == 1)]
-        self.value = float(sum(w * of.mean for w, of in zip(score.share, self.classes, strict=True) if w))
-        self.choice_variance = choice_variance(values_SP, held_SP, labels_P, score.share, score.variance)
+        self.classes = [_ClassValues(mean_P[of], weight_P[of], group_P[of]) for of in (labels_P == 0, labels_P == 1)]
+        self.value = float(sum(w * one.mean for w, one in zip(definition.share, self.classes, strict=True) if w))
+        self.choice_variance = choice_variance(values_SP, counted_SP, labels_P, definition)
 
     @property
-    def used(self) -> list[tuple[float, "_Class"]]:
-        return [(w, of) for w, of in zip(self.score.variance, self.classes, strict=True) if w]
+    def used(self) -> list[tuple[float, "_ClassValues"]]:
+        """Return the classes that the metric depends on, with the weights of their variances."""
+        return [(w, one) for w, one in zip(self.definition.variance, self.classes, strict=True) if w]
 
     @property
     def variance(self) -> float:
-        """Return the squared standard error: of the patients, and of which trials were chosen."""
-        return sum(w**2 * of.variance for w, of in self.used) + self.choice_variance
+        """Return the squared standard error: the variance over patients plus that over the trials chosen."""
+        return sum(w**2 * one.variance for w, one in self.used) + self.choice_variance
 
     @property
     def freedom(self) -> int:
         """Return the degrees of freedom of the smaller class."""
-        return max(min(of.n_groups for _, of in self.used) - 1, 1)
+        return max(min(one.n_groups for _, one in self.used) - 1, 1)
 
     @property
     def quantile(self) -> float:
@@ -245,60 +269,61 @@ class _Values:
 
     def interval(self) -> Interval:
         """Return the value with its 95 % interval."""
-        return self.proportion() if self.score.proportion else self.positive()
+        return self.proportion() if self.definition.proportion else self.positive()
 
     def proportion(self) -> Interval:
-        """Return a metric in [0, 1] with an interval that never leaves it and never has width 0.
+        """Return a metric in [0, 1] with an interval that stays in [0, 1] and never has width 0.
 
-        Wilson intervals of the two classes joined by the square-and-add rule (Newcombe 1998, method 10; Zou and
-        Donner 2008), for as many patients as would give the variance found: that of the left-out means where the
-        procedure is near chance, the binomial one where nearly everybody is right.
+        The Wilson intervals of the two classes are combined by the square-and-add rule (Newcombe 1998, method 10; Zou
+        and Donner 2008). Their sample size is the one that gives the estimated variance: near chance that of the
+        patients' mean values, near perfection the binomial one.
         """
         if not np.isfinite(self.value):
             return Interval(float("nan"), 0.0, 1.0)
-        if self.score.variance == (1, 1):
+        if self.definition.variance == (1, 1):
             return self._area()
-        binomial = sum(w**2 * of.mean * (1 - of.mean) / of.independent for w, of in self.used)
-        found = self._towards(binomial)
-        factor = float(np.clip(binomial / found, 0.1, 10)) if found > 0 and binomial > 0 else 1.0
+        binomial = sum(w**2 * one.mean * (1 - one.mean) / one.effective_size for w, one in self.used)
+        variance = self._shrunk_towards(binomial)
+        factor = float(np.clip(binomial / variance, 0.1, 10)) if variance > 0 and binomial > 0 else 1.0
         below = above = 0.0
-        for w, of in self.used:
-            low, high = wilson(of.mean, of.independent * factor, self.quantile)
-            below, above = below + (w * (of.mean - low)) ** 2, above + (w * (high - of.mean)) ** 2
+        for w, one in self.used:
+            low, high = wilson(one.mean, one.effective_size * factor, self.quantile)
+            below, above = below + (w * (one.mean - low)) ** 2, above + (w * (high - one.mean)) ** 2
         return Interval(self.value, max(0.0, self.value - below**0.5), min(1.0, self.value + above**0.5))
 
     def _area(self) -> Interval:
-        """Return the area under the curve with its interval; its binomial variance is Hanley and McNeil's (1982)."""
-        area, (reactive, tumoral) = self.value, (of.independent for of in self.classes)
+        """Return the AUC with its interval; its variance near perfection is Hanley and McNeil's (1982)."""
+        area, (reactive, tumoral) = self.value, (one.effective_size for one in self.classes)
         first, second = area / (2 - area), 2 * area**2 / (1 + area)
-        among = (tumoral - 1) * (first - area**2) + (reactive - 1) * (second - area**2)
-        found = self._towards((area * (1 - area) + among) / (tumoral * reactive))
+        pairs = (tumoral - 1) * (first - area**2) + (reactive - 1) * (second - area**2)
+        variance = self._shrunk_towards((area * (1 - area) + pairs) / (tumoral * reactive))
         most = reactive + tumoral
-        size = min(area * (1 - area) / found, most) if found > 0 else most
+        size = min(area * (1 - area) / variance, most) if variance > 0 else most
         return Interval(area, *wilson(area, max(size, 1.0), self.quantile))
 
-    def _towards(self, binomial: float) -> float:
-        """Return the variance found, drawn towards the binomial one the further from chance the value is."""
+    def _shrunk_towards(self, binomial: float) -> float:
+        """Return the variance, moved towards a larger binomial one in proportion to the value's distance from 1/2."""
         return self.variance + abs(2 * self.value - 1) * max(0.0, binomial - self.variance)
 
     def positive(self) -> Interval:
         """Return a loss with its interval on the logarithmic scale."""
         factor = float(np.exp(min(self.quantile * self.variance**0.5 / max(self.value, 1e-12), 50.0)))
-        return Interval(self.value, self.value / factor, min(self.value * factor, self.score.most))
+        return Interval(self.value, self.value / factor, min(self.value * factor, self.definition.most))
 
     def difference(self) -> Gain:
-        """Return the value as a difference between two procedures."""
+        """Return the value as a difference between two procedures, with its interval."""
         variance = self.choice_variance
-        for w, of in self.used:
-            variance += w**2 * (of.variance_with_two_more if self.score.of_calls else of.variance)
+        for w, one in self.used:
+            variance += w**2 * (one.variance_with_two_more if self.definition.of_calls else one.variance)
         error = max(variance, 1e-18) ** 0.5
         half = self.quantile * error
-        better = float(student.cdf((-self.value if self.score.lower_is_better else self.value) / error, self.freedom))
+        gain = -self.value if self.definition.lower_is_better else self.value
+        better = float(student.cdf(gain / error, self.freedom))
         return Gain(Interval(self.value, self.value - half, self.value + half), better)
 
 
-class _Class(NamedTuple):
-    """Patients of one class: each one's mean value when left out, and how often that counts."""
+class _ClassValues(NamedTuple):
+    """The patients of one class: each one's mean value over the resamples that hold it out, and its weight."""
 
     mean_P: np.ndarray
     weight_P: np.ndarray
@@ -314,26 +339,26 @@ class _Class(NamedTuple):
 
     @property
     def mean(self) -> float:
-        """Return the mean, NaN where all of them are referred."""
+        """Return the weighted mean, NaN if all patients are referred."""
         return float((self.mean_P * self.weight_P).sum() / self.size) if self.size else float("nan")
 
     @property
     def variance(self) -> float:
-        """Return the squared standard error of the mean over patients, those of one group counting as one."""
+        """Return the squared standard error of the mean over patients, clustered by group."""
         return self._variance(np.unique(self.group_P, return_inverse=True)[1])
 
     def _variance(self, group_P: np.ndarray) -> float:
         if not self.size:
             return float("nan")
-        off_G = np.bincount(group_P, self.weight_P * (self.mean_P - self.mean))
-        n = max(len(off_G), 2)
-        return float((off_G**2).sum() / self.size**2 * n / (n - 1))
+        residual_G = np.bincount(group_P, self.weight_P * (self.mean_P - self.mean))
+        n = max(len(residual_G), 2)
+        return float((residual_G**2).sum() / self.size**2 * n / (n - 1))
 
     @property
-    def independent(self) -> float:
-        """Return how many patients who know nothing of each other tell as much: all of them, unless there are groups.
+    def effective_size(self) -> float:
+        """Return the effective sample size: the number of patients divided by the design effect of their groups.
 
-        The size by the design effect (Kish 1965, section 5.4), with as many as there are groups where nobody differs.
+        The design effect (Kish 1965, section 5.4) is 1 without groups, and the mean group size if all values are equal.
         """
         if self.n_groups == len(self.mean_P) or not self.size:
             return self.size
@@ -342,46 +367,41 @@ class _Class(NamedTuple):
 
     @property
     def variance_with_two_more(self) -> float:
+        """Return the variance with two more patients, each a group of its own, with the values -1 and 1."""
         alone = self.group_P.max(initial=0) + np.array([1, 2])
-        more = _Class(*map(np.append, self, ([-1.0, 1.0], [1.0, 1.0], alone)))
+        more = _ClassValues(*map(np.append, self, ([-1.0, 1.0], [1.0, 1.0], alone)))
         return more.variance
 
 
 def wilson(mean: float, size: float, quantile: float = Z) -> tuple[float, float]:
-    """Return the interval of a proportion `mean` seen in `size` patients. Source: Wilson 1927."""
-    spread_ = quantile**2 / size
-    middle = (mean + spread_ / 2) / (1 + spread_)
-    half = quantile / (1 + spread_) * (max(mean * (1 - mean), 0.0) / size + spread_ / (4 * size)) ** 0.5
+    """Return the interval of a proportion `mean` among `size` patients. Source: Wilson 1927."""
+    ratio = quantile**2 / size
+    middle = (mean + ratio / 2) / (1 + ratio)
+    half = quantile / (1 + ratio) * (max(mean * (1 - mean), 0.0) / size + ratio / (4 * size)) ** 0.5
     return max(0.0, min(middle - half, mean)), min(1.0, max(middle + half, mean))
 
 
-def choice_variance(
-    values_SP: np.ndarray,
-    held_SP: np.ndarray,
-    labels_P: np.ndarray,
-    share: tuple[float, float],
-    variance: tuple[float, float],
-) -> float:
-    """Return how much the truth itself varies with what is chosen in a resample, as a variance.
+def choice_variance(values_SP: np.ndarray, counted_SP: np.ndarray, labels_P: np.ndarray, definition: _Metric) -> float:
+    """Return the variance of the true score between the selections that different resamples make.
 
-    Half the mean squared difference between two resamples' scores on the patients that both leave out, less what
-    these few patients alone would make of it; 0 where that leaves nothing.
+    It is half the mean squared difference between the scores of two resamples on the patients that both hold out,
+    minus the part that the sampling of these patients explains; negative estimates become 0.
     """
-    few, held = values_SP[:PAIRED], held_SP[:PAIRED].astype(float)
-    difference_SS, noise_SS = (np.zeros((len(few), len(few))) for _ in range(2))
-    sound_SS = ~np.eye(len(few), dtype=bool)
-    for label, part, own in zip((0, 1), share, variance, strict=True):
-        if not part:
+    few_SP, counts_SP = values_SP[:PAIRED], counted_SP[:PAIRED].astype(float)
+    difference_SS, noise_SS = (np.zeros((len(few_SP), len(few_SP))) for _ in range(2))
+    sound_SS = ~np.eye(len(few_SP), dtype=bool)
+    for label, weight, root in zip((0, 1), definition.share, definition.variance, strict=True):
+        if not weight:
             continue
-        of = labels_P == label
-        shared_SS = held[:, of] @ held[:, of].T
-        mine_SS = few[:, of] @ held[:, of].T
-        squares_SS = few[:, of] ** 2 @ held[:, of].T
-        sums = np.maximum(shared_SS, 1)
-        mean_SS = (mine_SS - mine_SS.T) / sums
-        apart_SS = (squares_SS + squares_SS.T - 2 * few[:, of] @ few[:, of].T) / sums
-        difference_SS = difference_SS + part * mean_SS
-        noise_SS = noise_SS + own**2 * (apart_SS - mean_SS**2) / np.maximum(shared_SS - 1, 1)
+        values_SC, counts_SC = few_SP[:, labels_P == label], counts_SP[:, labels_P == label]
+        shared_SS = counts_SC @ counts_SC.T
+        sum_SS = values_SC @ counts_SC.T
+        squares_SS = values_SC**2 @ counts_SC.T
+        n_SS = np.maximum(shared_SS, 1)
+        mean_SS = (sum_SS - sum_SS.T) / n_SS
+        mean_square_SS = (squares_SS + squares_SS.T - 2 * values_SC @ values_SC.T) / n_SS
+        difference_SS = difference_SS + weight * mean_SS
+        noise_SS = noise_SS + root**2 * (mean_square_SS - mean_SS**2) / np.maximum(shared_SS - 1, 1)
         sound_SS &= shared_SS >= 2
     if not sound_SS.any():
         return 0.0

@@ -1,7 +1,7 @@
-"""How much each choice of a search mattered: functional analysis of variance of a forest over a conditional space.
+"""Hyperparameter importance: functional analysis of variance of a random forest over a conditional space.
 
-Shapes: N trials, or configurations drawn from the space; C choices, F features of the forest, S resamples of the
-trials, G values or bins of a choice.
+Shapes: N trials, or configurations sampled from the space; C choices (hyperparameters), F features of the forest,
+S resamples of the trials, G values or bins of a choice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,19 +13,22 @@ from sklearn.ensemble import RandomForestRegressor
 from lymphtune.statistics.bootstrap import Interval
 
 RESAMPLES = 20
-INTERVAL = (0.05, 0.95)  # of the resamples
-BINS = 10  # of a number, with as many configurations in each
+INTERVAL = (0.05, 0.95)  # quantiles of the resamples
+BINS = 10  # bins of a numeric choice, with equally many configurations in each
 TREES, TREES_RESAMPLED = 150, 30
-LEAF = 2  # trials, at least
+LEAF = 2  # smallest number of trials in a leaf
 ABSENT = -1e6
-SHADOWS = 2  # random numbers that mean nothing
-LEAST_EXPLAINED = 0.1  # out-of-bag R2 below which a forest has learnt nothing worth reading
+SHADOWS = 2  # shadow features: random numbers without any effect
+LEAST_EXPLAINED = 0.1  # out-of-bag R2 below which importances are not interpreted
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One thing that a space leaves open. labels: of a category's values, () of a number; log: an even change is a
-    factor, not a difference; ordered: the labels stand in order."""
+    """One hyperparameter of a space.
+
+    labels: names of the values of a categorical choice, () for a number. log: whether the scale is logarithmic.
+    ordered: whether the labels are ordered.
+    """
 
     name: str
     labels: tuple[str, ...] = ()
@@ -35,8 +38,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Points:
-    """Configurations by what was chosen. values_NC: numbers, or indices of labels; NaN where the choice does not
-    arise. branches_NC: under which branch it arose (-1: under none); one distribution of values in each."""
+    """Configurations as arrays.
+
+    values_NC: numbers or indices of labels; NaN where the choice is inactive. branches_NC: the branch of the space in
+    which the choice is active, -1 where it is inactive; each branch has its own distribution of values.
+    """
 
     values_NC: np.ndarray
     branches_NC: np.ndarray
@@ -50,9 +56,9 @@ class Points:
 
 @dataclass(frozen=True)
 class Marginal:
-    """What the forest expects at each value or bin of a choice, the others as the space draws them.
+    """Partial dependence: the forest's mean prediction at each value or bin of a choice, over the other choices.
 
-    at_G: the bins' medians, or indices of labels; low_G, high_G: 5 and 95 % of the resamples.
+    at_G: medians of the bins, or indices of labels. low_G, high_G: 5 % and 95 % quantiles of the resamples.
     """
 
     at_G: np.ndarray
@@ -63,10 +69,10 @@ class Marginal:
 
 @dataclass(frozen=True)
 class Importance:
-    """Shares of the forest's variance by choice, with intervals; what is left over is joint effects.
+    """Fraction of the forest's variance explained by each choice alone, with intervals; the rest is interactions.
 
-    explained: out-of-bag R2 of the forest; below .1 the shares say nothing. chance: what a random number that means
-    nothing gets in 95 of 100 cases.
+    explained: out-of-bag R2 of the forest; below LEAST_EXPLAINED the fractions mean nothing. chance: 95 % quantile of
+    the fraction that a shadow feature reaches.
     """
 
     shares: tuple[Interval, ...]
@@ -76,37 +82,38 @@ class Importance:
 
     @property
     def order(self) -> list[int]:
-        """Return the choices' places, the largest share first."""
+        """Return the indices of the choices, the largest fraction first."""
         return sorted(range(len(self.shares)), key=lambda c: -self.shares[c].value)
 
     def stands_out(self, choice: int) -> bool:
-        """Return whether the lower end of the choice's interval lies above what chance gives."""
+        """Return whether the lower end of the choice's interval lies above `chance`."""
         return self.explained >= LEAST_EXPLAINED and self.shares[choice].low > self.chance
 
 
 def importance(
-    choices: Sequence[Choice], trials: Points, losses_N: np.ndarray, drawn: Points, seed: int = 0
+    choices: Sequence[Choice], trials: Points, losses_N: np.ndarray, sampled: Points, seed: int = 0
 ) -> Importance:
-    """Return how much of what a random forest has learnt of the losses each choice accounts for, first order.
+    """Return the first-order importance of each choice for the loss that a random forest predicts.
 
-    drawn: configurations drawn from the space itself, over which the forest is integrated. The share of a choice that
-    arises under some branches only is what its value adds to knowing the branch, so that shares never count twice:
-    the sum over branches b of P(b) Var(E[f | x, b]) / Var(f). Intervals: the trials resampled, the forest grown anew.
+    sampled: configurations sampled from the space, over which the forest is integrated. For a choice that is active in
+    some branches only, the fraction is the contribution of its value beyond that of the branch, so no variance counts
+    twice: the sum over branches b of P(b) Var(E[f | x, b]) / Var(f). Intervals come from forests fitted on resampled
+    trials.
 
     Source: Hutter, Hoos and Leyton-Brown 2014, An Efficient Approach for Assessing Hyperparameter Importance, sections
-    3 and 4 (ICML 31), by sampling in place of their sums over leaves; the comparison with variables that mean nothing,
-    Kursa and Rudnicki 2010, Feature Selection with the Boruta Package, section 2 (J. Stat. Softw. 36).
+    3 and 4 (ICML 31), with sampling in place of their sums over leaves. Shadow features: Kursa and Rudnicki 2010,
+    Feature Selection with the Boruta Package, section 2 (J. Stat. Softw. 36).
     """
     rng = np.random.default_rng(seed)
-    known_NF, asked_NF = (_features(choices, points, rng) for points in (trials, drawn))
-    groups = [_groups(choice, drawn, c) for c, choice in enumerate(choices)]
-    shadows = [_Groups(_bins(asked_NF[:, -1 - s]), np.zeros(len(drawn), int)) for s in range(SHADOWS)]
+    known_NF, asked_NF = (_features(choices, points, rng) for points in (trials, sampled))
+    groups = [_groups(choice, sampled, c) for c, choice in enumerate(choices)]
+    shadows = [_Groups(_bins(asked_NF[:, -1 - s]), np.zeros(len(sampled), int)) for s in range(SHADOWS)]
     whole = _forest(TREES, seed).fit(known_NF[:, :-SHADOWS], losses_N)
     predicted_N = whole.predict(asked_NF[:, :-SHADOWS])
     predicted_SN = np.array(list(_resampled(known_NF, losses_N, asked_NF, rng)))
     shares = [_interval(_share(predicted_N, of), [_share(row_N, of) for row_N in predicted_SN]) for of in groups]
     noise = [_share(row_N, of) for row_N in predicted_SN for of in shadows]
-    marginals = [_marginal(choice, drawn, c, predicted_N, predicted_SN) for c, choice in enumerate(choices)]
+    marginals = [_marginal(choice, sampled, c, predicted_N, predicted_SN) for c, choice in enumerate(choices)]
     return Importance(tuple(shares), tuple(marginals), float(whole.oob_score_), float(np.quantile(noise, INTERVAL[1])))
 
 
@@ -117,7 +124,11 @@ def _forest(trees: int, seed: int) -> RandomForestRegressor:
 
 
 def _features(choices: Sequence[Choice], points: Points, rng: np.random.Generator) -> np.ndarray:
-    """Return what the forest sees [N, F]: numbers, far below all where absent; a column a label; random numbers."""
+    """Return the forest's features [N, F].
+
+    Numbers and ordered labels take one column, with ABSENT where inactive; other labels are one-hot encoded; the last
+    SHADOWS columns are random.
+    """
     columns = []
     for c, choice in enumerate(choices):
         value_N = points.values_NC[:, c]
@@ -132,14 +143,14 @@ def _features(choices: Sequence[Choice], points: Points, rng: np.random.Generato
 
 @dataclass(frozen=True)
 class _Groups:
-    """Configurations by value or bin [N] and by branch [N], -1 where the choice does not arise."""
+    """The value or bin [N] and the branch [N] of each configuration, -1 where the choice is inactive."""
 
     value_N: np.ndarray
     branch_N: np.ndarray
 
 
-def _groups(choice: Choice, drawn: Points, c: int) -> _Groups:
-    value_N, branch_N = drawn.values_NC[:, c], drawn.branches_NC[:, c]
+def _groups(choice: Choice, sampled: Points, c: int) -> _Groups:
+    value_N, branch_N = sampled.values_NC[:, c], sampled.branches_NC[:, c]
     if choice.labels:
         return _Groups(np.where(np.isnan(value_N), -1, value_N).astype(int), branch_N)
     bin_N = np.full(len(value_N), -1)
@@ -149,27 +160,27 @@ def _groups(choice: Choice, drawn: Points, c: int) -> _Groups:
 
 
 def _bins(value_N: np.ndarray) -> np.ndarray:
-    """Return the bin of each value; bins hold as many each, and few different values are their own bins."""
-    different, place_N = np.unique(value_N, return_inverse=True)
-    if len(different) <= BINS:
-        return place_N
+    """Return the bin of each value: quantile bins, or one bin per value if there are at most BINS distinct ones."""
+    distinct, bin_N = np.unique(value_N, return_inverse=True)
+    if len(distinct) <= BINS:
+        return bin_N
     edges = np.quantile(value_N, np.linspace(0, 1, BINS + 1)[1:-1])
     return np.searchsorted(edges, value_N, side="right")
 
 
 def _share(predicted_N: np.ndarray, groups: _Groups) -> float:
-    """Return the share of the variance between values, within branches; what finite groups scatter is taken off.
+    """Return the fraction of the variance that lies between values within branches, corrected for finite groups.
 
-    The correction is that of epsilon squared (Kelley 1935): a group's mean of n configurations has 1/n of the
-    variance within groups, which is no effect of the choice.
+    The correction is that of epsilon squared (Kelley 1935): the mean of a group of n configurations has 1/n of the
+    variance within groups, which is not an effect of the choice.
     """
     total = float(((predicted_N - predicted_N.mean()) ** 2).sum())
     if total < 1e-18 * len(predicted_N):
         return 0.0
     between = 0.0
     for branch in np.unique(groups.branch_N[groups.branch_N >= 0]):
-        of = groups.branch_N == branch
-        between += _between(predicted_N[of], groups.value_N[of])
+        of_branch = groups.branch_N == branch
+        between += _between(predicted_N[of_branch], groups.value_N[of_branch])
     return min(max(between / total, 0.0), 1.0)
 
 
@@ -185,7 +196,7 @@ def _between(predicted_N: np.ndarray, group_N: np.ndarray) -> float:
 def _resampled(
     known_NF: np.ndarray, losses_N: np.ndarray, asked_NF: np.ndarray, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Yield what a forest says that was grown on trials drawn with replacement, and on other random numbers."""
+    """Yield the predictions of forests fitted on trials resampled with replacement, with new shadow features."""
     for _ in range(RESAMPLES):
         rows = rng.integers(len(losses_N), size=len(losses_N))
         known_NF = known_NF.copy()
@@ -194,15 +205,15 @@ def _resampled(
         yield forest.fit(known_NF[rows], losses_N[rows]).predict(asked_NF)
 
 
-def _interval(value: float, drawn: Sequence[float]) -> Interval:
-    low, high = np.quantile(drawn, INTERVAL)
+def _interval(value: float, sampled: Sequence[float]) -> Interval:
+    low, high = np.quantile(sampled, INTERVAL)
     return Interval(value, min(float(low), value), max(float(high), value))
 
 
-def _marginal(choice: Choice, drawn: Points, c: int, predicted_N: np.ndarray, predicted_SN: np.ndarray) -> Marginal:
-    """Return the forest's mean by value, over all configurations in which the choice arises."""
-    there = drawn.branches_NC[:, c] >= 0
-    value_N, predicted_SN = drawn.values_NC[there, c], np.vstack([predicted_N, predicted_SN])[:, there]
+def _marginal(choice: Choice, sampled: Points, c: int, predicted_N: np.ndarray, predicted_SN: np.ndarray) -> Marginal:
+    """Return the forest's mean prediction by value, over the configurations in which the choice is active."""
+    active = sampled.branches_NC[:, c] >= 0
+    value_N, predicted_SN = sampled.values_NC[active, c], np.vstack([predicted_N, predicted_SN])[:, active]
     group_N = value_N.astype(int) if choice.labels else _bins(value_N)
     groups = np.unique(group_N)
     mean_SG = np.array([predicted_SN[:, group_N == group].mean(axis=1) for group in groups]).reshape(len(groups), -1).T

@@ -1,4 +1,4 @@
-"""One rule for computed probabilities: rounding is clipped, everything else outside [0, 1] is refused.
+"""Validation of computed probabilities: rounding errors are clipped, any other value outside [0, 1] is an error.
 
 A mean of float32 probabilities can exceed 1 by a few times 1e-7, because its weights sum to 1 only approximately.
 """
@@ -7,7 +7,7 @@ import numpy as np
 
 from lymphtune.errors import InputError
 
-ROUNDING = 1e-5  # by which a computed probability may lie outside [0, 1]
+ROUNDING = 1e-5  # tolerated distance of a computed probability from [0, 1]
 
 
 def as_probabilities(values: np.ndarray, where: object, remedy: str, of: str = "patients") -> np.ndarray:

@@ -25,7 +25,7 @@ def test_report_and_folder_are_printed(runs: Path, capsys: pytest.CaptureFixture
     given = ("--from", "all", "--sizes", "1,2", "--pool", 4, "--draws", 5, "--seed", 3)
     assert call(runs, *given) == 0
     said = capsys.readouterr()
-    assert said.err == "" and "4 single runs (4 trials x 1 seed), 12 patients judged" in said.out
+    assert said.err == "" and "4 single runs (4 trials x 1 seed), 12 patients scored" in said.out
     assert said.out.splitlines()[-1] == str(runs / "copy" / "stability")
     table = pd.read_csv(runs / "copy" / "stability" / "stability.csv")
     assert list(table["size"]) == [1, 2] and list(table["draws"]) == [4, 5]
@@ -64,7 +64,7 @@ def test_retraining_first_tells_seed_from_configuration(
     done = (Run(runs / "copy").leaderboard.query("kind == 'network'")["status"] == "done").sum()
     assert call(runs, "--sizes", "1,2", "--retrain", 2) == 0
     said = capsys.readouterr().out
-    assert f"{2 * done} single runs ({done} trials x 2 seeds), 12 patients judged" in said
+    assert f"{2 * done} single runs ({done} trials x 2 seeds), 12 patients scored" in said
     assert said.splitlines()[-1] == str(runs / "copy-retrained" / "stability")
     assert not (runs / "copy" / "stability").exists()
     assert call(runs, "--sizes", "1,2", "--retrain", 2) == 2

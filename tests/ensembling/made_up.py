@@ -24,13 +24,21 @@ def candidates(
     sees = [SEES[number % 3] for number in range(trials)]
     table = pd.DataFrame(
         {
-            "trial": [f"{number:016x}" for number in range(trials)], "sees": sees,
+            "trial": [f"{number:016x}" for number in range(trials)],
+            "sees": sees,
             "kind": ["clinical" if word == "clinical" else "network" for word in sees],
-            "architecture": [f"{word} {number % 2}" for number, word in enumerate(sees)], "title": sees,
-            "balanced_accuracy": 0.7, "auc": 0.8, "status": "done",
+            "architecture": [f"{word} {number % 2}" for number, word in enumerate(sees)],
+            "title": sees,
+            "balanced_accuracy": 0.7,
+            "auc": 0.8,
+            "status": "done",
         }
-    )  # fmt: skip
+    )
     return Candidates(
-        table, [f"P{number}" for number in range(patients)], labels_P, np.arange(patients) % 5, oof_CP,
+        table,
+        [f"P{number}" for number in range(patients)],
+        labels_P,
+        np.arange(patients) % 5,
+        oof_CP,
         np.repeat(np.arange(trials), epochs),
-    )  # fmt: skip
+    )

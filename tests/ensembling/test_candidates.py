@@ -84,7 +84,7 @@ def test_kinds_that_are_missing_are_left_out_or_refused() -> None:
     given = candidates(trials=2)  # images and mixed
     rows = given.chosen(Choice("all", (("images", 1), ("clinical", 1), ("mixed", 1))))
     assert given.trials(rows)["sees"].tolist() == ["images", "mixed"]
-    with pytest.raises(InputError, match="blends kinds of trials, and this run has only: images; take another recipe"):
+    with pytest.raises(InputError, match="blends kinds of trials, and this run has only: images; use another recipe"):
         candidates(trials=1).chosen(Choice("all", (("images", 1), ("clinical", 1))))
 
 
@@ -93,7 +93,7 @@ def test_fewer_trials_than_asked_for_are_taken_with_a_warning() -> None:
     for most in (8, 9):
         assert len(given.chosen(Choice("networks", (("any", most),)))) == 8
     assert given.shortage(Choice("networks", (("any", 8),)), 8) == ""
-    assert "9 trials were asked for and 8 trials of them" in given.shortage(Choice("networks", (("any", 9),)), 8)
+    assert "9 trials were requested and 8 trials can be taken" in given.shortage(Choice("networks", (("any", 9),)), 8)
 
 
 def test_no_trial_of_a_kind_is_refused() -> None:
@@ -109,11 +109,11 @@ def test_stopped_trials_are_left_out_unless_asked_for() -> None:
     choice, both = Choice("all", (("any", 12),)), Choice("all", (("any", 12),), include_stopped=True)
     assert best not in set(given.trials(given.chosen(choice))["trial"])
     assert best in set(given.trials(given.chosen(both))["trial"])
-    drawn = Resamples(given, resample(given.labels_P, 20, 0))
+    resamples = Resamples(given, resample(given.labels_P, 20, 0))
     stopped_row = int(given.table.index[given.table["trial"] == best][0])
-    assert not (given.trial_C[drawn.choose(choice)] == stopped_row).any()
-    assert (given.trial_C[drawn.choose(both)] == stopped_row).any()
-    assert "1 stopped early are left out (--include-stopped takes them)" in given.shortage(choice, 11)
+    assert not (given.trial_C[resamples.choose(choice)] == stopped_row).any()
+    assert (given.trial_C[resamples.choose(both)] == stopped_row).any()
+    assert "1 stopped early are excluded (--include-stopped takes them)" in given.shortage(choice, 11)
 
 
 def test_a_run_in_which_all_were_stopped_names_the_option() -> None:
@@ -138,9 +138,12 @@ def oof_table(**changed: list) -> pd.DataFrame:
     """Return two epochs of two repeats, patient C never held out."""
     columns: dict[str, list] = {
         "trial": ["t"] * 12,
-        "repeat": [0, 0, 0, 1, 1, 1] * 2, "fold": [0, 1, 0, 1, 0, 1] * 2, "epoch": [1] * 6 + [2] * 6,
-        "patient": ["A", "B", "D"] * 4, "probability": list(np.arange(12) / 12),
-    }  # fmt: skip
+        "repeat": [0, 0, 0, 1, 1, 1] * 2,
+        "fold": [0, 1, 0, 1, 0, 1] * 2,
+        "epoch": [1] * 6 + [2] * 6,
+        "patient": ["A", "B", "D"] * 4,
+        "probability": list(np.arange(12) / 12),
+    }
     return pd.DataFrame(columns | changed)
 
 
@@ -156,17 +159,17 @@ def test_probabilities_are_read_by_epoch_repeat_and_patient(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changed", "hash_", "message"),
     [
-        ({}, "y", "of another cohort than its run; an ensemble mixes no cohorts"),
+        ({}, "y", "of another cohort than its run; search again"),
         ({"fold": [0, 1, 1, 1, 0, 1] * 2}, "x", "its folds are not those of the run's folds"),
         ({"patient": ["A", "B", "E"] * 4}, "x", "its patients are not those of the run's folds"),
         ({"patient": ["B", "A", "D"] * 4}, "x", "its patients are not those of the run's folds"),
         ({"repeat": [0] * 12}, "x", "its repeats are not those of the run's folds"),
-        ({"epoch": [2] * 6 + [1] * 6}, "x", "expected epochs 1, 2, ... in order"),
+        ({"epoch": [2] * 6 + [1] * 6}, "x", "its epochs are not 1, 2, ... in order"),
         ({"trial": ["t"] * 11 + ["u"]}, "x", "of another trial than its folder"),
         ({"probability": [0.5] * 11 + [7.0]}, "x", r"outside \[0, 1\] for 1 rows \(largest 7\)"),
         ({"probability": [0.5] * 11 + [float("nan")]}, "x", r"for 1 rows \(1 are NaN\)"),
     ],
-)  # fmt: skip
+)
 def test_another_search_s_probabilities_are_refused(changed: dict, hash_: str, message: str, tmp_path: Path) -> None:
     write_table(tmp_path / "t" / "oof.parquet", oof_table(**changed), {"cohort_hash": "x"})
     with pytest.raises(InputError, match=message):

@@ -34,8 +34,17 @@ def test_predictions_are_the_mean_of_the_members(ensemble: Ensemble) -> None:
     table = pd.read_parquet(ensemble.path / "predictions.parquet")
     trials = [member["trial"] for member in ensemble.members]
     assert list(table.columns) == [
-        "patient", "probability", "spread", "predicted", "set", "refer", *trials, "gate", "seen", "missing"
-    ]  # fmt: skip
+        "patient",
+        "probability",
+        "spread",
+        "predicted",
+        "set",
+        "refer",
+        *trials,
+        "gate",
+        "seen",
+        "missing",
+    ]
     assert table["set"].isin(["neither", "reactive", "tumoral", "both"]).all() and not table["refer"].any()
     np.testing.assert_allclose(table["probability"], table[trials].mean(axis=1), rtol=1e-12)
     assert (table["predicted"] == (table["probability"] >= 0.5)).all()
@@ -74,7 +83,7 @@ def test_stopped_trials_are_members_only_when_asked_for(run: Run) -> None:
     for include_stopped, expected in ((None, {"done"}), (True, {"done", "stopped"})):
         built = lymphtune.ensemble(run=run.path, top=5, include_stopped=include_stopped)
         assert {board[member["trial"]] for member in built.members} == expected
-        assert ("stopped early are left out" in " ".join(built.summary.split())) == (include_stopped is None)
+        assert ("stopped early are excluded" in " ".join(built.summary.split())) == (include_stopped is None)
 
 
 def test_clinical_members_can_be_averaged_too(run: Run) -> None:
@@ -85,7 +94,7 @@ def test_clinical_members_can_be_averaged_too(run: Run) -> None:
 
 
 def test_the_summary_sets_honest_beside_naive(ensemble: Ensemble) -> None:
-    for words in ("naive honest (95 %)", "optimism", "best baseline", "recall", "cannot be told from the best trial"):
+    for words in ("naive honest (95 %)", "optimism", "best baseline", "recall", "not significantly worse than the"):
         assert words in ensemble.summary
     assert all(len(line) <= 80 for line in ensemble.summary.splitlines())
 
@@ -135,9 +144,9 @@ def test_every_recipe_is_built_saved_and_loaded(recipe: str, run: Run, tmp_path:
 
 def test_what_needs_patients_is_refused_on_few(run: Run) -> None:
     for options in ({"threshold": "tuned"}, {"calibration": "platt"}):
-        with pytest.raises(InputError, match="50 labelled patients or more; this run judged 12"):
+        with pytest.raises(InputError, match="50 labelled patients or more; this run scored 12"):
             lymphtune.ensemble(run=run.path, top=2, **options)
-    with pytest.raises(InputError, match=r"--refer 1: expected a share from 0 to 0\.9"):
+    with pytest.raises(InputError, match=r"--refer 1: expected a fraction from 0 to 0\.9"):
         lymphtune.ensemble(run=run.path, top=2, refer=1.0)
 
 
@@ -151,11 +160,11 @@ def test_recipes_are_compared_on_a_run(run: Run) -> None:
     text = compare_recipes(run.path).text
     lines = text.splitlines()
     assert [line.split()[0] for line in lines[2:-1]] == sorted(shipped("ensembles"))
-    assert lines[-1] == "The best of these is flattered by being picked among them."
+    assert lines[-1] == "The best of these scores is optimistic: it was selected."
 
 
 def test_a_top_that_cannot_be_is_refused(run: Run) -> None:
-    with pytest.raises(InputError, match="--top 0: an ensemble has at least 1 trial"):
+    with pytest.raises(InputError, match="--top 0: expected a whole number from 1"):
         lymphtune.ensemble(run=run.path, top=0)
 
 
@@ -212,11 +221,11 @@ def test_damaged_runs_are_refused_in_one_line(run: Run, tmp_path: Path) -> None:
         return path
 
     for name, change, message in (
-        ("leaderboard.parquet", lambda t: t.assign(status="failed"), "none of its trials ended"),
-        ("leaderboard.parquet", lambda t: t.assign(epoch=99), "the leaderboard has epoch 99"),
+        ("leaderboard.parquet", lambda t: t.assign(status="failed"), "no trial has ended"),
+        ("leaderboard.parquet", lambda t: t.assign(epoch=99), "the leaderboard names epoch 99"),
         ("leaderboard.parquet", lambda t: t.drop(columns="sees"), "has no column sees"),
         ("folds.parquet", lambda t: pd.concat([t, t]), "not the folds of a run"),
-        ("folds.parquet", lambda t: t.assign(fold=-1), "holds none of the cohort's patients out"),
+        ("folds.parquet", lambda t: t.assign(fold=-1), "no patient of the cohort is held out"),
     ):
         with pytest.raises(InputError, match=message):
             lymphtune.ensemble(run=broken(name, change))
@@ -234,7 +243,7 @@ def test_a_recipe_s_file_name_is_no_way_out_of_the_folder(run: Run, tmp_path: Pa
     [
         ({"format": 1}, "format 1; this version reads format 2"),
         ({"members": None}, "no 'members' in it"),
-        ({"files": {"../../run.yaml": "0"}}, "'../../run.yaml' is no file of the folder"),
+        ({"files": {"../../run.yaml": "0"}}, "'../../run.yaml' is not a file of the folder"),
         ({"files": {}}, "learnt.safetensors is not among its files"),
         ({"threshold": 0.5}, "not as `lymphtune ensemble` writes it"),
         ({"threshold": {"rule": "0.5", "value": float("nan")}}, "not as `lymphtune ensemble` writes it"),

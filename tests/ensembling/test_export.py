@@ -95,18 +95,27 @@ def test_the_file_says_what_it_is(clinical: Path, tiny_cohort: Cohort, tmp_path:
     onnx.checker.check_model(model, full_check=True)
     members = [member["trial"] for member in Ensemble.load(clinical).members]
     assert {entry.key: entry.value for entry in model.metadata_props} == {
-        "lymphtune": "0.1.0", "run": "copy", "cohort": tiny_cohort.name, "simulated": "false", "threshold": "0.5",
-        "ages": "at 2020-01-01", "reference_date": "2020-01-01", "members": " ".join(members),
+        "lymphtune": "0.1.0",
+        "run": "copy",
+        "cohort": tiny_cohort.name,
+        "simulated": "false",
+        "threshold": "0.5",
+        "ages": "at 2020-01-01",
+        "reference_date": "2020-01-01",
+        "members": " ".join(members),
         "notice": "not a medical device",
-    }  # fmt: skip
+    }
     shapes = {
         value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for value in (*model.graph.input, *model.graph.output)
     }
     assert shapes == {
-        "cells": ["n_cells", 224, 224, 3], "age_years": [1], "lymphocytes_g_per_l": [1],
-        "probability": [1], "members": [len(members)],
-    }  # fmt: skip
+        "cells": ["n_cells", 224, 224, 3],
+        "age_years": [1],
+        "lymphocytes_g_per_l": [1],
+        "probability": [1],
+        "members": [len(members)],
+    }
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "hand-over.md"
@@ -155,7 +164,7 @@ def test_a_combiner_that_is_no_weighted_mean_is_refused(clinical: Path, tmp_path
     save_file({}, clinical / LEARNT)  # a median learns nothing
     rewrite(clinical, lambda given: given["files"].update({LEARNT: sha256(clinical / LEARNT)}))
     rewrite(clinical, lambda given: given["recipe"].update(combiner={"median": {}}))
-    with pytest.raises(InputError, match=r"'median' is no weighted mean.*combine by greedy, top"):
+    with pytest.raises(InputError, match=r"'median' is not a weighted mean.*exported: greedy, top"):
         export_onnx(clinical, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
 
@@ -167,7 +176,7 @@ def test_a_calibrated_ensemble_is_refused(clinical: Path, tmp_path: Path) -> Non
     )
     rewrite(clinical, lambda given: given["files"].update({LEARNT: sha256(clinical / LEARNT)}))
     rewrite(clinical, lambda described: described.update(calibration={"platt": {}}))
-    with pytest.raises(InputError, match=r"calibrated \(.*can hold an ensemble without calibration"):
+    with pytest.raises(InputError, match=r"calibrated \(.*only an ensemble without calibration can be exported"):
         export_onnx(clinical, tmp_path / "out.onnx")
 
 
@@ -179,7 +188,7 @@ def test_a_file_that_says_something_else_never_takes_the_name(
     (tmp_path / "out" / "top.onnx").write_text("an older one")
     real = export._original
     monkeypatch.setattr(export, "_original", lambda *given: real(*given) + wrong)
-    with pytest.raises(InputError, match=rf"not written; it differs by {wrong:.2g} from what"):
+    with pytest.raises(InputError, match=rf"not written; its probabilities differ from those of .* by {wrong:.2g}"):
         export_onnx(clinical, tmp_path / "out" / "top.onnx", overwrite=True)
     assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["an older one"]
 
@@ -202,6 +211,6 @@ def test_a_missing_extra_is_named(
 def test_members_that_judge_bags_of_one_size_are_refused(mixed: Ensemble, tmp_path: Path) -> None:
     path = Path(shutil.copytree(mixed.path, tmp_path / "fixed"))
     rewrite(path, lambda given: of_kind(given, "model")[0]["configuration"]["data"].update(bag_size="fixed:2"))
-    with pytest.raises(InputError, match="has members with 'bag_size: fixed', which judge by several draws of cells"):
+    with pytest.raises(InputError, match="has members with 'bag_size: fixed', which predict from several samples"):
         export_onnx(path, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()

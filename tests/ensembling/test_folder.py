@@ -27,10 +27,10 @@ def test_an_ensemble_made_in_another_way_is_kept(own: Run, capsys: pytest.Captur
     (first.path / "mine.txt").write_text("handed over")
     lymphtune.ensemble(run=own.path, top=2, threshold="0.4")
     assert folders(own) == {"top", "top-1"} and (own.path / "ensembles" / "top-1" / "mine.txt").is_file()
-    assert "an ensemble made in another way was there; it is kept as top-1" in capsys.readouterr().err
+    assert "an ensemble with other options existed; renamed to top-1" in capsys.readouterr().err
     lymphtune.ensemble(run=own.path, top=2, threshold="0.4")
     assert folders(own) == {"top", "top-1"}  # the same again takes its place
-    assert "kept as" not in capsys.readouterr().err
+    assert "renamed to" not in capsys.readouterr().err
     (own.path / "ensembles" / "top" / "ensemble.yaml").write_text("{")
     newest = saved_ensemble(own, None)
     assert newest is not None and newest.path.name == "top-1"

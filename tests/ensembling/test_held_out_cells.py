@@ -13,7 +13,7 @@ from lymphtune.config import configuration
 from lymphtune.ensembling import held_out_cells as module
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.ensembling.candidates import Candidates
-from lymphtune.ensembling.held_out_cells import held_out_cells, of_this_run, speakers
+from lymphtune.ensembling.held_out_cells import held_out_cells, held_out_models, matches_run
 from lymphtune.runs.run import Run
 from lymphtune.training import lone_cells
 from lymphtune.training.loading import predict_with
@@ -31,9 +31,13 @@ def rows(cohort: Cohort, candidates: Candidates) -> np.ndarray:
 
 
 def test_no_cell_is_judged_by_a_model_that_trained_on_its_patient(
-    run: Run, ensemble: Ensemble, cohort: Cohort, candidates: Candidates, rows: np.ndarray,
+    run: Run,
+    ensemble: Ensemble,
+    cohort: Cohort,
+    candidates: Candidates,
+    rows: np.ndarray,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     spoke, truly = set(), lone_cells.predict_lone_cells_with
 
     def noted(path: Path, chosen: Any, some: Cohort, patients: np.ndarray, kept: Any) -> Any:
@@ -58,7 +62,8 @@ def test_those_who_speak_are_those_whose_judgement_is_out_of_fold(
     for fold in np.unique(candidates.fold_P):
         of_fold = candidates.fold_P == fold
         said = [
-            predict_with(path, chosen, cohort, rows[of_fold]).probability_P for path, chosen in speakers(ensemble, fold)
+            predict_with(path, chosen, cohort, rows[of_fold]).probability_P
+            for path, chosen in held_out_models(ensemble, fold)
         ]
         known = candidates.oof_CP[[np.flatnonzero(candidates.trial_C == trial)[-1] for trial in first]][:, of_fold]
         np.testing.assert_allclose(np.mean(said, axis=0), known.mean(axis=0), atol=0.02)
@@ -111,7 +116,7 @@ def test_clinical_members_say_nothing_of_cells(
     networks, baseline = list(ensemble.fold_models()), configuration({"clinical": {"logistic": {}}}, "test")
     clinical = [(path, baseline) for path, _ in networks]
     monkeypatch.setattr(Ensemble, "fold_models", lambda self: iter(clinical + networks))
-    assert all(chosen.kind == "network" for _, chosen in speakers(ensemble, 1)) and speakers(ensemble, 1)
+    assert all(chosen.kind == "network" for _, chosen in held_out_models(ensemble, 1)) and held_out_models(ensemble, 1)
     monkeypatch.setattr(Ensemble, "fold_models", lambda self: iter(clinical))
     assert held_out_cells(ensemble, cohort, rows, candidates.fold_P) is None
 
@@ -119,6 +124,6 @@ def test_clinical_members_say_nothing_of_cells(
 def test_an_ensemble_of_other_folds_or_patients_is_told(
     ensemble: Ensemble, cohort: Cohort, candidates: Candidates
 ) -> None:
-    assert of_this_run(ensemble, cohort, candidates)
-    assert not of_this_run(ensemble, cohort, replace(candidates, fold_P=candidates.fold_P[::-1]))
-    assert not of_this_run(ensemble, replace(cohort, patients=cohort.patients.assign(age_years=50.0)), candidates)
+    assert matches_run(ensemble, cohort, candidates)
+    assert not matches_run(ensemble, cohort, replace(candidates, fold_P=candidates.fold_P[::-1]))
+    assert not matches_run(ensemble, replace(cohort, patients=cohort.patients.assign(age_years=50.0)), candidates)

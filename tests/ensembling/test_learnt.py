@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from lymphtune.config import parse_part
-from lymphtune.ensembling.learnt import learnt_arrays, take_learnt
+from lymphtune.ensembling.learnt import learnt_arrays, load_learnt
 from lymphtune.ensembling.procedure import Fitted, asked
 from lymphtune.errors import InputError
 from lymphtune.registry import calibrations, combiners
@@ -38,7 +38,7 @@ def fitted(combiner: str, calibration: str | None) -> Fitted:
 def test_what_was_learnt_comes_back(combiner: str, calibration: str | None, tmp_path: Path) -> None:
     whole, again = fitted(combiner, calibration), bare(combiner, calibration)
     save_file(learnt_arrays(whole), tmp_path / "learnt.safetensors")
-    take_learnt(again, tmp_path / "learnt.safetensors", M, P)
+    load_learnt(again, tmp_path / "learnt.safetensors", M, P)
     new_MP = np.random.default_rng(0).uniform(0, 1, (M, 9))
     np.testing.assert_array_equal(again.probability(new_MP), whole.probability(new_MP))
 
@@ -85,7 +85,7 @@ def test_anything_else_is_refused(change: Callable[[dict], dict], message: str, 
     save_file(change(load_file(path)), path)
     untouched = bare("rank_mean", "isotonic")
     with pytest.raises(InputError, match=rf"^[^\n]*learnt.safetensors: [^\n]*{message}[^\n]*$"):
-        take_learnt(untouched, path, M, P)
+        load_learnt(untouched, path, M, P)
     assert untouched.combiner.config == asked("rank_mean").recipe.combiner.options
 
 
@@ -95,4 +95,4 @@ def test_anything_else_is_refused(change: Callable[[dict], dict], message: str, 
 def test_a_file_that_is_none_is_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "learnt.safetensors").write_bytes(data)
     with pytest.raises(InputError, match=r"learnt.safetensors: (not a safetensors file|'calibration.temperature_' is)"):
-        take_learnt(bare("top", "temperature"), tmp_path / "learnt.safetensors", M, P)
+        load_learnt(bare("top", "temperature"), tmp_path / "learnt.safetensors", M, P)

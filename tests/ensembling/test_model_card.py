@@ -13,7 +13,7 @@ from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.ensembling.groups import Group, groups, scored_patients
 from lymphtune.ensembling.model_card import MODEL_CARD, Subject, escaped, model_card
 from lymphtune.ensembling.procedure import asked
-from lymphtune.ensembling.score import ENSEMBLE, RecipeScores, score
+from lymphtune.ensembling.score import ENSEMBLE, Comparison, score
 from lymphtune.runs.description import RunDescription
 from tests.ensembling.made_up import candidates
 
@@ -25,11 +25,14 @@ def cohort_of(sexes: str, ages: np.ndarray, simulated: bool = False) -> Cohort:
     """Return the cohort of made-up candidates, a cell of one pixel each."""
     table = pd.DataFrame(
         {
-            "patient": [f"P{number}" for number in range(PATIENTS)], "label": np.arange(PATIENTS) % 3 % 2,
-            "sex": [sexes[number % len(sexes)] for number in range(PATIENTS)], "age_years": ages,
-            "lymphocytes_g_per_l": 5.0, "n_cells": 1,
+            "patient": [f"P{number}" for number in range(PATIENTS)],
+            "label": np.arange(PATIENTS) % 3 % 2,
+            "sex": [sexes[number % len(sexes)] for number in range(PATIENTS)],
+            "age_years": ages,
+            "lymphocytes_g_per_l": 5.0,
+            "n_cells": 1,
         }
-    )  # fmt: skip
+    )
     table["sex"] = table["sex"].str.strip()  # a space: not recorded
     return Cohort("made up", table, np.zeros((PATIENTS, 1, 1, 3), np.uint8), [""] * PATIENTS, simulated=simulated)
 
@@ -38,24 +41,37 @@ def cohort_of(sexes: str, ages: np.ndarray, simulated: bool = False) -> Cohort:
 def subject() -> Subject:
     """What a card is about where every patient is female and over 70, and all is well."""
     procedure, given = asked("top", top=3, source="all"), candidates(skill=0.4, patients=PATIENTS)
-    contest, cohort = RecipeScores.of(given), cohort_of("F", np.full(PATIENTS, 71.0))
+    comparison, cohort = Comparison.of(given), cohort_of("F", np.full(PATIENTS, 71.0))
     members = given.trials(given.chosen(procedure.recipe.choice))
     run = {
-        "created": "2026-01-01T00:00:00", "command": "Python", "cohort": {
-            "name": "made up", "simulated": False, "hash": "0", "data": "here",
-            "reference_date": "2020-01-01", "n_patients": 99,
-            "n_labelled": 80, "n_to_predict": 19, "n_cells": 80,
+        "created": "2026-01-01T00:00:00",
+        "command": "Python",
+        "cohort": {
+            "name": "made up",
+            "simulated": False,
+            "hash": "0",
+            "data": "here",
+            "reference_date": "2020-01-01",
+            "n_patients": 99,
+            "n_labelled": 80,
+            "n_to_predict": 19,
+            "n_cells": 80,
         },
         "protocol": {"trials": 9, "epochs": 4, "folds": 5, "repeats": 2, "seed": 3, "scheduler": "asha"},
-        "space": {"name": "mixed", "about": ""}, "versions": {"python": "3.11"},
-    }  # fmt: skip
+        "space": {"name": "mixed", "about": ""},
+        "versions": {"python": "3.11"},
+    }
     ensemble = {
-        "name": "top", "run": "made-up", "threshold": {"value": 0.5}, "cohort": {"hash": "0"}, "folds": "1",
-        "versions": {}, "members": [{"trial": trial, "weights": ["a", "b"]} for trial in members["trial"]],
-    }  # fmt: skip
-    return Subject(
-        RunDescription.model_validate(run), ensemble, members, cohort, contest, procedure, score(contest, procedure)
-    )
+        "name": "top",
+        "run": "made-up",
+        "threshold": {"value": 0.5},
+        "cohort": {"hash": "0"},
+        "folds": "1",
+        "versions": {},
+        "members": [{"trial": trial, "weights": ["a", "b"]} for trial in members["trial"]],
+    }
+    described = RunDescription.model_validate(run)
+    return Subject(described, ensemble, members, cohort, comparison, procedure, score(comparison, procedure))
 
 
 def section(card: str, title: str) -> str:
@@ -64,8 +80,8 @@ def section(card: str, title: str) -> str:
 
 
 def groups_of(subject: Subject, cohort: Cohort) -> dict[str, Group]:
-    patients = scored_patients(subject.contest.candidates, cohort.patients)
-    found = groups(subject.contest.left_out, subject.scores.entries[ENSEMBLE].repeated.judged, patients)
+    patients = scored_patients(subject.comparison.candidates, cohort.patients)
+    found = groups(subject.comparison.scorer, subject.scores.entries[ENSEMBLE].resampled.predictions, patients)
     return {group.name: group for group in found}
 
 
@@ -100,7 +116,7 @@ def test_every_question_of_a_card_is_answered(subject: Subject) -> None:
 
 def test_a_simulated_cohort_is_said_first(subject: Subject) -> None:
     lines = model_card(replace(subject, cohort=replace(subject.cohort, simulated=True))).splitlines()
-    assert lines[0].startswith("# SIMULATED") and "no number below says anything about people" in lines[2]
+    assert lines[0].startswith("# SIMULATED") and "no number below means anything for real patients" in lines[2]
 
 
 def test_a_group_of_all_patients_has_the_scores_of_all(subject: Subject) -> None:
@@ -108,8 +124,10 @@ def test_a_group_of_all_patients_has_the_scores_of_all(subject: Subject) -> None
     for name in ("female", "over 70 years"):
         assert found[name].honest == {metric: honest[metric] for metric in found[name].honest} != {}
     assert {name: group.reason for name, group in found.items() if group.reason} == {
-        "male": "no patient", "under 50 years": "no patient", "50 to 70 years": "no patient"
-    }  # fmt: skip
+        "male": "no patient",
+        "under 50 years": "no patient",
+        "50 to 70 years": "no patient",
+    }
     assert "| male | 0 | 0 | not scored: no patient |" in model_card(subject)
 
 
@@ -125,12 +143,12 @@ def test_small_groups_and_those_of_one_class_are_named_and_not_scored(subject: S
 
 def test_groups_are_judged_on_their_own_patients_left_out(subject: Subject) -> None:
     """An ensemble that is right on women and wrong on men is told so, whatever it says of drawn patients."""
-    cohort, left_out = cohort_of("FFFMMM", np.full(PATIENTS, 60.0)), subject.contest.left_out
-    labels_P, men_P = left_out.labels_P, (cohort.patients["sex"] == "M").to_numpy()
+    cohort, scorer = cohort_of("FFFMMM", np.full(PATIENTS, 60.0)), subject.comparison.scorer
+    labels_P, men_P = scorer.labels_P, (cohort.patients["sex"] == "M").to_numpy()
     truth_P = np.where(men_P, 1 - labels_P, labels_P).astype(float)
-    probability_SP = np.where(left_out.left_out_SP, truth_P, 1 - truth_P)
-    judged = replace(subject.scores.entries[ENSEMBLE].repeated.judged, probability_SP=probability_SP)
-    found = {group.name: group for group in groups(left_out, judged, cohort.patients)}
+    probability_SP = np.where(scorer.held_out_SP, truth_P, 1 - truth_P)
+    predictions = replace(subject.scores.entries[ENSEMBLE].resampled.predictions, probability_SP=probability_SP)
+    found = {group.name: group for group in groups(scorer, predictions, cohort.patients)}
     assert found["female"].honest["recall"].value == 1 and found["male"].honest["recall"].value == 0
     assert found["male"].honest["auc"].value == 0
 
@@ -146,8 +164,12 @@ def test_no_name_becomes_markup(folds: int, subject: Subject) -> None:
         versions={EVIL: EVIL},
         command=f"lymphtune search ```` {EVIL}",
     )
-    evil = replace(subject, run=run, ensemble=subject.ensemble | {"name": EVIL, "run": EVIL}, members=subject.members
-                   .assign(title=EVIL))  # fmt: skip
+    evil = replace(
+        subject,
+        run=run,
+        ensemble=subject.ensemble | {"name": EVIL, "run": EVIL},
+        members=subject.members.assign(title=EVIL),
+    )
     found = tags(model_card(evil))
     assert "script" not in found and "img" not in found
     assert [found.count(tag) for tag in ("a", "td", "tr")] == [plain.count(tag) for tag in ("a", "td", "tr")]
@@ -163,7 +185,7 @@ def test_escaped_text_reads_as_it_was() -> None:
 def test_the_card_lies_sealed_in_the_bundle(ensemble: Ensemble) -> None:
     card = (ensemble.path / MODEL_CARD).read_text(encoding="utf-8")
     assert MODEL_CARD in ensemble.description["files"] and ensemble.members[0]["trial"][:6] in card
-    assert "not scored: fewer than 10 patients" in card and "12 patients judged: few" in card
+    assert "not scored: fewer than 10 patients" in card and "12 patients scored: few" in card
 
 
 def test_members_that_cannot_see_the_number_of_pictures_are_counted(subject: Subject) -> None:

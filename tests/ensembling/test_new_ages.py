@@ -70,7 +70,7 @@ def test_the_default_is_said(clinical: Path, new: Path, capsys: pytest.CaptureFi
     predicted(clinical, new)
     said = capsys.readouterr().err
     assert "new: ages are counted to 2020-01-01, as in training: " in said
-    assert "`--reference-date` counts to another day, a column EXAMINED_ON" in said
+    assert "another date: `--reference-date`; each patient's examination: a column EXAMINED_ON" in said
 
 
 def test_a_day_that_is_named_is_counted_to(clinical: Path, new: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +115,7 @@ def test_trained_at_the_examination_wants_the_same_or_a_day(
 
 
 def test_a_day_against_the_table_s_own_is_refused(clinical: Path, new: Path) -> None:
-    with pytest.raises(InputError, match="--reference-date: new gives each patient's age at the examination"):
+    with pytest.raises(InputError, match="--reference-date: new has each patient's age at the examination"):
         predicted(clinical, with_days(new), reference_date=date(2026, 1, 1))
 
 
@@ -151,9 +151,7 @@ def test_a_patient_without_an_age_is_marked(clinical: Path, new: Path, capsys: p
     (new / "cohort.yaml").write_text('missing: ""')
     predicted(clinical, new)
     said = capsys.readouterr().err
-    assert (
-        "new: missing: age_years of 2 of 10 patients, lymphocytes_g_per_l of 1 of 10 patients; predicted with" in said
-    )
+    assert "new: missing: age_years of 2 of 10 patients, lymphocytes_g_per_l of 1 of 10 patients; replaced by" in said
     missing = pd.read_parquet(new.parent / "out" / "predictions.parquet").set_index("patient")["missing"]
     expected = {first: "age_years", second: "age_years, lymphocytes_g_per_l"} | dict.fromkeys(others, "")
     assert missing.to_dict() == expected
@@ -162,9 +160,9 @@ def test_a_patient_without_an_age_is_marked(clinical: Path, new: Path, capsys: p
 def test_nothing_is_said_of_ages_where_pictures_are_all_that_is_seen(
     new: Path, clinical: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Ensemble, "shown_attributes", ())
+    monkeypatch.setattr(Ensemble, "used_attributes", ())
     predicted(clinical, new)
     assert "ages are" not in capsys.readouterr().err
     assert set(pd.read_parquet(new.parent / "out" / "predictions.parquet")["missing"]) == {""}
     predicted(clinical, new, "asked", reference_date=date(2026, 1, 1))
-    assert "--reference-date changes nothing: the ensemble looks at no age" in capsys.readouterr().err
+    assert "--reference-date has no effect: the ensemble does not use ages" in capsys.readouterr().err

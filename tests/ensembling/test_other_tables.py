@@ -61,7 +61,7 @@ def test_few_groups_are_said_to_stand_for_no_others(tiny_cohort: Cohort) -> None
         return replace(tiny_cohort, patients=tiny_cohort.patients.assign(group=numbers.astype(str)))
 
     assert group_note(tiny_cohort) == group_note(grouped(len(tiny_cohort.patients))) == ""
-    assert "3 groups of patients, under 20: no fold model judges its own group" in group_note(grouped(3))
+    assert "3 groups of patients, under 20: folds keep groups apart" in group_note(grouped(3))
 
 
 @pytest.mark.slow

@@ -83,7 +83,7 @@ def test_every_new_patient_is_written_once(
     assert about[b"cohort_hash"] == cohort.hash.encode() and about[b"simulated"] == b"true"
     files = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert files == ["predictions.csv", "predictions.parquet", "submission.csv"]
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         predict_to(ensemble.path, str(new), tmp_path / "out")
 
 
@@ -284,11 +284,11 @@ def test_the_ensembles_own_threshold_calls(tmp_path: Path) -> None:
 
 def test_scoring_patients_seen_in_training_is_refused(ensemble: Ensemble, run: Run, new: Path) -> None:
     trained = load_cohort(run.description.cohort.data)
-    with pytest.raises(InputError, match="scoring patients seen in training is refused; 12 of its 15 were"):
+    with pytest.raises(InputError, match="12 of 15 patients were seen in training"):
         ensemble.score(trained)
     patient, _ = first_trained(run)
     rename(new, "SIM3", patient)
-    with pytest.raises(InputError, match=rf"refused; 1 of its {NEW} were \({patient}\); leave them out"):
+    with pytest.raises(InputError, match=rf"1 of {NEW} patients were seen in training \({patient}\) and cannot"):
         ensemble.score(load_cohort(new))
 
 

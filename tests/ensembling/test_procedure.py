@@ -52,11 +52,11 @@ def test_what_is_repeated_is_what_is_done_on_all(recipe: str) -> None:
     given = candidates()
     everybody = np.ones((1, len(given.labels_P)), dtype=int)
     mine = procedure(recipe, "platt", "tuned")
-    repeated = mine.repeat(given, Resamples(given, everybody))
+    resampled = mine.repeat(given, Resamples(given, everybody))
     oof_MP = given.oof_CP[given.chosen(mine.recipe.choice)]
     fitted = mine.fit(oof_MP, given.labels_P)
-    np.testing.assert_allclose(repeated.probability_SP[0], fitted.probability(oof_MP), atol=1e-9)
-    assert repeated.threshold_S[0] == pytest.approx(fitted.threshold, abs=1e-9)
+    np.testing.assert_allclose(resampled.probability_SP[0], fitted.probability(oof_MP), atol=1e-9)
+    assert resampled.threshold_S[0] == pytest.approx(fitted.threshold, abs=1e-9)
 
 
 def test_the_share_that_is_asked_for_is_referred() -> None:
@@ -75,9 +75,7 @@ def test_the_share_that_is_asked_for_is_referred() -> None:
 def test_a_calibration_needs_patients(word: str, least: int) -> None:
     labels_P = np.arange(least) % 2
     procedure("top", word).check(labels_P)
-    with pytest.raises(
-        InputError, match=f"--calibration {word}: fitted to {least} labelled patients or more; this run"
-    ):
+    with pytest.raises(InputError, match=f"--calibration {word}: needs {least} labelled patients or more; this run"):
         procedure("top", word).check(labels_P[1:])
 
 

@@ -27,9 +27,9 @@ def test_what_is_asked_for_takes_the_place_of_the_file_s() -> None:
     choice = load_recipe("greedy", 7, "clinical").choice
     assert choice == Choice("clinical", (("any", 7),))
     for top, source in ((3, None), (None, "networks")):
-        with pytest.raises(InputError, match="says how many trials of each kind; change its 'trials'"):
+        with pytest.raises(InputError, match="sets the number of trials of each kind; change its 'trials'"):
             load_recipe("blend", top, source)
-    with pytest.raises(InputError, match="--top 0: an ensemble has at least 1 trial"):
+    with pytest.raises(InputError, match="--top 0: expected a whole number from 1"):
         load_recipe("top", 0)
 
 

@@ -16,7 +16,7 @@ from lymphtune.console import SILENT
 from lymphtune.ensembling import robustness as module
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.ensembling.candidates import Candidates
-from lymphtune.ensembling.robustness import PLAIN, held_out_votes, kept_robustness, robustness, rows_of
+from lymphtune.ensembling.robustness import PLAIN, display_rows, held_out_predictions, read_robustness, robustness
 from lymphtune.errors import InputError
 from lymphtune.runs.run import Run
 from lymphtune.shortcuts.shifts import SHIFTS
@@ -39,7 +39,7 @@ def of_candidates(cohort: Cohort, candidates: Candidates) -> Cohort:
 def test_with_all_cells_the_votes_are_the_out_of_fold_ones(
     ensemble: Ensemble, cohort: Cohort, candidates: Candidates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    votes_MP = held_out_votes(ensemble, of_candidates(cohort, candidates), candidates.fold_P, SILENT)
+    votes_MP = held_out_predictions(ensemble, of_candidates(cohort, candidates), candidates.fold_P, SILENT)
     trials = candidates.table["trial"].tolist()
     rows = [np.flatnonzero(candidates.trial_C == trials.index(one["trial"]))[-1] for one in ensemble.members]
     np.testing.assert_allclose(votes_MP, candidates.oof_CP[rows], atol=0.02)
@@ -90,7 +90,7 @@ def test_changes_are_counted_by_hand() -> None:
     assert changed["balanced_accuracy"] == 0.5 and changed["balanced_accuracy_change"] == -0.5
     assert changed["auc_change"] == pytest.approx(0.75 - 1) and changed["moved_change"] == pytest.approx(0.1)
     assert changed["flipped_change"] == 0.5 and changed["balanced_accuracy_low"] == -1
-    shown = rows_of(module.Robustness(table.reset_index(), 4, 1))
+    shown = display_rows(module.Robustness(table.reset_index(), 4, 1))
     assert (
         shown[0]["change"] == "" and shown[1]["change"].startswith("-0.500") and shown[1]["called otherwise"] == "50 %"
     )
@@ -107,14 +107,14 @@ def test_the_command_keeps_a_table_that_the_run_finds_again(
     run: Run, ensemble: Ensemble, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SHIFTS", {"darker": SHIFTS["darker"]})
-    assert kept_robustness(run, ensemble) is None
+    assert read_robustness(run, ensemble) is None
     given = ["robustness", "--run", str(run.path), "--ensemble", ensemble.path.name, "--cells", "2"]
     assert main(given) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("shift") and said[2].startswith("darker") and max(map(len, said[:3])) <= 80
     monkeypatch.setenv("COLUMNS", "60")
     assert main(given) == 0 and max(map(len, capsys.readouterr().out.splitlines()[:-1])) <= 60
-    kept = kept_robustness(run, ensemble)
+    kept = read_robustness(run, ensemble)
     assert kept is not None and (kept.cells, kept.n_patients) == (2, 12) and said[-1].endswith("robustness/top.parquet")
     assert main([*given, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -122,7 +122,7 @@ def test_the_command_keeps_a_table_that_the_run_finds_again(
     pd.testing.assert_frame_equal(pd.DataFrame(told["shifts"]), kept.table)
     other = Ensemble(ensemble.path, ensemble.description)
     monkeypatch.setattr(module, "sha256", lambda path: "another")
-    assert kept_robustness(run, other) is None  # of an ensemble that has been made again
+    assert read_robustness(run, other) is None  # of an ensemble that has been made again
 
 
 def test_what_cannot_be_asked_is_said(
@@ -130,9 +130,9 @@ def test_what_cannot_be_asked_is_said(
 ) -> None:
     with pytest.raises(InputError, match="--cells 0: expected 1 to 1000"):
         module.measure_robustness(run, ensemble, None, 0)
-    with pytest.raises(InputError, match="made with other folds or patients"):
+    with pytest.raises(InputError, match="has other folds or patients"):
         robustness(ensemble, cohort, replace(candidates, fold_P=candidates.fold_P[::-1]))
     clinical = [(path, chosen) for path, chosen in ensemble.fold_models() if chosen.kind == "clinical"]
     monkeypatch.setattr(Ensemble, "fold_models", lambda self: iter(clinical))
-    with pytest.raises(InputError, match="no member looks at pictures"):
+    with pytest.raises(InputError, match="no member uses pictures"):
         robustness(ensemble, cohort, candidates)

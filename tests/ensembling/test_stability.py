@@ -37,11 +37,16 @@ def write_run(path: Path, oof_TRP: np.ndarray, simulated: bool = False, stopped:
         chosen = configuration({"clinical": "logistic"} if clinical else network, "test")
         rows.append(
             {
-                "trial": f"{number:016x}", "kind": chosen.kind, "title": chosen.title, "baseline": clinical, "epoch": 2,
+                "trial": f"{number:016x}",
+                "kind": chosen.kind,
+                "title": chosen.title,
+                "baseline": clinical,
+                "epoch": 2,
                 "status": "stopped" if n_trials - stopped <= number < n_trials else "done",
-                "best_epoch_picked": False, "balanced_accuracy": float(balanced_accuracy(oof_RP.mean(0), LABELS_P)),
+                "best_epoch_picked": False,
+                "balanced_accuracy": float(balanced_accuracy(oof_RP.mean(0), LABELS_P)),
             }
-        )  # fmt: skip
+        )
         folder = path / "trials" / rows[-1]["trial"]
         write_yaml(folder / "config.yaml", {"configuration": chosen.as_yaml()})
         write_table(folder / "oof.parquet", _oof(oof_RP).assign(trial=rows[-1]["trial"]), {"cohort_hash": "made"})
@@ -63,12 +68,15 @@ def _oof(oof_RP: np.ndarray) -> pd.DataFrame:
             tables.append(
                 pd.DataFrame(
                     {
-                        "repeat": repeat, "fold": 0, "epoch": epoch,
+                        "repeat": repeat,
+                        "fold": 0,
+                        "epoch": epoch,
                         "patient": [f"P{row}" for row in range(N_PATIENTS)],
-                        "label": LABELS_P, "probability": probability_P if epoch == 2 else 0.5,
+                        "label": LABELS_P,
+                        "probability": probability_P if epoch == 2 else 0.5,
                     }
                 )
-            )  # fmt: skip
+            )
     return pd.concat(tables)
 
 
@@ -201,7 +209,7 @@ def test_a_retraining_that_would_be_too_little_is_refused(largest: int, seeds: i
         ({"sizes": [1, 7], "pool": 2}, "the largest possible size is 6"),
         ({"sizes": [0, 2]}, "--sizes 0,2: expected whole numbers from 1"),
         ({"sizes": []}, "--sizes : expected whole numbers from 1"),
-        ({"pool": 7}, "--pool 7: the run eight has 6 trials that ran to their end .*; expected 1 to 6"),
+        ({"pool": 7}, "--pool 7: the run eight has 6 completed trials .*; expected 1 to 6"),
         ({"pool": 0}, "--pool 0"),
         ({"draws": 1}, "--draws 1: expected 2 or more"),
         ({"seed": -1}, "--seed -1: expected 0 or more"),
@@ -216,7 +224,7 @@ def test_what_cannot_be_drawn_is_refused(given: dict, message: str, run: Run) ->
 
 def test_a_run_in_which_all_were_stopped_is_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "none", runs_of(2, 1), stopped=2)
-    with pytest.raises(InputError, match="no trial for --from networks ran to its end"):
+    with pytest.raises(InputError, match="no completed trial for --from networks"):
         measure_stability(run, (1,))
 
 
@@ -227,22 +235,22 @@ def test_sizes_are_taken_once_each_in_order(run: Run) -> None:
 
 def test_one_seed_is_said_not_to_tell_configuration_from_seed(run: Run, tmp_path: Path) -> None:
     once = re.sub(r"\s+", " ", measure_stability(write_run(tmp_path / "once", runs_of(8, 1)), (1, 2)).text)
-    assert "conf.+seed" in once and "--retrain 5 trains the best again" in once
+    assert "conf.+seed" in once and "--retrain 5 trains the best ones again" in once
     table = pd.read_csv(tmp_path / "once" / "stability" / "stability.csv")
     assert table[["variance_configuration", "variance_seed"]].isna().all(axis=None)
     thrice = measure_stability(run, (1, 2)).text
     assert "conf.+seed" not in thrice and "--retrain" not in thrice
 
 
-def test_what_is_flattered_or_rough_is_said(run: Run) -> None:
+def test_notes_name_what_is_optimistic_or_imprecise(run: Run) -> None:
     board = run.leaderboard
     write_table(
         run.path / "leaderboard.parquet", board.assign(best_epoch_picked=board["title"].str.contains("-1 ")), {}
     )
     said = re.sub(r"\s+", " ", measure_stability(run, (1, 10)).text)
-    assert "the level is flattered" in said and "not luck of the patients" in said
-    assert "1 trial judged at the epoch that scored best" in said
-    assert "rough above 9 members" in said and "From 18 runs they are good to about 17 %" in said
+    assert "their level is optimistic" in said and "not the sampling of patients" in said
+    assert "1 trial scored at the best epoch" in said
+    assert "imprecise above 9 members" in said and "From 18 runs their standard error is about 17 %" in said
     said = re.sub(r"\s+", " ", measure_stability(run, (1, 18)).text)
     assert "Size 18 is all runs: one ensemble" in said
 
@@ -256,11 +264,11 @@ def test_the_conclusion_quotes_new_ensembles_up_to_half_of_the_runs(tmp_path: Pa
     run = write_run(tmp_path / "six", runs_of(6, 3, luck=0.3))
     single, nine = stability(runs_of(6, 3, luck=0.3), LABELS_P, (1, 9))
     said = concluded(run, (1, 4, 9, 12))
-    assert said.startswith("Averaging 9 runs takes the standard deviation of balanced accuracy ")
+    assert said.startswith("Averaging 9 runs reduces the standard deviation of balanced accuracy ")
     assert f"from {single.sd_new:.3f} to {nine.sd_new:.3f} ({single.sd_new / nine.sd_new:.1f} times less)" in said
     assert f"from {single.quantile(0):.2f}-{single.quantile(1):.2f} to {nine.quantile(0):.2f}-" in said
     share = 100 * nine.variances.patients / nine.variances.total
-    assert said.endswith(f"what is left is mostly the luck of the patients ({share:.0f} % of the variance).")
+    assert said.endswith(f"the remaining variance comes mostly from the sampling of patients ({share:.0f} %).")
     assert concluded(run, (1, 4, 18)).startswith("Averaging 4 runs")
 
 
@@ -272,16 +280,18 @@ def test_the_conclusion_says_when_averaging_does_not_help(tmp_path: Path) -> Non
     single, pair = stability(oof_TRP, LABELS_P, (1, 2))
     assert pair.sd_new > single.sd_new and pair.mean < single.mean
     change = f"from {single.sd_new:.3f} to {pair.sd_new:.3f}"
-    opening = f"Averaging 2 runs is not seen to steady balanced accuracy: its standard deviation goes {change}, "
+    opening = (
+        f"Averaging 2 runs does not reduce the variance of balanced accuracy: its standard deviation changes {change}, "
+    )
     assert said.startswith(opening + "its range from 0.50-1.00 to 0.50-1.00 and its mean from 0.88 to 0.7")
-    assert said.endswith("what is left is mostly the choice of configuration (100 % of the variance).")
+    assert said.endswith("the remaining variance comes mostly from the choice of configuration (100 %).")
 
 
 def test_the_conclusion_of_runs_that_agree(tmp_path: Path) -> None:
     run = write_run(tmp_path / "agree", np.repeat(runs_of(1, 2), 6, axis=0)[:, :1])
     assert concluded(run, (1, 3)).startswith("The single runs already agree: their standard deviation is 0")
     run = write_run(tmp_path / "two", runs_of(2, 1))
-    assert concluded(run, (1, 2)).startswith("One size alone shows no change: ask for another below 2")
+    assert concluded(run, (1, 2)).startswith("One size alone shows no change: add another below 2 to --sizes")
     assert concluded(run, (1,)).startswith("One size alone shows no change")
 
 

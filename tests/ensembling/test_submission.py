@@ -73,10 +73,10 @@ ERRORS = [
     (GOOD + "P7,1\n", "row 5: 'P7' is a labelled patient; take the row out"),
     (GOOD + "p07,1\n", "row 5: 'p07' is a labelled patient; take the row out"),
     (GOOD + "P15,1\n", "row 5: 'P15' is in row 4 already; keep one"),
-    (GOOD.replace("P15", "p15"), "row 4: no patient 'p15', spelt so; write 'P15'"),
-    (GOOD.replace("P15", " P15"), "row 4: no patient ' P15', spelt so; write 'P15'"),
-    (GOOD.replace("P15", "P 15"), "row 4: no patient 'P 15', spelt so; write 'P15'"),
-    (GOOD.replace("P15", "P0015"), "row 4: no patient 'P0015', spelt so; write 'P15'"),
+    (GOOD.replace("P15", "p15"), "row 4: no patient 'p15' in this spelling; write 'P15'"),
+    (GOOD.replace("P15", " P15"), "row 4: no patient ' P15' in this spelling; write 'P15'"),
+    (GOOD.replace("P15", "P 15"), "row 4: no patient 'P 15' in this spelling; write 'P15'"),
+    (GOOD.replace("P15", "P0015"), "row 4: no patient 'P0015' in this spelling; write 'P15'"),
     (GOOD.replace("P11,1", "P11,0.7"), "row 3: Predicted is '0.7', a probability; expected 0 or 1"),
     (GOOD.replace("P11,1", "P11,True"), "row 3: Predicted is 'True'; expected 0 or 1"),
     (GOOD.replace("P11,1", "P11,false"), "row 3: Predicted is 'false'; expected 0 or 1"),
@@ -110,8 +110,8 @@ WARNINGS = [
     (GOOD.replace("P11,1", "P11,1.0"), "row 3: Predicted is '1.0'; write 1"),
     (GOOD.replace("P6,0", "P6,0.0"), "row 2: Predicted is '0.0'; write 0"),
     (GOOD.replace("P11,1", "P11, 1"), "row 3: Predicted is ' 1'; write 1"),
-    (GOOD.replace("P6,0", "P6,1"), "all 3 predictions are tumoral; look at the model"),
-    (GOOD.replace(",1", ",0"), "all 3 predictions are reactive; look at the model"),
+    (GOOD.replace("P6,0", "P6,1"), "all 3 predictions are tumoral; check the model"),
+    (GOOD.replace(",1", ",0"), "all 3 predictions are reactive; check the model"),
 ]
 
 
@@ -129,7 +129,7 @@ def test_a_balance_far_from_the_labelled_patients_is_a_warning(
 ) -> None:  # type: ignore[no-untyped-def]
     """Of 20 patients at 50 %, 3 or fewer have a probability of .0013, 4 or fewer of .0059, which is over .005."""
     report = check(table(20 - n_tumoral, n_tumoral), large(tiny_cohort, 20, 50, 50))
-    said = f"{n_tumoral} of 20 predictions are tumoral; 4 to 16 would fit the labelled patients' 50 %: look at the thr"
+    said = f"{n_tumoral} of 20 predictions are tumoral; the labelled patients' 50 % suggest 4 to 16; check the thr"
     assert report.n_errors == 0 and report.lines == [] if fits else said in report.lines[0]
 
 
@@ -137,7 +137,8 @@ def test_ids_that_read_alike_are_all_named(check, tiny_cohort: Cohort) -> None: 
     cohort = large(tiny_cohort, 2, 1, 1)
     cohort = replace(cohort, patients=cohort.patients.assign(patient=["n1", "N01", "N001", "R"]))
     assert any(
-        "no patient 'N1', spelt so; write 'n1' or 'N01'" in line for line in check("ID,Predicted\nN1,1\n", cohort).lines
+        "no patient 'N1' in this spelling; write 'n1' or 'N01'" in line
+        for line in check("ID,Predicted\nN1,1\n", cohort).lines
     )
 
 

@@ -72,14 +72,31 @@ def test_nobody_may_be_called_where_that_costs_least() -> None:
 def test_few_patients_are_no_ground_to_choose_on() -> None:
     parse_threshold("0.4").check(LABELS_P[:49])
     parse_threshold("tuned").check(LABELS_P[:50])
-    with pytest.raises(InputError, match=r"--threshold recall=0\.9: chosen on 50 labelled patients or more; this run"):
+    with pytest.raises(InputError, match=r"--threshold recall=0\.9: needs 50 labelled patients or more; this run"):
         parse_threshold("recall=0.9").check(LABELS_P[:49])
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "1", "2", "nan", "best", "recall", "recall=0", "recall=1.1", "cost=3", "cost=0:1", "cost=a:b",
-             "cost=1:2:3", "cost=inf:1", "cost=1e308:1e-308", "tuned=1"],
-)  # fmt: skip
+    "text",
+    [
+        "",
+        "0",
+        "1",
+        "2",
+        "nan",
+        "best",
+        "recall",
+        "recall=0",
+        "recall=1.1",
+        "cost=3",
+        "cost=0:1",
+        "cost=a:b",
+        "cost=1:2:3",
+        "cost=inf:1",
+        "cost=1e308:1e-308",
+        "tuned=1",
+    ],
+)
 def test_words_that_mean_nothing_are_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"expected a number between 0 and 1, tuned, recall=0\.95 or cost=FN:FP"):
         parse_threshold(text)

@@ -10,7 +10,7 @@ import pytest
 
 from lymphtune.ensembling.candidates import Candidates
 from lymphtune.ensembling.procedure import asked
-from lymphtune.ensembling.score import RecipeScores
+from lymphtune.ensembling.score import Comparison
 from lymphtune.errors import InputError
 from lymphtune.files import write_table, write_yaml
 from lymphtune.reporting import compare
@@ -68,8 +68,8 @@ def test_differences_are_paired_and_the_choice_is_named(runs: Path, monkeypatch:
 
 def test_a_run_is_judged_as_if_alone_where_all_judged_the_same(runs: Path) -> None:
     _, second = compare_runs(["first", "second-with-a-name-that-is-long"], runs).values["runs"]
-    contest = RecipeScores.of(candidates(skill=0.9, patients=60))
-    assert second["honest"] == contest.enter(asked("top", top=5, source="networks")).honest
+    comparison = Comparison.of(candidates(skill=0.9, patients=60))
+    assert second["honest"] == comparison.score(asked("top", top=5, source="networks")).honest
 
 
 def test_only_patients_judged_in_all_runs_count(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,9 @@ def test_all_patients_are_in_the_histogram_and_the_prevalence_is_named(facts: Fa
 
 def test_whoever_calls_everybody_is_worth_as_much_as_calling_everybody(facts: Facts) -> None:
     entry = facts.scores.entries[ENSEMBLE]
-    sure = replace(entry, repeated=replace(entry.repeated, probability_SP=np.ones_like(entry.repeated.probability_SP)))
+    sure = replace(
+        entry, resampled=replace(entry.resampled, probability_SP=np.ones_like(entry.resampled.probability_SP))
+    )
     given = replace(facts, scores=replace(facts.scores, entries=facts.scores.entries | {ENSEMBLE: sure}))
     (panel,) = selection._decision(given).figure.axes
     mine, _, everybody, _ = (line.get_ydata() for line in panel.lines)
@@ -71,7 +73,7 @@ def test_calibration_is_drawn_before_and_after_where_there_is_one(facts: Facts, 
     plain = named(found, "reliability")
     assert isinstance(plain, Drawing) and "before" not in plain.alt
     procedure = replace(asked("top", top=2), calibration=asked(calibration="temperature").calibration)
-    calibrated = replace(facts, procedure=procedure, scores=score(facts.contest, procedure))
+    calibrated = replace(facts, procedure=procedure, scores=score(facts.comparison, procedure))
     assert all(
         f"{stage} calibration (temperature)" in selection._reliability(calibrated).alt for stage in ("before", "after")
     )

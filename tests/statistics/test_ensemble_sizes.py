@@ -16,9 +16,12 @@ SDS = {"patient": 1.0, "configuration": 0.3, "seed": 0.3, "configuration_patient
 def simulated(rng: np.random.Generator, trials: int, repeats: int, patients: int = len(LABELS_P)) -> np.ndarray:
     """Return probabilities [T, R, P] whose logits add one normal effect of each kind in SDS."""
     shapes = {
-        "patient": (1, 1, patients), "configuration": (trials, 1, 1), "seed": (trials, repeats, 1),
-        "configuration_patient": (trials, 1, patients), "seed_patient": (trials, repeats, patients),
-    }  # fmt: skip
+        "patient": (1, 1, patients),
+        "configuration": (trials, 1, 1),
+        "seed": (trials, repeats, 1),
+        "configuration_patient": (trials, 1, patients),
+        "seed_patient": (trials, repeats, patients),
+    }
     towards_truth_TRP = 0.9 + sum(SDS[name] * rng.normal(size=shape) for name, shape in shapes.items())
     return 1 / (1 + np.exp(-np.where(np.arange(patients) % 2 == 1, towards_truth_TRP, -towards_truth_TRP)))
 

@@ -9,12 +9,19 @@ import numpy as np
 import pytest
 
 from lymphtune.statistics.bootstrap import grouping, resample
-from lymphtune.statistics.honest import SCORES, LeftOut, ResampledPredictions, choice_variance, fixed_score, wilson
+from lymphtune.statistics.honest import (
+    SCORES,
+    HeldOutScorer,
+    ResampledPredictions,
+    choice_variance,
+    fixed_score,
+    wilson,
+)
 from lymphtune.statistics.metrics import METRICS, auc, balanced_accuracy, balanced_log_loss, calibration_error
 
 LABELS_P = np.arange(60) % 2
 COUNTS_SP = resample(LABELS_P, 1000, 0)
-LEFT_OUT = LeftOut(LABELS_P, COUNTS_SP)
+SCORER = HeldOutScorer(LABELS_P, COUNTS_SP)
 
 
 def useless_models(models: int, seed: int = 0) -> np.ndarray:
@@ -45,7 +52,7 @@ def test_the_best_of_many_useless_models_is_worth_nothing() -> None:
     for seed in range(5):
         models_MP = useless_models(200, seed)
         naive.append(balanced_accuracy(best_of(models_MP, np.ones(60)), LABELS_P))
-        found = LEFT_OUT.score(
+        found = SCORER.score(
             judged(lambda counts, models_MP=models_MP: best_of(models_MP, counts)), "balanced_accuracy"
         )
         assert found.low < 0.5 < found.high < min(naive)
@@ -57,7 +64,7 @@ def test_the_best_of_many_useless_models_is_worth_nothing() -> None:
 def test_a_procedure_that_looks_at_the_left_out_scores_higher() -> None:
     models_MP = useless_models(200)
     honest, cheat, thief = (
-        LEFT_OUT.score(judged(procedure), "balanced_accuracy").value
+        SCORER.score(judged(procedure), "balanced_accuracy").value
         for procedure in (
             lambda counts: best_of(models_MP, counts),
             lambda counts: best_of(models_MP, np.ones(60)),
@@ -72,14 +79,14 @@ def test_the_score_is_of_patients_not_drawn() -> None:
     drawn = judged(lambda counts: np.where(counts > 0, LABELS_P, 1 - LABELS_P).astype(float))
     others = judged(lambda counts: np.where(counts > 0, 1 - LABELS_P, LABELS_P).astype(float))
     for metric, wrong in (("balanced_accuracy", 0), ("auc", 0), ("brier", 1)):
-        assert LEFT_OUT.score(drawn, metric).value == pytest.approx(wrong)
-        assert LEFT_OUT.score(others, metric).value == pytest.approx(1 - wrong)
+        assert SCORER.score(drawn, metric).value == pytest.approx(wrong)
+        assert SCORER.score(others, metric).value == pytest.approx(1 - wrong)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_fixed_model_scores_what_it_scores(metric: str) -> None:
     probabilities_P = noisy(0.3)
-    found = LEFT_OUT.score(always(probabilities_P), metric)
+    found = SCORER.score(always(probabilities_P), metric)
     off = 0.01 if metric == "auc" else 1e-9  # whom a patient is compared with varies with who is left out
     assert found.value == pytest.approx(float(METRICS[metric](probabilities_P, LABELS_P)), abs=off)
     assert found.low < found.value < found.high
@@ -116,7 +123,7 @@ def _many() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("worth", [0, 1])
 def test_a_perfect_or_hopeless_score_keeps_an_interval(metric: str, worth: int) -> None:
     probability_P = (LABELS_P if worth else 1 - LABELS_P).astype(float)
-    for found in (LEFT_OUT.score(always(probability_P), metric), fixed_score(probability_P, LABELS_P, metric)):
+    for found in (SCORER.score(always(probability_P), metric), fixed_score(probability_P, LABELS_P, metric)):
         assert found.value == worth and 0.03 < found.high - found.low < 0.2
         assert 0 <= found.low <= found.value <= found.high <= 1
 
@@ -124,31 +131,31 @@ def test_a_perfect_or_hopeless_score_keeps_an_interval(metric: str, worth: int) 
 def test_thresholds_of_the_resamples_are_used() -> None:
     said = np.tile(np.where(LABELS_P == 1, 0.4, 0.3), (1000, 1))
     right = ResampledPredictions(said, np.full(1000, 0.35))
-    assert LEFT_OUT.score(right, "balanced_accuracy").value == 1
-    assert LEFT_OUT.score(ResampledPredictions.plain(said), "recall").value == 0
-    assert LEFT_OUT.gain(
-        right, ResampledPredictions.plain(said), "balanced_accuracy"
-    ).difference.value == pytest.approx(0.5)
+    assert SCORER.score(right, "balanced_accuracy").value == 1
+    assert SCORER.score(ResampledPredictions.plain(said), "recall").value == 0
+    assert SCORER.gain(right, ResampledPredictions.plain(said), "balanced_accuracy").difference.value == pytest.approx(
+        0.5
+    )
 
 
 def test_patients_that_are_referred_do_not_count() -> None:
     wrong_P = np.arange(60) < 20
     probability_P = np.where(wrong_P, 1 - LABELS_P, LABELS_P).astype(float)
-    kept_SP = np.broadcast_to(~wrong_P, (1000, 60))
-    judged_ = ResampledPredictions(np.tile(probability_P, (1000, 1)), np.full(1000, 0.5), kept_SP)
-    found = LEFT_OUT.score(judged_, "balanced_accuracy")
+    not_referred_SP = np.broadcast_to(~wrong_P, (1000, 60))
+    judged_ = ResampledPredictions(np.tile(probability_P, (1000, 1)), np.full(1000, 0.5), not_referred_SP)
+    found = SCORER.score(judged_, "balanced_accuracy")
     assert found.value == 1
-    everyone = LEFT_OUT.score(always(LABELS_P.astype(float)), "balanced_accuracy")
+    everyone = SCORER.score(always(LABELS_P.astype(float)), "balanced_accuracy")
     assert found.low < everyone.low  # fewer patients say it
     all_gone = ResampledPredictions(
         judged_.probability_SP, judged_.threshold_S, np.broadcast_to(LABELS_P == 1, (1000, 60))
     )
-    assert np.isnan(LEFT_OUT.score(all_gone, "balanced_accuracy").value)
+    assert np.isnan(SCORER.score(all_gone, "balanced_accuracy").value)
 
 
 def test_a_perfect_score_is_as_sure_as_its_patients_are_many() -> None:
     """However many resamples there were."""
-    few = LeftOut(LABELS_P, COUNTS_SP[:50]).score(
+    few = HeldOutScorer(LABELS_P, COUNTS_SP[:50]).score(
         ResampledPredictions.plain(np.tile(LABELS_P.astype(float), (50, 1))), "recall"
     )
     assert few.low == pytest.approx(fixed_score(LABELS_P.astype(float), LABELS_P, "recall").low)
@@ -158,22 +165,22 @@ def test_a_paired_difference_is_narrower_than_two_intervals() -> None:
     better_P = noisy(0.45, 1)
     worse_P = better_P.copy()
     worse_P[:6] = 1 - LABELS_P[:6]
-    gain = LEFT_OUT.gain(always(better_P), always(worse_P), "balanced_accuracy")
-    one, other = (LEFT_OUT.score(always(probability_P), "balanced_accuracy") for probability_P in (better_P, worse_P))
+    gain = SCORER.gain(always(better_P), always(worse_P), "balanced_accuracy")
+    one, other = (SCORER.score(always(probability_P), "balanced_accuracy") for probability_P in (better_P, worse_P))
     unpaired = np.hypot(one.high - one.low, other.high - other.low)
     expected = balanced_accuracy(better_P, LABELS_P) - balanced_accuracy(worse_P, LABELS_P)
     assert gain.difference.value == pytest.approx(float(expected), abs=0.01)
     assert gain.difference.high - gain.difference.low < unpaired and gain.better > 0.9
-    turned = LEFT_OUT.gain(always(worse_P), always(better_P), "balanced_accuracy")
+    turned = SCORER.gain(always(worse_P), always(better_P), "balanced_accuracy")
     assert turned.difference.high == pytest.approx(-gain.difference.low) and turned.better == pytest.approx(
         1 - gain.better
     )
-    loss = LEFT_OUT.gain(always(better_P), always(worse_P), "log_loss")
+    loss = SCORER.gain(always(better_P), always(worse_P), "log_loss")
     assert loss.difference.value < 0 and loss.better > 0.9
 
 
 def test_two_that_agree_everywhere_are_not_surely_alike() -> None:
-    gain = LEFT_OUT.gain(always(noisy(0.3)), always(noisy(0.3)), "balanced_accuracy")
+    gain = SCORER.gain(always(noisy(0.3)), always(noisy(0.3)), "balanced_accuracy")
     assert gain.difference.value == 0 and gain.better == pytest.approx(0.5)
     assert gain.difference.low < -0.02 and gain.difference.high > 0.02
 
@@ -183,27 +190,27 @@ def test_the_choice_between_unlike_models_widens_the_interval() -> None:
     good_P, bad_P = noisy(0.9, 1), noisy(0.0, 1)
     lot = ResampledPredictions.plain(np.where((np.arange(1000) % 2 == 0)[:, None], good_P, bad_P))
     values_SP = ((lot.probability_SP >= 0.5) == LABELS_P).astype(float)
-    held_SP = LEFT_OUT.left_out_SP
-    half = (0.5, 0.5)
+    held_SP = SCORER.held_out_SP
+    definition = SCORES["balanced_accuracy"]
     gap = float(balanced_accuracy(good_P, LABELS_P) - balanced_accuracy(bad_P, LABELS_P))
-    found = choice_variance(np.where(held_SP, values_SP, 0), held_SP, LABELS_P, half, half)
+    found = choice_variance(np.where(held_SP, values_SP, 0), held_SP, LABELS_P, definition)
     assert found == pytest.approx(gap**2 / 4, rel=0.35)
     same = ((always(good_P).probability_SP >= 0.5) == LABELS_P).astype(float)
-    assert choice_variance(np.where(held_SP, same, 0), held_SP, LABELS_P, half, half) == 0
+    assert choice_variance(np.where(held_SP, same, 0), held_SP, LABELS_P, definition) == 0
 
 
 def test_it_repeats_whatever_else_is_scored() -> None:
     models_MP = useless_models(20)
-    first, again = (LEFT_OUT.score(judged(lambda counts: best_of(models_MP, counts)), "auc") for _ in range(2))
+    first, again = (SCORER.score(judged(lambda counts: best_of(models_MP, counts)), "auc") for _ in range(2))
     assert first == again
 
 
 def test_the_reliability_curve_is_made_of_left_out_patients() -> None:
     probability_P = np.where(LABELS_P == 1, 0.85, 0.25)
-    patients_B, probability_B, true_B = LEFT_OUT.reliability(always(probability_P))
+    patients_B, probability_B, true_B = SCORER.reliability(always(probability_P))
     assert patients_B.sum() == pytest.approx(60) and patients_B[8] == patients_B[2] == pytest.approx(30)
     np.testing.assert_allclose((probability_B[[2, 8]], true_B[[2, 8]]), ((0.25, 0.85), (0, 1)), atol=1e-9)
-    assert LEFT_OUT.score(always(probability_P), "calibration_error").value == pytest.approx(
+    assert SCORER.score(always(probability_P), "calibration_error").value == pytest.approx(
         float(calibration_error(probability_P, LABELS_P))
     )
 
@@ -211,8 +218,8 @@ def test_the_reliability_curve_is_made_of_left_out_patients() -> None:
 def test_patients_too_few_to_leave_any_out_are_refused() -> None:
     few = np.array([0, 1, 1, 1])
     with pytest.raises(ValueError, match="some patients are in every resample"):
-        LeftOut(few, resample(few, 100, 0))
-    LeftOut(np.array([0, 0, 1, 1]), resample(np.array([0, 0, 1, 1]), 100, 0))
+        HeldOutScorer(few, resample(few, 100, 0))
+    HeldOutScorer(np.array([0, 0, 1, 1]), resample(np.array([0, 0, 1, 1]), 100, 0))
 
 
 def test_wilson_s_interval_is_the_textbook_one() -> None:
@@ -246,10 +253,10 @@ def test_calls_of_patients_left_out_are_those_that_recall_and_specificity_count(
         ResampledPredictions(said.probability_SP, np.linspace(0.2, 0.8, len(COUNTS_SP))),
         ResampledPredictions.plain(said.probability_SP),
     ):
-        called_P = LEFT_OUT.called(found)
-        assert called_P[LABELS_P == 1].mean() == pytest.approx(LEFT_OUT.score(found, "recall").value)
-        assert 1 - called_P[LABELS_P == 0].mean() == pytest.approx(LEFT_OUT.score(found, "specificity").value)
-    at_PT = LEFT_OUT.called_at(said.probability_SP, np.array([0.0, 0.5, 2.0]))
+        called_P = SCORER.called(found)
+        assert called_P[LABELS_P == 1].mean() == pytest.approx(SCORER.score(found, "recall").value)
+        assert 1 - called_P[LABELS_P == 0].mean() == pytest.approx(SCORER.score(found, "specificity").value)
+    at_PT = SCORER.called_at(said.probability_SP, np.array([0.0, 0.5, 2.0]))
     np.testing.assert_array_equal(at_PT.T, [np.ones(60), called_P, np.zeros(60)])
 
 

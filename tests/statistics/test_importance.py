@@ -8,9 +8,12 @@ import pytest
 from lymphtune.statistics.importance import LEAST_EXPLAINED, Choice, Importance, Points, importance
 
 CHOICES = (
-    Choice("rate", log=True), Choice("kind", ("plain", "deep")), Choice("depth", ("1", "2", "3"), ordered=True),
-    Choice("idle"), Choice("colour", ("red", "green", "blue")),
-)  # fmt: skip
+    Choice("rate", log=True),
+    Choice("kind", ("plain", "deep")),
+    Choice("depth", ("1", "2", "3"), ordered=True),
+    Choice("idle"),
+    Choice("colour", ("red", "green", "blue")),
+)
 RATE, KIND, DEPTH, IDLE, COLOUR = range(len(CHOICES))
 
 

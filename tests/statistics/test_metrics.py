@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, log_loss, recall_score, roc_auc_score
 from sklearn.utils.class_weight import compute_sample_weight
 
-from lymphtune.statistics.bootstrap import RESAMPLES, Interval, resample, spread
+from lymphtune.statistics.bootstrap import RESAMPLES, Interval, percentile_interval, resample
 from lymphtune.statistics.metrics import METRICS, SMALLEST, auc, balanced_log_loss
 
 
@@ -132,5 +132,5 @@ def test_an_interval_is_written_with_three_digits() -> None:
 
 
 def test_the_spread_is_the_central_95_percent() -> None:
-    found = spread(3.0, np.arange(RESAMPLES + 1))
+    found = percentile_interval(3.0, np.arange(RESAMPLES + 1))
     assert (found.value, found.low, found.high) == pytest.approx((3.0, 25.0, 975.0))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lymphtune.statistics.bootstrap import resample
 from lymphtune.statistics.conformal import CrossConformal
 from lymphtune.statistics.decision import net_benefit
-from lymphtune.statistics.honest import LeftOut, fixed_score
+from lymphtune.statistics.honest import HeldOutScorer, fixed_score
 from lymphtune.statistics.metrics import METRICS, calibration_error, class_weights, placements
 
 OF_ONE = {"recall": 1, "specificity": 0}  # metrics that one class alone has
@@ -79,7 +79,7 @@ def test_a_group_alone_of_its_kind_is_left_out_of_some_resamples(classes: list[t
     labels_P = np.array([label for group in classes for label in group])
     group_P = np.array([number for number, group in enumerate(classes) for _ in group])
     counts_SP = resample(labels_P, 200, 0, group_P)
-    LeftOut(labels_P, counts_SP, group_P)  # raises where somebody is in every resample
+    HeldOutScorer(labels_P, counts_SP, group_P)  # raises where somebody is in every resample
     for label in (0, 1):
         assert (counts_SP[:, labels_P == label].sum(axis=1) > 0).all()
     assert (counts_SP == counts_SP[:, [int(np.flatnonzero(group_P == g)[0]) for g in group_P]]).all()

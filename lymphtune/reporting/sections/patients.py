@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lymphtune.ensembling.groups import scored_patients
-from lymphtune.ensembling.held_out_cells import HeldOutCells, held_out_cells, of_this_run
+from lymphtune.ensembling.held_out_cells import HeldOutCells, held_out_cells, matches_run
 from lymphtune.reporting.drawing import BASELINE, ENSEMBLE, INK, LINE, canvas
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.gallery import SIDE_PX, cell_uri, heat_uri
@@ -189,7 +189,7 @@ def _gallery(facts: Facts, table: pd.DataFrame) -> list[Part]:
     if facts.bundle is None:
         top = f"lymphtune ensemble --top {len(facts.rows)} --run {facts.run.name}"
         return [Note(f"No cells are shown: their models are kept in an ensemble. Make one, then the report: {top}")]
-    if not of_this_run(facts.bundle, facts.cohort, facts.candidates):
+    if not matches_run(facts.bundle, facts.cohort, facts.candidates):
         return [Note(f"No cells are shown: {facts.bundle.path.name} was made with other folds or patients.", True)]
     chosen = table.loc[picked(table)]
     cells = held_out_cells(facts.bundle, facts.cohort, chosen["row"].to_numpy(), chosen["fold"].to_numpy())

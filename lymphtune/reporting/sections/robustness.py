@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lymphtune.ensembling.robustness import PLAIN, Robustness, kept_robustness, rows_of
+from lymphtune.ensembling.robustness import PLAIN, Robustness, display_rows, read_robustness
 from lymphtune.reporting.drawing import ENSEMBLE, INK, canvas
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Note, Section, Table
@@ -15,7 +15,7 @@ def section(facts: Facts) -> Section | None:
     """Return what was measured of the ensemble, or how to measure it; None where no ensemble is saved."""
     if facts.bundle is None:
         return None
-    found = kept_robustness(facts.run, facts.bundle)
+    found = read_robustness(facts.run, facts.bundle)
     if found is None:
         return _not_asked(facts)
     return Section("robustness", TITLE, found.conclusion, [_drawing(found), _table(found)])
@@ -50,7 +50,7 @@ def _drawing(found: Robustness) -> Drawing:
     axes[0].set_yticks(place, shifted["shift"].tolist())
     alt = "; ".join(
         f"{row['shift']}: balanced accuracy {row['change']}, called otherwise {row['called otherwise']}"
-        for row in rows_of(found)[1:]
+        for row in display_rows(found)[1:]
     )
     caption = (
         f"{found.n_patients} patients, {found.cells} cells each at most, judged by those fold models alone that never "
@@ -66,4 +66,4 @@ def _table(found: Robustness) -> Table:
         "apart by their colour (Ruifrok and Johnston 2001). Combiner and threshold were fitted to all these patients: "
         "changes compare, the level is flattered."
     )
-    return Table("robustness-shifts", "Shift by shift", caption, found.table, pd.DataFrame(rows_of(found)))
+    return Table("robustness-shifts", "Shift by shift", caption, found.table, pd.DataFrame(display_rows(found)))

@@ -148,9 +148,9 @@ def _histogram(facts: Facts) -> Drawing:
 def _confusion(facts: Facts) -> Table:
     rows = []
     for name in COLOURS:
-        repeated = facts.scores.entries[name].repeated
+        resampled = facts.scores.entries[name].resampled
         naive_P, threshold = _naive_calls(facts, name)
-        honest_P = facts.contest.left_out.called(repeated.judged)
+        honest_P = facts.comparison.scorer.called(resampled.predictions)
         for label in (0, 1):
             of = facts.labels_P == label
             row = {"procedure": _named(facts, name), "threshold": threshold, "truly": CLASSES[label]}
@@ -226,8 +226,8 @@ def _decision(facts: Facts) -> Drawing:
 
 def _called_at(facts: Facts, name: str, prevalence: float) -> np.ndarray:
     """Return how often each patient left out is called at each threshold probability [P, T]."""
-    probability_SP = at_prevalence(facts.scores.entries[name].repeated.probability_SP, prevalence)
-    return facts.contest.left_out.called_at(probability_SP, THRESHOLDS_T)
+    probability_SP = at_prevalence(facts.scores.entries[name].resampled.probability_SP, prevalence)
+    return facts.comparison.scorer.called_at(probability_SP, THRESHOLDS_T)
 
 
 def _band(panel: Axes, called_PT: np.ndarray, labels_P: np.ndarray, group_P: np.ndarray | None) -> None:

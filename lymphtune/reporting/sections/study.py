@@ -188,10 +188,10 @@ def _roc(facts: Facts, best: pd.DataFrame) -> Drawing:
         said.append(f"{name} AUC {area};")
     said.append("single trials out of fold, chosen on these patients:")
     for label, probability_P, colour, style in _singles(facts, best):
-        area = bounded(fixed_score(probability_P, facts.labels_P, "auc", group_P=facts.contest.candidates.group_P))
+        area = bounded(fixed_score(probability_P, facts.labels_P, "auc", group_P=facts.comparison.candidates.group_P))
         _draw_roc(
             single,
-            roc(calls(probability_P), facts.labels_P, group_P=facts.contest.candidates.group_P),
+            roc(calls(probability_P), facts.labels_P, group_P=facts.comparison.candidates.group_P),
             f"{label}:\n{area}",
             colour,
             style,
@@ -230,10 +230,10 @@ def _singles(facts: Facts, best: pd.DataFrame) -> list[tuple[str, np.ndarray, st
 
 def _left_out(facts: Facts, name: str) -> Roc:
     """Return the curve of a procedure on the patients that its resamples leave out."""
-    probability_SP, left_out = facts.scores.entries[name].repeated.probability_SP, facts.contest.left_out
-    levels = np.unique(np.quantile(probability_SP[left_out.left_out_SP], np.linspace(0, 1, STEPS)))[::-1]
+    probability_SP, scorer = facts.scores.entries[name].resampled.probability_SP, facts.comparison.scorer
+    levels = np.unique(np.quantile(probability_SP[scorer.held_out_SP], np.linspace(0, 1, STEPS)))[::-1]
     thresholds_T = np.concatenate([[np.inf], levels])
-    return roc(left_out.called_at(probability_SP, thresholds_T), facts.labels_P, group_P=left_out.group_P)
+    return roc(scorer.called_at(probability_SP, thresholds_T), facts.labels_P, group_P=scorer.group_P)
 
 
 def _draw_roc(panel: Axes, curve: Roc, label: str, colour: str, style: Any) -> None:
