@@ -127,11 +127,11 @@ def _said(
     path: Path, chosen: Configuration, cells: tuple[Cohort, Cohort, np.ndarray], patients: np.ndarray, kept: Any
 ) -> np.ndarray:
     """Return probability, weight (1: an equal share) and evidence [3, C'] of these patients' cells by one model."""
-    from lymphtune.training.frozen import WEIGHTS, take_from_cache
+    from lymphtune.training.frozen import WEIGHTS, copy_from_cache
     from lymphtune.training.lone_cells import predict_lone_cells_with
 
     cohort, some, cells_C = cells
-    take_from_cache(chosen, cohort, some, cells_C, path.parent / WEIGHTS, kept)
+    copy_from_cache(chosen, cohort, some, cells_C, path.parent / WEIGHTS, kept)
     said = predict_lone_cells_with(path, chosen, some, patients, kept)
     counts = some.patients["n_cells"].to_numpy()[patients]
     weight_C = said.weight_C * np.repeat(counts, counts)

@@ -22,10 +22,10 @@ from lymphtune.config import Configuration
 from lymphtune.errors import InputError
 from lymphtune.models.bag_classifier import BagClassifier, as_pictures
 from lymphtune.models.output import BagOutput
-from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.batches import Bags
 from lymphtune.training.loading import load_network
 from lymphtune.training.network import NetworkMember
+from lymphtune.training.precision import Precision
 from tests.models.small import ATTRIBUTES, COUNTS, CROP_PX, built, cells, network, said, small
 
 FAMILIES = [value for value in vars(registry).values() if isinstance(value, registry.Family)]
@@ -127,7 +127,7 @@ def test_gradients_reach_every_parameter(chosen: Configuration) -> None:
     """From the loss of the bag's probability alone, whatever experts there are."""
     torch.manual_seed(0)
     model = BagClassifier(chosen)
-    model.standardise_by(ATTRIBUTES)
+    model.fit_attributes(ATTRIBUTES)
     with torch.no_grad():  # a weight that starts at 0 hides all that comes before it
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -149,9 +149,15 @@ def four_patients() -> Cohort:
     """Dark cells, old age and many lymphocytes on the one side; no cell of the two sides alike."""
     counts, labels = [2, 1, 3, 2], [0, 1, 0, 1]
     patients = pd.DataFrame(
-        {"patient": ["P1", "P2", "P3", "P4"], "label": labels, "sex": "F", "age_years": [40.0, 80.0, 50.0, 75.0],
-         "lymphocytes_g_per_l": [4.5, 30.0, 5.0, 20.0], "n_cells": counts}
-    )  # fmt: skip
+        {
+            "patient": ["P1", "P2", "P3", "P4"],
+            "label": labels,
+            "sex": "F",
+            "age_years": [40.0, 80.0, 50.0, 75.0],
+            "lymphocytes_g_per_l": [4.5, 30.0, 5.0, 20.0],
+            "n_cells": counts,
+        }
+    )
     light = np.repeat(np.where(np.array(labels) == 1, 50, 190), counts)[:, None, None, None]
     noise = np.random.default_rng(0).integers(-40, 40, (sum(counts), CROP_PX, CROP_PX, 3))
     return Cohort("four", patients, (light + noise).astype(np.uint8), [str(cell) for cell in range(sum(counts))])
@@ -164,15 +170,14 @@ def test_four_patients_are_learnt_by_heart(chosen: Configuration, four_patients:
     plan = {"optimiser": "adam", "learning_rate": 0.01, "weight_decay": 0.0, "schedule": "constant"}
     learner = network(encoder, chosen.model.aggregator, chosen.model.fusion, "linear", **plan)
     bags = Bags(four_patients, learner.data, torch.device("cpu"))
-    member = NetworkMember(learner, bags, np.arange(4), STEPS, [0], Arithmetic())
+    member = NetworkMember(learner, bags, np.arange(4), STEPS, [0], Precision())
     begun, loss = None, torch.inf
     for epoch in range(STEPS):
         (batch,) = member.batches(epoch)
-        loss = float(member.learn(batch))
+        loss = float(member.step(batch))
         begun = loss if begun is None else begun
         if loss <= begun / 2:
             return
-        member.advance()
     pytest.fail(f"loss fell from {begun} to {loss} only")
 
 

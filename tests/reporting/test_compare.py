@@ -54,7 +54,7 @@ def test_differences_are_paired_and_the_choice_is_named(runs: Path, monkeypatch:
         apart = second["honest"][metric].value - first["honest"][metric].value
         assert gain.difference.value == pytest.approx(apart) and apart * sign > 0
     assert all(len(line) <= 80 for line in told.splitlines())
-    assert "flattered by being picked" in " ".join(told.split()) and told.splitlines()[-1].startswith("SIMULATED")
+    assert "not corrected for that choice" in " ".join(told.split()) and told.splitlines()[-1].startswith("SIMULATED")
     assert "split into folds differently" not in told and told.values["same_folds"]
     monkeypatch.setenv("COLUMNS", "60")
     narrow = compare_runs(["first", "second-with-a-name-that-is-long"], runs)
@@ -63,17 +63,17 @@ def test_differences_are_paired_and_the_choice_is_named(runs: Path, monkeypatch:
 
 def test_a_run_is_judged_as_if_alone_where_all_judged_the_same(runs: Path) -> None:
     _, second = compare_runs(["first", "second-with-a-name-that-is-long"], runs).values["runs"]
-    contest = RecipeScores.of(candidates(skill=0.9, patients=60))
-    assert second["honest"] == contest.enter(asked("top", top=5, source="networks")).honest
+    recipe_scores = RecipeScores.of(candidates(skill=0.9, patients=60))
+    assert second["honest"] == recipe_scores.enter(asked("top", top=5, source="networks")).honest
 
 
 def test_only_patients_judged_in_all_runs_count(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "read_candidates", lambda run, cohort: some(run, slice(0, 45), slice(15, 60)))
     write(runs / "first", "made", fold=4)
     told = compare_runs(["first", "second-with-a-name-that-is-long"], runs)
-    assert told.values["n_patients"] == 30 and "30 patients judged in all 2 runs" in told
+    assert told.values["n_patients"] == 30 and "30 patients scored in all 2 runs" in told
     said = " ".join(told.split())
-    assert "45 patients judged" in said and "split into folds differently" in said
+    assert "45 patients scored" in said and "split into folds differently" in said
     monkeypatch.setattr(compare, "read_candidates", lambda run, cohort: some(run, slice(0, 30), slice(30, 60)))
     with pytest.raises(InputError, match=r"no patient was held out in all of first, second.*; search with --folds 2"):
         compare_runs(["first", "second-with-a-name-that-is-long"], runs)

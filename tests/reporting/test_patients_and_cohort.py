@@ -41,7 +41,7 @@ def of_kind(section: Section | Sequence[Part], kind: type) -> list:
 
 
 def test_patients_come_hardest_first_with_all_that_may_say_why(facts: Facts) -> None:
-    table = patients.judged(facts)
+    table = patients.scored_table(facts)
     assert sorted(table["patient"]) == sorted(facts.candidates.patients)
     assert table["log_loss"].is_monotonic_decreasing
     for row in table.itertuples():
@@ -93,13 +93,15 @@ def test_the_gallery_shows_cells_and_where_a_network_looks(shown: Section) -> No
 
 
 def test_without_pictures_or_an_ensemble_it_is_said_why(facts: Facts) -> None:
-    table = patients.judged(facts)
+    table = patients.scored_table(facts)
     for changed, reason in (
         (replace(facts, pictures=False), "left out of this report, as asked"),
         (replace(facts, bundle=None), "lymphtune ensemble --top 2 --run own"),
-        (replace(facts, cohort=replace(facts.cohort, reference_date=facts.cohort.reference_date.replace(year=2000))),
-         "other folds or patients"),
-    ):  # fmt: skip
+        (
+            replace(facts, cohort=replace(facts.cohort, reference_date=facts.cohort.reference_date.replace(year=2000))),
+            "other folds or patients",
+        ),
+    ):
         (note,) = patients._gallery(changed, table)
         assert isinstance(note, Note) and reason in note.text
 

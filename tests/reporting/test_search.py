@@ -12,7 +12,7 @@ from lymphtune.files import write_yaml
 from lymphtune.reporting.drawing import styled, svg_of
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Note, Section, Table
-from lymphtune.reporting.searched import Searched
+from lymphtune.reporting.search_results import SearchResults
 from lymphtune.reporting.sections.search import section
 from lymphtune.runs.run import Run
 from lymphtune.spaces import Space, Suggested
@@ -30,7 +30,7 @@ EPOCHS, RUNG = 6, 3
 @pytest.fixture(autouse=True)
 def _fewer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lymphtune.statistics.importance.RESAMPLES", 8)
-    monkeypatch.setattr("lymphtune.reporting.searched.CONFIGURATIONS", 600)
+    monkeypatch.setattr("lymphtune.reporting.search_results.CONFIGURATIONS", 600)
 
 
 def made_up(folder: Path, trials: int, effect: float = 1.0, noise: float = 0.02, tree: Any = TREE) -> Facts:
@@ -53,15 +53,22 @@ def made_up(folder: Path, trials: int, effect: float = 1.0, noise: float = 0.02,
         pd.DataFrame({"log_loss": curve}).to_parquet(folder / "trials" / f"t{number}" / "curves.parquet")
         rows.append(_row(f"t{number}", number, chosen.title, epochs, curve[-1], "stopped" if number % 2 else "done"))
     nothing: Any = None  # of what this section does not look at
-    board = pd.DataFrame(rows)
-    return Facts(Run(folder), description, board, nothing, nothing, nothing, nothing, nothing)
+    leaderboard = pd.DataFrame(rows)
+    return Facts(Run(folder), description, leaderboard, nothing, nothing, nothing, nothing, nothing)
 
 
 def _row(trial: str, number: int, title: str, epochs: int, loss: float, status: str) -> dict[str, Any]:
     return {
-        "trial": trial, "number": number, "title": title, "kind": "clinical" if number < 0 else "network",
-        "baseline": number < 0, "epochs": epochs, "log_loss": loss, "status": status, "seconds": 2.0 * epochs,
-    }  # fmt: skip
+        "trial": trial,
+        "number": number,
+        "title": title,
+        "kind": "clinical" if number < 0 else "network",
+        "baseline": number < 0,
+        "epochs": epochs,
+        "log_loss": loss,
+        "status": status,
+        "seconds": 2.0 * epochs,
+    }
 
 
 def drawn(facts: Any) -> Section:
@@ -77,9 +84,14 @@ def test_what_decided_leads_and_every_part_is_there(tmp_path: Path) -> None:
     assert "The other 3 cannot be told from chance." in found.lead
     names = [part.name for part in found.parts if isinstance(part, Drawing | Table)]
     assert names == [
-        "search-importance", "search-importances", "search-marginals", "search-parallel", "search-rungs",
-        "search-rungs-table", "search-best",
-    ]  # fmt: skip
+        "search-importance",
+        "search-importances",
+        "search-marginals",
+        "search-parallel",
+        "search-rungs",
+        "search-rungs-table",
+        "search-best",
+    ]
     assert not [part for part in found.parts if isinstance(part, Note) and part.warning]
     for part in found.parts:
         if isinstance(part, Drawing):
@@ -88,7 +100,7 @@ def test_what_decided_leads_and_every_part_is_there(tmp_path: Path) -> None:
 
 
 def test_trials_are_compared_at_the_epoch_that_all_have(tmp_path: Path) -> None:
-    searched = Searched.of(made_up(tmp_path, 12))
+    searched = SearchResults.of(made_up(tmp_path, 12))
     assert searched.epoch == RUNG and len(searched.compared) == 12
     first = searched.curves["t0"]
     assert searched.compared["score"][0] == pytest.approx(sum(first[:RUNG]) / 3)
@@ -97,11 +109,11 @@ def test_trials_are_compared_at_the_epoch_that_all_have(tmp_path: Path) -> None:
 
 
 def test_what_stopping_spared_is_counted(tmp_path: Path) -> None:
-    searched = Searched.of(made_up(tmp_path, 12))
+    searched = SearchResults.of(made_up(tmp_path, 12))
     assert (searched.epochs_trained, searched.epochs_planned) == (6 * EPOCHS + 6 * RUNG, 12 * EPOCHS)
     assert searched.seconds_saved == 6 * (EPOCHS - RUNG) * 2.0
     texts = [part.text for part in drawn(searched.facts).parts if isinstance(part, Note)]
-    assert any("6 of 12 trials were stopped early: 54 of 72 epochs were trained, 25 % spared" in text for text in texts)
+    assert any("6 of 12 trials were stopped early: 54 of 72 epochs were trained, 25 % saved" in text for text in texts)
 
 
 def test_noise_is_called_noise(tmp_path: Path) -> None:
@@ -127,14 +139,14 @@ def test_one_wild_loss_does_not_decide_what_mattered(tmp_path: Path) -> None:
     facts = made_up(tmp_path, 60)
     path = tmp_path / "trials" / "t5" / "curves.parquet"
     pd.DataFrame({"log_loss": [50.0] * RUNG}).to_parquet(path)
-    searched = Searched.of(facts)
+    searched = SearchResults.of(facts)
     assert searched.losses_N.max() < 2
     assert "learning_rate" in drawn(facts).lead
 
 
 def test_choices_that_do_not_fit_the_trials_are_not_believed(tmp_path: Path) -> None:
     facts = made_up(tmp_path, 12)
-    facts.board.loc[3, "title"] = "another"
+    facts.leaderboard.loc[3, "title"] = "another"
     found = drawn(facts)
     assert any("written by another version" in part.text for part in found.parts if isinstance(part, Note))
     assert "cannot be told" in found.lead
@@ -143,7 +155,7 @@ def test_choices_that_do_not_fit_the_trials_are_not_believed(tmp_path: Path) -> 
 def test_a_trial_without_curves_is_left_out(tmp_path: Path) -> None:
     facts = made_up(tmp_path, 12)
     (tmp_path / "trials" / "t4" / "curves.parquet").write_bytes(b"no table")
-    assert len(Searched.of(facts).ended) == 11
+    assert len(SearchResults.of(facts).ended) == 11
     assert all(isinstance(part.figure, Figure) for part in drawn(facts).parts if isinstance(part, Drawing))
 
 

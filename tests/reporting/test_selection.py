@@ -71,7 +71,7 @@ def test_calibration_is_drawn_before_and_after_where_there_is_one(facts: Facts, 
     plain = named(found, "reliability")
     assert isinstance(plain, Drawing) and "before" not in plain.alt
     procedure = replace(asked("top", top=2), calibration=asked(calibration="temperature").calibration)
-    calibrated = replace(facts, procedure=procedure, scores=score(facts.contest, procedure))
+    calibrated = replace(facts, procedure=procedure, scores=score(facts.recipe_scores, procedure))
     assert all(
         f"{stage} calibration (temperature)" in selection._reliability(calibrated).alt for stage in ("before", "after")
     )

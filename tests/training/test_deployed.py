@@ -183,7 +183,7 @@ def test_all_clinical_models_in_a_graph(cohort: Cohort, tmp_path: Path) -> None:
 
 def test_a_clinical_model_without_a_network_is_refused() -> None:
     pipeline = Pipeline([("scale", StandardScaler().fit([[0.0, 1.0]])), ("model", GaussianNB())])
-    with pytest.raises(InputError, match="GaussianNB: no network says the same; there are those of Calibrated"):
+    with pytest.raises(InputError, match="GaussianNB cannot be converted to a network; supported models: Calibrated"):
         as_network(pipeline)
 
 
@@ -228,7 +228,7 @@ except InputError as error:
 """
     )
     done = subprocess.run([sys.executable, tmp_path / "try.py"], capture_output=True, text=True, check=True)
-    assert re.fullmatch(r"a network of it cannot be written as ONNX \(.*data-dependent.*\)\n", done.stdout)
+    assert re.fullmatch(r"a network of the ensemble cannot be exported to ONNX \(.*data-dependent.*\)\n", done.stdout)
     assert done.stderr == ""
 
 

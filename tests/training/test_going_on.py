@@ -79,7 +79,7 @@ def test_another_cycle_comes_out_the_same_in_one_go_or_from_the_weights(
 ) -> None:
     chosen = small(checkpoint=checkpoint, learning_rate=0.02)
     first = protocol(tiny_cohort, epochs=2, folds=2)
-    both = replace(first, further=(5,))
+    both = replace(first, further_cycles=(5,))
     unbroken = whole(chosen, tiny_cohort, both, tmp_path / "unbroken")
     short = whole(chosen, tiny_cohort, first, tmp_path / "short")
     assert_same(unbroken[:2], short)
@@ -91,7 +91,7 @@ def test_another_cycle_comes_out_the_same_in_one_go_or_from_the_weights(
 
 def test_a_new_cycle_starts_at_the_full_learning_rate(tiny_cohort: Cohort, tmp_path: Path) -> None:
     chosen = small(schedule="cosine", learning_rate=0.01)
-    asked = replace(protocol(tiny_cohort, epochs=2, folds=2), further=(4,))
+    asked = replace(protocol(tiny_cohort, epochs=2, folds=2), further_cycles=(4,))
     rates = [result.learning_rate for result in train(chosen, tiny_cohort, asked)]
     assert rates[1] == pytest.approx(0, abs=1e-9) and rates[2] > 0.004 and rates[3] == pytest.approx(0, abs=1e-9)
 

@@ -22,11 +22,11 @@ from lymphtune.config import Configuration, Data, configuration
 from lymphtune.models.bag_classifier import BagClassifier
 from lymphtune.statistics.metrics import balanced_log_loss
 from lymphtune.training import lockstep, network
-from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.batches import Bags
 from lymphtune.training.clinical import ClinicalMember
 from lymphtune.training.loading import load_pipeline, predict_with
 from lymphtune.training.lockstep import Diverged, EpochResult, Protocol, fold_models, member_name, train
+from lymphtune.training.precision import Precision
 from tests.training.networks import CPU, FOLDS, changed, clinical, probabilities, protocol, small, trained
 
 
@@ -369,7 +369,7 @@ def test_the_average_is_what_judges_and_is_kept(tiny_cohort: Cohort) -> None:
         member.train_epoch(1)
         live, kept = member.live.state_dict(), member.average.model.state_dict()
         assert all(kept[name].equal(live[name]) for name in kept) == alike
-        said = network.predict(member.average.model, bags, tiny_cohort.labelled, member.arithmetic)
+        said = network.predict(member.average.model, bags, tiny_cohort.labelled, member.precision)
         np.testing.assert_array_equal(member.predict(tiny_cohort.labelled).probability_P, said.probability_P)
         assert all(value.equal(kept[name]) for name, value in member.state().items())
 
@@ -458,9 +458,9 @@ def test_bfloat16_gives_probabilities_close_to_float32(tiny_cohort: Cohort) -> N
     chosen = small(encoder={"resnet": {"filters": 8}})
     model = BagClassifier(chosen)
     bags = Bags(tiny_cohort, chosen.data, CPU)
-    model.standardise_by(bags.attributes_PA)
+    model.fit_attributes(bags.attributes_PA)
     exact, rough = (
-        network.predict(model, bags, tiny_cohort.labelled, Arithmetic(precision)).probability_P
+        network.predict(model, bags, tiny_cohort.labelled, Precision(precision)).probability_P
         for precision in ("float32", "bfloat16")
     )
     assert exact.dtype == rough.dtype == np.float64
@@ -471,5 +471,5 @@ def test_bfloat16_gives_probabilities_close_to_float32(tiny_cohort: Cohort) -> N
 def test_nobody_to_predict_is_no_error(tiny_cohort: Cohort) -> None:
     chosen = small()
     bags = Bags(tiny_cohort, chosen.data, CPU)
-    said = network.predict(BagClassifier(chosen), bags, np.array([], dtype=int), Arithmetic())
+    said = network.predict(BagClassifier(chosen), bags, np.array([], dtype=int), Precision())
     assert said.probability_P.shape == said.gate_P.shape == (0,)
