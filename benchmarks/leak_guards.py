@@ -239,7 +239,8 @@ MUTANTS = (
     Mutant(
         "threshold fit", "in every resample the margin of referral is set by the patients left out, too",
         "ensembling/procedure.py", "            repeated.refers_SP[s] = fitted.refers(probability_P)\n",
-        "            margin = np.quantile(margins(probability_P, fitted.threshold), self.refer) if self.refer else 0.0\n"
+        "            margin = np.quantile(margins(probability_P, fitted.threshold), self.refer) "
+        "if self.refer else 0.0\n"
         "            repeated.refers_SP[s] = margins(probability_P, fitted.threshold) < margin\n", (LEARNT,),
     ),
     Mutant(

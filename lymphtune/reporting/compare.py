@@ -123,15 +123,10 @@ def _scored_runs(found: Sequence[Run], candidates: Sequence[Candidates]) -> list
     with console.bar("comparing runs", sum(recipe_scores.steps for recipe_scores in all_scores)) as bar:
         for run, recipe_scores, own in zip(found, all_scores, candidates, strict=True):
             bundle = saved_ensemble(run, None)
-            procedure, saved = (
-                procedure_of(bundle, recipe_scores.candidates),
-                None if bundle is None else bundle.path.name,
-            )
-            compared.append(
-                ComparedRun(
-                    run, saved, procedure, recipe_scores, recipe_scores.enter(procedure, bar), len(own.patients)
-                )
-            )
+            saved = None if bundle is None else bundle.path.name
+            procedure = procedure_of(bundle, recipe_scores.candidates)
+            entry = recipe_scores.enter(procedure, bar)
+            compared.append(ComparedRun(run, saved, procedure, recipe_scores, entry, len(own.patients)))
     return compared
 
 
@@ -171,10 +166,7 @@ def _tables(compared: Sequence[ComparedRun]) -> list[str]:
         for number, one in enumerate(compared, start=1):
             gain = None if one is compared[0] else one.minus(compared[0], metric)
             difference = ["", ""] if gain is None else [changed(gain.difference), f"{percent(gain.better):>6}"]
-            start = [
-                f"{number:2} {console.cut(one.run.name, wide)}",
-                bounded(one.entry.honest[metric]),
-            ]
+            start = [f"{number:2} {console.cut(one.run.name, wide)}", bounded(one.entry.honest[metric])]
             cells.append(start + difference)
         lines += ["", *console.tabular(titles, cells)]
     return [*lines, ""]

@@ -70,7 +70,7 @@ class NetworkTrial(nn.Module):
         self.data, self.backbone = data, backbone
 
     def forward(self, cells_NSS3: Tensor, attributes_1A: Tensor) -> Tensor:
-        """Return the probability [1]; each orientation is a bag of its own in the batch of a fold model."""
+        """Return the probability [1]; each orientation is a separate bag in the batch of a fold model."""
         crop_px, orientations = self.data.crop_px, evaluation_orientations(self.data)
         low = (cells_NSS3.shape[1] - crop_px) // 2
         crops_NSS3 = cells_NSS3[:, low : low + crop_px, low : low + crop_px]

@@ -62,7 +62,7 @@ def cells(count: int, side: int = CROP_PX, seed: int = 0) -> Tensor:
     return (light + torch.randint(-40, 40, (count, side, side, 3), generator=draw)).to(torch.uint8)
 
 
-def said(
+def output_of(
     model: BagClassifier,
     given: Tensor,
     counts: Sequence[int] = COUNTS,

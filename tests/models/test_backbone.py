@@ -23,7 +23,7 @@ from lymphtune.models.bag_classifier import BagClassifier, as_pictures
 from lymphtune.registry import encoders
 from lymphtune.training.loading import load_network
 from lymphtune.training.network import NetworkMember
-from tests.models.small import ATTRIBUTES, COUNTS, CROP_PX, cells, network, said
+from tests.models.small import ATTRIBUTES, COUNTS, CROP_PX, cells, network, output_of
 
 NAME, FEATURES = "test_resnet", 96
 
@@ -151,15 +151,15 @@ def test_a_file_that_names_a_storage_it_does_not_hold_is_refused(tmp_path: Path)
 
 
 def test_the_hub_is_asked_once_for_all_fold_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, asked = timm.create_model, []
+    real, requested_names = timm.create_model, []
 
     def create(*given: Any, **options: Any) -> nn.Module:
-        asked.append(given)
+        requested_names.append(given)
         return real(NAME, pretrained=False, num_classes=0)
 
     monkeypatch.setattr(timm, "create_model", create)
     hub_state.cache_clear()
-    assert hub_state(NAME) is hub_state(NAME) and len(asked) == 1
+    assert hub_state(NAME) is hub_state(NAME) and len(requested_names) == 1
     hub_state.cache_clear()
 
 
@@ -275,7 +275,7 @@ def test_training_starts_from_the_given_weights_and_prediction_needs_no_file(wei
     path.unlink()
     NetworkMember.save(model.state_dict(), tmp_path / "fold")
     loaded = load_network(tmp_path / "fold.safetensors", chosen)
-    assert said(loaded, cells(9)).probability_B.equal(said(model.eval(), cells(9)).probability_B)
+    assert output_of(loaded, cells(9)).probability_B.equal(output_of(model.eval(), cells(9)).probability_B)
 
 
 def frozen(pca: int | None) -> BagClassifier:
@@ -354,10 +354,10 @@ def test_a_frozen_model_read_back_says_the_same(pca: int | None, tmp_path: Path)
     NetworkMember.save(model.state_dict(), tmp_path / "fold")
     configured = network({f"timm:{NAME}": {"weights": "none.pth", "frozen": True, "pca": pca}})
     loaded = load_network(tmp_path / "fold.safetensors", configured)
-    first = said(model, given)
+    first = output_of(model, given)
     assert first.probability_B.unique().numel() == len(COUNTS)
-    assert said(loaded, given).probability_B.equal(first.probability_B)
-    assert not said(frozen(pca).eval(), given).probability_B.equal(first.probability_B)
+    assert output_of(loaded, given).probability_B.equal(first.probability_B)
+    assert not output_of(frozen(pca).eval(), given).probability_B.equal(first.probability_B)
 
 
 def test_options_have_a_label() -> None:
@@ -368,14 +368,14 @@ def test_options_have_a_label() -> None:
 
 def test_counting_features_draws_nothing() -> None:
     """A network built after it starts from the same weights in a process that has counted before."""
-    drawn = []
+    random_numbers = []
     for _ in range(2):
         feature_count.cache_clear()
         for _ in range(2):
             torch.manual_seed(0)
             feature_count(NAME, CROP_PX)
-            drawn.append(float(torch.rand(())))
-    assert len(set(drawn)) == 1
+            random_numbers.append(float(torch.rand(())))
+    assert len(set(random_numbers)) == 1
 
 
 def test_a_dead_feature_stays_dead() -> None:

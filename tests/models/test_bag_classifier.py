@@ -13,7 +13,7 @@ from torch import Tensor
 from lymphtune.models import bag_classifier
 from lymphtune.models.bag_classifier import BagClassifier, Chunk
 from lymphtune.models.convolution import Stage
-from tests.models.small import ATTRIBUTES, CROP_PX, SMALL, built, cells, network, said
+from tests.models.small import ATTRIBUTES, CROP_PX, SMALL, built, cells, network, output_of
 
 DIFFERENT = 1e-3  # of the largest gradient
 
@@ -23,7 +23,7 @@ def training_gradients(norm: str, cells_per_chunk: int) -> list[Tensor]:
     encoder = {"resnet": {"filters": SMALL["filters"], "norm": norm}}
     model = BagClassifier(network(encoder), Chunk(cells_per_chunk * CROP_PX**2)).train()
     model.fit_attributes(ATTRIBUTES)
-    said(model, cells(9)).probability_B.sum().backward()
+    output_of(model, cells(9)).probability_B.sum().backward()
     return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
 
@@ -95,7 +95,7 @@ def test_the_layout_in_memory_changes_nothing(encoder: Any) -> None:
     answers = []
     for channels_last in (True, False):
         model.set_memory_format(channels_last)
-        answers.append(said(model, cells(9)).probability_B)
+        answers.append(output_of(model, cells(9)).probability_B)
     torch.testing.assert_close(*answers, atol=1e-5, rtol=0)
 
 

@@ -80,7 +80,7 @@ def test_a_step_draws_so_many_cells_of_so_many_patients(noisy_cohort: Cohort) ->
     rows = noisy_cohort.labelled
     full = noisy_cohort.patients["n_cells"].to_numpy()
     bags = Bags(noisy_cohort, Data(crop_px=40, bag_size=3, flips=False, quarter_turns=False), CPU)
-    orders, drawn = set(), set()
+    orders, sampled = set(), set()
     for seed in range(20):
         batches = list(bags.training(rows, 5, np.random.default_rng(seed)))
         assert [len(batch.rows) for batch in batches] == [5, 5, 2]
@@ -96,16 +96,16 @@ def test_a_step_draws_so_many_cells_of_so_many_patients(noisy_cohort: Cohort) ->
                 whole = [crop.tobytes() for crop in noisy_cohort.bag(row)[:, 2:42, 2:42]]
                 these = [whole.index(cell.numpy().tobytes()) for cell in cells]
                 assert len(set(these)) == len(these)
-                drawn.add((row, *sorted(these)))
+                sampled.add((row, *sorted(these)))
     assert len(orders) == 20
-    assert len(drawn) > len(rows) * 2  # a bag of four gives different threes
+    assert len(sampled) > len(rows) * 2  # a bag of four gives different threes
 
 
 def fixed(cohort: Cohort, size: str = "fixed") -> Bags:
     return Bags(cohort, Data(crop_px=40, bag_size=size, flips=False, quarter_turns=False), CPU)
 
 
-def judged_on(bags: Bags, rows: np.ndarray, subsample: int) -> list[list[bytes]]:
+def subsampled(bags: Bags, rows: np.ndarray, subsample: int) -> list[list[bytes]]:
     """Return the cells that each patient is judged on, as bytes in order of these."""
     return [
         sorted(cell.numpy().tobytes() for cell in cells)
@@ -129,17 +129,17 @@ def test_fixed_bags_are_of_one_size_in_training_and_evaluation(noisy_cohort: Coh
 def test_a_smaller_bag_gives_each_of_its_cells_about_equally_often(noisy_cohort: Cohort) -> None:
     rows, counts = noisy_cohort.labelled, noisy_cohort.patients["n_cells"].to_numpy()
     bags = fixed(noisy_cohort, "fixed:9")
-    for cells, row in zip(judged_on(bags, rows, 0), rows, strict=True):
+    for cells, row in zip(subsampled(bags, rows, 0), rows, strict=True):
         times = [cells.count(cell) for cell in set(cells)]
         assert len(times) == counts[row] and max(times) - min(times) <= 1
     for subsample in range(SUBSAMPLES):
-        assert all(len(set(cells)) == 2 for cells in judged_on(fixed(noisy_cohort, "fixed:2"), rows, subsample))
+        assert all(len(set(cells)) == 2 for cells in subsampled(fixed(noisy_cohort, "fixed:2"), rows, subsample))
 
 
 def test_the_cells_judged_follow_from_the_bag_alone(noisy_cohort: Cohort) -> None:
     rows = noisy_cohort.labelled
-    first = [judged_on(fixed(noisy_cohort, "fixed:2"), rows, subsample) for subsample in range(SUBSAMPLES)]
-    assert [judged_on(fixed(noisy_cohort, "fixed:2"), rows, subsample) for subsample in range(SUBSAMPLES)] == first
+    first = [subsampled(fixed(noisy_cohort, "fixed:2"), rows, subsample) for subsample in range(SUBSAMPLES)]
+    assert [subsampled(fixed(noisy_cohort, "fixed:2"), rows, subsample) for subsample in range(SUBSAMPLES)] == first
     assert len({str(cells) for cells in first}) > 1  # draws differ
     turned = np.concatenate([np.arange(*noisy_cohort.starts[row : row + 2])[::-1] for row in rows[:3]])
     some = replace(
@@ -149,7 +149,7 @@ def test_the_cells_judged_follow_from_the_bag_alone(noisy_cohort: Cohort) -> Non
         picture_digests=[noisy_cohort.picture_digests[cell] for cell in turned],
     )
     for subsample in range(SUBSAMPLES):  # other ids, fewer patients, cells the other way round
-        assert judged_on(fixed(some, "fixed:2"), np.arange(3), subsample) == first[subsample][:3]
+        assert subsampled(fixed(some, "fixed:2"), np.arange(3), subsample) == first[subsample][:3]
 
 
 def test_attributes_are_age_and_the_logarithm_of_the_count(tiny_cohort: Cohort) -> None:
@@ -251,8 +251,8 @@ def test_frozen_features_come_in_the_view_that_was_drawn(noisy_cohort: Cohort) -
     bags = Bags(noisy_cohort, Data(crop_px=40, bag_size=None), CPU, features_OCD)
     rows = noisy_cohort.labelled
     batches = [batch for seed in range(20) for batch in bags.training(rows, 4, np.random.default_rng(seed))]
-    drawn = torch.cat([batch.cells for batch in batches])
-    assert set(drawn[:, 0].tolist()) == set(range(8)) and drawn.dtype == torch.float32
+    sampled = torch.cat([batch.cells for batch in batches])
+    assert set(sampled[:, 0].tolist()) == set(range(8)) and sampled.dtype == torch.float32
     starts = noisy_cohort.starts
     for batch in batches:
         expected = np.concatenate([np.arange(starts[row], starts[row + 1]) for row in batch.rows])

@@ -101,13 +101,13 @@ def test_another_cohort_crop_or_backbone_is_computed_anew(
     tiny_cohort: Cohort, weights: Path, computed: list[int], cache: Path
 ) -> None:
     other = write_backbone(weights.with_name("other.safetensors"), seed=1)
-    asked = [
+    requests = [
         (frozen_model(weights), tiny_cohort),
         (frozen_model(weights), repainted(tiny_cohort, 0)),
         (frozen_model(weights, {"crop_px": 72}), tiny_cohort),
         (frozen_model(other), tiny_cohort),
     ]
-    for number, (chosen, cohort) in enumerate(asked, start=1):
+    for number, (chosen, cohort) in enumerate(requests, start=1):
         features(chosen, cohort, CPU)
         assert len(computed) == len(list(cache.glob("features-*.npy"))) == number
     relabelled = changed(tiny_cohort, int(tiny_cohort.labelled[0]), age_years=50.0, label=1)
@@ -261,7 +261,7 @@ def test_saved_models_need_neither_the_cache_nor_the_first_weights(
         path = tmp_path / "saved" / f"{member_name(repeat, fold)}.safetensors"
         in_memory, _ = predict_cells_with(path, chosen, tiny_cohort, held_out, kept)
         assert len(kept) == (4 if data else 1) and (fold > 0 or not (tmp_path / "elsewhere").exists())
-        said = predict_with(path, chosen, tiny_cohort, held_out)
-        np.testing.assert_array_equal(in_memory.probability_P, said.probability_P)
-        np.testing.assert_allclose(said.probability_P, result.probabilities_RP[repeat, held_out], rtol=0, atol=1e-5)
-        np.testing.assert_allclose(said.gate_P, result.gates_RP[repeat, held_out], rtol=0, atol=1e-5)
+        found = predict_with(path, chosen, tiny_cohort, held_out)
+        np.testing.assert_array_equal(in_memory.probability_P, found.probability_P)
+        np.testing.assert_allclose(found.probability_P, result.probabilities_RP[repeat, held_out], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(found.gate_P, result.gates_RP[repeat, held_out], rtol=0, atol=1e-5)

@@ -79,13 +79,13 @@ def test_it_learns_from_the_same_cells_what_a_cpu_learns(tiny_cohort: Cohort, en
 
 def test_training_goes_on_as_if_there_had_been_no_break(tiny_cohort: Cohort, tmp_path: Path) -> None:
     chosen = small(encoder=NORMS[0], precision="auto")
-    asked = protocol(tiny_cohort, epochs=4)
+    wanted = protocol(tiny_cohort, epochs=4)
     unbroken = []
-    for result in train(chosen, tiny_cohort, asked, "cuda"):
+    for result in train(chosen, tiny_cohort, wanted, "cuda"):
         assert result.checkpoint is not None
         result.checkpoint(tmp_path / str(result.epoch))
         unbroken.append(result)
-    rest = list(train(chosen, tiny_cohort, asked, "cuda", Start(2, tmp_path / "2")))
+    rest = list(train(chosen, tiny_cohort, wanted, "cuda", Start(2, tmp_path / "2")))
     np.testing.assert_allclose(probabilities(rest), probabilities(unbroken)[2:], rtol=0, atol=0.05)
 
 
@@ -111,8 +111,8 @@ def test_pictures_leave_a_gpu_that_is_full(tiny_cohort: Cohort) -> None:
     with pytest.raises(torch.OutOfMemoryError):
         while True:
             others.append(torch.empty(1_000_000, dtype=torch.uint8, device=GPU))
-    said = next(bags.evaluation(tiny_cohort.labelled, orientation=3)).cells.cpu()
-    assert bags.resident_CSS3 is None and said.equal(expected)
+    found = next(bags.evaluation(tiny_cohort.labelled, orientation=3)).cells.cpu()
+    assert bags.resident_CSS3 is None and found.equal(expected)
 
 
 def left() -> float:

@@ -184,9 +184,9 @@ def test_tta_is_the_mean_over_four_flipped_cohorts(noisy_cohort: Cohort) -> None
         for orientation in FLIPS
     ]
     assert not np.allclose(four[0].probability_P, four[1].probability_P, rtol=0, atol=1e-6)
-    said = member.predict(rows)
-    np.testing.assert_allclose(said.probability_P, np.mean([one.probability_P for one in four], axis=0), atol=1e-7)
-    np.testing.assert_allclose(said.gate_P, np.mean([one.gate_P for one in four], axis=0), atol=1e-7)
+    found = member.predict(rows)
+    np.testing.assert_allclose(found.probability_P, np.mean([one.probability_P for one in four], axis=0), atol=1e-7)
+    np.testing.assert_allclose(found.gate_P, np.mean([one.gate_P for one in four], axis=0), atol=1e-7)
 
 
 def judged_cells(
@@ -197,11 +197,11 @@ def judged_cells(
     given["model"]["aggregator"] = aggregator
     member = member_of(configuration(given, "test"), cohort)
     member.train_epoch(1)
-    said = member.predict(cohort.labelled)
+    found = member.predict(cohort.labelled)
     again, of_cells = network.predict_cells(member.average.model, member.bags, cohort.labelled, member.precision)
-    np.testing.assert_array_equal(again.probability_P, said.probability_P)
-    np.testing.assert_array_equal(again.gate_P, said.gate_P)
-    return said, of_cells
+    np.testing.assert_array_equal(again.probability_P, found.probability_P)
+    np.testing.assert_array_equal(again.gate_P, found.gate_P)
+    return found, of_cells
 
 
 def means(cohort: Cohort, values_C: np.ndarray) -> np.ndarray:
@@ -225,9 +225,9 @@ def test_weights_of_cells_sum_to_one_a_bag(tiny_cohort: Cohort, fusion: str, agg
 @pytest.mark.parametrize("tta", [False, True])
 @pytest.mark.parametrize("fusion", ["none", "concat"])
 def test_the_mean_of_cells_is_the_bag_where_the_bag_is_that(tiny_cohort: Cohort, fusion: str, tta: bool) -> None:
-    said, of_cells = judged_cells(tiny_cohort, fusion, "prediction_mean", tta=tta)
+    found, of_cells = judged_cells(tiny_cohort, fusion, "prediction_mean", tta=tta)
     assert np.ptp(of_cells.probability_C) > 1e-3
-    np.testing.assert_allclose(means(tiny_cohort, of_cells.probability_C), said.probability_P, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(means(tiny_cohort, of_cells.probability_C), found.probability_P, rtol=0, atol=1e-6)
 
 
 def test_cells_are_those_of_the_pictures_expert(tiny_cohort: Cohort) -> None:
@@ -251,9 +251,9 @@ def test_cells_in_every_view_count_alike(noisy_cohort: Cohort) -> None:
         network.predict_cells(model, Bags(flipped(noisy_cohort, orientation), once, CPU), rows, member.precision)[1]
         for orientation in FLIPS
     ]
-    said = network.predict_cells(model, member.bags, rows, member.precision)[1]
-    assert not np.allclose(four[0].probability_C, said.probability_C, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(said.probability_C, np.mean([one.probability_C for one in four], axis=0), atol=1e-7)
+    found = network.predict_cells(model, member.bags, rows, member.precision)[1]
+    assert not np.allclose(four[0].probability_C, found.probability_C, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found.probability_C, np.mean([one.probability_C for one in four], axis=0), atol=1e-7)
 
 
 @pytest.mark.parametrize("fusion", registry.fusions.words())
@@ -315,8 +315,8 @@ def test_judging_makes_room_as_well(tiny_cohort: Cohort, monkeypatch: pytest.Mon
     member = member_of(P_PLAIN, tiny_cohort)
     expected = member.predict(tiny_cohort.labelled).probability_P
     at_most(monkeypatch, 3)
-    said = member.predict(tiny_cohort.labelled).probability_P
-    np.testing.assert_allclose(said, expected, rtol=0, atol=1e-6)
+    found = member.predict(tiny_cohort.labelled).probability_P
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     assert member.live.chunk.at_once(100, 40) <= 3  # shared with the average
 
 
@@ -352,18 +352,18 @@ def test_a_model_that_knows_but_the_size_of_bags_learns_nothing_where_it_is_fixe
 ) -> None:
     monkeypatch.setattr(FeatureMean, "forward", sum_over_cells)
 
-    def said(bag_size: Any, epochs: int = 1) -> np.ndarray:
+    def out_of_fold(bag_size: Any, epochs: int = 1) -> np.ndarray:
         data = {"bag_size": bag_size, "flips": False, "quarter_turns": False}
         chosen = small(
             "none", head="linear", aggregator="feature_mean", data=data, learning_rate=0.03, moving_average=0.0
         )
         return trained(chosen, told_by_size, epochs=epochs)[-1].probabilities_RP[0]
 
-    assert float(auc(said(None, epochs=4), told_by_size.labels)) == 1
+    assert float(auc(out_of_fold(None, epochs=4), told_by_size.labels)) == 1
     for size in ("fixed", "fixed:5"):
-        probability_P, fold_P = said(size), make_folds(told_by_size.labels, FOLDS, 1, 0)[0]
+        probability_P, fold_P = out_of_fold(size), make_folds(told_by_size.labels, FOLDS, 1, 0)[0]
         for fold in range(FOLDS):
-            assert np.ptp(probability_P[fold_P == fold]) < 1e-6  # a fold model says the same of all
+            assert np.ptp(probability_P[fold_P == fold]) < 1e-6  # a fold model predicts the same for all
 
 
 def test_what_is_said_of_a_bag_of_fixed_size_is_the_mean_over_its_draws(tiny_cohort: Cohort) -> None:
@@ -379,10 +379,10 @@ def test_what_is_said_of_a_bag_of_fixed_size_is_the_mean_over_its_draws(tiny_coh
             )
             for subsample in range(SUBSAMPLES)
         ]
-    said = member.predict(rows)
-    np.testing.assert_allclose(said.probability_P, np.mean(of_draws, axis=0), atol=1e-6)
+    found = member.predict(rows)
+    np.testing.assert_allclose(found.probability_P, np.mean(of_draws, axis=0), atol=1e-6)
     assert np.std(of_draws, axis=0).max() > 1e-6
     again, of_cells = network.predict_cells(model, member.bags, rows, member.precision)
-    np.testing.assert_array_equal(again.probability_P, said.probability_P)
+    np.testing.assert_array_equal(again.probability_P, found.probability_P)
     assert len(of_cells.probability_C) == tiny_cohort.patients["n_cells"].to_numpy()[rows].sum()
     assert np.isfinite(of_cells.weight_C).all()

@@ -48,8 +48,8 @@ def test_a_machine_is_measured_once(cache: Path, monkeypatch: pytest.MonkeyPatch
     assert fastest_precision(CPU, 1) == BRIEF
     assert len(timed) == len(set(timed)) == 4
     (kept,) = cache.glob("arithmetic-*.json")
-    told = json.loads(kept.read_text())
-    assert told["fastest"] == ["bfloat16", True] and sorted(told["seconds"]) == [0.4, 0.6, 1.0, 1.0]
+    cached = json.loads(kept.read_text())
+    assert cached["fastest"] == ["bfloat16", True] and sorted(cached["seconds"]) == [0.4, 0.6, 1.0, 1.0]
 
     def never(*_: object) -> float:
         raise AssertionError("measured again")
@@ -152,9 +152,9 @@ def test_the_layout_changes_no_probability(tiny_cohort: Cohort, encoder: object)
     chosen = small(encoder=encoder, head="linear")
     torch.manual_seed(0)
     model = BagClassifier(chosen)
-    bags, said = Bags(tiny_cohort, chosen.data, CPU), []
+    bags, predictions = Bags(tiny_cohort, chosen.data, CPU), []
     model.fit_attributes(bags.attributes_PA)
     for last in (True, False):
         model.set_memory_format(last)
-        said.append(network.predict(model, bags, tiny_cohort.labelled, Precision("float32", last)).probability_P)
-    np.testing.assert_allclose(said[0], said[1], rtol=0, atol=1e-5)
+        predictions.append(network.predict(model, bags, tiny_cohort.labelled, Precision("float32", last)).probability_P)
+    np.testing.assert_allclose(predictions[0], predictions[1], rtol=0, atol=1e-5)

@@ -19,7 +19,7 @@ COLUMNS = {
     "P(best)": True,
     "Epochs": True,
     "Seconds": True,
-    "Fate": False,
+    "Outcome": False,
 }
 CURVES = ("train_loss", "log_loss", "balanced_accuracy", "auc")
 DIGITS = 4
