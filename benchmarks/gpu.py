@@ -22,10 +22,10 @@ from lymphtune.cohort.cohort import COLUMNS, PICTURE_PX, REFERENCE_DATE, Cohort
 from lymphtune.cohort.folds import make_folds
 from lymphtune.cohort.simulation.patients import draw_patients
 from lymphtune.config import Configuration, configuration
-from lymphtune.training.arithmetic import measured, usual
 from lymphtune.training.batches import Bags
-from lymphtune.training.frozen import stand_in
+from lymphtune.training.frozen import placeholder_features
 from lymphtune.training.network import NetworkMember
+from lymphtune.training.precision import default_precision, fastest_precision
 
 COHORT, BAG = 60, 30  # patients, cells of each
 FOLDS, CELLS, PATIENTS = 5, 24, 4  # cells drawn of a patient, patients a step
@@ -84,12 +84,12 @@ class Trial:
     def __init__(self, row: Row, cohort: Cohort, device: torch.device, precision: str, folds: int = FOLDS) -> None:
         chosen = row.configuration
         self.device, self.epoch = device, 0
-        self.bags = Bags(cohort, chosen.data, device, stand_in(chosen, cohort))
+        self.bags = Bags(cohort, chosen.data, device, placeholder_features(chosen, cohort))
         folds_P = make_folds(cohort.labels, FOLDS, 1, 0)[0]
         rows = [np.flatnonzero((folds_P >= 0) & (folds_P != fold)) for fold in range(folds)]
         if device.type == "cpu":
             rows = [some[:CPU_PATIENTS] for some in rows]
-        layout = usual(device)._replace(precision=precision)
+        layout = default_precision(device)._replace(precision=precision)
         self.members = [NetworkMember(chosen, self.bags, of, EPOCHS, [0, 0, k], layout) for k, of in enumerate(rows)]
         self.pictures = sum(map(len, rows)) * CELLS
 
@@ -156,7 +156,7 @@ def line(row: Row, cohort: Cohort, device: torch.device) -> str:
         pair = in_turn({"there": ways[best], "host": from_host}, device)
         host = pair["host"] / pair["there"]
     memory = peak(ways[best]) / 1e6 if device.type == "cuda" else 0
-    on_cpu = Trial(row, cohort, CPU, usual(CPU).precision, folds=1)
+    on_cpu = Trial(row, cohort, CPU, default_precision(CPU).precision, folds=1)
     on_cpu.train_epoch()
     cpu_rate = on_cpu.pictures / min(seconds(on_cpu.train_epoch, CPU) for _ in range(2))
     return (
@@ -178,7 +178,7 @@ def main() -> None:
     torch.set_num_threads(threads)
     cohort = noise_cohort()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    print(f"{name}, torch {torch.__version__}; arithmetic found: {tuple(measured(device, threads))}")
+    print(f"{name}, torch {torch.__version__}; fastest precision: {tuple(fastest_precision(device, threads))}")
     print(
         f"epochs of {FOLDS} fold models, {PATIENTS} patients of {CELLS} cells a step; pictures/s: the faster one;\n"
         f"CPU: times as fast as one fold model on {threads} threads; f32/bf16, host/there: ratios of times;\n"

@@ -70,7 +70,7 @@ MUTANTS = (
         (f"{LOCKSTEP}test_no_patient_has_two_roles",),
     ),
     Mutant(
-        "fold assignment", "a fold model judges the patients that it was trained on",
+        "fold assignment", "a fold model predicts the patients that it was trained on",
         "training/lockstep.py", "        held_out = np.flatnonzero(folds_RP[r] == k)\n",
         "        held_out = np.flatnonzero((folds_RP[r] != k) & (folds_RP[r] >= 0))\n",
         (f"{LOCKSTEP}test_no_patient_has_two_roles",),
@@ -143,8 +143,8 @@ MUTANTS = (
     ),
     Mutant(
         "scaler fit", "age and count are standardised by all patients",
-        "training/network.py", "        model.standardise_by(self.bags.attributes_PA[self.rows])\n",
-        "        model.standardise_by(self.bags.attributes_PA)\n",
+        "training/network.py", "        model.fit_attributes(self.bags.attributes_PA[self.rows])\n",
+        "        model.fit_attributes(self.bags.attributes_PA)\n",
         (f"{LOCKSTEP}test_attributes_are_scaled_by_training_patients_only",),
     ),
     Mutant(
@@ -164,8 +164,8 @@ MUTANTS = (
     ),
     Mutant(
         "scaler fit", "frozen features are standardised, and reduced, by the cells of all patients",
-        "training/network.py", "self.bags.features_of(self.rows), self._draw(0))",
-        "self.bags.features_of(np.arange(len(self.bags.labels_P))), self._draw(0))",
+        "training/network.py", "self.bags.features_of(self.rows), self._seed_of(0))",
+        "self.bags.features_of(np.arange(len(self.bags.labels_P))), self._seed_of(0))",
         ("tests/training/test_frozen.py::test_the_reduction_is_fitted_on_training_patients_only",),
     ),
     Mutant(

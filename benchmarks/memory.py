@@ -27,10 +27,10 @@ import torch
 from lymphtune.cohort.cohort import COLUMNS, PICTURE_PX, Cohort
 from lymphtune.config import Configuration, configuration
 from lymphtune.models.bag_classifier import Chunk
-from lymphtune.models.memory import freed_memory_kept
-from lymphtune.training.arithmetic import usual
+from lymphtune.models.memory import keep_freed_memory
 from lymphtune.training.batches import Bags
 from lymphtune.training.network import NetworkMember
+from lymphtune.training.precision import default_precision
 
 FILTERS = 64
 CELLS = 2000
@@ -98,7 +98,7 @@ def step(path: Path, case: Case) -> Taken:
     member = NetworkMember(case.configuration, bags, np.arange(2), epochs=1, seed=[0], chunk=chunk)
     member.live.train()
     before, file_before, started = _peak(), _file_pages(), time.perf_counter()
-    with freed_memory_kept():
+    with keep_freed_memory():
         for batch in bags.training(np.array([0]), 1, np.random.default_rng(0)):
             assert batch.counts == [case.cells]
             loss = member.step(batch)
@@ -139,9 +139,9 @@ def _line(case: Case, took: Taken) -> None:
 
 def measure(path: Path, cases: Sequence[Case]) -> dict[Case, Taken]:
     """Print a line a case and return what each took."""
-    arithmetic = usual(torch.device("cpu"))
+    precision = default_precision(torch.device("cpu"))
     print(f"one training step on one bag at {PICTURE_PX} px, resnet K={FILTERS}, {torch.get_num_threads()} threads, MB")
-    print(f"precision auto: {arithmetic.precision} here")
+    print(f"precision auto: {precision.precision} here")
     print("before: peak resident memory until the step; step: what it adds to that; pictures: their own bytes;")
     print("mapped: pages of the pictures' file resident at the end; unmapped: the peak without these")
     print(
@@ -184,7 +184,7 @@ def main() -> None:
     if not given.quick:
         sizes = [*BAG_SIZES, LARGE] if given.large else BAG_SIZES
         cases = [*map(Case, sizes), Case(CELLS if given.large else CELLS // 2, pooling="flatten")]
-        if usual(torch.device("cpu")).precision != "float32":
+        if default_precision(torch.device("cpu")).precision != "float32":
             cases.append(replace(needed, precision="float32"))
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "pictures"

@@ -31,7 +31,7 @@ from lymphtune.cohort.simulation.patients import write_simulated
 from lymphtune.cohort.study import read_study, survey_study
 from lymphtune.config import Configuration, configuration
 from lymphtune.models.bag_classifier import ATTRIBUTES
-from lymphtune.models.memory import freed_memory_kept
+from lymphtune.models.memory import keep_freed_memory
 from lymphtune.training.batches import Bags
 from lymphtune.training.network import NetworkMember
 
@@ -192,7 +192,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def steady(work: Callable[[], object]) -> float:
     """Return the seconds of lymphtune's work as in the middle of a trial, which keeps freed memory."""
-    with freed_memory_kept():
+    with keep_freed_memory():
         work()
         return seconds(work)
 

@@ -176,12 +176,12 @@ def busy(given: argparse.Namespace) -> None:
     import torch
 
     from lymphtune.cohort.simulation.patients import write_simulated
-    from lymphtune.training.arithmetic import measured
+    from lymphtune.training.precision import fastest_precision
 
     with tempfile.TemporaryDirectory(prefix="lt-busy-") as scratch:
         os.environ["LYMPHTUNE_CACHE"] = f"{scratch}/cache"
         write_simulated(Path(scratch) / "cohort", PATIENTS, CELLS)
-        measured(torch.device("cpu"), 1)  # once a machine: not a cost of each search
+        fastest_precision(torch.device("cpu"), 1)  # once a machine: not a cost of each search
         print(
             "busy: trained seconds / (wall seconds x workers); between: from the first epoch's begin to the last's end"
         )
@@ -424,13 +424,13 @@ def tune_one(trials: int, workers: int = 2) -> dict[str, float]:
     import psutil
 
     from lymphtune.cluster.runner import ray_cluster, run_trials
-    from lymphtune.training.arithmetic import Arithmetic
+    from lymphtune.training.precision import Precision
 
     cohort = made_up_cohort()
     plan = made_up_plan(cohort, trials, 1)
     with tempfile.TemporaryDirectory(prefix="lt-tune-") as scratch, ray_cluster(None):
         board = Board(new_run(scratch), cohort, plan)
-        shared = Idle(cohort, replace(plan, trials=[]), board.run.path, "cpu", Arithmetic())
+        shared = Idle(cohort, replace(plan, trials=[]), board.run.path, "cpu", Precision())
         display, file, memory = Display(), ProgressFile(), psutil.Process().memory_info
         before, watch = memory().rss, Watch()
 

@@ -89,13 +89,13 @@ def record(space: str, data: str, settings: Settings, path: Path) -> Recorded:
 def _train(left: Sequence[Trial], plan: Plan, cohort: Cohort, found: Recorded, path: Path) -> None:
     import torch
 
-    from lymphtune.training.frozen import all_frozen, features
+    from lymphtune.training.frozen import distinct_frozen, features
     from lymphtune.training.lockstep import Protocol, train
 
     torch.set_num_threads(1)
     path.parent.mkdir(parents=True, exist_ok=True)
     judged = plan.folds_RP[0] >= 0
-    for chosen in all_frozen([trial.configuration for trial in left]):
+    for chosen in distinct_frozen([trial.configuration for trial in left]):
         features(chosen, cohort, torch.device("cpu"))  # outside the clock, as in a search
     for trial in left:
         for result in train(trial.configuration, cohort, Protocol(plan.folds_RP, plan.epochs, trial.seed)):

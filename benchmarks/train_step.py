@@ -26,14 +26,14 @@ from lymphtune.cohort.cohort import REFERENCE_DATE, Cohort
 from lymphtune.cohort.simulation.patients import MIN_PATIENTS, write_simulated
 from lymphtune.cohort.study import read_study
 from lymphtune.config import Configuration, configuration
-from lymphtune.models.memory import freed_memory_kept
-from lymphtune.training.arithmetic import Arithmetic, usual
+from lymphtune.models.memory import keep_freed_memory
 from lymphtune.training.batches import Bags
 from lymphtune.training.network import NetworkMember
+from lymphtune.training.precision import Precision, default_precision
 
 PATIENTS, CELLS = 4, 24  # a step
 HIDDEN = (128, 32)
-PLAIN = Arithmetic("float32", channels_last=False)
+PLAIN = Precision("float32", channels_last=False)
 ROUNDS, LEAST_ROUNDS = 3, 2
 SECONDS = 25.0  # of a row's rounds; no further round is begun after these
 PROFILED = 2  # steps, or one where a step is slow
@@ -124,16 +124,16 @@ def all_rows() -> list[Row]:
     return [Row(encoder, filters, crop_px) for encoder, filters in sizes for crop_px in (112, 224)]
 
 
-def member(row: Row, cohort: Cohort, rows: np.ndarray, arithmetic: Arithmetic | None) -> NetworkMember:
+def member(row: Row, cohort: Cohort, rows: np.ndarray, precision: Precision | None) -> NetworkMember:
     """Return a network whose epoch is one step."""
     bags = Bags(cohort, row.configuration.data, CPU)
-    return NetworkMember(row.configuration, bags, rows, epochs=1, seed=[0], arithmetic=arithmetic)
+    return NetworkMember(row.configuration, bags, rows, epochs=1, seed=[0], precision=precision)
 
 
 def against_plain(ours: NetworkMember, plain: NetworkMember) -> list[tuple[float, float]]:
     """Return the seconds of a step of each, a round each, in turn; both keep freed memory, as in a trial."""
     took: list[tuple[float, float]] = []
-    with freed_memory_kept():
+    with keep_freed_memory():
         train_steps(ours)
         train_steps(plain)
         while len(took) < ROUNDS and (len(took) < LEAST_ROUNDS or sum(map(sum, took)) < SECONDS):
@@ -163,7 +163,7 @@ def reference(cohort: Cohort, folder: Path, rows: np.ndarray, crop_px: int, ours
 
 def time_by_kind(ours: NetworkMember, steps: int) -> dict[str, float]:
     """Return the share of KINDS in the profiled steps; Python's own time between operations is "other"."""
-    with freed_memory_kept():
+    with keep_freed_memory():
         train_steps(ours)
         with profile(activities=[ProfilerActivity.CPU]) as recorded, record_function("steps"):
             for _ in range(steps):
@@ -200,7 +200,7 @@ def times(pairs: Sequence[tuple[float, float]]) -> float:
 
 def compare(row: Row, cohort: Cohort, folder: Path, rows: np.ndarray) -> dict[str, float]:
     """Print the row's line and return where its steps' time goes."""
-    ours, plain = (member(row, cohort, rows, arithmetic) for arithmetic in (None, PLAIN))
+    ours, plain = (member(row, cohort, rows, precision) for precision in (None, PLAIN))
     pairs = against_plain(ours, plain)
     beside = f"{'':>12}{'':>8}"
     if row.has_reference:
@@ -222,12 +222,12 @@ def measure(folder: Path, wanted: Sequence[Row]) -> None:
     rows = chosen(cohort, PATIENTS)
     if cohort.patients["n_cells"].to_numpy()[rows].min() < CELLS:
         raise SystemExit(f"the simulated patients have fewer than {CELLS} cells")
-    arithmetic = usual(CPU)
-    layout = "last" if arithmetic.channels_last else "first"
+    precision = default_precision(CPU)
+    layout = "last" if precision.channels_last else "first"
     print(
         f"training, {PATIENTS} patients of {CELLS} cells a step, {torch.get_num_threads()} threads; pictures a second"
     )
-    print(f"lymphtune: as it comes, here {arithmetic.precision}, channels {layout}; plain: the same network, float32,")
+    print(f"lymphtune: as it comes, here {precision.precision}, channels {layout}; plain: the same network, float32,")
     print("channels first; reference: the study's loop, cell by cell (its own head, flattened features); times: how")
     print("many times as long plain, reference took, medians of each round's ratio; linear algebra: convolutions' and")
     print(f"matrix products' share of a step's time (profiled), at least {NEEDED:.0%} needed")

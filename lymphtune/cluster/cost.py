@@ -28,21 +28,21 @@ def kinds(plan: Plan) -> dict[str, Trial]:
     return {trial.configuration.title.split()[0]: trial for trial in plan.networks}
 
 
-def measure(cohort: Cohort, plan: Plan, trial: Trial, device: Any, arithmetic: Any) -> Cost:
+def measure(cohort: Cohort, plan: Plan, trial: Trial, device: Any, precision: Any) -> Cost:
     """Return the cost of a trial from two real steps and one real evaluation on this machine's one device."""
     import torch
 
     from lymphtune.training.batches import Bags
-    from lymphtune.training.frozen import stand_in
+    from lymphtune.training.frozen import placeholder_features
     from lymphtune.training.network import NetworkMember
 
     assert trial.configuration.training is not None
     torch.set_num_threads(plan.settings.cpus_per_trial)
     before = peak_memory_bytes()
-    bags = Bags(cohort, trial.configuration.data, device, stand_in(trial.configuration, cohort))
+    bags = Bags(cohort, trial.configuration.data, device, placeholder_features(trial.configuration, cohort))
     per_step = trial.configuration.training.patients_per_step
     rows = both_classes(cohort, 2 * per_step)
-    member = NetworkMember(trial.configuration, bags, rows, max(trial.epochs, 2), [trial.seed, 0, 0], arithmetic)
+    member = NetworkMember(trial.configuration, bags, rows, max(trial.epochs, 2), [trial.seed, 0, 0], precision)
     member.train_epoch(1)  # warms up
     losses: list[torch.Tensor] = []
     training_s = _timed(lambda: losses.extend(map(member.step, member.batches(2))), device) / len(rows)

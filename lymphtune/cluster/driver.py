@@ -303,7 +303,7 @@ def _train(
         _compute_features(cohort, plan, stop_watcher)
     with ThreadPoolExecutor(1) as beside:
         baselines = beside.submit(_train_baselines, board, cohort, plan, stop_watcher)
-        from lymphtune.cluster.runner import arithmetic_there, ray_cluster, run_trials, shared_gpus
+        from lymphtune.cluster.runner import precision_there, ray_cluster, run_trials, shared_gpus
 
         began = time.monotonic()
         with ray_cluster(plan.settings.address) as resources:
@@ -316,12 +316,12 @@ def _train(
             if plan.settings.address is not None:  # other hosts cannot map this one's cache
                 cohort = replace(cohort, pictures_CSS3=np.asarray(cohort.pictures_CSS3))
             device = "cuda" if gpus else "cpu"
-            arithmetic = arithmetic_there(plan.settings, device, gpus, description.arithmetic)
-            _write_description(board.run, description.changed(arithmetic=arithmetic._asdict() | {"device": device}))
+            precision = precision_there(plan.settings, device, gpus, description.arithmetic)
+            _write_description(board.run, description.changed(arithmetic=precision._asdict() | {"device": device}))
             if gpus and plan.settings.gpus_per_trial == "auto":
-                board.slots, gpus = shared_gpus(board, cohort, resources["GPU"], arithmetic)
+                board.slots, gpus = shared_gpus(board, cohort, resources["GPU"], precision)
             storage = board.mirror.uri if board.mirror else None
-            shared = Shared(cohort, replace(plan, trials=[]), board.run.path, device, arithmetic, storage)
+            shared = Shared(cohort, replace(plan, trials=[]), board.run.path, device, precision, storage)
             if board.left and not stop_watcher.halted():
                 run_trials(board, shared, gpus, stop_watcher, show)
 
@@ -333,7 +333,7 @@ def _compute_features(cohort: Cohort, plan: Plan, stop_watcher: StopWatcher) -> 
     """
     import torch
 
-    from lymphtune.training.frozen import all_frozen, features
+    from lymphtune.training.frozen import distinct_frozen, features
 
     def check() -> None:
         if stop_watcher.halted():
@@ -342,7 +342,7 @@ def _compute_features(cohort: Cohort, plan: Plan, stop_watcher: StopWatcher) -> 
 
     torch.set_num_threads(usable_cpus())
     on_gpu = torch.cuda.is_available() and plan.settings.gpus_per_trial != 0
-    for chosen in all_frozen([trial.configuration for trial in plan.networks]):
+    for chosen in distinct_frozen([trial.configuration for trial in plan.networks]):
         features(chosen, cohort, torch.device("cuda" if on_gpu else "cpu"), check=check)
     if on_gpu:
         torch.cuda.empty_cache()  # the trials are other processes

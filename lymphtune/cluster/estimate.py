@@ -25,8 +25,8 @@ def dry_run(space: str, data: str | Path | None, settings: Settings) -> Result:
     """Return what the search would do and take; trains two steps of a few configurations, writes no run."""
     import torch
 
-    from lymphtune.training.arithmetic import measured
-    from lymphtune.training.frozen import all_frozen, missing
+    from lymphtune.training.frozen import distinct_frozen, missing_cost
+    from lymphtune.training.precision import fastest_precision
 
     cohort, plan = prepare(space, data, settings, dry=True)
     networks = plan.networks
@@ -34,11 +34,13 @@ def dry_run(space: str, data: str | Path | None, settings: Settings) -> Result:
     slots, gpus = concurrency(settings, usable_cpus(), torch.cuda.device_count())
     device = torch.device("cuda" if gpus else "cpu")
     torch.set_num_threads(usable_cpus())
-    bills = [missing(chosen, cohort, device) for chosen in all_frozen([trial.configuration for trial in networks])]
+    bills = [
+        missing_cost(chosen, cohort, device) for chosen in distinct_frozen([trial.configuration for trial in networks])
+    ]
     features_s, features_bytes = sum(bill[0] for bill in bills), sum(bill[1] for bill in bills)
-    arithmetic = measured(device, settings.cpus_per_trial) if networks else None
+    precision = fastest_precision(device, settings.cpus_per_trial) if networks else None
     tried = list(some.items())[:MEASURED]
-    known = {kind: measure(cohort, plan, trial, device, arithmetic) for kind, trial in tried}
+    known = {kind: measure(cohort, plan, trial, device, precision) for kind, trial in tried}
     costs = [known[kind] for kind in (trial.configuration.title.split()[0] for trial in networks) if kind in known]
     members = len(networks) * plan.n_folds * len(plan.folds_RP)
     lines = [

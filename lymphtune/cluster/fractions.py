@@ -20,23 +20,23 @@ def fraction(memory_share: float, busy_share: float) -> float:
     return 1 / max(1, min(MOST, int(by_memory + 1e-9), int(by_time + 1e-9)))
 
 
-def measured_fraction(cohort: Cohort, plan: Plan, device_name: str, arithmetic: Any) -> float:
+def measured_fraction(cohort: Cohort, plan: Plan, device_name: str, precision: Any) -> float:
     """Return the fraction that fits the most demanding of a few kinds of trials; run it where a whole GPU is free."""
     import torch
 
     device = torch.device(device_name)
-    shares = [demand(cohort, plan, trial, device, arithmetic) for trial in list(kinds(plan).values())[:MEASURED]]
+    shares = [demand(cohort, plan, trial, device, precision) for trial in list(kinds(plan).values())[:MEASURED]]
     return min((fraction(*share) for share in shares), default=1.0)
 
 
-def demand(cohort: Cohort, plan: Plan, trial: Trial, device: Any, arithmetic: Any) -> tuple[float, float]:
+def demand(cohort: Cohort, plan: Plan, trial: Trial, device: Any, precision: Any) -> tuple[float, float]:
     """Return the shares of the device's memory and time that a trial takes, measured on all its fold models."""
     import gc
 
     import torch
 
     from lymphtune.training.batches import Bags
-    from lymphtune.training.frozen import stand_in
+    from lymphtune.training.frozen import placeholder_features
     from lymphtune.training.lockstep import fold_models
     from lymphtune.training.network import NetworkMember
 
@@ -46,10 +46,10 @@ def demand(cohort: Cohort, plan: Plan, trial: Trial, device: Any, arithmetic: An
         gc.collect()
         torch.cuda.empty_cache()  # of what was measured before
         torch.cuda.reset_peak_memory_stats(device)
-    bags = Bags(cohort, trial.configuration.data, device, stand_in(trial.configuration, cohort))
+    bags = Bags(cohort, trial.configuration.data, device, placeholder_features(trial.configuration, cohort))
     rows = both_classes(cohort, STEPS * trial.configuration.training.patients_per_step)
     members = [
-        NetworkMember(trial.configuration, bags, rows, max(trial.epochs, 2), [trial.seed, *which], arithmetic)
+        NetworkMember(trial.configuration, bags, rows, max(trial.epochs, 2), [trial.seed, *which], precision)
         for which in fold_models(plan.folds_RP)
     ]
 

@@ -267,25 +267,25 @@ def survive_out_of_memory() -> None:
             vars(module)["RayActorError"] = (RayActorError, OutOfMemoryError)
 
 
-def arithmetic_there(settings: Settings, device: str, gpus: float, before: PrecisionDescription | None) -> Any:
-    """Return a training.arithmetic.Arithmetic: what the run has trained with before on such a device, else the
+def precision_there(settings: Settings, device: str, gpus: float, before: PrecisionDescription | None) -> Any:
+    """Return a training.precision.Precision: what the run has trained with before on such a device, else the
     fastest precision and layout, measured where the trials will run."""
     import torch
 
-    from lymphtune.training.arithmetic import Arithmetic, measured
+    from lymphtune.training.precision import Precision, fastest_precision
 
     if before and before.device == device:
-        return Arithmetic(before.precision, before.channels_last)
+        return Precision(before.precision, before.channels_last)
     if settings.address is None:
-        return measured(torch.device(device), settings.cpus_per_trial)
-    there = ray.remote(num_cpus=settings.cpus_per_trial, num_gpus=gpus)(measured)
+        return fastest_precision(torch.device(device), settings.cpus_per_trial)
+    there = ray.remote(num_cpus=settings.cpus_per_trial, num_gpus=gpus)(fastest_precision)
     return ray.get(there.remote(torch.device(device), settings.cpus_per_trial))
 
 
-def shared_gpus(board: Board, cohort: Cohort, gpus: float, arithmetic: Any) -> tuple[int, float]:
+def shared_gpus(board: Board, cohort: Cohort, gpus: float, precision: Any) -> tuple[int, float]:
     """Return how many trials run at once and what of a GPU each gets, from steps measured on one that is free."""
     there = ray.remote(num_cpus=board.plan.settings.cpus_per_trial, num_gpus=1)(measured_fraction)
-    found = ray.get(there.remote(ray.put(cohort), slim(board.plan), "cuda", arithmetic))
+    found = ray.get(there.remote(ray.put(cohort), slim(board.plan), "cuda", precision))
     console.say(f"{found:g} of a GPU a trial, measured")
     resources = ray.cluster_resources()
     return concurrency(replace(board.plan.settings, gpus_per_trial=found), resources.get("CPU", 1), gpus)

@@ -172,7 +172,9 @@ def _original(members: list["Member"], cohort: Cohort) -> np.ndarray:
     rows = np.arange(len(cohort.patients))
     return np.array(
         [
-            np.mean([predict_with(path, chosen, cohort, rows, on="cpu").probability_P for path in paths], axis=0)
+            np.mean(
+                [predict_with(path, chosen, cohort, rows, device_name="cpu").probability_P for path in paths], axis=0
+            )
             for chosen, paths in members
         ]
     )

@@ -127,15 +127,12 @@ def some_cells(cohort: Cohort, rows_P: np.ndarray, most: int) -> tuple[Cohort, n
 def _predict_cells(
     path: Path, chosen: Configuration, cells: tuple[Cohort, Cohort, np.ndarray], patients: np.ndarray, kept: Any
 ) -> np.ndarray:
-    """Return probability, weight (1: uniform) and evidence [3, C'] of these patients' cells by one model.
-
-    cells: the cohort, the selected patients, and the rows of their cells in the cohort. kept: cached frozen features.
-    """
-    from lymphtune.training.frozen import WEIGHTS, take_from_cache
+    """Return probability, weight (1: an equal share) and evidence [3, C'] of these patients' cells by one model."""
+    from lymphtune.training.frozen import WEIGHTS, copy_from_cache
     from lymphtune.training.lone_cells import predict_lone_cells_with
 
     cohort, some, cells_C = cells
-    take_from_cache(chosen, cohort, some, cells_C, path.parent / WEIGHTS, kept)
+    copy_from_cache(chosen, cohort, some, cells_C, path.parent / WEIGHTS, kept)
     prediction = predict_lone_cells_with(path, chosen, some, patients, kept)
     counts = some.patients["n_cells"].to_numpy()[patients]
     weight_C = prediction.weight_C * np.repeat(counts, counts)

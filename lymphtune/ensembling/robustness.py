@@ -19,7 +19,7 @@ from lymphtune.ensembling.candidates import Candidates, read_candidates
 from lymphtune.ensembling.held_out_cells import matches_run, some_cells
 from lymphtune.errors import InputError
 from lymphtune.files import sha256, write_table
-from lymphtune.models.memory import freed_memory_kept
+from lymphtune.models.memory import keep_freed_memory
 from lymphtune.result import Result
 from lymphtune.runs.run import Run, read_table
 from lymphtune.shortcuts.shifts import SHIFTS
@@ -105,7 +105,7 @@ def robustness(ensemble: Ensemble, cohort: Cohort, candidates: Candidates, cells
     shifts = {PLAIN: lambda pictures_CSS3: pictures_CSS3, **SHIFTS}
     probability_KP = np.full((len(shifts), len(candidates.patients)), np.nan)
     models = list(ensemble.fold_models())
-    with freed_memory_kept(), console.bar("predicting shifted pictures", len(shifts) * len(models)) as bar:
+    with keep_freed_memory(), console.bar("predicting shifted pictures", len(shifts) * len(models)) as bar:
         for probability_P, shift in zip(probability_KP, shifts.values(), strict=True):
             shifted = replace(some, pictures_CSS3=shift(some.pictures_CSS3))
             members_MP = held_out_predictions(ensemble, shifted, candidates.fold_P, bar)

@@ -1,1 +1,1 @@
-"""What is trained: networks over bags of cells, and clinical models on age and lymphocyte count."""
+"""Models: networks over bags of cells, and clinical models on the clinical attributes."""

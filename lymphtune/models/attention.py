@@ -1,4 +1,4 @@
-"""Attention over the cells of a bag: one learned weight a cell, one feature vector a bag; shared by two aggregators.
+"""Attention over the cells of a bag: one learned weight per cell, one feature vector per bag; for two aggregators.
 
 Shapes: B bags, N cells in the longest bag, D features, H hidden units.
 """
@@ -17,7 +17,7 @@ from lymphtune.models.output import BagOutput, weighted_sum
 @dataclass(frozen=True, kw_only=True)
 class Config:
     hidden: Annotated[int, Field(ge=1, le=4096)] = 128
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.25  # probability; of what the scores look at only
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.25  # probability; on the input of the scores only
 
 
 class AttentionPooling(nn.Module):
@@ -31,10 +31,10 @@ class AttentionPooling(nn.Module):
         self.score = nn.Linear(config.hidden, 1, bias=False)
 
     def forward(self, cells_BND: Tensor, mask_BN: Tensor, head: Callable[[Tensor], Tensor]) -> BagOutput:
-        seen_BND = self.dropout(cells_BND)
-        hidden_BNH = self.content(seen_BND).tanh()
+        input_BND = self.dropout(cells_BND)
+        hidden_BNH = self.content(input_BND).tanh()
         if self.gate is not None:
-            hidden_BNH = hidden_BNH * self.gate(seen_BND).sigmoid()
+            hidden_BNH = hidden_BNH * self.gate(input_BND).sigmoid()
         score_BN = self.score(hidden_BNH).squeeze(-1).float()
         weight_BN = score_BN.masked_fill(~mask_BN, -torch.inf).softmax(dim=1)
         return BagOutput(head(weighted_sum(weight_BN, cells_BND)).float().sigmoid(), weight_BN)

@@ -12,18 +12,18 @@ from pydantic import Field
 from torch import Tensor, nn
 
 STRIDES = (1, 2, 2, 2)
-GROUPS = 8  # of group norm, where the channels divide by it
+GROUPS = 8  # of group norm; fewer where they do not divide the channels
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     filters: Annotated[int, Field(ge=1, le=1024)] = 32  # K
-    pooling: Literal["average", "flatten"] = "average"  # flatten is the study's
-    norm: Literal["batch", "group"] = "batch"  # group: each cell by itself, 8 groups of channels
+    pooling: Literal["average", "flatten"] = "average"  # flatten: as in the study
+    norm: Literal["batch", "group"] = "batch"  # group: within each cell, 8 groups of channels
 
 
 def convolution(inputs: int, outputs: int, size: int, norm: str, stride: int = 1) -> nn.Sequential:
-    """Return convolution and norm; "same" padding."""
+    """Return a convolution with "same" padding and its norm."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False),
         nn.BatchNorm2d(outputs) if norm == "batch" else nn.GroupNorm(math.gcd(outputs, GROUPS), outputs),
@@ -43,10 +43,10 @@ class Stage(nn.Module):
     def forward(self, maps_MCHW: Tensor) -> Tensor:
         out = self.second(F.relu(self.first(maps_MCHW), inplace=True))
         if self.shortcut is not None:
-            # striding apart: oneDNN's gradient of a strided 1x1 convolution overruns its memory for few channels. By a
-            # pooling of single pixels: a slice's gradient has channels first, and all that it meets becomes slow
-            kept = maps_MCHW if self.stride == 1 else F.avg_pool2d(maps_MCHW, 1, self.stride)
-            out = out + self.shortcut(kept)
+            # The stride is a pooling of single pixels. The gradient of a strided 1x1 convolution in oneDNN writes
+            # beyond its memory for few channels, and the gradient of a slice has channels first, which slows the rest.
+            strided = maps_MCHW if self.stride == 1 else F.avg_pool2d(maps_MCHW, 1, self.stride)
+            out = out + self.shortcut(strided)
         return F.relu(out, inplace=True)
 
 
@@ -71,6 +71,6 @@ class StudyEncoder(nn.Module):
 
     def forward(self, pictures_MCHW: Tensor) -> Tensor:
         """Return features [M, D] of pictures [M, 3, H, W]."""
-        # ReLU and max-pooling commute; after the pooling there is a quarter left to do
+        # ReLU and max-pooling commute; after the pooling, ReLU has a quarter of the values.
         maps = self.stages(F.relu(self.pool(self.stem(pictures_MCHW)), inplace=True))
         return maps.mean(dim=(2, 3)) if self.average else maps.flatten(1)

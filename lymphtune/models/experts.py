@@ -13,7 +13,7 @@ from lymphtune.models.parts import Parts
 
 Hidden = list[Annotated[int, Field(ge=1, le=4096)]]
 Factor = Annotated[float, Field(gt=0, le=100)]
-FACTOR = 10.0  # a few weights have further to go than those of an encoder, in as many steps
+FACTOR = 10.0  # few weights move further than those of an encoder, in the same number of steps
 
 
 class Experts(nn.Module):
@@ -26,7 +26,7 @@ class Experts(nn.Module):
         self.clinical = SmallNetwork(attributes, hidden, factor)
 
     def experts(self, cells_BND: Tensor, mask_BN: Tensor, attributes_BA: Tensor) -> tuple[BagOutput, Tensor]:
-        """Return what the pictures' expert says, and the attributes' expert's probability [B]."""
+        """Return the output of the pictures' expert and the probability [B] of the attributes' expert."""
         clinical_B = self.clinical(attributes_BA).squeeze(-1).float().sigmoid()
         return self.aggregator(cells_BND, mask_BN, self.head), clinical_B
 

@@ -1,4 +1,4 @@
-"""What the C library does with freed memory: kept for the next step, or given back to the system."""
+"""Control of the C library's heap: keep freed memory for the next training step, or return it to the system."""
 
 import ctypes
 import sys
@@ -10,24 +10,24 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's mallop
 
 
 @contextmanager
-def freed_memory_kept() -> Iterator[None]:
-    """Let glibc keep what a step frees for the next one: fresh pages can cost a third of a step."""
+def keep_freed_memory() -> Iterator[None]:
+    """Let glibc keep memory that a step frees: mapping new pages can take a third of the next step's time."""
     if (libc := _glibc()) is None:
         yield
         return
-    libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
+    libc.mallopt(M_TRIM_THRESHOLD, -1)  # never trim
     libc.mallopt(M_MMAP_MAX, 0)
     try:
         yield
     finally:
-        libc.mallopt(M_TRIM_THRESHOLD, 2**26)  # what glibc itself settles on where large arrays come and go
+        libc.mallopt(M_TRIM_THRESHOLD, 2**26)  # the value that glibc adapts to for large arrays
         libc.mallopt(M_MMAP_THRESHOLD, 2**25)
         libc.mallopt(M_MMAP_MAX, 65536)
-        give_back()
+        trim_heap()
 
 
-def give_back() -> None:
-    """Return freed memory to the system: holes that what was kept since has made too small for the next chunk."""
+def trim_heap() -> None:
+    """Return freed memory to the system, such as holes in the heap that are too small for the next chunk."""
     if (libc := _glibc()) is not None:
         libc.malloc_trim(0)
 

@@ -1,4 +1,4 @@
-"""What a bag classifier says of a batch of bags, cell by cell so that it can be explained.
+"""The output of a bag classifier for a batch of bags, with weights and probabilities of cells as explanation.
 
 Shapes: B bags, N cells in the longest bag, D features, X experts.
 """
@@ -11,11 +11,14 @@ from torch import Tensor
 
 
 class BagOutput(NamedTuple):
-    """probability_B: of being tumoral; weight_BN: share of each cell, 0 on padding, sums to 1 a bag;
-    cell_probability_BN: each cell's own probability, None where the model judges whole bags only;
-    expert_probability_XB: of the pictures' expert and the attributes' expert, where there are two;
-    gate_B: the share of the pictures' expert in the answer, where it is learnt;
-    expert_loss: weight of the experts' own losses beside the bag's, which has 1 - expert_loss."""
+    """Probabilities of bags and what they consist of.
+
+    probability_B: of being tumoral; weight_BN: weight of each cell, 0 on padding, sums to 1 over a bag;
+    cell_probability_BN: each cell's own probability, None for an aggregator that scores whole bags only;
+    expert_probability_XB: of the pictures' expert and the attributes' expert, None for a model without experts;
+    gate_B: weight of the pictures' expert, None where it is not learned;
+    expert_loss: weight of the mean of the experts' losses; the loss of probability_B has weight 1 - expert_loss.
+    """
 
     probability_B: Tensor
     weight_BN: Tensor
@@ -32,7 +35,7 @@ def equal_weights(mask_BN: Tensor) -> Tensor:
 
 def each_cell(head: Callable[[Tensor], Tensor], cells_BND: Tensor, mask_BN: Tensor) -> Tensor:
     """Return the head's probability of each cell [B, N], float32, 0 on padding."""
-    # a GPU would wait for the count of real cells, and an exported graph has no branches
+    # Counting the real cells would synchronise with a GPU, and an exported graph has no branches.
     if torch.compiler.is_exporting() or mask_BN.device.type != "cpu" or mask_BN.all():
         return head(cells_BND).float().sigmoid() * mask_BN
     probability_M = head(cells_BND[mask_BN]).float().sigmoid()
@@ -40,5 +43,5 @@ def each_cell(head: Callable[[Tensor], Tensor], cells_BND: Tensor, mask_BN: Tens
 
 
 def weighted_sum(weight_BN: Tensor, cells_BND: Tensor) -> Tensor:
-    """Return one feature vector a bag [B, D]."""
+    """Return the weighted sum of each bag's cells [B, D]."""
     return (weight_BN.to(cells_BND.dtype)[:, None] @ cells_BND).squeeze(1)

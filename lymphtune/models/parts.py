@@ -1,4 +1,4 @@
-"""What a fusion builds itself from: the configured aggregator and head, for any number of features."""
+"""The configured aggregator and head, which a fusion builds for the number of features that it needs."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from lymphtune.registry import aggregators, heads
 
 @dataclass(frozen=True)
 class Parts:
-    """Makes fresh aggregators and heads as `model` names them."""
+    """Builds new aggregators and heads as `model` configures them."""
 
     model: Model
 

@@ -1,1 +1,1 @@
-"""What a run found, as people look at it: one page for a browser, its figures and tables as files of their own."""
+"""The report of a run: one HTML page, and its figures and tables as separate files."""

@@ -1,6 +1,6 @@
-"""All that a report says of a run, read and computed once.
+"""All facts of a run that its report shows, read and computed once.
 
-Shapes: S resamples, P patients judged, M trials that may enter, N members.
+Shapes: S resamples, P patients scored, M eligible trials, N members.
 """
 
 from dataclasses import dataclass
@@ -23,22 +23,23 @@ from lymphtune.errors import InputError, one_line
 from lymphtune.runs.description import RunDescription
 from lymphtune.runs.run import Run, read_table
 
-TOP = 5  # trials of the ensemble that is judged where none was made
+TOP = 5  # trials of the ensemble that is scored where none is saved
 
 
 @dataclass(frozen=True)
 class Facts:
-    """A run with its cohort, and what its ensemble is worth.
+    """A run with its cohort and the scores of its ensemble.
 
-    bundle: the saved ensemble, None where none was made: then the procedure is that of `ensemble --top 5`. pictures:
-    whether cells may be shown. live: whether the search goes on. data: what the cohort was read from.
+    leaderboard: includes failed trials. bundle: the saved ensemble; None where there is none, then the procedure is
+    that of `ensemble --top 5`. pictures: whether the report may show cells. live: whether the search is still running.
+    data: the source of the cohort.
     """
 
     run: Run
     description: RunDescription
-    board: pd.DataFrame  # the leaderboard, failed trials included
+    leaderboard: pd.DataFrame
     cohort: Cohort
-    comparison: Comparison
+    recipe_scores: Comparison
     procedure: Procedure
     scores: Scores
     bundle: Ensemble | None
@@ -48,13 +49,13 @@ class Facts:
 
     @property
     def stale(self) -> bool:
-        """Return whether the saved ensemble would have other members now."""
+        """Whether the saved ensemble would have other members if it were made now."""
         members = [] if self.bundle is None else [member["trial"] for member in self.bundle.members]
         return self.bundle is not None and members != self.members["trial"].tolist()
 
     @property
     def candidates(self) -> Candidates:
-        return self.comparison.candidates
+        return self.recipe_scores.candidates
 
     @property
     def labels_P(self) -> np.ndarray:
@@ -62,11 +63,11 @@ class Facts:
 
     @cached_property
     def folds_RP(self) -> np.ndarray:
-        """Return the fold [R, P] that holds each of the cohort's patients out, -1 where none ever does."""
+        """The fold [R, P] that holds each of the cohort's patients out, -1 where none does."""
         return run_folds(self.run, self.cohort.ids)
 
     def oof(self, trial: str) -> np.ndarray:
-        """Return what a trial said in each epoch and repeat of all the cohort's patients [E, R, P], out of fold."""
+        """Return a trial's out-of-fold probabilities of all the cohort's patients, by epoch and repeat [E, R, P]."""
         if trial not in self._oofs:
             path = self.run.trial(trial) / "oof.parquet"
             cohort_hash = self.description.cohort.hash
@@ -74,7 +75,7 @@ class Facts:
         return self._oofs[trial]
 
     def curves(self, trial: str) -> pd.DataFrame | None:
-        """Return a trial's curves, a row an epoch; None where their file is damaged or was never written."""
+        """Return a trial's curves, one row per epoch; None where their file is damaged or missing."""
         if trial not in self._curves:
             try:
                 self._curves[trial] = read_table(self.run.trial(trial) / "curves.parquet")
@@ -92,33 +93,33 @@ class Facts:
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """Return the members' rows of the candidates' out-of-fold table [N]."""
+        """The members' rows [N] in the candidates' out-of-fold table."""
         return self.candidates.chosen(self.procedure.recipe.choice)
 
     @cached_property
     def members(self) -> pd.DataFrame:
-        """Return the members' rows of the leaderboard, best first."""
+        """The members' rows of the leaderboard, best first."""
         return self.candidates.trials(self.rows).reset_index(drop=True)
 
     @cached_property
     def fitted(self) -> Fitted:
-        """Return the procedure, fitted to all patients judged."""
+        """The procedure, fitted to all scored patients."""
         return self.procedure.fit(self.members_NP, self.labels_P)
 
     @cached_property
     def members_NP(self) -> np.ndarray:
-        """Return what each member said of every patient judged, out of fold."""
+        """Each member's out-of-fold probability of every scored patient."""
         return self.candidates.oof_CP[self.rows]
 
     @cached_property
     def probability_P(self) -> np.ndarray:
-        """Return what the ensemble says of every patient judged: members out of fold, combiner fitted to all."""
+        """The ensemble's probability of every scored patient: members out of fold, the combiner fitted to all."""
         return self.fitted.probability(self.members_NP)
 
     @cached_property
     def p_best_M(self) -> np.ndarray:
-        """Return in which share of the resamples each trial that may enter has the lowest log loss."""
-        loss_SM = self.comparison.resamples.losses("log_loss")[0]
+        """The fraction of resamples in which each eligible trial has the lowest log loss."""
+        loss_SM = self.recipe_scores.resamples.losses("log_loss")[0]
         return np.bincount(loss_SM.argmin(axis=1), minlength=loss_SM.shape[1]) / len(loss_SM)
 
     @property
@@ -131,45 +132,47 @@ class Facts:
 
 
 def gather(run: Run, data: str | Path | None, ensemble: str | None, pictures: bool) -> Facts:
-    """Return the facts of a run; ensemble: name of a saved one, the newest unless named.
+    """Return the facts of a run; ensemble: the name of a saved ensemble (default: the newest).
 
-    Raises InputError where its cohort is not at hand, or too few trials have ended.
+    Raises InputError where the cohort is not available, or too few trials have ended.
     """
     description, live = run.description, run.status == "running"
-    board = run.leaderboard
+    leaderboard = run.leaderboard
     cohort = trained_cohort(run, data)
     check_roles(cohort)
-    comparison = Comparison.of(read_candidates(run, cohort))
+    recipe_scores = Comparison.of(read_candidates(run, cohort))
     bundle = saved_ensemble(run, ensemble)
-    procedure = procedure_of(bundle, comparison.candidates)
-    scores = score(comparison, procedure)
+    procedure = procedure_of(bundle, recipe_scores.candidates)
+    scores = score(recipe_scores, procedure)
     source = data or description.cohort.data
-    return Facts(run, description, board, cohort, comparison, procedure, scores, bundle, pictures, live, source)
+    return Facts(
+        run, description, leaderboard, cohort, recipe_scores, procedure, scores, bundle, pictures, live, source
+    )
 
 
 def saved_ensemble(run: Run, name: str | None) -> Ensemble | None:
-    """Return the saved ensemble of that name, or the newest that is whole; None where there is none."""
+    """Return the saved ensemble of that name, or the newest that is undamaged; None where there is none."""
     saved = sorted(run.path.glob("ensembles/[!.]*/ensemble.yaml"), key=lambda path: path.stat().st_mtime_ns)
     if name is None:
-        return next(filter(None, map(_load_or_say, reversed(saved))), None)
+        return next(filter(None, map(_load_or_warn, reversed(saved))), None)
     for path in saved:
         if path.parent.name == name:
             return Ensemble.load(path.parent)
-    there = ", ".join(sorted(path.parent.name for path in saved)) or "none"
-    raise InputError(f"{run.path / 'ensembles' / name}: no such ensemble; there are: {there}")
+    available = ", ".join(sorted(path.parent.name for path in saved)) or "none"
+    raise InputError(f"{run.path / 'ensembles' / name}: no such ensemble; there are: {available}")
 
 
-def _load_or_say(path: Path) -> Ensemble | None:
-    """Return a saved ensemble; None, and a line on stderr, where it is damaged."""
+def _load_or_warn(path: Path) -> Ensemble | None:
+    """Return a saved ensemble; if it is damaged, warn on stderr and return None."""
     try:
         return Ensemble.load(path.parent)
     except InputError as error:
-        console.say(f"left out, damaged: {one_line(str(error))}")
+        console.say(f"skipped a damaged ensemble: {one_line(str(error))}")
         return None
 
 
 def procedure_of(bundle: Ensemble | None, candidates: Candidates) -> Procedure:
-    """Return what the ensemble was made by; without one the mean of the best trials, networks where there are any."""
+    """Return the ensemble's procedure; without one, the mean of the best trials, networks where there are any."""
     if bundle is None:
         source = "networks" if candidates.allowed(Choice("networks")).any() else "all"
         return asked("top", top=min(TOP, int(candidates.allowed(Choice(source)).sum())), source=source)

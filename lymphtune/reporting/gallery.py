@@ -1,4 +1,4 @@
-"""Cells as small pictures for the page: JPEG data URIs, and the same with the pixels that a network looks at.
+"""Cells as small pictures for the page: JPEG data URIs, with or without a saliency map.
 
 Shapes: K side of a picture in the page.
 """
@@ -9,10 +9,10 @@ import io
 import numpy as np
 from PIL import Image
 
-SIDE_PX = 112  # the centre that is shown: it holds the cell
+SIDE_PX = 112  # side of the centre that is shown, which contains the cell
 QUALITY = 80
-HEAT = np.array([213, 94, 0])  # vermilion, seen on violet and pale red
-OPAQUE = 0.65  # share of the heat's colour where it is highest
+HEAT = np.array([213, 94, 0])  # vermilion, visible on violet and pale red
+OPACITY = 0.65  # of the map's colour at its maximum
 
 
 def centre(picture: np.ndarray) -> np.ndarray:
@@ -28,8 +28,8 @@ def cell_uri(picture_SS3: np.ndarray) -> str:
 
 
 def heat_uri(picture_SS3: np.ndarray, heat_SS: np.ndarray) -> str:
-    """Return the same in grey, the heat (0 to 1) laid over it."""
-    cell_KK3, heat_KK1 = centre(picture_SS3), centre(heat_SS)[..., None] * OPAQUE
+    """Return the same in grey, with the saliency map (0 to 1) as an overlay."""
+    cell_KK3, heat_KK1 = centre(picture_SS3), centre(heat_SS)[..., None] * OPACITY
     grey_KK3 = np.repeat(cell_KK3.mean(axis=2, keepdims=True), 3, axis=2)
     return _uri((grey_KK3 * (1 - heat_KK1) + HEAT * heat_KK1).round().astype(np.uint8))
 

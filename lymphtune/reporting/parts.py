@@ -1,8 +1,7 @@
-"""What a report is made of: sections of drawings, tables, notes and blocks; nothing here knows HTML."""
+"""The parts of a report, independent of HTML: sections of drawings, tables, notes and blocks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -10,8 +9,11 @@ from matplotlib.figure import Figure
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure. name: of its files and its anchor; caption: what it shows and how it was made; alt: what a person
-    who cannot see it should know, numbers included."""
+    """A figure.
+
+    name: of its files and its anchor; caption: what it shows and how it was made; alt: a description in words and
+    numbers for readers who cannot see it.
+    """
 
     name: str
     title: str
@@ -22,8 +24,10 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; name: of its files and its anchor. Text columns are left aligned, numbers right. exact: written to the
-    files as `frame` is, while the page shows `shown` where that is given."""
+    """A table, with text columns aligned left and numbers right.
+
+    name: of its files and its anchor; frame: written to the csv file; shown: the table of the page (default: frame).
+    """
 
     name: str
     title: str
@@ -34,7 +38,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Note:
-    """A paragraph; `warning` where it qualifies the numbers, `code` where it is to be copied."""
+    """A paragraph; warning: it qualifies the numbers; code: it is text to copy."""
 
     text: str
     warning: bool = False
@@ -43,12 +47,14 @@ class Note:
 
 @dataclass(frozen=True)
 class Block:
-    """A part with a template of its own: templates/<template>, which sees `data` as `block`. embedded: by id, what the
-    page's script reads."""
+    """A part with its own template.
+
+    template: file in templates/, in which `block` is `data`; embedded: JSON data for the page's script, by id.
+    """
 
     template: str
-    data: Mapping[str, Any]
-    embedded: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, object]
+    embedded: Mapping[str, object] = field(default_factory=dict)
 
 
 Part = Drawing | Table | Note | Block
@@ -56,7 +62,7 @@ Part = Drawing | Table | Note | Block
 
 @dataclass(frozen=True)
 class Section:
-    """One question that the report answers; name: its anchor; lead: the answer in a sentence or two."""
+    """One question that the report answers; name: its anchor; lead: the answer in one or two sentences."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""lymphtune report: from a run's folder to report.html, with its figures and tables beside it."""
+"""lymphtune report: report.html of a run, with its figures and tables as files."""
 
 import importlib
 from pathlib import Path
@@ -16,10 +16,10 @@ from lymphtune.runs.run import FIGURES, REPORT, Run
 
 
 def write_report(run: Run, data: str | Path | None = None, ensemble: str | None = None, pictures: bool = True) -> Path:
-    """Return the path of the run's report.html, written anew with figures/ beside it.
+    """Write the run's report.html and figures/, replacing earlier ones, and return the path of report.html.
 
-    data: the run's cohort where it has moved; ensemble: the saved one to judge, the newest unless named; pictures:
-    whether patients' cells may be in it. Raises InputError on anything a person can mend.
+    data: the run's cohort if it has moved; ensemble: name of a saved ensemble (default: the newest); pictures: whether
+    the report may show patients' cells. Raises InputError where the input is unusable.
     """
     facts = gather(run, data, ensemble, pictures)
     with styled():

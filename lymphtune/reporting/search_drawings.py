@@ -1,6 +1,6 @@
-"""Figures of a search: what mattered, what each choice did, all trials at once, the rungs, the best so far.
+"""Figures of a search: importances, marginal effects, parallel coordinates, rungs and the best loss so far.
 
-Shapes: N trials compared, C choices, G values or bins of a choice.
+Shapes: N compared trials, C choices, G values or bins of a choice.
 """
 
 import math
@@ -14,22 +14,22 @@ from matplotlib.ticker import MaxNLocator
 
 from lymphtune.reporting.drawing import BASELINE, ENSEMBLE, INK, LINE, PALE, canvas
 from lymphtune.reporting.parts import Drawing
-from lymphtune.reporting.searched import Searched, shown_value
+from lymphtune.reporting.search_results import SearchResults, shown_value
 from lymphtune.statistics.importance import Choice, Importance, Marginal
 from lymphtune.statistics.words import percent
 
 BARS, PANELS, AXES = 12, 6, 8
 GREY = "#8c8c8c"
 BY_RANK = LinearSegmentedColormap.from_list("rank", [ENSEMBLE, GREY, BASELINE])
-ROOM = 34  # characters of all labels below a panel
+ROOM = 34  # characters for all labels below a panel
 NARROW = 11  # characters that fit above a parallel axis
 ABSENT_AT = -0.14
-WIDE = 4  # times the lowest loss: from there on the axis is logarithmic
+WIDE = 4  # ratio of the highest to the lowest loss, above which the axis is logarithmic
 LABEL = {"facecolor": PALE, "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
 
 
-def importance_bars(searched: Searched, found: Importance) -> Drawing:
-    """Return a bar a choice with its interval, beside what chance gives."""
+def importance_bars(searched: SearchResults, found: Importance) -> Drawing:
+    """Return one bar per choice with its interval, and the importance that chance gives."""
     choices = _choices(searched)
     order = found.order[:BARS]
     figure = canvas(0.9 + 0.24 * len(order))
@@ -38,30 +38,31 @@ def importance_bars(searched: Searched, found: Importance) -> Drawing:
         share, clear = found.shares[c], found.stands_out(c)
         axes.barh(row, share.value, 0.62, color=ENSEMBLE if clear else PALE, edgecolor=ENSEMBLE if clear else GREY)
         axes.plot([share.low, share.high], [row, row], color=INK, linewidth=1.2, marker="|", markersize=6)
-    axes.axvline(found.chance, color=BASELINE, linestyle=":", linewidth=1.4, label="what chance gives")
+    axes.axvline(found.chance, color=BASELINE, linestyle=":", linewidth=1.4, label="by chance")
     axes.set_yticks(range(len(order)), [choices[c].name for c in order])
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.set_xlim(left=0)
-    axes.set_xlabel("share of the variance of the log loss that the forest predicts")
+    axes.set_xlabel("fraction of the variance of the log loss that the forest predicts")
     axes.grid(axis="x")
     axes.set_axisbelow(True)
     axes.legend(loc="lower right")
-    said = "; ".join(f"{choices[c].name} {_share(found, c)}" for c in order)
+    text = "; ".join(f"{choices[c].name} {_share(found, c)}" for c in order)
     return Drawing(
-        "search-importance", "How much each choice accounts for",
+        "search-importance",
+        "How much each choice accounts for",
         f"Functional analysis of variance (Hutter, Hoos and Leyton-Brown 2014) of a random forest grown on "
-        f"{len(searched.compared)} trials, integrated over the space as it draws: the share of each choice alone; what "
-        "is left is joint effects. A choice that arises under one branch only counts for what it adds there. Lines: 5 "
-        "to 95 % over 20 resamples of the trials. Dotted: 95 % of the shares of random numbers that mean nothing lie "
-        "below; filled bars lie above it with their whole interval.",
-        f"Shares with 90 % intervals: {said}. Chance gives up to {percent(found.chance)}. Out-of-bag R squared of the "
+        f"{len(searched.compared)} trials, integrated over the space: the fraction due to each choice alone; "
+        "the rest are joint effects. A choice that exists in one branch only counts for its effect there. Lines: 5 to "
+        "95 % over 20 resamples of the trials. Dotted: the 95th percentile of the importance of random numbers; filled "
+        "bars are above it with their whole interval.",
+        f"Fractions with 90 % intervals: {text}. By chance up to {percent(found.chance)}. Out-of-bag R squared of the "
         f"forest {found.explained:.2f}.",
         figure,
-    )  # fmt: skip
+    )
 
 
-def marginal_panels(searched: Searched, found: Importance) -> Drawing:
-    """Return what the forest expects at each value of the choices that account for most, with the trials."""
+def marginal_panels(searched: SearchResults, found: Importance) -> Drawing:
+    """Return the forest's expectation at each value of the most important choices, with the trials."""
     order = [c for c in found.order if len(found.marginals[c].at_G) > 1][:PANELS]
     columns = min(3, len(order))
     figure = canvas(0.5 + 2.0 * -(-len(order) // columns))
@@ -75,20 +76,21 @@ def marginal_panels(searched: Searched, found: Importance) -> Drawing:
         axes.set_ylim(low - room, high + room)
         axes.set_ylabel("log loss" if place % columns == 1 or columns == 1 else "")
         axes.tick_params(labelleft=place % columns == 1 or columns == 1)
-    said = "; ".join(_told(searched, c, found.marginals[c]) for c in order)
+    text = "; ".join(_marginal_text(searched, c, found.marginals[c]) for c in order)
     far = int((searched.compared["score"] > searched.losses_N + 1e-12).sum())
     return Drawing(
-        "search-marginals", "What each choice did",
+        "search-marginals",
+        "Effect of each choice",
         f"Line or bars: class-balanced log loss at epoch {searched.epoch} that the forest expects at each value, the "
-        "other choices as the space draws them; band: 5 to 95 % over 20 resamples of the trials. Dots: the trials. "
-        "These patients ranked the trials too: a lower value here is a hint for the next search, not a score."
-        + (f" {far} trials far above the others are drawn at the fence." if far else ""),
-        f"Expected log loss by value: {said}.",
+        "other choices distributed as in the space; band: 5 to 95 % over 20 resamples of the trials. Dots: the trials. "
+        "The same patients ranked the trials: a lower value here is a hint for the next search, not a score."
+        + (f" {far} trials with far higher losses are clipped." if far else ""),
+        f"Expected log loss by value: {text}.",
         figure,
-    )  # fmt: skip
+    )
 
 
-def _panel(axes: Axes, searched: Searched, of: Marginal, c: int) -> None:
+def _panel(axes: Axes, searched: SearchResults, of: Marginal, c: int) -> None:
     choice, values_N = _choices(searched)[c], searched.points.values_NC[:, c]
     if choice.labels:
         at_G = np.arange(len(of.at_G))
@@ -124,7 +126,7 @@ def _panel(axes: Axes, searched: Searched, of: Marginal, c: int) -> None:
 
 
 def _log_ticks(axis: Axis, low: float, high: float) -> None:
-    """Put plain numbers on a logarithmic axis: decades, or both ends and the middle where there are few of them."""
+    """Set plain numbers as ticks of a logarithmic axis: decades, or both ends and the middle for few decades."""
     decades = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
     ticks = [10.0**decade for decade in decades]
     if len(ticks) < 3:
@@ -133,8 +135,8 @@ def _log_ticks(axis: Axis, low: float, high: float) -> None:
     axis.set_ticks([], minor=True)
 
 
-def parallel(searched: Searched, found: Importance) -> Drawing:
-    """Return every trial as a line through its choices to its loss, the best in front."""
+def parallel(searched: SearchResults, found: Importance) -> Drawing:
+    """Return parallel coordinates: one line per trial through its choices to its loss, the best in front."""
     order = found.order[:AXES]
     rank_N = searched.losses_N.argsort(kind="stable").argsort()
     height_NA = np.column_stack(
@@ -163,19 +165,20 @@ def parallel(searched: Searched, found: Importance) -> Drawing:
     axes.set_ylim(ABSENT_AT - 0.08, 1.06)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    told = ", ".join(f"{_choices(searched)[c].name} {_chosen(searched, c, int(rank_N.argmin()))}" for c in order)
+    text = ", ".join(f"{_choices(searched)[c].name} {_chosen(searched, c, int(rank_N.argmin()))}" for c in order)
     return Drawing(
-        "search-parallel", "All trials through their choices",
-        f"A line a trial, {len(rank_N)} in all: thick and blue the best, thin and orange the worst, by rank of the log "
-        f"loss at epoch {searched.epoch}; the best one has dots. Absent: trials for which the "
-        "choice did not arise. Lines of one value are spread apart by rank.",
-        f"{len(rank_N)} trials; the best, with a log loss of {low:.3f}, has {told}. The worst has {high:.3f}.",
+        "search-parallel",
+        "All trials and their choices",
+        f"One line per trial, {len(rank_N)} in all: thick and blue the best, thin and orange the worst, by rank of the "
+        f"log loss at epoch {searched.epoch}; the best one has dots. Absent: trials without that choice. "
+        "Lines of the same value are spread by rank.",
+        f"{len(rank_N)} trials; the best, with a log loss of {low:.3f}, has {text}. The worst has {high:.3f}.",
         figure,
-    )  # fmt: skip
+    )
 
 
-def _heights(searched: Searched, c: int, rank_N: np.ndarray) -> np.ndarray:
-    """Return where each trial crosses a choice's axis; categories in even steps, trials spread within by rank."""
+def _heights(searched: SearchResults, c: int, rank_N: np.ndarray) -> np.ndarray:
+    """Return each trial's height on a choice's axis; categories in even steps, trials within them spread by rank."""
     choice, value_N = _choices(searched)[c], searched.points.values_NC[:, c]
     if not choice.labels:
         height_N = _scaled(np.log(value_N) if choice.log else value_N)
@@ -186,7 +189,7 @@ def _heights(searched: Searched, c: int, rank_N: np.ndarray) -> np.ndarray:
 
 
 def _scaled(value_N: np.ndarray, flipped: bool = False) -> np.ndarray:
-    """Return values from 0 to 1, NaN where there are none."""
+    """Return the values scaled to 0 to 1; NaN stays NaN."""
     if np.isnan(value_N).all():
         return value_N
     low, high = np.nanmin(value_N), np.nanmax(value_N)
@@ -194,7 +197,7 @@ def _scaled(value_N: np.ndarray, flipped: bool = False) -> np.ndarray:
     return 1 - share_N if flipped else share_N
 
 
-def _ticks(searched: Searched, c: int) -> tuple[Sequence[float], Sequence[str]]:
+def _ticks(searched: SearchResults, c: int) -> tuple[Sequence[float], Sequence[str]]:
     choice, value_N = _choices(searched)[c], searched.points.values_NC[:, c]
     if choice.labels:
         step = 1 / len(choice.labels)
@@ -214,26 +217,38 @@ def _parallel_axis(axes: Axes, place: int, at: Sequence[float], names: Sequence[
     axes.vlines(place, ABSENT_AT if min(at, default=0) < 0 else 0, 1, color=INK, linewidth=0.8, zorder=3)
     for height, name in zip(at, names, strict=True):
         axes.text(
-            place + 0.05, height, _wrapped(name, NARROW), fontsize=6.5, va="center", bbox=LABEL, zorder=4,
+            place + 0.05,
+            height,
+            _wrapped(name, NARROW),
+            fontsize=6.5,
+            va="center",
+            bbox=LABEL,
+            zorder=4,
             linespacing=0.95,
-        )  # fmt: skip
+        )
 
 
-def rung_strips(searched: Searched) -> Drawing:
-    """Return the scores at each rung, of those that went on and of those that were stopped."""
+def rung_strips(searched: SearchResults) -> Drawing:
+    """Return the scores at each rung, of trials that continued and of trials that were stopped."""
     rungs = searched.rungs
-    place_of = {trial: n / max(len(searched.ended) - 1, 1) - 0.5 for n, trial in enumerate(searched.ended["trial"])}
+    position_of = {trial: n / max(len(searched.ended) - 1, 1) - 0.5 for n, trial in enumerate(searched.ended["trial"])}
     figure = canvas(2.8)
     axes = figure.add_subplot()
     for place, rung in enumerate(rungs):
-        for stopped, style in ((True, ("x", BASELINE, "stopped")), (False, ("o", ENSEMBLE, "went on"))):
+        for stopped, style in ((True, ("x", BASELINE, "stopped")), (False, ("o", ENSEMBLE, "continued"))):
             scores = rung.scores[rung.stopped == stopped]
-            x = [place + 0.84 * place_of[trial] for trial in scores.index]
+            x = [place + 0.84 * position_of[trial] for trial in scores.index]
             marker, colour, label = style
             axes.plot(
-                x, scores, marker, color=colour, alpha=0.75, markersize=4.5, linestyle="none",
+                x,
+                scores,
+                marker,
+                color=colour,
+                alpha=0.75,
+                markersize=4.5,
+                linestyle="none",
                 label=label if place == 0 else None,
-            )  # fmt: skip
+            )
     counts = [(len(rung.scores), int(rung.stopped.sum())) for rung in rungs]
     names = [f"epoch {rung.epoch}\n{n} reached, {out} stopped" for rung, (n, out) in zip(rungs, counts, strict=True)]
     axes.set_xticks(range(len(rungs)), names)
@@ -241,22 +256,23 @@ def rung_strips(searched: Searched) -> Drawing:
     axes.set_ylabel("log loss, mean of 3 epochs")
     axes.grid(axis="y")
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4)
-    told = "; ".join(
+    text = "; ".join(
         f"epoch {rung.epoch}: {n} trials between {rung.scores.min():.3f} and {rung.scores.max():.3f}, {out} stopped"
         for rung, (n, out) in zip(rungs, counts, strict=True)
     )
     return Drawing(
-        "search-rungs", "Who was stopped, and where",
+        "search-rungs",
+        "Which trials were stopped, and where",
         "Class-balanced out-of-fold log loss of each trial at the epochs where it could be stopped: the mean over the "
-        "last three epochs. At each epoch trials stand from left to right by number, as they are judged: each beside "
-        "those before it alone, so that an early one may go on with a score that stops a later one.",
-        f"Scores at the rungs: {told}.",
+        "last three epochs. At each epoch trials are ordered by number from left to right. Each is compared with those "
+        "before it only, so that an early trial may continue with a score that stops a later one.",
+        f"Scores at the rungs: {text}.",
         figure,
-    )  # fmt: skip
+    )
 
 
-def best_so_far(searched: Searched) -> Drawing:
-    """Return the lowest log loss up to each trial, beside all trials."""
+def best_so_far(searched: SearchResults) -> Drawing:
+    """Return the lowest log loss up to each trial, with all trials."""
     table = searched.ended
     best = table["log_loss"].cummin()
     figure = canvas(2.6)
@@ -264,11 +280,17 @@ def best_so_far(searched: Searched) -> Drawing:
     for status, marker, colour in (("stopped", "x", BASELINE), ("done", "o", ENSEMBLE)):
         of = table[table["status"] == status]
         axes.plot(
-            of["number"], of["log_loss"], marker, color=colour, alpha=0.75, markersize=4.5, linestyle="none",
+            of["number"],
+            of["log_loss"],
+            marker,
+            color=colour,
+            alpha=0.75,
+            markersize=4.5,
+            linestyle="none",
             label=f"{status}, at its last epoch" if status == "stopped" else status,
-        )  # fmt: skip
+        )
     axes.step(table["number"], best, where="post", color=INK, linewidth=1.4, label="lowest so far")
-    baselines = searched.facts.board[searched.facts.board["kind"] == "clinical"]["log_loss"]
+    baselines = searched.facts.leaderboard[searched.facts.leaderboard["kind"] == "clinical"]["log_loss"]
     if len(baselines):
         axes.axhline(baselines.min(), color=GREY, linestyle="--", linewidth=1.2, label="best clinical model")
     low, high = float(table["log_loss"].min()), float(table["log_loss"].max())
@@ -282,16 +304,17 @@ def best_so_far(searched: Searched) -> Drawing:
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4)
     at = int(table["number"][table["log_loss"].argmin()])
     return Drawing(
-        "search-best", "The best so far",
-        "Class-balanced out-of-fold log loss of each trial in the order of the numbers. The line is the lowest of "
-        "many, and is flattered by that: it falls with more trials even where none is better. The verdict is not.",
+        "search-best",
+        "The best so far",
+        "Class-balanced out-of-fold log loss of each trial, by number. The line, the lowest of many, is optimistic: it "
+        "falls with more trials even where none is better. The verdict is corrected for that.",
         f"{len(table)} trials; the lowest log loss, {best.iloc[-1]:.3f}, is of number {at}; after half of the trials "
         f"it was {best.iloc[(len(best) - 1) // 2]:.3f}.",
         figure,
-    )  # fmt: skip
+    )
 
 
-def _choices(searched: Searched) -> Sequence[Choice]:
+def _choices(searched: SearchResults) -> Sequence[Choice]:
     assert searched.choices is not None
     return searched.choices.choices
 
@@ -301,19 +324,19 @@ def _share(found: Importance, c: int) -> str:
     return f"{percent(share.value)} ({percent(share.low)} to {percent(share.high)})"
 
 
-def _told(searched: Searched, c: int, of: Marginal) -> str:
+def _marginal_text(searched: SearchResults, c: int, of: Marginal) -> str:
     ends = range(len(of.at_G)) if _choices(searched)[c].labels else (0, len(of.at_G) - 1)
     values = ", ".join(f"{shown_value(searched, c, of.at_G[g])}: {of.mean_G[g]:.3f}" for g in ends)
     return f"{_choices(searched)[c].name} {values}"
 
 
-def _chosen(searched: Searched, c: int, trial: int) -> str:
+def _chosen(searched: SearchResults, c: int, trial: int) -> str:
     value = searched.points.values_NC[trial, c]
     return "absent" if value != value else shown_value(searched, c, value)
 
 
 def _wrapped(text: str, width: int) -> str:
-    """Return the text with breaks after its own marks where it is too long for one line."""
+    """Return the text with line breaks after spaces, dots and underscores where it is too long for one line."""
     lines = [""]
     for piece in text.replace("_", "_\0").replace(".", ".\0").replace(" ", " \0").split("\0"):
         if lines[-1] and len(lines[-1]) + len(piece) > width:

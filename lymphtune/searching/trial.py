@@ -43,7 +43,7 @@ class Shared:
     plan: Any  # searching.plan.Plan
     run_path: Path
     device: str
-    arithmetic: Any  # training.arithmetic.Arithmetic
+    precision: Any  # training.precision.Precision
     storage: str | None = None  # URI of the run, where its folder is not one that every worker sees
     scratch: Path | None = None  # for the folders of trials that run, where storage is named; removed after the search
 
@@ -63,7 +63,7 @@ class Shared:
         from lymphtune.training.lockstep import Protocol, train
 
         protocol = Protocol(
-            self.plan.folds_RP, trial.cycles[0], trial.seed, self.arithmetic,
+            self.plan.folds_RP, trial.cycles[0], trial.seed, self.precision,
             read_chunk(chunk_file(self.run_path, trial.configuration)), trial.cycles[1:],
         )  # fmt: skip
         return train(trial.configuration, self.cohort, protocol, self.device, start)

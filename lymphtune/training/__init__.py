@@ -1,1 +1,1 @@
-"""Training one configuration on all its folds, epoch by epoch, side by side."""
+"""Training of one configuration on all its folds, epoch by epoch."""

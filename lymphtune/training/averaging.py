@@ -1,4 +1,4 @@
-"""An exponential moving average of a network's weights: what is evaluated and kept, steadier than any one step."""
+"""An exponential moving average of a network's weights, used for prediction: steadier than the weights of one step."""
 
 import copy
 from typing import Generic, TypeVar
@@ -10,7 +10,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class MovingAverage(Generic[Network]):
-    """A copy of `live` that follows it; early steps are forgotten faster, so a short training is not held back."""
+    """An averaged copy of `live`; the decay grows with the number of steps, so that a short training does not lag."""
 
     def __init__(self, live: Network, decay: float) -> None:
         self.model = copy.deepcopy(live).eval().requires_grad_(False)
@@ -24,6 +24,6 @@ class MovingAverage(Generic[Network]):
         """Move towards the live weights and batch statistics by one step."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_([kept for kept, _ in self.floats], [new for _, new in self.floats], 1 - decay)
-        for kept, new in self.others:
-            kept.copy_(new)
+        torch._foreach_lerp_([average for average, _ in self.floats], [new for _, new in self.floats], 1 - decay)
+        for average, new in self.others:
+            average.copy_(new)

@@ -1,4 +1,4 @@
-"""A fitted clinical pipeline as a network, for graphs that hold no scikit-learn; float64, as scikit-learn computes.
+"""A fitted clinical pipeline as a PyTorch network in float64, for export to graphs without scikit-learn.
 
 Shapes: B patients, A attributes, V support vectors, L leaves of all trees.
 """
@@ -21,17 +21,17 @@ from lymphtune.errors import InputError
 def as_network(pipeline: Pipeline) -> nn.Module:
     """Return a network from attributes [B, A], float64, not standardised, to probabilities of tumoral [B].
 
-    Raises InputError where the model is of a type that has no network here.
+    Raises InputError for a model of a type that cannot be converted.
     """
     scale, model = pipeline[0], pipeline[-1]
     if type(model) not in NETWORKS:
         known = ", ".join(sorted(kind.__name__ for kind in NETWORKS))
-        raise InputError(f"{type(model).__name__}: no network says the same; there are those of {known}")
+        raise InputError(f"{type(model).__name__} cannot be converted to a network; supported models: {known}")
     return nn.Sequential(Standardised(scale.mean_, scale.scale_), NETWORKS[type(model)](model))
 
 
 class Standardised(nn.Module):
-    """What a StandardScaler makes of attributes whose missing values (NaN) were put at its mean."""
+    """A StandardScaler; missing values (NaN) become its mean."""
 
     mean_A: Tensor
     sd_A: Tensor
@@ -47,7 +47,7 @@ class Standardised(nn.Module):
 
 
 class Layers(nn.Module):
-    """Fully connected layers with ReLU between; one layer alone is logistic regression."""
+    """Fully connected layers with ReLU between; a single layer is logistic regression."""
 
     def __init__(self, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Layers(nn.Module):
 
 
 class Kernel(nn.Module):
-    """A support vector machine with a Gaussian kernel, its score made a probability by Platt's sigmoid."""
+    """A support vector machine with a Gaussian kernel, and Platt's sigmoid from its score to a probability."""
 
     vectors_VA: Tensor
     weight_V: Tensor
@@ -83,11 +83,11 @@ class Kernel(nn.Module):
 
 
 class Leaves(nn.Module):
-    """A random forest as the boxes of its leaves: a patient is in one of each tree's."""
+    """A random forest as the boxes of its leaves, of which a patient is in one per tree."""
 
     low_LA: Tensor
     high_LA: Tensor
-    share_L: Tensor
+    tumoral_L: Tensor
 
     def __init__(self, forest: RandomForestClassifier) -> None:
         super().__init__()
@@ -95,28 +95,28 @@ class Leaves(nn.Module):
         low, high, tumoral = (np.array(part) for part in zip(*boxes, strict=True))
         self.register_buffer("low_LA", torch.from_numpy(low))
         self.register_buffer("high_LA", torch.from_numpy(high))
-        self.register_buffer("share_L", torch.from_numpy(tumoral / len(forest.estimators_)))
+        self.register_buffer("tumoral_L", torch.from_numpy(tumoral / len(forest.estimators_)))
 
     def forward(self, standard_BA: Tensor) -> Tensor:
-        seen_B1A = standard_BA.float().double()[:, None]  # scikit-learn's trees round to float32 before they compare
-        inside_BL = ((seen_B1A > self.low_LA) & (seen_B1A <= self.high_LA)).all(dim=2)
-        return (inside_BL * self.share_L).sum(dim=1)
+        input_B1A = standard_BA.float().double()[:, None]  # the trees of scikit-learn compare in float32
+        inside_BL = ((input_B1A > self.low_LA) & (input_B1A <= self.high_LA)).all(dim=2)
+        return (inside_BL * self.tumoral_L).sum(dim=1)
 
 
 def _boxes(tree: Any) -> list[tuple[np.ndarray, np.ndarray, float]]:
-    """Return each leaf's lower bounds [A], below which it does not reach, upper bounds [A], and share of tumoral."""
-    found, whole = [], np.full(tree.n_features, np.inf)
-    waiting = [(0, -whole, whole)]
-    while waiting:
-        node, low_A, high_A = waiting.pop()
+    """Return the lower bounds [A], exclusive, upper bounds [A] and fraction of tumoral patients of each leaf."""
+    leaves, whole = [], np.full(tree.n_features, np.inf)
+    stack = [(0, -whole, whole)]
+    while stack:
+        node, low_A, high_A = stack.pop()
         left, right, feature = tree.children_left[node], tree.children_right[node], tree.feature[node]
         if left == right:  # a leaf: both are -1
-            found.append((low_A, high_A, float(tree.value[node, 0, 1])))
+            leaves.append((low_A, high_A, float(tree.value[node, 0, 1])))
             continue
         at = np.arange(tree.n_features) == feature
-        waiting.append((left, low_A, np.where(at, np.minimum(high_A, tree.threshold[node]), high_A)))
-        waiting.append((right, np.where(at, np.maximum(low_A, tree.threshold[node]), low_A), high_A))
-    return found
+        stack.append((left, low_A, np.where(at, np.minimum(high_A, tree.threshold[node]), high_A)))
+        stack.append((right, np.where(at, np.maximum(low_A, tree.threshold[node]), low_A), high_A))
+    return leaves
 
 
 def _fixed(value: np.ndarray) -> nn.Parameter:

@@ -1,4 +1,4 @@
-"""Fold models read back from their weights files, and what they say of patients."""
+"""Fold models loaded from their weights files, and their predictions."""
 
 import json
 import struct
@@ -27,21 +27,42 @@ from lymphtune.config import configuration as parsed
 from lymphtune.errors import InputError, reason
 from lymphtune.models.bag_classifier import BagClassifier
 from lymphtune.statistics.probabilities import as_probabilities
-from lymphtune.training.arithmetic import Arithmetic, exact
 from lymphtune.training.batches import Bags
 from lymphtune.training.clinical import probability
 from lymphtune.training.clinical_network import NETWORKS
-from lymphtune.training.frozen import WEIGHTS, Kept, features, features_here
+from lymphtune.training.frozen import WEIGHTS, FeatureCache, features, features_in_memory
 from lymphtune.training.network import CellPrediction, Prediction, predict, predict_cells
+from lymphtune.training.precision import Precision, full_float32
 
-ATTRIBUTES, MOST_ATTRIBUTES = "attribute_mean_A", 10_000  # a network has a mean for each
-DTYPES = {torch.float32: "F32", torch.int64: "I64", torch.bool: "BOOL"}  # of a network's state, as safetensors says it
-MOST_FILES, MOST_BYTES = 200_000, 2**30  # in a clinical model's file, unpacked
-UNREADABLE = (  # what damaged or hostile files make skops and scikit-learn raise
-    BadZipFile, zlib.error, struct.error, ValueError, OSError, KeyError, TypeError, AttributeError, IndexError,
-    ImportError, RuntimeError, MemoryError, OverflowError, EOFError, AssertionError, SyntaxError, TokenError,
-)  # fmt: skip
-KNOWN_TYPES = [  # of scikit-learn's, beyond those that skops knows as harmless
+ATTRIBUTES, MOST_ATTRIBUTES = "attribute_mean_A", 10_000  # the buffer whose length is the number of attributes
+DTYPES = {
+    torch.float32: "F32",
+    torch.int64: "I64",
+    torch.bool: "BOOL",
+}  # of a network's state, in the terms of safetensors
+MOST_FILES, MOST_BYTES = 200_000, 2**30  # of a clinical model's archive, unpacked
+# Exceptions of skops and scikit-learn on damaged or hostile files.
+UNREADABLE = (
+    BadZipFile,
+    zlib.error,
+    struct.error,
+    ValueError,
+    OSError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    ImportError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+    EOFError,
+    AssertionError,
+    SyntaxError,
+    TokenError,
+)
+# Types of scikit-learn beyond those that skops trusts by default.
+KNOWN_TYPES = [
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.model_selection._split.StratifiedKFold",
@@ -50,39 +71,43 @@ KNOWN_TYPES = [  # of scikit-learn's, beyond those that skops knows as harmless
 
 
 def predict_with(
-    path: Path, configuration: Configuration, cohort: Cohort, rows: np.ndarray,
-    kept: Kept | None = None, on: str | None = None,
-) -> Prediction:  # fmt: skip
-    """Return what one saved fold model says of the patients in `rows`, float32 arithmetic on any machine.
+    path: Path,
+    configuration: Configuration,
+    cohort: Cohort,
+    rows: np.ndarray,
+    kept: FeatureCache | None = None,
+    device_name: str | None = None,
+) -> Prediction:
+    """Return one saved fold model's prediction for the patients in `rows`, computed in float32 on any machine.
 
-    `kept`: where frozen features are computed in memory, for models with the same backbone to share; None: they
-    are taken from the cache. `on`: the device; a GPU where there is one, unless named. Raises InputError where the
-    file does not hold the weights of such a configuration.
+    kept: stores frozen features computed in memory, for models with the same backbone to share; None means that they
+    come from the cache folder. device_name: None means a GPU where there is one. Raises InputError where the file
+    does not hold the weights of the configuration.
     """
     if configuration.kind == "clinical":
         return _clinical(path, cohort, rows)
-    model, bags = open_network(path, configuration, cohort, kept, on)
-    with exact():
-        return _checked(predict(model, bags, rows, Arithmetic()), path)
+    model, bags = open_network(path, configuration, cohort, kept, device_name)
+    with full_float32():
+        return _checked(predict(model, bags, rows, Precision()), path)
 
 
 def predict_cells_with(
-    path: Path, configuration: Configuration, cohort: Cohort, rows: np.ndarray, kept: Kept | None = None
+    path: Path, configuration: Configuration, cohort: Cohort, rows: np.ndarray, kept: FeatureCache | None = None
 ) -> tuple[Prediction, CellPrediction]:
-    """Return the same, and what the model says of these patients' cells: nothing (NaN) where it is a clinical one."""
+    """Return the same and the prediction for these patients' cells, which is NaN for a clinical model."""
     if configuration.kind == "clinical":
         nothing_C = np.full(int(cohort.patients["n_cells"].to_numpy()[rows].sum()), np.nan)
         return _clinical(path, cohort, rows), CellPrediction(nothing_C, nothing_C)
     model, bags = open_network(path, configuration, cohort, kept)
-    with exact():
-        said, of_cells = predict_cells(model, bags, rows, Arithmetic())
-    return _checked(said, path), of_cells
+    with full_float32():
+        prediction, of_cells = predict_cells(model, bags, rows, Precision())
+    return _checked(prediction, path), of_cells
 
 
-def _checked(said: Prediction, path: Path) -> Prediction:
-    """Return the prediction with probabilities in [0, 1]; a value that is none would be called reactive."""
+def _checked(prediction: Prediction, path: Path) -> Prediction:
+    """Return the prediction with probabilities in [0, 1]; raises InputError for other values."""
     remedy = "the weights do not fit this cohort"
-    return said._replace(probability_P=as_probabilities(said.probability_P, path, remedy))
+    return prediction._replace(probability_P=as_probabilities(prediction.probability_P, path, remedy))
 
 
 def _clinical(path: Path, cohort: Cohort, rows: np.ndarray) -> Prediction:
@@ -93,23 +118,23 @@ def _clinical(path: Path, cohort: Cohort, rows: np.ndarray) -> Prediction:
 
 
 def open_network(
-    path: Path, configuration: Configuration, cohort: Cohort, kept: Kept | None, on: str | None = None
+    path: Path, configuration: Configuration, cohort: Cohort, kept: FeatureCache | None, device_name: str | None = None
 ) -> tuple[BagClassifier, Bags]:
-    """Return a saved network on its device, in evaluation mode, and the cohort's bags as it looks at them."""
-    device = torch.device(on or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """Return a saved network on its device, in evaluation mode, and the cohort's bags as its input."""
+    device = torch.device(device_name or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = load_network(path, configuration).to(device)
     _check_attributes(path, len(model.attribute_mean_A), cohort)
-    model.lay_out(channels_last=True)
+    model.set_memory_format(channels_last=True)
     weights = path.parent / WEIGHTS
     if kept is None:
         frozen = features(configuration, cohort, device, weights)
     else:
-        frozen = features_here(configuration, cohort, device, weights, kept)
+        frozen = features_in_memory(configuration, cohort, device, weights, kept)
     return model, Bags(cohort, configuration.data, device, frozen)
 
 
 def load_network(path: Path, configuration: Configuration) -> BagClassifier:
-    """Return the network, in evaluation mode; names, shapes and types must be the configuration's, numbers finite."""
+    """Return the network, in evaluation mode; raises InputError where the file does not hold its finite weights."""
     wrong = f"{path}: not the weights of {configuration.title}"
     try:
         n_attributes = _check_header(path, configuration, wrong)
@@ -119,18 +144,20 @@ def load_network(path: Path, configuration: Configuration) -> BagClassifier:
     except (SafetensorError, RuntimeError, OSError, OverflowError, TypeError) as error:
         raise InputError(f"{wrong} ({reason(error)})") from error
     if broken := [name for name, value in state.items() if not value.isfinite().all()]:
-        raise InputError(f"{path}: {broken[0]} holds what is no number; copy the folder again, or search again")
+        raise InputError(
+            f"{path}: {broken[0]} holds values that are not finite; copy the folder again, or search again"
+        )
     return model.eval()
 
 
 def _check_header(path: Path, configuration: Configuration, wrong: str) -> int:
-    """Hold the file's names, shapes and types against a network that takes no memory yet; return its attributes."""
+    """Return the number of attributes, after comparing the file's names, shapes and types with the configuration's."""
     with safe_open(path, "pt") as file:
         given = set(file.keys())
         shape = file.get_slice(ATTRIBUTES).get_shape() if ATTRIBUTES in given else [0]
         if len(shape) != 1 or not 0 < shape[0] <= MOST_ATTRIBUTES:
             raise InputError(f"{wrong} ({ATTRIBUTES} is missing, or not of 1 to {MOST_ATTRIBUTES} attributes)")
-        expected = _outline(json.dumps(configuration.as_yaml()), shape[0])
+        expected = _expected_state(json.dumps(configuration.as_yaml()), shape[0])
         if strange := sorted(given ^ set(expected)):
             raise InputError(f"{wrong} ({strange[0][:100]!r} is {'too many' if strange[0] in given else 'missing'})")
         for name, wanted in expected.items():
@@ -140,9 +167,9 @@ def _check_header(path: Path, configuration: Configuration, wrong: str) -> int:
     return int(shape[0])
 
 
-@lru_cache(maxsize=64)  # the fold models of a trial share it
-def _outline(text: str, n_attributes: int) -> dict[str, str]:
-    """Return type and shape, in words, of each part of the state of the network of a configuration, given as JSON."""
+@lru_cache(maxsize=64)  # for the fold models of a trial
+def _expected_state(text: str, n_attributes: int) -> dict[str, str]:
+    """Return type and shape, as text, of each tensor in the state of a network; `text`: its configuration as JSON."""
     with torch.device("meta"):
         state = BagClassifier(parsed(json.loads(text), "configuration"), n_attributes=n_attributes).state_dict()
     return {name: f"{DTYPES[value.dtype]} {list(value.shape)}" for name, value in state.items()}
@@ -154,8 +181,8 @@ def _check_attributes(path: Path, known: int, cohort: Cohort) -> None:
 
 
 def load_pipeline(path: Path) -> Pipeline:
-    """Return the clinical pipeline; nothing but scikit-learn's own types is built from the file."""
-    import skops.io  # seconds; networks have no need of it
+    """Return the clinical pipeline; the file can create instances of scikit-learn's own types only."""
+    import skops.io  # takes seconds; networks do not need it
 
     wrong = f"{path}: not a clinical model"
     try:
@@ -166,12 +193,12 @@ def load_pipeline(path: Path) -> Pipeline:
     except UNREADABLE as error:
         raise InputError(f"{wrong} ({reason(error)})") from error
     if probability_P.shape != (2,) or not np.isfinite(probability_P).all():
-        raise InputError(f"{wrong} (it makes no probabilities)")
+        raise InputError(f"{wrong} (its predictions are not finite probabilities)")
     return pipeline
 
 
 def _check_archive(path: Path, wrong: str) -> None:
-    """Refuse an archive that would unpack to more than any clinical model takes; nothing is unpacked to disk."""
+    """Refuse an archive that unpacks to more than any clinical model needs; nothing is unpacked to disk."""
     with ZipFile(path) as archive:
         held = archive.infolist()
     if len(held) > MOST_FILES or sum(file.file_size for file in held) > MOST_BYTES:
@@ -179,7 +206,7 @@ def _check_archive(path: Path, wrong: str) -> None:
 
 
 def _check_pipeline(pipeline: Any, wrong: str) -> None:
-    """Refuse all but a scaler and a model of ours whose parts fit: scikit-learn's compiled code does not look."""
+    """Refuse all but a scaler and a known model with consistent parts, which scikit-learn's compiled code assumes."""
     if not isinstance(pipeline, Pipeline) or [type(step) for _, step in pipeline.steps][:-1] != [StandardScaler]:
         raise InputError(f"{wrong} (holds {type(pipeline).__name__}, expected a scaler and a model)")
     model, n_attributes = pipeline[-1], len(pipeline[0].mean_)
@@ -194,10 +221,10 @@ def _check_pipeline(pipeline: Any, wrong: str) -> None:
 
 
 def _check_tree(tree: Any, n_attributes: int, wrong: str) -> None:
-    """Refuse a tree that is empty, points outside itself, or back: it would be followed for ever."""
+    """Refuse a tree that is empty or whose nodes point outside it or backwards (an endless loop)."""
     left, right, own = tree.children_left, tree.children_right, np.arange(tree.node_count)
     inner = left != -1
-    sound = type(tree) is Tree and tree.node_count > 0 and tree.value.shape[1:] == (1, 2)  # one label of two classes
+    sound = type(tree) is Tree and tree.node_count > 0 and tree.value.shape[1:] == (1, 2)  # one output, two classes
     sound = sound and ((right != -1) == inner).all() and (np.minimum(left, right) > own)[inner].all()
     sound = sound and (np.maximum(left, right) < tree.node_count).all()
     if not sound or not ((tree.feature >= 0) & (tree.feature < n_attributes))[inner].all():
@@ -210,9 +237,14 @@ def _check_machine(machine: Any, n_attributes: int, wrong: str) -> None:
     if sound:
         n_vectors = len(machine.support_vectors_)
         shapes = {
-            "support_vectors_": (n_vectors, n_attributes), "support_": (n_vectors,), "_n_support": (2,),
-            "_dual_coef_": (1, n_vectors), "_intercept_": (1,), "dual_coef_": (1, n_vectors), "intercept_": (1,),
-        }  # fmt: skip
+            "support_vectors_": (n_vectors, n_attributes),
+            "support_": (n_vectors,),
+            "_n_support": (2,),
+            "_dual_coef_": (1, n_vectors),
+            "_intercept_": (1,),
+            "dual_coef_": (1, n_vectors),
+            "intercept_": (1,),
+        }
         sound = all(getattr(machine, name).shape == shape for name, shape in shapes.items())
         sound = sound and min(machine._n_support) >= 0 and sum(machine._n_support) == n_vectors
     if not sound:

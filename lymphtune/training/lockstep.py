@@ -1,4 +1,4 @@
-"""A trial's training: the same configuration on every fold, side by side, one result an epoch.
+"""The training of a trial: one configuration on every fold, all folds epoch by epoch, one result per epoch.
 
 Shapes: R repeats (seeds), K folds, P patients of the cohort.
 """
@@ -21,50 +21,51 @@ from lymphtune.cohort.cohort import TO_PREDICT, Cohort
 from lymphtune.config import Configuration
 from lymphtune.files import whole
 from lymphtune.models.bag_classifier import Chunk
-from lymphtune.models.memory import freed_memory_kept
+from lymphtune.models.memory import keep_freed_memory
 from lymphtune.statistics.metrics import balanced_log_loss
-from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.batches import Bags
 from lymphtune.training.clinical import ClinicalMember
 from lymphtune.training.frozen import features, place_backbone
 from lymphtune.training.network import SUFFIX, Diverged, NetworkMember
+from lymphtune.training.precision import Precision
 
 
 class CheckpointError(Exception):
-    """A checkpoint cannot be gone on from: damaged, or of another training."""
+    """A training cannot resume from a checkpoint: it is damaged or belongs to another training."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How every trial of a run is trained: folds_RP holds the fold that holds patient p out, -1 for none.
+    """How every trial of a run is trained: folds_RP is the fold that holds patient p out, -1 for none.
 
-    arithmetic: None takes what is usual for the device. chunk_pixels: what goes through an encoder at once; None: as
-    much as fits. further: ends of more cycles, each a warm restart over the epochs that it adds.
+    precision: None means `default_precision` of the device. chunk_pixels: the number of pixels that an encoder takes
+    at once; None means as many as fit. further_cycles: the last epochs of the cycles after the first, each of which
+    starts with a warm restart.
     """
 
     folds_RP: np.ndarray
     epochs: int
     seed: int
-    arithmetic: Arithmetic | None = None
+    precision: Precision | None = None
     chunk_pixels: int | None = None
-    further: tuple[int, ...] = ()
+    further_cycles: tuple[int, ...] = ()
 
     @property
-    def last(self) -> int:
-        """Return the epoch after which the training is over."""
-        return (self.epochs, *self.further)[-1]
+    def last_epoch(self) -> int:
+        """Return the number of the training's last epoch."""
+        return (self.epochs, *self.further_cycles)[-1]
 
-    def begins_after(self, epoch: int) -> int:
-        """Return how many epochs the cycle has that begins after this one; 0 where none does."""
-        ends = (self.epochs, *self.further)
+    def next_cycle_length(self, epoch: int) -> int:
+        """Return the number of epochs of the cycle that begins after this epoch; 0 where none does."""
+        ends = (self.epochs, *self.further_cycles)
         return next((later - end for end, later in itertools.pairwise(ends) if end == epoch), 0)
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a training goes on: after `epoch`, from a checkpoint, or from a folder of weights at the end of a cycle.
+    """Where a training resumes: after `epoch`, from a checkpoint file, or from a folder of weights at a cycle's end.
 
-    lowest: the least log loss of the weights in that folder, where they are those of the best epoch.
+    lowest: the log loss of the weights in that folder, where they are those of the best epoch.
     """
 
     epoch: int
@@ -74,11 +75,13 @@ class Start:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch of all folds; probabilities_RP are out-of-fold, NaN for patients never held out.
+    """One epoch of all folds; probabilities_RP are out-of-fold, NaN for patients that are never held out.
 
-    train_loss, train_loss_sd: mean and standard deviation over the fold models of all repeats, 0 for one of them.
-    gates_RP: share of the pictures' expert, NaN where the model has no gate. chunk_pixels: what goes through the
-    encoder at once since a GPU's memory ran out, 0 where it did not.
+    train_loss, train_loss_sd: mean and standard deviation over the fold models of all repeats; the latter is 0 for a
+    single one. gates_RP: weight of the pictures' expert, NaN for a model without a gate. chunk_pixels: the number of
+    pixels that the encoder takes at once since a GPU ran out of memory, 0 where none did. save: writes a weights file
+    per fold model. checkpoint: writes all that the next epoch depends on; None for a clinical model. Both are to be
+    called before the next epoch is requested.
     """
 
     epoch: int
@@ -88,26 +91,26 @@ class EpochResult:
     train_loss_sd: float
     learning_rate: float
     seconds: float
-    save: Callable[[Path], None]  # writes a weights file a fold model; call it before the next epoch is asked for
+    save: Callable[[Path], None]
     chunk_pixels: int = 0
-    checkpoint: Callable[[Path], None] | None = None  # writes all the next epoch depends on, likewise; None: clinical
+    checkpoint: Callable[[Path], None] | None = None
 
 
 def train(
     configuration: Configuration, cohort: Cohort, protocol: Protocol, device: str = "cpu", start: Start | None = None
 ) -> Iterator[EpochResult]:
-    """Yield one result an epoch (a clinical model has one); raises Diverged when a loss is not a number.
+    """Yield one result per epoch (a clinical model has one); raises Diverged when a loss is not finite.
 
-    From a `start` the results are those that an unbroken training would have given from there on.
+    With a `start` the results are the same as those of an uninterrupted training from that epoch on.
     """
     if configuration.kind == "clinical":
         yield train_clinical(configuration, cohort, protocol)
     else:
         try:
-            with freed_memory_kept():
+            with keep_freed_memory():
                 yield from _train_networks(configuration, cohort, protocol, torch.device(device), start)
         except (Diverged, torch.OutOfMemoryError) as error:
-            clear_frames(error.__traceback__)  # whoever tells of it would hold the networks
+            clear_frames(error.__traceback__)  # frees the networks while the error is reported
             raise
         finally:
             gc.collect()
@@ -131,32 +134,37 @@ def _train_networks(
     chunk = Chunk(protocol.chunk_pixels)
     members = {
         (r, k): NetworkMember(
-            configuration, bags, _training_rows(cohort, protocol, r, k), protocol.epochs, [protocol.seed, r, k],
-            protocol.arithmetic, chunk,
+            configuration,
+            bags,
+            _training_rows(cohort, protocol, r, k),
+            protocol.epochs,
+            [protocol.seed, r, k],
+            protocol.precision,
+            chunk,
         )
         for r, k in fold_models(protocol.folds_RP)
-    }  # fmt: skip
-    kept = _Kept(members, configuration, chunk)
+    }
+    saved = _SavedWeights(members, configuration, chunk)
     if start is not None:
-        kept.take_up(start, device)
+        saved.resume(start, device)
     try:
-        for epoch in range(start.epoch + 1 if start else 1, protocol.last + 1):
-            if more := protocol.begins_after(epoch - 1):
-                kept.restart(more)
-            result = _epoch(epoch, members, protocol.folds_RP, kept)
-            kept.predict(result.probabilities_RP, cohort.labels)
+        for epoch in range(start.epoch + 1 if start else 1, protocol.last_epoch + 1):
+            if more := protocol.next_cycle_length(epoch - 1):
+                saved.restart(more)
+            result = _epoch(epoch, members, protocol.folds_RP, saved)
+            saved.update_best(result.probabilities_RP, cohort.labels)
             yield result
     finally:
-        members.clear()  # the last result still knows of them
+        members.clear()  # the last result still refers to them
 
 
 def _epoch(
     epoch: int,
     members: Mapping[tuple[int, int], NetworkMember],
     folds_RP: np.ndarray,
-    kept: "_Kept",
+    saved: "_SavedWeights",
 ) -> EpochResult:
-    """Train every member for one epoch and let it judge the patients it never sees."""
+    """Train every member for one epoch and predict the patients that it does not train on."""
     started = time.perf_counter()
     probabilities_RP, gates_RP = (np.full(folds_RP.shape, np.nan) for _ in range(2))
     losses = []
@@ -166,24 +174,30 @@ def _epoch(
         probabilities_RP[r, held_out], gates_RP[r, held_out] = member.predict(held_out)
     if not np.isfinite(probabilities_RP[folds_RP >= 0]).all():
         raise Diverged(f"a probability is not a number in epoch {epoch}")
-    probabilities_RP = probabilities_RP.clip(0, 1)  # a float32 mean may exceed 1 by its rounding
+    probabilities_RP = probabilities_RP.clip(0, 1)  # rounding may lift a float32 mean above 1
     one = next(iter(members.values()))
     seconds = time.perf_counter() - started
     return EpochResult(
-        epoch, probabilities_RP, gates_RP, float(np.mean(losses)), _spread(losses), one.learning_rate, seconds,
-        kept.save,
+        epoch,
+        probabilities_RP,
+        gates_RP,
+        float(np.mean(losses)),
+        _spread(losses),
+        one.learning_rate,
+        seconds,
+        saved.save,
         (one.live.chunk.pixels or 0) if one.live.chunk.halved else 0,
-        lambda path: kept.checkpoint(path, epoch),
-    )  # fmt: skip
+        lambda path: saved.checkpoint(path, epoch),
+    )
 
 
 def _spread(losses: Sequence[float]) -> float:
-    """Return the standard deviation of so many fold models' losses, 0 for one."""
+    """Return the standard deviation of the fold models' losses, 0 for a single one."""
     return float(np.std(losses, ddof=1)) if len(losses) > 1 else 0.0
 
 
-class _Kept:
-    """The weights a trial would save: the last epoch's, or those of its best-scored epoch (`checkpoint: best`)."""
+class _SavedWeights:
+    """The weights that a trial saves: of the last epoch, or of the epoch with the lowest loss (`checkpoint: best`)."""
 
     def __init__(
         self, members: Mapping[tuple[int, int], NetworkMember], configuration: Configuration, chunk: Chunk
@@ -192,8 +206,8 @@ class _Kept:
         self.lowest = np.inf
         self.states: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
 
-    def predict(self, probabilities_RP: np.ndarray, labels_P: np.ndarray) -> None:
-        """Copy the weights if they score best so far, where that is asked for."""
+    def update_best(self, probabilities_RP: np.ndarray, labels_P: np.ndarray) -> None:
+        """Copy the weights if the configuration keeps its best epoch and this one has the lowest loss so far."""
         score = pooled_log_loss(probabilities_RP, labels_P) if self.configuration.picks_epoch else np.inf
         if score < self.lowest:
             self.lowest = score
@@ -205,20 +219,20 @@ class _Kept:
         place_backbone(self.configuration, folder)
 
     def restart(self, epochs: int) -> None:
-        """Begin a cycle of so many epochs from the weights that would be saved now."""
+        """Begin a cycle of this number of epochs from the weights that would be saved now."""
         for name, member in self.members.items():
             member.restart(self.states.get(name) or member.state(), epochs)
 
     def checkpoint(self, path: Path, epoch: int) -> None:
-        """Write all that the epochs after this one depend on, into one file."""
+        """Write all that the next epochs depend on into one file."""
         members = {member_name(r, k): member.progress() for (r, k), member in self.members.items()}
         states = {member_name(r, k): state for (r, k), state in self.states.items()}
         given = {"epoch": epoch, "members": members, "states": states, "lowest": float(self.lowest)}
         with whole(path) as scratch:
             torch.save(given | {"chunk": asdict(self.chunk)}, scratch)
 
-    def take_up(self, start: Start, device: torch.device) -> None:
-        """Put the members where they were after `start.epoch`; raises CheckpointError where that cannot be done."""
+    def resume(self, start: Start, device: torch.device) -> None:
+        """Restore the members' state after `start.epoch`; raises CheckpointError where the file does not hold it."""
         try:
             if start.path.is_dir():
                 for (r, k), member in self.members.items():
@@ -230,7 +244,7 @@ class _Kept:
                 return
             given = torch.load(start.path, map_location=device, weights_only=True)
             for (r, k), member in self.members.items():
-                member.go_on_from(given["members"][member_name(r, k)])
+                member.load_progress(given["members"][member_name(r, k)])
                 if given["states"]:
                     self.states[r, k] = {
                         name: value.cpu() for name, value in given["states"][member_name(r, k)].items()
@@ -241,7 +255,7 @@ class _Kept:
         except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
             raise CheckpointError(f"{start.path}: {error}") from error
         if epoch != start.epoch:
-            raise CheckpointError(f"{start.path}: of epoch {epoch}, expected {start.epoch}")
+            raise CheckpointError(f"{start.path}: the checkpoint is of epoch {epoch}, expected epoch {start.epoch}")
 
 
 def train_clinical(
@@ -269,12 +283,12 @@ def train_clinical(
 
 
 def _training_rows(cohort: Cohort, protocol: Protocol, repeat: int, fold: int) -> np.ndarray:
-    """Return the labelled patients that the fold does not hold out: all that its model may learn from."""
+    """Return the labelled patients that the fold does not hold out, the only ones that its model is fitted on."""
     held_out = protocol.folds_RP[repeat] == fold
     return np.flatnonzero((cohort.labels != TO_PREDICT) & ~held_out)
 
 
 def pooled_log_loss(probabilities_RP: np.ndarray, labels_P: np.ndarray) -> float:
-    """Return the class-balanced log loss of the out-of-fold probabilities, averaged over repeats first."""
-    judged = ~np.isnan(probabilities_RP).all(axis=0)
-    return float(balanced_log_loss(np.nanmean(probabilities_RP[:, judged], axis=0), labels_P[judged]))
+    """Return the class-balanced log loss of the out-of-fold probabilities, which are first averaged over repeats."""
+    scored = ~np.isnan(probabilities_RP).all(axis=0)
+    return float(balanced_log_loss(np.nanmean(probabilities_RP[:, scored], axis=0), labels_P[scored]))

@@ -1,6 +1,6 @@
-"""What a saved network says of cells one by one: the probability of a bag that holds one cell alone.
+"""A saved network's prediction for single cells: the probability of a bag that holds one cell only.
 
-Shapes: C cells of the patients asked for, M cells, D features, A attributes.
+Shapes: C cells of the requested patients, M cells, D features, A attributes.
 """
 
 from pathlib import Path
@@ -12,27 +12,27 @@ from torch import Tensor
 from lymphtune.cohort.cohort import Cohort
 from lymphtune.config import Configuration
 from lymphtune.models.bag_classifier import BagClassifier
-from lymphtune.training.arithmetic import exact
 from lymphtune.training.batches import Batch
-from lymphtune.training.frozen import Kept
+from lymphtune.training.frozen import FeatureCache
 from lymphtune.training.loading import open_network
 from lymphtune.training.network import CellPrediction
+from lymphtune.training.precision import full_float32
 
 
 @torch.no_grad()
 def predict_lone_cells_with(
-    path: Path, configuration: Configuration, cohort: Cohort, rows: np.ndarray, kept: Kept
+    path: Path, configuration: Configuration, cohort: Cohort, rows: np.ndarray, kept: FeatureCache
 ) -> CellPrediction:
-    """Return what a network says of every cell of the patients in `rows`, float64, as it lies (one view).
+    """Return a network's prediction for every cell of the patients in `rows`, float64, in orientation 0.
 
-    probability_C: of a bag of that cell alone, for any aggregator; of the pictures' expert where there are two, with
-    the patient's age and count where they stand beside each cell. weight_C: share in the whole bag, NaN on none.
-    `kept`: where frozen features are computed in memory.
+    probability_C: of a bag of that cell only, for any aggregator; by the pictures' expert where there are two experts,
+    and with the patient's attributes where the fusion joins them to each cell. weight_C: weight in the whole bag.
+    kept: stores frozen features computed in memory.
     """
     model, bags = open_network(path, configuration, cohort, kept)
-    with exact():
-        said = [_of_batch(model, batch) for batch in bags.evaluation(np.asarray(rows))]
-    return CellPrediction(*np.concatenate(said, axis=1))
+    with full_float32():
+        predictions = [_of_batch(model, batch) for batch in bags.evaluation(np.asarray(rows))]
+    return CellPrediction(*np.concatenate(predictions, axis=1))
 
 
 def _of_batch(model: BagClassifier, batch: Batch) -> np.ndarray:
@@ -47,7 +47,7 @@ def _of_batch(model: BagClassifier, batch: Batch) -> np.ndarray:
 
 
 def lone_logits(model: BagClassifier, features_MD: Tensor, attributes_MA: Tensor) -> Tensor:
-    """Return the logit [M] of a bag of each cell alone, straight from the head: no rounding has ended its gradient."""
+    """Return the head's logit [M] for a bag of each single cell; its gradient does not saturate as a probability's."""
     caught: list[Tensor] = []
     fusion = model.fusion
     with fusion.head.register_forward_hook(lambda head, given, logits: caught.append(logits)):

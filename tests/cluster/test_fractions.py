@@ -15,8 +15,8 @@ from lymphtune.cluster.fractions import MOST, busy_share, demand, fraction, meas
 from lymphtune.searching.plan import concurrency
 from lymphtune.searching.prepare import prepare
 from lymphtune.searching.settings import Settings
-from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.network import NetworkMember
+from lymphtune.training.precision import Precision
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ def test_steps_are_really_measured(tiny_cohort_folder: Path) -> None:
     cohort, plan = prepare("tiny", tiny_cohort_folder, Settings(trials=6, folds=2))
     small = slim(plan)
     assert {trial.configuration.title.split()[0] for trial in small.trials} == {"vanilla", "resnet-4", "resnet-8"}
-    _, busy = demand(cohort, plan, plan.trials[0], torch.device("cpu"), Arithmetic())
+    _, busy = demand(cohort, plan, plan.trials[0], torch.device("cpu"), Precision())
     assert 0.1 < busy <= 1
-    assert 1 / MOST <= measured_fraction(cohort, replace(small, trials=small.trials[:1]), "cpu", Arithmetic()) <= 1
+    assert 1 / MOST <= measured_fraction(cohort, replace(small, trials=small.trials[:1]), "cpu", Precision()) <= 1
 
 
 def test_waiting_is_not_being_busy() -> None:
@@ -69,7 +69,7 @@ def test_all_fold_models_of_a_trial_are_measured(tiny_cohort_folder: Path, monke
     cohort, plan = prepare("tiny", tiny_cohort_folder, Settings(trials=1, folds=2, repeats=2))
     epochs = Counter[int]()
     monkeypatch.setattr(NetworkMember, "train_epoch", lambda self, epoch: epochs.update([id(self)]))
-    demand(cohort, plan, plan.networks[0], torch.device("cpu"), Arithmetic())
+    demand(cohort, plan, plan.networks[0], torch.device("cpu"), Precision())
     assert list(epochs.values()) == [3] * 4  # one warms up, one is timed, one profiled
 
 
@@ -88,7 +88,7 @@ import lymphtune
 from lymphtune.cluster import driver as search_module
 from lymphtune.cluster import runner as on_ray
 from lymphtune.searching.trial import Shared
-from lymphtune.training.arithmetic import Arithmetic
+from lymphtune.training.precision import Precision
 from lymphtune.training.network import NetworkMember
 from dataclasses import replace
 
@@ -111,7 +111,7 @@ class Watched(Shared):
         yield from Shared.train(replace(self, device="cpu"), trial, start)
 
 search_module.Shared = Watched
-on_ray.arithmetic_there = lambda *given: Arithmetic()
+on_ray.precision_there = lambda *given: Precision()
 on_ray.measured_fraction = lambda *given: 0.25
 gpus = sys.argv[3] if sys.argv[3] == "auto" else float(sys.argv[3])
 lymphtune.search("tiny", sys.argv[1], runs=notes / "runs", trials=4, epochs=1, folds=2, gpus_per_trial=gpus)

@@ -24,8 +24,8 @@ from lymphtune.searching.plan import Plan, Stage
 from lymphtune.searching.prepare import prepare
 from lymphtune.searching.settings import Settings
 from lymphtune.searching.trial import CHECKPOINT, EPOCHS, WEIGHTS, Shared, train_on
-from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.lockstep import Diverged, Protocol, train
+from lymphtune.training.precision import Precision
 
 SETTINGS = Settings(trials=6, epochs=4, folds=2, grace=1, reduction=2, keep_weights=2)
 
@@ -43,7 +43,7 @@ class Machine:
 
     def __init__(self, folder: Path, cohort: Cohort, plan: Plan) -> None:
         self.run, self.cohort, self.plan = Run(folder), cohort, plan
-        self.shared = Shared(cohort, plan, folder, "cpu", Arithmetic("float32"))
+        self.shared = Shared(cohort, plan, folder, "cpu", Precision("float32"))
         self.epochs_trained = 0
 
     def board(self, **how: Any) -> Board:

@@ -45,12 +45,12 @@ def built(chosen: Configuration) -> BagClassifier:
     """Return a network in evaluation mode whose batch statistics are those of the pictures."""
     torch.manual_seed(0)
     model = BagClassifier(chosen)
-    model.standardise_by(ATTRIBUTES)
+    model.fit_attributes(ATTRIBUTES)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the plain mean over the batches
     with torch.no_grad():
-        model.train().encode_chunk(cells(sum(COUNTS), chosen.data.crop_px))
+        model.train().encode_at_once(cells(sum(COUNTS), chosen.data.crop_px))
     return model.eval()
 
 
@@ -62,7 +62,7 @@ def cells(count: int, side: int = CROP_PX, seed: int = 0) -> Tensor:
     return (light + torch.randint(-40, 40, (count, side, side, 3), generator=draw)).to(torch.uint8)
 
 
-def said(
+def output_of(
     model: BagClassifier,
     given: Tensor,
     counts: Sequence[int] = COUNTS,

@@ -23,7 +23,7 @@ from lymphtune.models.bag_classifier import BagClassifier, as_pictures
 from lymphtune.registry import encoders
 from lymphtune.training.loading import load_network
 from lymphtune.training.network import NetworkMember
-from tests.models.small import ATTRIBUTES, COUNTS, CROP_PX, cells, network, said
+from tests.models.small import ATTRIBUTES, COUNTS, CROP_PX, cells, network, output_of
 
 NAME, FEATURES = "test_resnet", 96
 
@@ -48,7 +48,7 @@ def test_pictures_are_scaled_as_timm_scales_them(name: str) -> None:
     transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=backbone.network))
     normalise = transform.transforms[-1]
     assert type(normalise).__name__ == "Normalize"
-    assert backbone.as_given == (name == NAME)
+    assert backbone.needs_no_scaling == (name == NAME)
     expected = backbone.network(normalise(pictures.permute(0, 3, 1, 2) / 255))
     torch.testing.assert_close(backbone(as_pictures(pictures)), expected, atol=1e-4, rtol=1e-4)
 
@@ -151,15 +151,15 @@ def test_a_file_that_names_a_storage_it_does_not_hold_is_refused(tmp_path: Path)
 
 
 def test_the_hub_is_asked_once_for_all_fold_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, asked = timm.create_model, []
+    real, requested_names = timm.create_model, []
 
     def create(*given: Any, **options: Any) -> nn.Module:
-        asked.append(given)
+        requested_names.append(given)
         return real(NAME, pretrained=False, num_classes=0)
 
     monkeypatch.setattr(timm, "create_model", create)
     hub_state.cache_clear()
-    assert hub_state(NAME) is hub_state(NAME) and len(asked) == 1
+    assert hub_state(NAME) is hub_state(NAME) and len(requested_names) == 1
     hub_state.cache_clear()
 
 
@@ -177,7 +177,7 @@ def test_other_weights_are_refused(weights: State, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\(1 of 90 missing or of another shape, conv1.0.weight first\)"):
         file_state(NAME, path)
     torch.save([1, 2], path)
-    with pytest.raises(InputError, match=rf"holds no weights by name; expected those of timm:{NAME}"):
+    with pytest.raises(InputError, match=rf"holds no named weights; expected those of timm:{NAME}"):
         file_state(NAME, path)
 
 
@@ -190,15 +190,19 @@ def test_weights_that_the_hub_does_not_give_are_asked_of_a_folder(
 
     monkeypatch.setattr(timm, "create_model", refuse)
     said_ = str(error) or type(error).__name__
-    with pytest.raises(InputError, match=rf"could not be had from the hub \({said_}\); lay {NAME}.*with --weights"):
+    with pytest.raises(
+        InputError, match=rf"could not be downloaded from the hub \({said_}\); put {NAME}.*with --weights"
+    ):
         hub_state(NAME)
 
 
 def test_a_size_that_a_network_cannot_take_is_refused() -> None:
     assert feature_count("test_vit", 64) == 64 and feature_count(NAME, CROP_PX) == FEATURES
-    with pytest.raises(InputError, match=r"timm:test_vit: does not take pictures of 40 px \(.*divisible by patch size"):
+    with pytest.raises(
+        InputError, match=r"timm:test_vit: does not accept pictures of 40 px \(.*divisible by patch size"
+    ):
         feature_count("test_vit", 40)
-    with pytest.raises(InputError, match=r"timm:test_vit3: does not take pictures of 64 px \(.*doesn't match model"):
+    with pytest.raises(InputError, match=r"timm:test_vit3: does not accept pictures of 64 px \(.*doesn't match model"):
         BagClassifier(network({"timm": {"name": "test_vit3"}}, crop_px=64))
 
 
@@ -213,10 +217,10 @@ def test_a_tag_that_timm_does_not_have_is_refused() -> None:
         ("timm:nothing_like", r"space.yaml: model.encoder.timm: timm has no 'nothing_like'$"),
         ("timm:resnet1", r"timm has no 'resnet1'; there are \w*resnet1\w*, "),
         ("timm:", r"timm has no ''"),
-        ({"timm:resnet18": {"pretrained": True, "weights": "a.pth"}}, "either 'pretrained' or 'weights', not both"),
+        ({"timm:resnet18": {"pretrained": True, "weights": "a.pth"}}, "'pretrained' and 'weights' exclude each other"),
         (
             {"timm:resnet18": {"frozen": True}},
-            "frozen features of random weights are of no use; add 'pretrained: true'",
+            "frozen features need trained weights; add 'pretrained: true'",
         ),
         ({"timm:resnet18": {"pca": 8, "pretrained": True}}, "'pca' reduces frozen features; add 'frozen: true'"),
         (
@@ -271,7 +275,7 @@ def test_training_starts_from_the_given_weights_and_prediction_needs_no_file(wei
     path.unlink()
     NetworkMember.save(model.state_dict(), tmp_path / "fold")
     loaded = load_network(tmp_path / "fold.safetensors", chosen)
-    assert said(loaded, cells(9)).probability_B.equal(said(model.eval(), cells(9)).probability_B)
+    assert output_of(loaded, cells(9)).probability_B.equal(output_of(model.eval(), cells(9)).probability_B)
 
 
 def frozen(pca: int | None) -> BagClassifier:
@@ -343,17 +347,17 @@ def test_the_same_seed_fits_the_same_components() -> None:
 def test_a_frozen_model_read_back_says_the_same(pca: int | None, tmp_path: Path) -> None:
     model = frozen(pca).eval()
     model.encoder.fit(features(), 0)
-    model.standardise_by(ATTRIBUTES)
+    model.fit_attributes(ATTRIBUTES)
     given = torch.from_numpy(features(sum(COUNTS)).astype(np.float32))
     assert not any(name.startswith("encoder.backbone") for name in model.state_dict())
     assert not list(model.encoder.parameters())
     NetworkMember.save(model.state_dict(), tmp_path / "fold")
     configured = network({f"timm:{NAME}": {"weights": "none.pth", "frozen": True, "pca": pca}})
     loaded = load_network(tmp_path / "fold.safetensors", configured)
-    first = said(model, given)
+    first = output_of(model, given)
     assert first.probability_B.unique().numel() == len(COUNTS)
-    assert said(loaded, given).probability_B.equal(first.probability_B)
-    assert not said(frozen(pca).eval(), given).probability_B.equal(first.probability_B)
+    assert output_of(loaded, given).probability_B.equal(first.probability_B)
+    assert not output_of(frozen(pca).eval(), given).probability_B.equal(first.probability_B)
 
 
 def test_options_have_a_label() -> None:
@@ -364,14 +368,14 @@ def test_options_have_a_label() -> None:
 
 def test_counting_features_draws_nothing() -> None:
     """A network built after it starts from the same weights in a process that has counted before."""
-    drawn = []
+    random_numbers = []
     for _ in range(2):
         feature_count.cache_clear()
         for _ in range(2):
             torch.manual_seed(0)
             feature_count(NAME, CROP_PX)
-            drawn.append(float(torch.rand(())))
-    assert len(set(drawn)) == 1
+            random_numbers.append(float(torch.rand(())))
+    assert len(set(random_numbers)) == 1
 
 
 def test_a_dead_feature_stays_dead() -> None:

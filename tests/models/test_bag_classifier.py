@@ -13,7 +13,7 @@ from torch import Tensor
 from lymphtune.models import bag_classifier
 from lymphtune.models.bag_classifier import BagClassifier, Chunk
 from lymphtune.models.convolution import Stage
-from tests.models.small import ATTRIBUTES, CROP_PX, SMALL, built, cells, network, said
+from tests.models.small import ATTRIBUTES, CROP_PX, SMALL, built, cells, network, output_of
 
 DIFFERENT = 1e-3  # of the largest gradient
 
@@ -22,8 +22,8 @@ def training_gradients(norm: str, cells_per_chunk: int) -> list[Tensor]:
     torch.manual_seed(0)
     encoder = {"resnet": {"filters": SMALL["filters"], "norm": norm}}
     model = BagClassifier(network(encoder), Chunk(cells_per_chunk * CROP_PX**2)).train()
-    model.standardise_by(ATTRIBUTES)
-    said(model, cells(9)).probability_B.sum().backward()
+    model.fit_attributes(ATTRIBUTES)
+    output_of(model, cells(9)).probability_B.sum().backward()
     return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
 
@@ -49,7 +49,7 @@ def test_group_norm_learns_the_same_in_chunks_and_batch_norm_does_not() -> None:
 @pytest.mark.parametrize("norm", ["group", "batch"])
 def test_neighbours_count_in_training_with_batch_norm_only(norm: str) -> None:
     model = built(network({"resnet": {"filters": SMALL["filters"], "norm": norm}})).train()
-    alone_1D, among_MD = model.encode_chunk(cells(9)[:1]), model.encode_chunk(cells(9))
+    alone_1D, among_MD = model.encode_at_once(cells(9)[:1]), model.encode_at_once(cells(9))
     assert torch.allclose(alone_1D, among_MD[:1], atol=1e-5) == (norm == "group")
 
 
@@ -57,7 +57,7 @@ def test_neighbours_count_in_training_with_batch_norm_only(norm: str) -> None:
 def test_group_norm_fits_any_number_of_filters(filters: int) -> None:
     model = built(network({"plain": {"filters": filters, "norm": "group"}}))
     with torch.no_grad():
-        assert model.encode_chunk(cells(2)).shape == (2, 8 * filters)
+        assert model.encode_at_once(cells(2)).shape == (2, 8 * filters)
 
 
 def test_a_chunk_counts_pixels_and_is_halved_down_to_one_cell() -> None:
@@ -75,14 +75,14 @@ def test_a_chunk_counts_pixels_and_is_halved_down_to_one_cell() -> None:
 
 def test_a_cpu_finds_its_chunk_by_what_a_cell_keeps() -> None:
     chunk = Chunk()
-    chunk.find(1e6, 112)
-    whole, part = int(bag_classifier.WHOLE_BYTES / 1e6), int(bag_classifier.CHUNK_BYTES / 1e6)
+    chunk.set_from_bytes(1e6, 112)
+    whole, part = int(bag_classifier.MOST_WHOLE_BYTES / 1e6), int(bag_classifier.CHUNK_BYTES / 1e6)
     assert chunk.at_once(whole, 112) == whole and chunk.at_once(whole + 1, 112) == part < whole
     found = {}
     for filters in (16, 32):
         model = BagClassifier(network({"resnet": {"filters": filters}})).train()
         state = {name: value.clone() for name, value in model.state_dict().items()}
-        found[filters] = (model._bytes_kept(cells(4)) - model._bytes_kept(cells(2))) / 2
+        found[filters] = (model._saved_bytes(cells(4)) - model._saved_bytes(cells(2))) / 2
         assert all(value.equal(state[name]) for name, value in model.state_dict().items()) and model.encoder.training
     assert 1.8 < found[32] / found[16] < 2.2
     assert found[16] > 4 * 16 * (CROP_PX // 2) ** 2  # its first maps alone, float32
@@ -94,8 +94,8 @@ def test_the_layout_in_memory_changes_nothing(encoder: Any) -> None:
     model = built(network(encoder))
     answers = []
     for channels_last in (True, False):
-        model.lay_out(channels_last)
-        answers.append(said(model, cells(9)).probability_B)
+        model.set_memory_format(channels_last)
+        answers.append(output_of(model, cells(9)).probability_B)
     torch.testing.assert_close(*answers, atol=1e-5, rtol=0)
 
 
@@ -123,8 +123,8 @@ def test_the_gradient_of_a_strided_stage_keeps_the_layout() -> None:
 def test_chunks_are_alike(count: int, most: int) -> None:
     """A few cells by themselves have no batch statistics worth the name, and would count as much as a whole chunk."""
     model = built(network("vanilla"))
-    real, seen = model.encode_chunk, []
-    model.encode_chunk = lambda given: (seen.append(len(given)), real(given))[1]  # type: ignore[method-assign]
+    real, seen = model.encode_at_once, []
+    model.encode_at_once = lambda given: (seen.append(len(given)), real(given))[1]  # type: ignore[method-assign]
     model.chunk.pixels = most * 40**2
     model.encode(cells(count))
     assert sum(seen) == count and max(seen) <= most
@@ -134,7 +134,7 @@ def test_chunks_are_alike(count: int, most: int) -> None:
 def test_memory_is_given_back_between_chunks_that_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kept, it would grow by a map of activations a chunk; where nothing is learnt a chunk is small enough to keep."""
     given_back: list[int] = []
-    monkeypatch.setattr(bag_classifier, "give_back", lambda: given_back.append(1))
+    monkeypatch.setattr(bag_classifier, "trim_heap", lambda: given_back.append(1))
     model = built(network("vanilla"))
     model.chunk.pixels = 3 * 40**2
     with torch.no_grad():
@@ -159,7 +159,7 @@ def test_a_missing_attribute_is_the_mean_of_the_training_patients() -> None:
     model = built(network("vanilla", fusion="concat"))
     given_PA = ATTRIBUTES.clone()
     given_PA[0, 1] = torch.nan
-    model.standardise_by(given_PA)
+    model.fit_attributes(given_PA)
     known = given_PA[1:, 1]
     assert model.attribute_mean_A[1].item() == pytest.approx(known.mean().item())
     at_mean_PA = given_PA.clone()
@@ -172,5 +172,5 @@ def test_a_missing_attribute_is_the_mean_of_the_training_patients() -> None:
 def test_an_attribute_that_tells_training_patients_nothing_stays_small() -> None:
     """Else a patient who differs would meet weights that never learnt, multiplied by a million."""
     model = built(network("vanilla", fusion="concat"))
-    model.standardise_by(torch.tensor([[5.0, torch.nan], [5.0, torch.nan]]))
+    model.fit_attributes(torch.tensor([[5.0, torch.nan], [5.0, torch.nan]]))
     assert model.attribute_mean_A.tolist() == [5, 0] and model.attribute_sd_A.tolist() == [1, 1]

@@ -22,11 +22,11 @@ from lymphtune.config import Configuration
 from lymphtune.errors import InputError
 from lymphtune.models.bag_classifier import BagClassifier, as_pictures
 from lymphtune.models.output import BagOutput
-from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.batches import Bags
 from lymphtune.training.loading import load_network
 from lymphtune.training.network import NetworkMember
-from tests.models.small import ATTRIBUTES, COUNTS, CROP_PX, built, cells, network, said, small
+from lymphtune.training.precision import Precision
+from tests.models.small import ATTRIBUTES, COUNTS, CROP_PX, built, cells, network, output_of, small
 
 FAMILIES = [value for value in vars(registry).values() if isinstance(value, registry.Family)]
 WORDS = [(family, word) for family in FAMILIES for word in family.words()]
@@ -53,7 +53,7 @@ def model(chosen: Configuration) -> BagClassifier:
 def first(model: BagClassifier) -> BagOutput:
     """What it says of nine cells."""
     with torch.no_grad():
-        return said(model, cells(9))
+        return output_of(model, cells(9))
 
 
 @torch.no_grad()
@@ -61,7 +61,7 @@ def test_the_order_of_cells_changes_nothing(model: BagClassifier, first: BagOutp
     pictures = cells(9)
     turned = torch.cat([bag.flip(0) for bag in pictures.split(COUNTS)])
     assert not turned.equal(pictures)
-    again = said(model, turned)
+    again = output_of(model, turned)
     torch.testing.assert_close(again.probability_B, first.probability_B, atol=1e-5, rtol=0)
     back_BN = torch.zeros_like(first.weight_BN)
     for row, count in enumerate(COUNTS):
@@ -73,7 +73,7 @@ def test_the_order_of_cells_changes_nothing(model: BagClassifier, first: BagOutp
 def test_a_batch_says_what_its_bags_say_one_by_one(model: BagClassifier, first: BagOutput) -> None:
     """Neither padding nor neighbours count."""
     for row, bag in enumerate(cells(9).split(COUNTS)):
-        alone = said(model, bag, COUNTS[row : row + 1], ATTRIBUTES[row : row + 1])
+        alone = output_of(model, bag, COUNTS[row : row + 1], ATTRIBUTES[row : row + 1])
         torch.testing.assert_close(alone.probability_B, first.probability_B[row : row + 1], atol=1e-5, rtol=0)
         torch.testing.assert_close(alone.weight_BN[0], first.weight_BN[row, : COUNTS[row]], atol=1e-5, rtol=0)
 
@@ -114,27 +114,27 @@ def test_two_experts_are_joined_as_the_output_says(chosen: Configuration, first:
 
 @torch.no_grad()
 def test_another_picture_is_another_probability(model: BagClassifier, first: BagOutput) -> None:
-    other = said(model, cells(9, seed=1))
+    other = output_of(model, cells(9, seed=1))
     assert (first.probability_B - other.probability_B).abs().min() > 1e-6
 
 
 @torch.no_grad()
 def test_an_evaluation_repeats_exactly(model: BagClassifier, first: BagOutput) -> None:
-    assert said(model, cells(9)).probability_B.equal(first.probability_B)
+    assert output_of(model, cells(9)).probability_B.equal(first.probability_B)
 
 
 def test_gradients_reach_every_parameter(chosen: Configuration) -> None:
     """From the loss of the bag's probability alone, whatever experts there are."""
     torch.manual_seed(0)
     model = BagClassifier(chosen)
-    model.standardise_by(ATTRIBUTES)
+    model.fit_attributes(ATTRIBUTES)
     with torch.no_grad():  # a weight that starts at 0 hides all that comes before it
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     total = {name: torch.zeros(()) for name, _ in model.named_parameters()}
     for seed in range(5):  # a hidden unit may be dropped in one of them
         model.zero_grad()
-        binary_cross_entropy(said(model, cells(9, seed=seed)).probability_B, torch.tensor([1.0, 0, 1])).backward()
+        binary_cross_entropy(output_of(model, cells(9, seed=seed)).probability_B, torch.tensor([1.0, 0, 1])).backward()
         for name, parameter in model.named_parameters():
             assert parameter.grad is not None, name
             assert parameter.grad.isfinite().all(), name
@@ -149,9 +149,15 @@ def four_patients() -> Cohort:
     """Dark cells, old age and many lymphocytes on the one side; no cell of the two sides alike."""
     counts, labels = [2, 1, 3, 2], [0, 1, 0, 1]
     patients = pd.DataFrame(
-        {"patient": ["P1", "P2", "P3", "P4"], "label": labels, "sex": "F", "age_years": [40.0, 80.0, 50.0, 75.0],
-         "lymphocytes_g_per_l": [4.5, 30.0, 5.0, 20.0], "n_cells": counts}
-    )  # fmt: skip
+        {
+            "patient": ["P1", "P2", "P3", "P4"],
+            "label": labels,
+            "sex": "F",
+            "age_years": [40.0, 80.0, 50.0, 75.0],
+            "lymphocytes_g_per_l": [4.5, 30.0, 5.0, 20.0],
+            "n_cells": counts,
+        }
+    )
     light = np.repeat(np.where(np.array(labels) == 1, 50, 190), counts)[:, None, None, None]
     noise = np.random.default_rng(0).integers(-40, 40, (sum(counts), CROP_PX, CROP_PX, 3))
     return Cohort("four", patients, (light + noise).astype(np.uint8), [str(cell) for cell in range(sum(counts))])
@@ -164,15 +170,14 @@ def test_four_patients_are_learnt_by_heart(chosen: Configuration, four_patients:
     plan = {"optimiser": "adam", "learning_rate": 0.01, "weight_decay": 0.0, "schedule": "constant"}
     learner = network(encoder, chosen.model.aggregator, chosen.model.fusion, "linear", **plan)
     bags = Bags(four_patients, learner.data, torch.device("cpu"))
-    member = NetworkMember(learner, bags, np.arange(4), STEPS, [0], Arithmetic())
+    member = NetworkMember(learner, bags, np.arange(4), STEPS, [0], Precision())
     begun, loss = None, torch.inf
     for epoch in range(STEPS):
         (batch,) = member.batches(epoch)
-        loss = float(member.learn(batch))
+        loss = float(member.step(batch))
         begun = loss if begun is None else begun
         if loss <= begun / 2:
             return
-        member.advance()
     pytest.fail(f"loss fell from {begun} to {loss} only")
 
 
@@ -184,7 +189,7 @@ def test_attributes_count_where_they_are_fused_and_nowhere_else(
     for attribute in range(2):
         changed = ATTRIBUTES.clone()
         changed[:, attribute] *= 1.5
-        other = said(model, cells(9), attributes_BA=changed).probability_B
+        other = output_of(model, cells(9), attributes_BA=changed).probability_B
         assert other.equal(first.probability_B) == (chosen.model.fusion.word == "none")
         assert chosen.model.fusion.word == "none" or (other != first.probability_B).all()
 
@@ -198,7 +203,7 @@ def test_saved_weights_say_the_same(
     loaded = load_network(tmp_path / "fold-0.safetensors", chosen)
     assert not loaded.training
     with torch.no_grad():
-        assert said(loaded, cells(9)).probability_B.equal(first.probability_B)
+        assert output_of(loaded, cells(9)).probability_B.equal(first.probability_B)
     torch.testing.assert_close(loaded.attribute_mean_A, ATTRIBUTES.mean(dim=0))
 
 
@@ -209,10 +214,10 @@ def test_chunks_change_nothing(model: BagClassifier, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(model.chunk, "pixels", cells_per_chunk * CROP_PX**2)
         monkeypatch.setattr(model.chunk, "undivided", None)
         model.zero_grad()
-        output = said(model, cells(9))
+        output = output_of(model, cells(9))
         output.probability_B.sum().backward()
         with torch.no_grad():
-            streamed = said(model, cells(9)).probability_B
+            streamed = output_of(model, cells(9)).probability_B
         gradients = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
         results.append([output.probability_B.detach(), streamed, *gradients])
     for whole, chunked in zip(*results, strict=True):
@@ -269,15 +274,15 @@ def test_a_head_gives_one_logit_whatever_the_shape(head: str) -> None:
 @pytest.mark.parametrize("head", [{"linear": {"dropout": 0.5}}, {"mlp": {"hidden": [8], "dropout": 0.5}}])
 def test_a_head_s_dropout_is_of_training_only(head: Any) -> None:
     model = built(network("vanilla", head=head))
-    assert said(model, cells(9)).probability_B.equal(said(model, cells(9)).probability_B)
+    assert output_of(model, cells(9)).probability_B.equal(output_of(model, cells(9)).probability_B)
     model.train()
-    assert not said(model, cells(9)).probability_B.equal(said(model, cells(9)).probability_B)
+    assert not output_of(model, cells(9)).probability_B.equal(output_of(model, cells(9)).probability_B)
 
 
 @torch.no_grad()
 def test_prediction_mean_is_the_mean_of_the_cells_and_feature_mean_is_not() -> None:
     model = built(network("vanilla"))
-    output = said(model, cells(9))
+    output = output_of(model, cells(9))
     assert output.cell_probability_BN is not None
     for row, count in enumerate(COUNTS):
         torch.testing.assert_close(output.cell_probability_BN[row, :count].mean(), output.probability_B[row])
@@ -285,7 +290,7 @@ def test_prediction_mean_is_the_mean_of_the_cells_and_feature_mean_is_not() -> N
     other.load_state_dict(model.state_dict())
     logits_M = other.fusion.head(other.encoder(as_pictures(cells(9))))
     means_B = torch.stack([bag.mean() for bag in logits_M.split(COUNTS)])
-    torch.testing.assert_close(said(other, cells(9)).probability_B, means_B.sigmoid(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(output_of(other, cells(9)).probability_B, means_B.sigmoid(), atol=1e-5, rtol=0)
 
 
 def test_a_file_of_other_weights_is_refused(tmp_path: Path) -> None:

@@ -21,11 +21,11 @@ def facts(searched: Run) -> Facts:
 def run(searched: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A copy of the finished run whose last network has failed."""
     copy = Run(Path(shutil.copytree(searched.path, tmp_path_factory.mktemp("runs") / "copy")))
-    board = copy.leaderboard
-    last = board.index[board["kind"] == "network"][-1]
-    board.loc[last, ["status", "reason"]] = "failed", REASON
-    board.loc[last, ["balanced_accuracy", "auc", "log_loss"]] = float("nan")
-    board.to_parquet(copy.path / "leaderboard.parquet")
+    leaderboard = copy.leaderboard
+    last = leaderboard.index[leaderboard["kind"] == "network"][-1]
+    leaderboard.loc[last, ["status", "reason"]] = "failed", REASON
+    leaderboard.loc[last, ["balanced_accuracy", "auc", "log_loss"]] = float("nan")
+    leaderboard.to_parquet(copy.path / "leaderboard.parquet")
     return copy
 
 

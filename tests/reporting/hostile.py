@@ -32,7 +32,7 @@ def hostile_page() -> str:
 
 
 def _leaderboard(trials: dict) -> Block:
-    row = {"trial": EVIL, "status": EVIL, "kind": EVIL, "tied": True, "cells": [Cell(EVIL, EVIL, opens=True)]}
+    row = {"trial": EVIL, "status": EVIL, "kind": EVIL, "tied": True, "cells": [Cell(EVIL, EVIL, expands=True)]}
     columns = {EVIL: {"number": False}}
     data = {"columns": columns, "rows": [row], "statuses": [EVIL], "kinds": [EVIL], "caption": EVIL}
     return Block("leaderboard.html", data, {"trials": trials})

@@ -17,10 +17,17 @@ from tests.reporting.hostile import hostile_page
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
     "--window-size=1280,900",
-)  # fmt: skip
+)
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium or chromedriver; `make browser` installs them"),
@@ -154,25 +161,25 @@ def test_every_column_sorts_both_ways(shown: Any) -> None:
 
 
 def test_filters_leave_what_was_asked_for(shown: Any, run: Run, failed: Any) -> None:
-    board, search = run.leaderboard, elements(shown, "#leaderboard-search")[0]
+    leaderboard, search = run.leaderboard, elements(shown, "#leaderboard-search")[0]
     count = elements(shown, "#leaderboard-count")[0]
 
     def expect(number: int) -> None:
-        assert shown.execute_script(SHOWN) == number and count.text == f"{number} of {len(board)} trials"
+        assert shown.execute_script(SHOWN) == number and count.text == f"{number} of {len(leaderboard)} trials"
 
-    expect(len(board))
+    expect(len(leaderboard))
     search.send_keys(failed["trial"][:6])
     expect(1)
     search.send_keys(" nothing-is-called-so")
     expect(0)
     search.clear()
     search.send_keys(" ")
-    expect(len(board))
+    expect(len(leaderboard))
     for name, column in (("status", "status"), ("kind", "sees")):
         value = failed[column]
         select = elements(shown, f"#leaderboard-{name}")[0]
         select.find_element("xpath", f"option[.='{value}']").click()
-        expect(int((board[column] == value).sum()))
+        expect(int((leaderboard[column] == value).sum()))
         select.find_element("xpath", "option[.='all']").click()
 
 

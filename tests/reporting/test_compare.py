@@ -48,37 +48,36 @@ def write(path: Path, cohort_hash: str, fold: int = 5) -> None:
 
 
 def test_differences_are_paired_and_the_choice_is_named(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = compare_runs(["first", "second-with-a-name-that-is-long"], runs)
-    first, second = told.values["runs"]
-    assert first["minus_first"] == dict.fromkeys(METRICS) and told.values["n_patients"] == 60
+    result = compare_runs(["first", "second-with-a-name-that-is-long"], runs)
+    first, second = result.values["runs"]
+    assert first["minus_first"] == dict.fromkeys(METRICS) and result.values["n_patients"] == 60
     for metric, sign in zip(METRICS, (1, 1, -1), strict=True):
         gain = second["minus_first"][metric]
         assert gain.difference.low < gain.difference.value < gain.difference.high and gain.better > 0.9
         apart = second["honest"][metric].value - first["honest"][metric].value
         assert gain.difference.value == pytest.approx(apart) and apart * sign > 0
-    assert all(len(line) <= 80 for line in told.text.splitlines())
-    assert "flattered by being picked" in " ".join(told.text.split()) and told.text.splitlines()[-1].startswith(
-        "SIMULATED"
-    )
-    assert "split into folds differently" not in told.text and told.values["same_folds"]
+    assert all(len(line) <= 80 for line in result.text.splitlines())
+    assert "not corrected for that choice" in " ".join(result.text.split())
+    assert result.text.splitlines()[-1].startswith("SIMULATED")
+    assert "split into folds differently" not in result.text and result.values["same_folds"]
     monkeypatch.setenv("COLUMNS", "60")
     narrow = compare_runs(["first", "second-with-a-name-that-is-long"], runs)
-    assert max(map(len, narrow.text.splitlines())) <= 60 < max(map(len, told.text.splitlines()))
+    assert max(map(len, narrow.text.splitlines())) <= 60 < max(map(len, result.text.splitlines()))
 
 
 def test_a_run_is_judged_as_if_alone_where_all_judged_the_same(runs: Path) -> None:
     _, second = compare_runs(["first", "second-with-a-name-that-is-long"], runs).values["runs"]
-    comparison = Comparison.of(candidates(skill=0.9, patients=60))
-    assert second["honest"] == comparison.score(asked("top", top=5, source="networks")).honest
+    recipe_scores = Comparison.of(candidates(skill=0.9, patients=60))
+    assert second["honest"] == recipe_scores.score(asked("top", top=5, source="networks")).honest
 
 
 def test_only_patients_judged_in_all_runs_count(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "read_candidates", lambda run, cohort: some(run, slice(0, 45), slice(15, 60)))
     write(runs / "first", "made", fold=4)
-    told = compare_runs(["first", "second-with-a-name-that-is-long"], runs)
-    assert told.values["n_patients"] == 30 and "30 patients judged in all 2 runs" in told.text
-    said = " ".join(told.text.split())
-    assert "45 patients judged" in said and "split into folds differently" in said
+    result = compare_runs(["first", "second-with-a-name-that-is-long"], runs)
+    assert result.values["n_patients"] == 30 and "30 patients scored in all 2 runs" in result.text
+    text = " ".join(result.text.split())
+    assert "45 patients scored" in text and "split into folds differently" in text
     monkeypatch.setattr(compare, "read_candidates", lambda run, cohort: some(run, slice(0, 30), slice(30, 60)))
     with pytest.raises(InputError, match=r"no patient was held out in all of first, second.*; search with --folds 2"):
         compare_runs(["first", "second-with-a-name-that-is-long"], runs)

@@ -8,7 +8,7 @@ from lymphtune.reporting.drawing import canvas, in_page, mark_simulated, save_dr
 from lymphtune.reporting.parts import Drawing
 
 
-def drawn() -> Drawing:
+def example() -> Drawing:
     with styled():
         figure = canvas(2)
         axes = figure.subplots()
@@ -18,16 +18,16 @@ def drawn() -> Drawing:
 
 
 def test_a_figure_names_its_cohort_and_is_the_same_twice(tmp_path: Path) -> None:
-    drawing = drawn()
+    drawing = example()
     svg = svg_of(drawing, "smears")
-    assert "smears" in svg and "SIMULATED" not in svg and svg == svg_of(drawn(), "smears")
+    assert "smears" in svg and "SIMULATED" not in svg and svg == svg_of(example(), "smears")
     save_drawing(tmp_path, drawing, svg, "smears")
     with Image.open(tmp_path / "curve.png") as picture:
         assert picture.info["Source"] == "smears" and round(picture.info["dpi"][0]) == 300
 
 
 def test_a_simulated_one_says_so_below_its_axes() -> None:
-    drawing = drawn()
+    drawing = example()
     mark_simulated(drawing)
     body = in_page(svg_of(drawing, "made-up (SIMULATED)"), "curve-alt")
     assert "SIMULATED cohort" in body and "<metadata>" not in body

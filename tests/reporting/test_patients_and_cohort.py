@@ -41,7 +41,7 @@ def of_kind(section: Section | Sequence[Part], kind: type) -> list:
 
 
 def test_patients_come_hardest_first_with_all_that_may_say_why(facts: Facts) -> None:
-    table = patients.judged(facts)
+    table = patients.scored_table(facts)
     assert sorted(table["patient"]) == sorted(facts.candidates.patients)
     assert table["log_loss"].is_monotonic_decreasing
     for row in table.itertuples():
@@ -49,8 +49,8 @@ def test_patients_come_hardest_first_with_all_that_may_say_why(facts: Facts) -> 
         known = facts.cohort.patients.iloc[row.row]
         assert known["patient"] == row.patient and known["label"] == row.label == facts.labels_P[place]
         assert (round(known["age_years"], 1), known["n_cells"]) == (row.age_years, row.n_cells)
-        said = facts.members_NP[:, place]
-        assert row.probability == facts.probability_P[place] and row.spread == pytest.approx(said.std())
+        members_N = facts.members_NP[:, place]
+        assert row.probability == facts.probability_P[place] and row.spread == pytest.approx(members_N.std())
         assert row.log_loss == pytest.approx(float(log_losses(row.probability, np.array(row.label))))
 
 
@@ -77,9 +77,9 @@ def test_the_gallery_has_the_hardest_and_the_surest_of_each_class() -> None:
 def test_every_drawn_thing_says_its_numbers(shown: Section, facts: Facts) -> None:
     drawing, table = of_kind(shown, Drawing)[0], of_kind(shown, Table)[0]
     wrong = table.frame["predicted"] != table.frame["label"]
-    assert shown.lead.startswith(f"{wrong.sum()} of {len(table.frame)} patients are called wrongly")
+    assert shown.lead.startswith(f"{wrong.sum()} of {len(table.frame)} patients are misclassified")
     assert f"reactive: {(facts.labels_P == 0).sum()} patients" in drawing.alt and "median probability" in drawing.alt
-    assert any("flattered" in note.text for note in of_kind(shown, Note))
+    assert any("optimistic" in note.text for note in of_kind(shown, Note))
     assert "row" not in table.frame
 
 
@@ -93,13 +93,15 @@ def test_the_gallery_shows_cells_and_where_a_network_looks(shown: Section) -> No
 
 
 def test_without_pictures_or_an_ensemble_it_is_said_why(facts: Facts) -> None:
-    table = patients.judged(facts)
+    table = patients.scored_table(facts)
     for changed, reason in (
-        (replace(facts, pictures=False), "left out of this report, as asked"),
+        (replace(facts, pictures=False), "made without pictures of cells"),
         (replace(facts, bundle=None), "lymphtune ensemble --top 2 --run own"),
-        (replace(facts, cohort=replace(facts.cohort, reference_date=facts.cohort.reference_date.replace(year=2000))),
-         "other folds or patients"),
-    ):  # fmt: skip
+        (
+            replace(facts, cohort=replace(facts.cohort, reference_date=facts.cohort.reference_date.replace(year=2000))),
+            "other folds or patients",
+        ),
+    ):
         (note,) = patients._gallery(changed, table)
         assert isinstance(note, Note) and reason in note.text
 
@@ -115,14 +117,14 @@ def test_a_cohort_whose_pictures_give_the_label_away_is_told(facts: Facts, monke
     assert any(text.startswith("Background red alone predicts the label: AUC 1.000") for text in warnings)
     table = of_kind(section, Table)[1].frame
     assert all(f"all {len(table)} tried" in text for text in warnings)
-    assert f"of {len(table)} things that ought not to matter predict the label alone" in section.lead
+    assert f"of {len(table)} properties that should not matter predict the label alone" in section.lead
     assert {"background red", "size of picture files", "format of DOB"} <= set(table["attribute"])
 
 
 def test_members_that_cannot_see_the_size_of_bags_are_counted(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Shortcuts(pd.DataFrame({"attribute": ["number of cells", "brightness"], "p": [0.01, 0.5]}))
     (hint,) = cohort_section._on_bags(facts, found)
-    assert "`bag_size: fixed` cannot see the number of cells" in hint.text
+    assert "`bag_size: fixed` cannot use the number of cells" in hint.text
     assert cohort_section._on_bags(facts, Shortcuts(found.table.assign(p=0.5))) == []
     truly = Run.configuration
 
@@ -132,7 +134,7 @@ def test_members_that_cannot_see_the_size_of_bags_are_counted(facts: Facts, monk
 
     monkeypatch.setattr(Run, "configuration", fixed)
     (note,) = cohort_section._on_bags(facts, found)
-    assert note.text.startswith("2 of 2 members judge every patient on as many cells")
+    assert note.text.startswith("2 of 2 members use the same number of cells")
 
 
 def test_the_cohorts_counts_are_those_of_its_patients(facts: Facts) -> None:

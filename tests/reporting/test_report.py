@@ -56,11 +56,11 @@ def undated(text: str) -> str:
 
 
 def test_the_page_answers_without_an_ensemble_and_with_one(text: str, run: Run, tmp_path: Path) -> None:
-    assert "No ensemble was made of this run yet" in text and "12 patients" in text
+    assert "This run has no saved ensemble" in text and "12 patients" in text
     copy = Run(Path(shutil.copytree(run.path, tmp_path / "copy")))
     lymphtune.ensemble(run=copy.path, top=2)
     page = write_report(copy).read_text(encoding="utf-8")
-    assert "No ensemble was made" not in page and "ensemble of 2" in page
+    assert "no saved ensemble" not in page and "ensemble of 2" in page
     with pytest.raises(InputError, match="no such ensemble; there are: top"):
         write_report(copy, ensemble="other")
 

@@ -35,12 +35,12 @@ def test_what_was_not_measured_is_named_with_its_command(facts: Facts) -> None:
 def test_what_was_measured_is_drawn_and_tabled(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
     assert facts.bundle is not None
     monkeypatch.setattr(module, "SHIFTS", {name: SHIFTS[name] for name in ("darker", "blurred")})
-    told = module.measure_robustness(facts.run, facts.bundle, None, 2)
+    result = module.measure_robustness(facts.run, facts.bundle, None, 2)
     with styled():
         found = section(facts)
     assert found is not None and found.lead.startswith("The worst of 2 shifts")
     drawing, table = found.parts
     assert isinstance(drawing, Drawing) and isinstance(table, Table)
     assert "darker: balanced accuracy" in drawing.alt and "2 cells each" in drawing.caption
-    assert table.frame.equals(told.values["shifts"]) and table.shown is not None
+    assert table.frame.equals(result.values["shifts"]) and table.shown is not None
     assert table.shown["shift"].tolist() == ["as it is", "darker", "blurred"]

@@ -12,7 +12,7 @@ from lymphtune.files import write_yaml
 from lymphtune.reporting.drawing import styled, svg_of
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Note, Section, Table
-from lymphtune.reporting.searched import Searched
+from lymphtune.reporting.search_results import SearchResults
 from lymphtune.reporting.sections.search import section
 from lymphtune.runs.run import Run
 from lymphtune.spaces import Space, Suggested
@@ -30,7 +30,7 @@ EPOCHS, RUNG = 6, 3
 @pytest.fixture(autouse=True)
 def _fewer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lymphtune.statistics.importance.RESAMPLES", 8)
-    monkeypatch.setattr("lymphtune.reporting.searched.CONFIGURATIONS", 600)
+    monkeypatch.setattr("lymphtune.reporting.search_results.CONFIGURATIONS", 600)
 
 
 def made_up(folder: Path, trials: int, effect: float = 1.0, noise: float = 0.02, tree: Any = TREE) -> Facts:
@@ -54,18 +54,25 @@ def made_up(folder: Path, trials: int, effect: float = 1.0, noise: float = 0.02,
         pd.DataFrame({"log_loss": curve}).to_parquet(folder / "trials" / f"t{number}" / "curves.parquet")
         rows.append(_row(f"t{number}", number, chosen.title, epochs, curve[-1], "stopped" if number % 2 else "done"))
     nothing: Any = None  # of what this section does not look at
-    board = pd.DataFrame(rows)
-    return Facts(Run(folder), Run(folder).description, board, nothing, nothing, nothing, nothing, nothing)
+    leaderboard = pd.DataFrame(rows)
+    return Facts(Run(folder), Run(folder).description, leaderboard, nothing, nothing, nothing, nothing, nothing)
 
 
 def _row(trial: str, number: int, title: str, epochs: int, loss: float, status: str) -> dict[str, Any]:
     return {
-        "trial": trial, "number": number, "title": title, "kind": "clinical" if number < 0 else "network",
-        "baseline": number < 0, "epochs": epochs, "log_loss": loss, "status": status, "seconds": 2.0 * epochs,
-    }  # fmt: skip
+        "trial": trial,
+        "number": number,
+        "title": title,
+        "kind": "clinical" if number < 0 else "network",
+        "baseline": number < 0,
+        "epochs": epochs,
+        "log_loss": loss,
+        "status": status,
+        "seconds": 2.0 * epochs,
+    }
 
 
-def drawn(facts: Any) -> Section:
+def styled_section(facts: Any) -> Section:
     with styled():
         found = section(facts)
     assert found is not None
@@ -73,14 +80,19 @@ def drawn(facts: Any) -> Section:
 
 
 def test_what_decided_leads_and_every_part_is_there(tmp_path: Path) -> None:
-    found = drawn(made_up(tmp_path, 60))
+    found = styled_section(made_up(tmp_path, 60))
     assert found.lead.startswith("learning_rate (") and "accounts for most" in found.lead
     assert "The other 3 cannot be told from chance." in found.lead
     names = [part.name for part in found.parts if isinstance(part, Drawing | Table)]
     assert names == [
-        "search-importance", "search-importances", "search-marginals", "search-parallel", "search-rungs",
-        "search-rungs-table", "search-best",
-    ]  # fmt: skip
+        "search-importance",
+        "search-importances",
+        "search-marginals",
+        "search-parallel",
+        "search-rungs",
+        "search-rungs-table",
+        "search-best",
+    ]
     assert not [part for part in found.parts if isinstance(part, Note) and part.warning]
     for part in found.parts:
         if isinstance(part, Drawing):
@@ -89,7 +101,7 @@ def test_what_decided_leads_and_every_part_is_there(tmp_path: Path) -> None:
 
 
 def test_trials_are_compared_at_the_epoch_that_all_have(tmp_path: Path) -> None:
-    searched = Searched.of(made_up(tmp_path, 12))
+    searched = SearchResults.of(made_up(tmp_path, 12))
     assert searched.epoch == RUNG and len(searched.compared) == 12
     first = searched.curves["t0"]
     assert searched.compared["score"][0] == pytest.approx(sum(first[:RUNG]) / 3)
@@ -98,29 +110,29 @@ def test_trials_are_compared_at_the_epoch_that_all_have(tmp_path: Path) -> None:
 
 
 def test_what_stopping_spared_is_counted(tmp_path: Path) -> None:
-    searched = Searched.of(made_up(tmp_path, 12))
+    searched = SearchResults.of(made_up(tmp_path, 12))
     assert (searched.epochs_trained, searched.epochs_planned) == (6 * EPOCHS + 6 * RUNG, 12 * EPOCHS)
     assert searched.seconds_saved == 6 * (EPOCHS - RUNG) * 2.0
-    texts = [part.text for part in drawn(searched.facts).parts if isinstance(part, Note)]
-    assert any("6 of 12 trials were stopped early: 54 of 72 epochs were trained, 25 % spared" in text for text in texts)
+    texts = [part.text for part in styled_section(searched.facts).parts if isinstance(part, Note)]
+    assert any("6 of 12 trials were stopped early: 54 of 72 epochs were trained, 25 % saved" in text for text in texts)
 
 
 def test_noise_is_called_noise(tmp_path: Path) -> None:
-    found = drawn(made_up(tmp_path, 40, effect=0.0))
+    found = styled_section(made_up(tmp_path, 40, effect=0.0))
     assert found.lead.startswith("What mattered cannot be told")
     assert any("explains nothing" in part.text for part in found.parts if isinstance(part, Note) and part.warning)
 
 
 def test_few_trials_get_a_warning_fewer_no_shares_and_a_handful_no_section(tmp_path: Path) -> None:
-    said = {}
+    sections = {}
     for trials in (4, 6, 14):
         with styled():
-            said[trials] = section(made_up(tmp_path / str(trials), trials))
-    assert said[4] is None
-    assert said[6] is not None and said[14] is not None
-    texts = {n: [part.text for part in said[n].parts if isinstance(part, Note) and part.warning] for n in (6, 14)}
+            sections[trials] = section(made_up(tmp_path / str(trials), trials))
+    assert sections[4] is None
+    assert sections[6] is not None and sections[14] is not None
+    texts = {n: [part.text for part in sections[n].parts if isinstance(part, Note) and part.warning] for n in (6, 14)}
     assert any("6 trials are too few" in text for text in texts[6])
-    assert "search-importance" not in [part.name for part in said[6].parts if isinstance(part, Drawing)]
+    assert "search-importance" not in [part.name for part in sections[6].parts if isinstance(part, Drawing)]
     assert any("14 trials, under 20" in text for text in texts[14])
 
 
@@ -128,15 +140,15 @@ def test_one_wild_loss_does_not_decide_what_mattered(tmp_path: Path) -> None:
     facts = made_up(tmp_path, 60)
     path = tmp_path / "trials" / "t5" / "curves.parquet"
     pd.DataFrame({"log_loss": [50.0] * RUNG}).to_parquet(path)
-    searched = Searched.of(facts)
+    searched = SearchResults.of(facts)
     assert searched.losses_N.max() < 2
-    assert "learning_rate" in drawn(facts).lead
+    assert "learning_rate" in styled_section(facts).lead
 
 
 def test_choices_that_do_not_fit_the_trials_are_not_believed(tmp_path: Path) -> None:
     facts = made_up(tmp_path, 12)
-    facts.board.loc[3, "title"] = "another"
-    found = drawn(facts)
+    facts.leaderboard.loc[3, "title"] = "another"
+    found = styled_section(facts)
     assert any("written by another version" in part.text for part in found.parts if isinstance(part, Note))
     assert "cannot be told" in found.lead
 
@@ -144,11 +156,11 @@ def test_choices_that_do_not_fit_the_trials_are_not_believed(tmp_path: Path) -> 
 def test_a_trial_without_curves_is_left_out(tmp_path: Path) -> None:
     facts = made_up(tmp_path, 12)
     (tmp_path / "trials" / "t4" / "curves.parquet").write_bytes(b"no table")
-    assert len(Searched.of(facts).ended) == 11
-    assert all(isinstance(part.figure, Figure) for part in drawn(facts).parts if isinstance(part, Drawing))
+    assert len(SearchResults.of(facts).ended) == 11
+    assert all(isinstance(part.figure, Figure) for part in styled_section(facts).parts if isinstance(part, Drawing))
 
 
 def test_a_space_whose_networks_are_all_alike_leaves_nothing_to_tell(tmp_path: Path) -> None:
     network = {"model": {"encoder": "vanilla"}}
     facts = made_up(tmp_path, 60, tree={"choose": [network, {"clinical": "svm"}]})
-    assert "cannot be told" in drawn(facts).lead
+    assert "cannot be told" in styled_section(facts).lead

@@ -52,9 +52,9 @@ def test_all_patients_are_in_the_histogram_and_the_prevalence_is_named(facts: Fa
     histogram, decision = named(found, "probabilities"), named(found, "decision-curve")
     assert isinstance(histogram, Drawing) and isinstance(decision, Drawing)
     for label, panel in enumerate(histogram.figure.axes):
-        drawn = [bar.get_height() for bar in panel.patches]  # type: ignore[attr-defined]
+        heights = [bar.get_height() for bar in panel.patches]  # type: ignore[attr-defined]
         expected, _ = np.histogram(facts.probability_P[facts.labels_P == label], np.linspace(0, 1, 21))
-        np.testing.assert_array_equal(drawn, expected)
+        np.testing.assert_array_equal(heights, expected)
     assert f"prevalence of {100 * facts.labels_P.mean():.0f} % tumoral" in decision.caption
 
 
@@ -73,7 +73,7 @@ def test_calibration_is_drawn_before_and_after_where_there_is_one(facts: Facts, 
     plain = named(found, "reliability")
     assert isinstance(plain, Drawing) and "before" not in plain.alt
     procedure = replace(asked("top", top=2), calibration=asked(calibration="temperature").calibration)
-    calibrated = replace(facts, procedure=procedure, scores=score(facts.comparison, procedure))
+    calibrated = replace(facts, procedure=procedure, scores=score(facts.recipe_scores, procedure))
     assert all(
         f"{stage} calibration (temperature)" in selection._reliability(calibrated).alt for stage in ("before", "after")
     )

@@ -45,7 +45,9 @@ def test_a_run_that_kept_no_spread_of_the_loss_has_no_band_of_it(facts: Facts, t
     drawing = parts(replace(facts, run=run))["training-curves"]
     assert isinstance(drawing, Drawing)
     losses, scores = drawing.figure.axes
-    assert not losses.collections and scores.collections and "of the loss the run has not kept it" in drawing.caption
+    assert (
+        not losses.collections and scores.collections and "the run did not record that of the loss" in drawing.caption
+    )
 
 
 def test_curves_that_are_damaged_are_left_out(facts: Facts, tmp_path: Path) -> None:
@@ -97,7 +99,7 @@ def test_the_best_of_several_stands_for_them(facts: Facts, monkeypatch: pytest.M
 
 def test_seeds_are_judged_each_for_itself(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
     probability_RP = np.random.default_rng(0).random((3, len(facts.labels_P)))
-    monkeypatch.setattr(study, "_judged", lambda *_: probability_RP)
+    monkeypatch.setattr(study, "_out_of_fold", lambda *_: probability_RP)
     found = study._over_seeds(facts, None)
     for name in study.SHOWN:
         score_R = METRICS[name](probability_RP, facts.labels_P)

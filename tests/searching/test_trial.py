@@ -13,7 +13,7 @@ from lymphtune.searching.epoch_report import CURVE, Report
 from lymphtune.searching.prepare import prepare
 from lymphtune.searching.settings import Settings
 from lymphtune.searching.trial import Shared, chunk_file, read_chunk, train_on
-from lymphtune.training.arithmetic import Arithmetic
+from lymphtune.training.precision import Precision
 
 CELL_PX = 40 * 40
 
@@ -28,13 +28,13 @@ def shared(tiny_cohort_folder: Path, tmp_path: Path) -> Shared:
     }
     path.write_text(yaml.safe_dump({"configuration": configuration}))
     cohort, plan = prepare(str(path), tiny_cohort_folder, Settings(trials=3, epochs=2, folds=2, grace=1))
-    return Shared(cohort, plan, tmp_path / "run", "cpu", Arithmetic())
+    return Shared(cohort, plan, tmp_path / "run", "cpu", Precision())
 
 
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The numbers of cells that are tried at once, where there is memory for three."""
-    real, tried = BagClassifier.encode_chunk, []
+    real, tried = BagClassifier.encode_at_once, []
 
     def encode(self: BagClassifier, cells: torch.Tensor) -> torch.Tensor:
         tried.append(len(cells))
@@ -42,7 +42,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             raise torch.OutOfMemoryError("full")
         return real(self, cells)
 
-    monkeypatch.setattr(BagClassifier, "encode_chunk", encode)
+    monkeypatch.setattr(BagClassifier, "encode_at_once", encode)
     return tried
 
 

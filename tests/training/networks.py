@@ -20,9 +20,13 @@ DATA = {"crop_px": 40, "bag_size": 3}
 
 
 def small(
-    fusion: Any = "concat", encoder: Any = "vanilla", head: Any = HEAD, data: Any = None,
-    aggregator: Any = "prediction_mean", **training: Any,
-) -> Configuration:  # fmt: skip
+    fusion: Any = "concat",
+    encoder: Any = "vanilla",
+    head: Any = HEAD,
+    data: Any = None,
+    aggregator: Any = "prediction_mean",
+    **training: Any,
+) -> Configuration:
     """Return a network that trains in a moment."""
     return configuration(
         {

@@ -13,14 +13,14 @@ import torch
 from lymphtune.cohort import Cohort
 from lymphtune.config import Data
 from lymphtune.training.batches import (
-    DRAWS,
     FLIPS,
+    SUBSAMPLES,
     Bags,
-    _seen_one_by_one,
-    _seen_together,
-    evaluation_views,
-    seen_as,
-    training_views,
+    _oriented_on_device,
+    _oriented_one_by_one,
+    evaluation_orientations,
+    oriented,
+    training_orientations,
 )
 from tests.training.networks import CPU
 
@@ -80,7 +80,7 @@ def test_a_step_draws_so_many_cells_of_so_many_patients(noisy_cohort: Cohort) ->
     rows = noisy_cohort.labelled
     full = noisy_cohort.patients["n_cells"].to_numpy()
     bags = Bags(noisy_cohort, Data(crop_px=40, bag_size=3, flips=False, quarter_turns=False), CPU)
-    orders, drawn = set(), set()
+    orders, sampled = set(), set()
     for seed in range(20):
         batches = list(bags.training(rows, 5, np.random.default_rng(seed)))
         assert [len(batch.rows) for batch in batches] == [5, 5, 2]
@@ -96,20 +96,20 @@ def test_a_step_draws_so_many_cells_of_so_many_patients(noisy_cohort: Cohort) ->
                 whole = [crop.tobytes() for crop in noisy_cohort.bag(row)[:, 2:42, 2:42]]
                 these = [whole.index(cell.numpy().tobytes()) for cell in cells]
                 assert len(set(these)) == len(these)
-                drawn.add((row, *sorted(these)))
+                sampled.add((row, *sorted(these)))
     assert len(orders) == 20
-    assert len(drawn) > len(rows) * 2  # a bag of four gives different threes
+    assert len(sampled) > len(rows) * 2  # a bag of four gives different threes
 
 
 def fixed(cohort: Cohort, size: str = "fixed") -> Bags:
     return Bags(cohort, Data(crop_px=40, bag_size=size, flips=False, quarter_turns=False), CPU)
 
 
-def judged_on(bags: Bags, rows: np.ndarray, draw: int) -> list[list[bytes]]:
+def subsampled(bags: Bags, rows: np.ndarray, subsample: int) -> list[list[bytes]]:
     """Return the cells that each patient is judged on, as bytes in order of these."""
     return [
         sorted(cell.numpy().tobytes() for cell in cells)
-        for batch in bags.evaluation(rows, 0, draw)
+        for batch in bags.evaluation(rows, 0, subsample)
         for cells in batch.cells.split(batch.counts)
     ]
 
@@ -119,7 +119,7 @@ def test_fixed_bags_are_of_one_size_in_training_and_evaluation(noisy_cohort: Coh
     assert counts.nunique() > 1
     for size, n_cells in (("fixed", counts.min()), ("fixed:2", 2), ("fixed:9", 9)):
         bags = fixed(noisy_cohort, size)
-        assert list(bags.draws) == list(range(DRAWS))
+        assert list(bags.subsamples) == list(range(SUBSAMPLES))
         for batches in (bags.training(rows, 4, np.random.default_rng(0)), bags.evaluation(rows, 0, 1)):
             assert {count for batch in batches for count in batch.counts} == {n_cells}
         measured = bags.training(rows, 4, np.random.default_rng(0), 1)  # for batch statistics: fewer at a time
@@ -129,26 +129,27 @@ def test_fixed_bags_are_of_one_size_in_training_and_evaluation(noisy_cohort: Coh
 def test_a_smaller_bag_gives_each_of_its_cells_about_equally_often(noisy_cohort: Cohort) -> None:
     rows, counts = noisy_cohort.labelled, noisy_cohort.patients["n_cells"].to_numpy()
     bags = fixed(noisy_cohort, "fixed:9")
-    for cells, row in zip(judged_on(bags, rows, 0), rows, strict=True):
+    for cells, row in zip(subsampled(bags, rows, 0), rows, strict=True):
         times = [cells.count(cell) for cell in set(cells)]
         assert len(times) == counts[row] and max(times) - min(times) <= 1
-    for draw in range(DRAWS):
-        assert all(len(set(cells)) == 2 for cells in judged_on(fixed(noisy_cohort, "fixed:2"), rows, draw))
+    for subsample in range(SUBSAMPLES):
+        assert all(len(set(cells)) == 2 for cells in subsampled(fixed(noisy_cohort, "fixed:2"), rows, subsample))
 
 
 def test_the_cells_judged_follow_from_the_bag_alone(noisy_cohort: Cohort) -> None:
     rows = noisy_cohort.labelled
-    first = [judged_on(fixed(noisy_cohort, "fixed:2"), rows, draw) for draw in range(DRAWS)]
-    assert [judged_on(fixed(noisy_cohort, "fixed:2"), rows, draw) for draw in range(DRAWS)] == first
+    first = [subsampled(fixed(noisy_cohort, "fixed:2"), rows, subsample) for subsample in range(SUBSAMPLES)]
+    assert [subsampled(fixed(noisy_cohort, "fixed:2"), rows, subsample) for subsample in range(SUBSAMPLES)] == first
     assert len({str(cells) for cells in first}) > 1  # draws differ
     turned = np.concatenate([np.arange(*noisy_cohort.starts[row : row + 2])[::-1] for row in rows[:3]])
     some = replace(
-        noisy_cohort, patients=noisy_cohort.patients.iloc[rows[:3]].assign(patient=["a", "b", "c"]),
+        noisy_cohort,
+        patients=noisy_cohort.patients.iloc[rows[:3]].assign(patient=["a", "b", "c"]),
         pictures_CSS3=noisy_cohort.pictures_CSS3[turned],
         picture_digests=[noisy_cohort.picture_digests[cell] for cell in turned],
-    )  # fmt: skip
-    for draw in range(DRAWS):  # other ids, fewer patients, cells the other way round
-        assert judged_on(fixed(some, "fixed:2"), np.arange(3), draw) == first[draw][:3]
+    )
+    for subsample in range(SUBSAMPLES):  # other ids, fewer patients, cells the other way round
+        assert subsampled(fixed(some, "fixed:2"), np.arange(3), subsample) == first[subsample][:3]
 
 
 def test_attributes_are_age_and_the_logarithm_of_the_count(tiny_cohort: Cohort) -> None:
@@ -166,32 +167,32 @@ def picture_SS3() -> np.ndarray:
 
 
 def test_there_are_eight_views_and_the_first_is_the_picture(picture_SS3: np.ndarray) -> None:
-    views = [seen_as(torch.from_numpy(picture_SS3), view).numpy() for view in range(8)]
-    np.testing.assert_array_equal(views[0], picture_SS3)
-    assert {view.tobytes() for view in views} == set(orientations(picture_SS3))
-    assert len({view.tobytes() for view in views}) == 8
-    np.testing.assert_array_equal(views[1], picture_SS3[:, ::-1])
-    np.testing.assert_array_equal(views[2], picture_SS3[::-1])
-    np.testing.assert_array_equal(views[4], picture_SS3.transpose(1, 0, 2))
+    found = [oriented(torch.from_numpy(picture_SS3), orientation).numpy() for orientation in range(8)]
+    np.testing.assert_array_equal(found[0], picture_SS3)
+    assert {one.tobytes() for one in found} == set(orientations(picture_SS3))
+    assert len({one.tobytes() for one in found}) == 8
+    np.testing.assert_array_equal(found[1], picture_SS3[:, ::-1])
+    np.testing.assert_array_equal(found[2], picture_SS3[::-1])
+    np.testing.assert_array_equal(found[4], picture_SS3.transpose(1, 0, 2))
 
 
 def test_many_pictures_are_seen_as_each_of_them(picture_SS3: np.ndarray) -> None:
     two = torch.from_numpy(np.stack([picture_SS3, 255 - picture_SS3]))
-    for view in range(8):
-        assert seen_as(two, view).equal(torch.stack([seen_as(one, view) for one in two]))
+    for orientation in range(8):
+        assert oriented(two, orientation).equal(torch.stack([oriented(one, orientation) for one in two]))
 
 
 def test_a_view_is_a_copy(picture_SS3: np.ndarray) -> None:
     given = torch.from_numpy(picture_SS3.copy())
-    for view in range(8):
-        seen_as(given, view).zero_()
+    for orientation in range(8):
+        oriented(given, orientation).zero_()
     np.testing.assert_array_equal(given.numpy(), picture_SS3)
 
 
 def test_views_of_training_are_the_flips_the_turns_or_both(picture_SS3: np.ndarray) -> None:
     def seen(flips: bool, turns: bool) -> list[bytes]:
-        views = training_views(Data(flips=flips, quarter_turns=turns))
-        return [seen_as(torch.from_numpy(picture_SS3), view).numpy().tobytes() for view in views]
+        orientations = training_orientations(Data(flips=flips, quarter_turns=turns))
+        return [oriented(torch.from_numpy(picture_SS3), orientation).numpy().tobytes() for orientation in orientations]
 
     turned = [np.rot90(picture_SS3, turns).tobytes() for turns in range(4)]
     flipped = [picture_SS3[::down, ::across].tobytes() for down in (1, -1) for across in (1, -1)]
@@ -202,8 +203,12 @@ def test_views_of_training_are_the_flips_the_turns_or_both(picture_SS3: np.ndarr
 
 
 def test_an_evaluation_looks_once_or_at_the_four_flips() -> None:
-    assert tuple(evaluation_views(Data())) == (0,)
-    assert tuple(evaluation_views(Data(tta=True))) == FLIPS == tuple(training_views(Data(quarter_turns=False)))
+    assert tuple(evaluation_orientations(Data())) == (0,)
+    assert (
+        tuple(evaluation_orientations(Data(tta=True)))
+        == FLIPS
+        == tuple(training_orientations(Data(quarter_turns=False)))
+    )
 
 
 # ---- where the pictures lie
@@ -212,9 +217,9 @@ def test_an_evaluation_looks_once_or_at_the_four_flips() -> None:
 def test_drawn_on_the_device_or_on_the_host_pictures_are_the_same(noisy_cohort: Cohort) -> None:
     rng = np.random.default_rng(0)
     pictures_CSS3 = noisy_cohort.pictures_CSS3
-    numbers_M, views_M = rng.integers(0, len(pictures_CSS3), 64), np.arange(64) % 8
-    together = _seen_together(torch.from_numpy(pictures_CSS3), numbers_M, views_M)
-    assert together.equal(_seen_one_by_one(pictures_CSS3[numbers_M], views_M))
+    numbers_M, orientation_M = rng.integers(0, len(pictures_CSS3), 64), np.arange(64) % 8
+    together = _oriented_on_device(torch.from_numpy(pictures_CSS3), numbers_M, orientation_M)
+    assert together.equal(_oriented_one_by_one(pictures_CSS3[numbers_M], orientation_M))
 
 
 def test_resident_pictures_give_the_same_batches(noisy_cohort: Cohort) -> None:
@@ -224,7 +229,11 @@ def test_resident_pictures_give_the_same_batches(noisy_cohort: Cohort) -> None:
     rows = noisy_cohort.labelled
     pairs = [
         *zip(*(bags.training(rows, 4, np.random.default_rng(1)) for bags in (host, resident)), strict=True),
-        *(pair for view in FLIPS for pair in zip(*(b.evaluation(rows, view) for b in (host, resident)), strict=True)),
+        *(
+            pair
+            for orientation in FLIPS
+            for pair in zip(*(b.evaluation(rows, orientation) for b in (host, resident)), strict=True)
+        ),
     ]
     assert len(pairs) == 3 + 4
     for one, other in pairs:
@@ -235,14 +244,15 @@ def test_resident_pictures_give_the_same_batches(noisy_cohort: Cohort) -> None:
 def test_frozen_features_come_in_the_view_that_was_drawn(noisy_cohort: Cohort) -> None:
     """With the view's number as the feature, and the cell's beside it."""
     cells = len(noisy_cohort.pictures_CSS3)
-    features_VCD = {
-        view: np.column_stack([np.full(cells, view), np.arange(cells)]).astype(np.float16) for view in range(8)
+    features_OCD = {
+        orientation: np.column_stack([np.full(cells, orientation), np.arange(cells)]).astype(np.float16)
+        for orientation in range(8)
     }
-    bags = Bags(noisy_cohort, Data(crop_px=40, bag_size=None), CPU, features_VCD)
+    bags = Bags(noisy_cohort, Data(crop_px=40, bag_size=None), CPU, features_OCD)
     rows = noisy_cohort.labelled
     batches = [batch for seed in range(20) for batch in bags.training(rows, 4, np.random.default_rng(seed))]
-    drawn = torch.cat([batch.cells for batch in batches])
-    assert set(drawn[:, 0].tolist()) == set(range(8)) and drawn.dtype == torch.float32
+    sampled = torch.cat([batch.cells for batch in batches])
+    assert set(sampled[:, 0].tolist()) == set(range(8)) and sampled.dtype == torch.float32
     starts = noisy_cohort.starts
     for batch in batches:
         expected = np.concatenate([np.arange(starts[row], starts[row + 1]) for row in batch.rows])
@@ -265,8 +275,8 @@ def test_where_a_gpu_has_no_room_pictures_come_from_the_host(
         tried.append(1)
         raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr("lymphtune.training.batches._seen_together", full)
-    for view in FLIPS:
-        (one,), (other,) = (bags.evaluation(noisy_cohort.labelled[:2], view) for bags in (host, resident))
+    monkeypatch.setattr("lymphtune.training.batches._oriented_on_device", full)
+    for orientation in FLIPS:
+        (one,), (other,) = (bags.evaluation(noisy_cohort.labelled[:2], orientation) for bags in (host, resident))
         assert one.cells.equal(other.cells)
     assert resident.resident_CSS3 is None and len(tried) == 1  # and not again

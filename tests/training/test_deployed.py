@@ -85,8 +85,8 @@ def run(graph: onnx.ModelProto, cohort: Cohort) -> tuple[np.ndarray, np.ndarray]
 
 def expected(members: Sequence[Member], cohort: Cohort) -> np.ndarray:
     rows = np.arange(len(COUNTS))
-    said = [[predict_with(path, chosen, cohort, rows).probability_P for path in paths] for chosen, paths in members]
-    return np.array([np.mean(probability_FP, axis=0) for probability_FP in said])
+    found = [[predict_with(path, chosen, cohort, rows).probability_P for path in paths] for chosen, paths in members]
+    return np.array([np.mean(probability_FP, axis=0) for probability_FP in found])
 
 
 @pytest.mark.parametrize("encoder", registry.encoders.words())
@@ -183,7 +183,7 @@ def test_all_clinical_models_in_a_graph(cohort: Cohort, tmp_path: Path) -> None:
 
 def test_a_clinical_model_without_a_network_is_refused() -> None:
     pipeline = Pipeline([("scale", StandardScaler().fit([[0.0, 1.0]])), ("model", GaussianNB())])
-    with pytest.raises(InputError, match="GaussianNB: no network says the same; there are those of Calibrated"):
+    with pytest.raises(InputError, match="GaussianNB cannot be converted to a network; supported models: Calibrated"):
         as_network(pipeline)
 
 
@@ -228,21 +228,25 @@ except InputError as error:
 """
     )
     done = subprocess.run([sys.executable, tmp_path / "try.py"], capture_output=True, text=True, check=True)
-    assert re.fullmatch(r"a network of it cannot be written as ONNX \(.*data-dependent.*\)\n", done.stdout)
+    assert re.fullmatch(r"a network of the ensemble cannot be exported to ONNX \(.*data-dependent.*\)\n", done.stdout)
     assert done.stderr == ""
 
 
 def test_words_and_missing_values_are_in_a_graph(cohort: Cohort, tmp_path: Path) -> None:
-    told = (Attribute("stage", levels=("A", "B", "C")), Attribute("smoker", levels=("no", "yes")), Attribute("hb"))
+    known = (
+        Attribute("stage", levels=("A", "B", "C")),
+        Attribute("smoker", levels=("no", "yes")),
+        Attribute("hb"),
+    )
     columns = {"stage": ["C", "", "D", "A"], "smoker": ["yes", "no", "", "no"], "hb": [3.0, np.nan, -1.0, 0.0]}
-    given = replace(cohort, patients=cohort.patients.assign(**columns), attributes=told)
+    given = replace(cohort, patients=cohort.patients.assign(**columns), attributes=known)
     rng = np.random.default_rng(0)
     member = ClinicalMember(
         configuration({"clinical": "logistic"}, "test"), rng.normal(size=(20, 5)), np.arange(20) % 2, 0
     )
     ClinicalMember.save(member.pipeline, tmp_path / "told")
     deployed = load_deployed(
-        [(configuration({"clinical": "logistic"}, "test"), [tmp_path / "told.skops"])], np.ones(1), told
+        [(configuration({"clinical": "logistic"}, "test"), [tmp_path / "told.skops"])], np.ones(1), known
     )
     session = onnxruntime.InferenceSession(as_onnx(deployed, PICTURE_PX).SerializeToString())
     assert [one.name for one in session.get_inputs()] == ["cells", "stage", "smoker", "hb"]
@@ -251,5 +255,5 @@ def test_words_and_missing_values_are_in_a_graph(cohort: Cohort, tmp_path: Path)
         values = {
             name: np.array([some[row]], dtype=np.float32 if name == "hb" else np.int64) for name, some in places.items()
         }
-        said, _ = session.run(None, values | {"cells": cohort.bag(row)})
-        assert said[0] == pytest.approx(member.predict(given.attributes_PA[row : row + 1])[0], abs=1e-6)
+        probabilities, _ = session.run(None, values | {"cells": cohort.bag(row)})
+        assert probabilities[0] == pytest.approx(member.predict(given.attributes_PA[row : row + 1])[0], abs=1e-6)

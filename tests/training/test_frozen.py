@@ -15,8 +15,8 @@ from lymphtune.errors import InputError
 from lymphtune.models.backbone import Backbone
 from lymphtune.models.bag_classifier import as_pictures
 from lymphtune.training import frozen
-from lymphtune.training.batches import seen_as
-from lymphtune.training.frozen import all_frozen, features, missing, stand_in
+from lymphtune.training.batches import oriented
+from lymphtune.training.frozen import distinct_frozen, features, missing_cost, placeholder_features
 from lymphtune.training.loading import predict_cells_with, predict_with
 from lymphtune.training.lockstep import fold_models, member_name, train
 from tests.conftest import write_backbone
@@ -40,14 +40,14 @@ def weights(backbone_weights: Path) -> Path:
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The views that are computed, in their order."""
-    real, views = frozen._computed, []
+    real, orientations = frozen._compute_features, []
 
-    def compute(backbone: Backbone, pictures: np.ndarray, crop_px: int, view: int, *more: Any) -> np.ndarray:
-        views.append(view)
-        return real(backbone, pictures, crop_px, view, *more)
+    def compute(backbone: Backbone, pictures: np.ndarray, crop_px: int, orientation: int, *more: Any) -> np.ndarray:
+        orientations.append(orientation)
+        return real(backbone, pictures, crop_px, orientation, *more)
 
-    monkeypatch.setattr(frozen, "_computed", compute)
-    return views
+    monkeypatch.setattr(frozen, "_compute_features", compute)
+    return orientations
 
 
 def frozen_model(weights: Path, data: Any = None, fusion: str = "concat", **options: Any) -> Configuration:
@@ -76,10 +76,10 @@ def test_features_are_the_backbone_s_own_in_every_view(tiny_cohort: Cohort, weig
     backbone.network.load_state_dict({name: state[name] for name in backbone.network.state_dict()})
     some = slice(0, 52, 9)
     crops = torch.from_numpy(np.array(tiny_cohort.pictures_CSS3[some, 80:144, 80:144]))
-    for view, features_CD in given.items():
+    for orientation, features_CD in given.items():
         assert isinstance(features_CD, np.memmap) and features_CD.dtype == np.float16
         with torch.no_grad():
-            expected = backbone(as_pictures(seen_as(crops, view))).numpy()
+            expected = backbone(as_pictures(oriented(crops, orientation))).numpy()
         np.testing.assert_allclose(features_CD[some], expected, rtol=2e-3, atol=2e-3)
     assert len({features_CD.tobytes() for features_CD in given.values()}) == 8
 
@@ -101,13 +101,13 @@ def test_another_cohort_crop_or_backbone_is_computed_anew(
     tiny_cohort: Cohort, weights: Path, computed: list[int], cache: Path
 ) -> None:
     other = write_backbone(weights.with_name("other.safetensors"), seed=1)
-    asked = [
+    requests = [
         (frozen_model(weights), tiny_cohort),
         (frozen_model(weights), repainted(tiny_cohort, 0)),
         (frozen_model(weights, {"crop_px": 72}), tiny_cohort),
         (frozen_model(other), tiny_cohort),
     ]
-    for number, (chosen, cohort) in enumerate(asked, start=1):
+    for number, (chosen, cohort) in enumerate(requests, start=1):
         features(chosen, cohort, CPU)
         assert len(computed) == len(list(cache.glob("features-*.npy"))) == number
     relabelled = changed(tiny_cohort, int(tiny_cohort.labelled[0]), age_years=50.0, label=1)
@@ -142,32 +142,34 @@ def test_damaged_features_are_computed_anew(
 
 def test_what_is_missing_is_told_before_it_is_computed(tiny_cohort: Cohort, weights: Path, cache: Path) -> None:
     chosen = frozen_model(weights, {"tta": True})
-    seconds, n_bytes = missing(chosen, tiny_cohort, CPU)
+    seconds, n_bytes = missing_cost(chosen, tiny_cohort, CPU)
     assert seconds > 0 and not list(cache.glob("features-*.npy"))
     made = features(chosen, tiny_cohort, CPU)
-    assert n_bytes == sum(made[view].nbytes for view in made)
-    assert missing(chosen, tiny_cohort, CPU) == (0.0, 0)
-    noise = stand_in(chosen, tiny_cohort)
-    assert {view: kept.shape for view, kept in noise.items()} == {view: kept.shape for view, kept in made.items()}
-    assert stand_in(small(), tiny_cohort) is None
+    assert n_bytes == sum(made[orientation].nbytes for orientation in made)
+    assert missing_cost(chosen, tiny_cohort, CPU) == (0.0, 0)
+    noise = placeholder_features(chosen, tiny_cohort)
+    assert {orientation: kept.shape for orientation, kept in noise.items()} == {
+        orientation: kept.shape for orientation, kept in made.items()
+    }
+    assert placeholder_features(small(), tiny_cohort) is None
 
 
 def test_features_in_memory_are_the_same_and_computed_once_for_all_that_share_them(
     tiny_cohort: Cohort, weights: Path, computed: list[int], cache: Path
 ) -> None:
     chosen, kept = frozen_model(weights, {"tta": True}), dict[str, np.ndarray]()
-    here = frozen.features_here(chosen, tiny_cohort, CPU, weights, kept)
-    again = frozen.features_here(frozen_model(weights, pca=4), tiny_cohort, CPU, weights, kept)
+    here = frozen.features_in_memory(chosen, tiny_cohort, CPU, weights, kept)
+    again = frozen.features_in_memory(frozen_model(weights, pca=4), tiny_cohort, CPU, weights, kept)
     assert here is not None and again is not None and again[0] is here[0]
     assert computed == [0, 1, 2, 3] and not list(cache.glob("features-*"))
     other = write_backbone(weights.with_name("other.safetensors"), seed=1)
-    unlike = frozen.features_here(chosen, tiny_cohort, CPU, other, kept)
+    unlike = frozen.features_in_memory(chosen, tiny_cohort, CPU, other, kept)
     assert unlike is not None and len(kept) == 8 and not np.array_equal(unlike[0], here[0])
     cached = features(chosen, tiny_cohort, CPU)
     assert cached is not None and list(cached) == list(here)
-    for view in cached:
-        np.testing.assert_array_equal(here[view], cached[view])
-    assert frozen.features_here(small(), tiny_cohort, CPU, weights, kept) is None
+    for orientation in cached:
+        np.testing.assert_array_equal(here[orientation], cached[orientation])
+    assert frozen.features_in_memory(small(), tiny_cohort, CPU, weights, kept) is None
 
 
 def test_some_cells_of_a_cohort_take_what_the_cache_has_of_it(
@@ -176,25 +178,27 @@ def test_some_cells_of_a_cohort_take_what_the_cache_has_of_it(
     chosen, cells = frozen_model(weights), np.array([5, 0, 9])
     weights = frozen.backbone_file(chosen)  # what a bundle holds a copy of
     some = replace(
-        tiny_cohort, patients=tiny_cohort.patients.head(1).assign(n_cells=3),
-        pictures_CSS3=tiny_cohort.pictures_CSS3[cells], picture_digests=[tiny_cohort.picture_digests[c] for c in cells],
-    )  # fmt: skip
+        tiny_cohort,
+        patients=tiny_cohort.patients.head(1).assign(n_cells=3),
+        pictures_CSS3=tiny_cohort.pictures_CSS3[cells],
+        picture_digests=[tiny_cohort.picture_digests[c] for c in cells],
+    )
     kept: dict[str, np.ndarray] = {}
-    frozen.take_from_cache(chosen, tiny_cohort, some, cells, weights, kept)
+    frozen.copy_from_cache(chosen, tiny_cohort, some, cells, weights, kept)
     assert kept == {}  # nothing there yet, and nothing is computed for it
     whole = features(chosen, tiny_cohort, CPU)
-    frozen.take_from_cache(chosen, tiny_cohort, some, cells, weights, kept)
-    found = frozen.features_here(chosen, some, CPU, weights, kept)
+    frozen.copy_from_cache(chosen, tiny_cohort, some, cells, weights, kept)
+    found = frozen.features_in_memory(chosen, some, CPU, weights, kept)
     assert whole is not None and found is not None and computed == [0]
     np.testing.assert_array_equal(found[0], whole[0][cells])
-    frozen.take_from_cache(small(), tiny_cohort, some, cells, weights, kept)
+    frozen.copy_from_cache(small(), tiny_cohort, some, cells, weights, kept)
     assert len(kept) == 1
 
 
 def test_features_to_compute_are_named_once_each(weights: Path) -> None:
     still, turned = frozen_model(weights), frozen_model(weights, {"flips": True})
     given = [still, frozen_model(weights, pca=3), turned, small()]
-    assert all_frozen(given) in ([still, turned], [given[1], turned])
+    assert distinct_frozen(given) in ([still, turned], [given[1], turned])
 
 
 def test_nothing_frozen_has_no_features(tiny_cohort: Cohort, weights: Path) -> None:
@@ -257,7 +261,7 @@ def test_saved_models_need_neither_the_cache_nor_the_first_weights(
         path = tmp_path / "saved" / f"{member_name(repeat, fold)}.safetensors"
         in_memory, _ = predict_cells_with(path, chosen, tiny_cohort, held_out, kept)
         assert len(kept) == (4 if data else 1) and (fold > 0 or not (tmp_path / "elsewhere").exists())
-        said = predict_with(path, chosen, tiny_cohort, held_out)
-        np.testing.assert_array_equal(in_memory.probability_P, said.probability_P)
-        np.testing.assert_allclose(said.probability_P, result.probabilities_RP[repeat, held_out], rtol=0, atol=1e-5)
-        np.testing.assert_allclose(said.gate_P, result.gates_RP[repeat, held_out], rtol=0, atol=1e-5)
+        found = predict_with(path, chosen, tiny_cohort, held_out)
+        np.testing.assert_array_equal(in_memory.probability_P, found.probability_P)
+        np.testing.assert_allclose(found.probability_P, result.probabilities_RP[repeat, held_out], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(found.gate_P, result.gates_RP[repeat, held_out], rtol=0, atol=1e-5)

@@ -15,10 +15,10 @@ from lymphtune.training.lockstep import CheckpointError, EpochResult, Protocol, 
 from tests.training.networks import protocol, small
 
 
-def whole(chosen: Configuration, cohort: Cohort, asked: Protocol, folder: Path) -> list[EpochResult]:
+def whole(chosen: Configuration, cohort: Cohort, wanted: Protocol, folder: Path) -> list[EpochResult]:
     """Return all results; every epoch's checkpoint and weights are left in the folder."""
     results = []
-    for result in train(chosen, cohort, asked):
+    for result in train(chosen, cohort, wanted):
         assert result.checkpoint is not None
         result.checkpoint(folder / f"{result.epoch}.checkpoint")
         result.save(folder / f"{result.epoch}")
@@ -46,13 +46,13 @@ def test_from_any_epoch_it_comes_out_the_same(
     tiny_cohort: Cohort, tmp_path: Path, schedule: str, optimiser: str
 ) -> None:
     chosen = small(encoder={"resnet": {"filters": 4}}, schedule=schedule, optimiser=optimiser)
-    asked = protocol(tiny_cohort, epochs=4, folds=2)
-    unbroken = whole(chosen, tiny_cohort, asked, tmp_path / "unbroken")
+    wanted = protocol(tiny_cohort, epochs=4, folds=2)
+    unbroken = whole(chosen, tiny_cohort, wanted, tmp_path / "unbroken")
     for epoch in (1, 3):
         start = Start(epoch, tmp_path / "unbroken" / f"{epoch}.checkpoint")
         torch.manual_seed(99)  # what else happened in the process does not matter
         rest = []
-        for result in train(chosen, tiny_cohort, asked, start=start):
+        for result in train(chosen, tiny_cohort, wanted, start=start):
             result.save(tmp_path / f"from-{epoch}" / f"{result.epoch}")
             rest.append(result)
         assert_same(unbroken[epoch:], rest)
@@ -62,11 +62,11 @@ def test_from_any_epoch_it_comes_out_the_same(
 @pytest.mark.parametrize("changes", [{"moving_average": 0.0}, {"checkpoint": "best"}], ids=str)
 def test_averages_and_best_epochs_go_on_too(tiny_cohort: Cohort, tmp_path: Path, changes: dict[str, Any]) -> None:
     chosen = small(learning_rate=0.05, **changes)
-    asked = protocol(tiny_cohort, epochs=5, folds=2, repeats=2)
-    unbroken = whole(chosen, tiny_cohort, asked, tmp_path / "unbroken")
+    wanted = protocol(tiny_cohort, epochs=5, folds=2, repeats=2)
+    unbroken = whole(chosen, tiny_cohort, wanted, tmp_path / "unbroken")
     start = Start(3, tmp_path / "unbroken" / "3.checkpoint")
     rest = []
-    for result in train(chosen, tiny_cohort, asked, start=start):
+    for result in train(chosen, tiny_cohort, wanted, start=start):
         result.save(tmp_path / "again" / f"{result.epoch}")
         rest.append(result)
     assert_same(unbroken[3:], rest)
@@ -79,7 +79,7 @@ def test_another_cycle_comes_out_the_same_in_one_go_or_from_the_weights(
 ) -> None:
     chosen = small(checkpoint=checkpoint, learning_rate=0.02)
     first = protocol(tiny_cohort, epochs=2, folds=2)
-    both = replace(first, further=(5,))
+    both = replace(first, further_cycles=(5,))
     unbroken = whole(chosen, tiny_cohort, both, tmp_path / "unbroken")
     short = whole(chosen, tiny_cohort, first, tmp_path / "short")
     assert_same(unbroken[:2], short)
@@ -91,15 +91,15 @@ def test_another_cycle_comes_out_the_same_in_one_go_or_from_the_weights(
 
 def test_a_new_cycle_starts_at_the_full_learning_rate(tiny_cohort: Cohort, tmp_path: Path) -> None:
     chosen = small(schedule="cosine", learning_rate=0.01)
-    asked = replace(protocol(tiny_cohort, epochs=2, folds=2), further=(4,))
-    rates = [result.learning_rate for result in train(chosen, tiny_cohort, asked)]
+    wanted = replace(protocol(tiny_cohort, epochs=2, folds=2), further_cycles=(4,))
+    rates = [result.learning_rate for result in train(chosen, tiny_cohort, wanted)]
     assert rates[1] == pytest.approx(0, abs=1e-9) and rates[2] > 0.004 and rates[3] == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("damage", ["cut", "bytes", "empty", "missing", "other epoch", "other network", "no weights"])
 def test_a_damaged_checkpoint_is_refused(tiny_cohort: Cohort, tmp_path: Path, damage: str) -> None:
-    chosen, asked = small(), protocol(tiny_cohort, epochs=3, folds=2)
-    whole(chosen, tiny_cohort, asked, tmp_path)
+    chosen, wanted = small(), protocol(tiny_cohort, epochs=3, folds=2)
+    whole(chosen, tiny_cohort, wanted, tmp_path)
     path, epoch = tmp_path / "1.checkpoint", 1
     content = path.read_bytes()
     if damage == "cut":
@@ -118,7 +118,7 @@ def test_a_damaged_checkpoint_is_refused(tiny_cohort: Cohort, tmp_path: Path, da
         path = tmp_path / "1"
         next(path.iterdir()).unlink()
     with pytest.raises(CheckpointError, match=str(path)):
-        list(train(chosen, tiny_cohort, asked, start=Start(epoch, path)))
+        list(train(chosen, tiny_cohort, wanted, start=Start(epoch, path)))
 
 
 def test_a_checkpoint_with_code_in_it_is_refused(tiny_cohort: Cohort, tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ from lymphtune.config import Configuration
 from lymphtune.searching.prepare import prepare
 from lymphtune.searching.settings import Settings
 from lymphtune.training import network
-from lymphtune.training.arithmetic import Arithmetic, exact
 from lymphtune.training.batches import Bags
 from lymphtune.training.loading import predict_with
 from lymphtune.training.lockstep import Diverged, EpochResult, Start, train
 from lymphtune.training.network import NetworkMember
+from lymphtune.training.precision import Precision, full_float32
 from tests.training.networks import CPU, probabilities, protocol, small
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU he
 GPU = torch.device("cuda")
 PLAIN = {"mlp": {"hidden": [8], "dropout": 0.0}}
 NORMS = [{"resnet": {"filters": 16, "norm": norm}} for norm in ("batch", "group")]
-ARITHMETICS = [Arithmetic("float32", False), Arithmetic("float32", True), Arithmetic("bfloat16", True)]
+ARITHMETICS = [Precision("float32", False), Precision("float32", True), Precision("bfloat16", True)]
 CONTEXT = 150e6  # bytes that cuBLAS keeps for itself
 
 
@@ -47,9 +47,9 @@ def allow(n_bytes: float) -> None:
     torch.cuda.set_per_process_memory_fraction(n_bytes / torch.cuda.get_device_properties(GPU).total_memory)
 
 
-def members(chosen: Configuration, cohort: Cohort, device: torch.device, arithmetic: Arithmetic) -> list[NetworkMember]:
+def members(chosen: Configuration, cohort: Cohort, device: torch.device, precision: Precision) -> list[NetworkMember]:
     bags = Bags(cohort, chosen.data, device)
-    return [NetworkMember(chosen, bags, cohort.labelled, 2, [0, 0, k], arithmetic) for k in range(3)]
+    return [NetworkMember(chosen, bags, cohort.labelled, 2, [0, 0, k], precision) for k in range(3)]
 
 
 def gradient(member: NetworkMember) -> torch.Tensor:
@@ -71,21 +71,21 @@ def test_it_learns_from_the_same_cells_what_a_cpu_learns(tiny_cohort: Cohort, en
     assert there.bags.resident_CSS3 is not None
     batches = [next(member.batches(1)) for member in (there, here)]
     assert batches[0].cells.cpu().equal(batches[1].cells)
-    with exact():
-        losses = [float(member.learn(batch)) for member, batch in zip((there, here), batches, strict=True)]
+    with full_float32():
+        losses = [float(member.backward(batch)) for member, batch in zip((there, here), batches, strict=True)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert apart(gradient(there), gradient(here)) < 1e-2
 
 
 def test_training_goes_on_as_if_there_had_been_no_break(tiny_cohort: Cohort, tmp_path: Path) -> None:
     chosen = small(encoder=NORMS[0], precision="auto")
-    asked = protocol(tiny_cohort, epochs=4)
+    wanted = protocol(tiny_cohort, epochs=4)
     unbroken = []
-    for result in train(chosen, tiny_cohort, asked, "cuda"):
+    for result in train(chosen, tiny_cohort, wanted, "cuda"):
         assert result.checkpoint is not None
         result.checkpoint(tmp_path / str(result.epoch))
         unbroken.append(result)
-    rest = list(train(chosen, tiny_cohort, asked, "cuda", Start(2, tmp_path / "2")))
+    rest = list(train(chosen, tiny_cohort, wanted, "cuda", Start(2, tmp_path / "2")))
     np.testing.assert_allclose(probabilities(rest), probabilities(unbroken)[2:], rtol=0, atol=0.05)
 
 
@@ -105,14 +105,14 @@ def test_where_memory_runs_out_chunks_are_halved(tiny_cohort: Cohort) -> None:
 def test_pictures_leave_a_gpu_that_is_full(tiny_cohort: Cohort) -> None:
     bags = Bags(tiny_cohort, small(data={"crop_px": 224}).data, GPU)
     assert bags.resident_CSS3 is not None
-    expected = next(bags.evaluation(tiny_cohort.labelled, view=3)).cells.cpu()
+    expected = next(bags.evaluation(tiny_cohort.labelled, orientation=3)).cells.cpu()
     allow(torch.cuda.memory_reserved(GPU))
     others: list[torch.Tensor] = []
     with pytest.raises(torch.OutOfMemoryError):
         while True:
             others.append(torch.empty(1_000_000, dtype=torch.uint8, device=GPU))
-    said = next(bags.evaluation(tiny_cohort.labelled, view=3)).cells.cpu()
-    assert bags.resident_CSS3 is None and said.equal(expected)
+    found = next(bags.evaluation(tiny_cohort.labelled, orientation=3)).cells.cpu()
+    assert bags.resident_CSS3 is None and found.equal(expected)
 
 
 def left() -> float:
@@ -141,11 +141,14 @@ def test_a_saved_network_says_the_same_on_both(tiny_cohort: Cohort, tmp_path: Pa
     result.save(tmp_path)
     rows = np.arange(len(tiny_cohort.labels))
     for path in sorted(tmp_path.glob("*.safetensors")):
-        there, here = (predict_with(path, chosen, tiny_cohort, rows, on=on).probability_P for on in ("cuda", "cpu"))
+        there, here = (
+            predict_with(path, chosen, tiny_cohort, rows, device_name=device_name).probability_P
+            for device_name in ("cuda", "cpu")
+        )
         np.testing.assert_allclose(there, here, rtol=0, atol=1e-5)
 
 
 def test_a_trial_s_demand_is_measured(tiny_cohort_folder: Path) -> None:
     cohort, plan = prepare("tiny", tiny_cohort_folder, Settings(trials=4, folds=3))
-    memory, busy = demand(cohort, plan, plan.trials[0], GPU, Arithmetic())
+    memory, busy = demand(cohort, plan, plan.trials[0], GPU, Precision())
     assert 0 < memory < 0.5 and 0.001 < busy <= 1

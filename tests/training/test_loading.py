@@ -47,8 +47,8 @@ def of_first(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[State]
         (of_first(lambda value: value[:1]), r"attribute_sd_A is F32 \[2\], expected F32 \[1\]"),
         (of_first(lambda value: value.half()), "is F16"),
         (of_first(lambda value: value.double()), "is F64"),
-        (of_first(lambda value: value * torch.nan), "holds what is no number"),
-        (of_first(lambda value: value + torch.inf), "holds what is no number"),
+        (of_first(lambda value: value * torch.nan), "holds values that are not finite"),
+        (of_first(lambda value: value + torch.inf), "holds values that are not finite"),
     ],
 )
 def test_weights_of_another_network_are_refused(change: Callable[[State], State], message: str, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def _of_three_attributes(model: Any) -> None:
         ("random_forest", _tree_of_nothing, "a tree points outside itself"),
         ("svm", _more_vectors_than_there_are, "support vector machine do not fit together"),
         ("svm", _too_few_weights, "support vector machine do not fit together"),
-        ("logistic", _nan, "it makes no probabilities"),
+        ("logistic", _nan, "its predictions are not finite probabilities"),
         ("logistic", _of_three_attributes, "not a clinical model"),
     ],
 )

@@ -22,11 +22,11 @@ from lymphtune.config import Configuration, Data, configuration
 from lymphtune.models.bag_classifier import BagClassifier
 from lymphtune.statistics.metrics import balanced_log_loss
 from lymphtune.training import lockstep, network
-from lymphtune.training.arithmetic import Arithmetic
 from lymphtune.training.batches import Bags
 from lymphtune.training.clinical import ClinicalMember
 from lymphtune.training.loading import load_pipeline, predict_with
 from lymphtune.training.lockstep import Diverged, EpochResult, Protocol, fold_models, member_name, train
+from lymphtune.training.precision import Precision
 from tests.training.networks import CPU, FOLDS, changed, clinical, probabilities, protocol, small, trained
 
 
@@ -183,11 +183,11 @@ def test_the_training_loss_is_told_with_its_spread_over_the_fold_models(
     losses: list[float] = []
     real = network.NetworkMember.train_epoch
 
-    def told(member: network.NetworkMember, epoch: int) -> float:
+    def fake_train_epoch(member: network.NetworkMember, epoch: int) -> float:
         losses.append(real(member, epoch))
         return losses[-1]
 
-    monkeypatch.setattr(network.NetworkMember, "train_epoch", told)
+    monkeypatch.setattr(network.NetworkMember, "train_epoch", fake_train_epoch)
     (result,) = trained(small(), tiny_cohort, repeats=2, epochs=1)
     assert len(losses) == 2 * FOLDS
     assert result.train_loss == pytest.approx(np.mean(losses))
@@ -268,8 +268,8 @@ def test_the_best_epoch_s_weights_are_saved_where_asked_for(
 ) -> None:
     chosen, wanted = small(checkpoint="best", learning_rate=3e-2), protocol(tiny_cohort, epochs=4)
     scores = {1: 0.7, 2: 0.3, 3: 0.5, 4: 0.4}
-    asked = iter(scores.values())
-    monkeypatch.setattr(lockstep, "pooled_log_loss", lambda *_: next(asked))
+    remaining = iter(scores.values())
+    monkeypatch.setattr(lockstep, "pooled_log_loss", lambda *_: next(remaining))
     results = []
     for result in train(chosen, tiny_cohort, wanted):
         result.save(tmp_path / str(result.epoch))
@@ -336,8 +336,8 @@ def test_divergence_in_one_fold_leaves_no_result(tiny_cohort: Cohort, monkeypatc
     real, calls = network.NetworkMember.predict, itertools.count()
 
     def predict(self: network.NetworkMember, rows: np.ndarray) -> network.Prediction:
-        said = real(self, rows)
-        return said._replace(probability_P=said.probability_P * (np.nan if next(calls) == FOLDS + 1 else 1))
+        prediction = real(self, rows)
+        return prediction._replace(probability_P=prediction.probability_P * (np.nan if next(calls) == FOLDS + 1 else 1))
 
     monkeypatch.setattr(network.NetworkMember, "judge", predict)
     results = train(small(), tiny_cohort, protocol(tiny_cohort))
@@ -369,8 +369,8 @@ def test_the_average_is_what_judges_and_is_kept(tiny_cohort: Cohort) -> None:
         member.train_epoch(1)
         live, kept = member.live.state_dict(), member.average.model.state_dict()
         assert all(kept[name].equal(live[name]) for name in kept) == alike
-        said = network.predict(member.average.model, bags, tiny_cohort.labelled, member.arithmetic)
-        np.testing.assert_array_equal(member.predict(tiny_cohort.labelled).probability_P, said.probability_P)
+        prediction = network.predict(member.average.model, bags, tiny_cohort.labelled, member.precision)
+        np.testing.assert_array_equal(member.predict(tiny_cohort.labelled).probability_P, prediction.probability_P)
         assert all(value.equal(kept[name]) for name, value in member.state().items())
 
 
@@ -458,9 +458,9 @@ def test_bfloat16_gives_probabilities_close_to_float32(tiny_cohort: Cohort) -> N
     chosen = small(encoder={"resnet": {"filters": 8}})
     model = BagClassifier(chosen)
     bags = Bags(tiny_cohort, chosen.data, CPU)
-    model.standardise_by(bags.attributes_PA)
+    model.fit_attributes(bags.attributes_PA)
     exact, rough = (
-        network.predict(model, bags, tiny_cohort.labelled, Arithmetic(precision)).probability_P
+        network.predict(model, bags, tiny_cohort.labelled, Precision(precision)).probability_P
         for precision in ("float32", "bfloat16")
     )
     assert exact.dtype == rough.dtype == np.float64
@@ -471,5 +471,5 @@ def test_bfloat16_gives_probabilities_close_to_float32(tiny_cohort: Cohort) -> N
 def test_nobody_to_predict_is_no_error(tiny_cohort: Cohort) -> None:
     chosen = small()
     bags = Bags(tiny_cohort, chosen.data, CPU)
-    said = network.predict(BagClassifier(chosen), bags, np.array([], dtype=int), Arithmetic())
-    assert said.probability_P.shape == said.gate_P.shape == (0,)
+    prediction = network.predict(BagClassifier(chosen), bags, np.array([], dtype=int), Precision())
+    assert prediction.probability_P.shape == prediction.gate_P.shape == (0,)

@@ -21,7 +21,7 @@ from lymphtune.models.bag_classifier import BagClassifier
 from lymphtune.models.output import BagOutput
 from lymphtune.statistics.metrics import auc
 from lymphtune.training import network
-from lymphtune.training.batches import DRAWS, FLIPS, Bags, Batch
+from lymphtune.training.batches import FLIPS, SUBSAMPLES, Bags, Batch
 from lymphtune.training.network import NetworkMember
 from tests.training.networks import CPU, FOLDS, member_of, probabilities, small, trained
 
@@ -55,7 +55,7 @@ def test_late_experts_learn_each_by_themselves(tiny_cohort: Cohort) -> None:
     """The encoder's gradient is that of the pictures' expert's loss, whatever the attributes' expert says."""
     member = member_of(small("late", head="linear"), tiny_cohort)
     batch = first_batch(member)
-    loss = member.learn(batch)
+    loss = member.backward(batch)
     given = gradients(member.live.encoder)
     output = member.live(batch.cells, batch.counts, batch.attributes_BA)
     of_each = [
@@ -70,7 +70,7 @@ def test_late_experts_learn_each_by_themselves(tiny_cohort: Cohort) -> None:
     with torch.no_grad():
         for parameter in member.live.fusion.clinical.parameters():
             parameter.add_(1.0)
-    member.learn(batch)
+    member.backward(batch)
     for one, other in zip(given, gradients(member.live.encoder), strict=True):
         assert one.equal(other)
 
@@ -86,7 +86,7 @@ def test_a_gated_model_weighs_its_own_loss_and_its_experts(tiny_cohort: Cohort, 
         [network.bag_loss(probability_B, *given).item() for probability_B in output.expert_probability_XB]
     )
     assert mixed != pytest.approx(experts, rel=1e-4)
-    assert float(member.learn(batch)) == pytest.approx((1 - weight) * mixed + weight * experts, rel=1e-5)
+    assert float(member.backward(batch)) == pytest.approx((1 - weight) * mixed + weight * experts, rel=1e-5)
 
 
 # ---- the step
@@ -95,11 +95,12 @@ def test_a_gated_model_weighs_its_own_loss_and_its_experts(tiny_cohort: Cohort, 
 @pytest.mark.parametrize("limit", [None, 1e-3])
 def test_the_gradient_is_cut_to_its_largest_norm(tiny_cohort: Cohort, limit: float | None) -> None:
     member = member_of(small(head="linear", gradient_clip=limit), tiny_cohort)
-    member.learn(first_batch(member))
+    batch = first_batch(member)
+    member.backward(batch)
     before = gradients(member.live)
     norm = float(torch.cat([gradient.ravel() for gradient in before]).norm())
     assert norm > 1e-2
-    member.advance()
+    member.step(batch)
     after = gradients(member.live)
     assert float(torch.cat([gradient.ravel() for gradient in after]).norm()) == pytest.approx(limit or norm, rel=1e-3)
     for one, other in zip(before, after, strict=True):
@@ -166,8 +167,8 @@ def test_batch_statistics_are_measured_for_features_too(tiny_cohort: Cohort) -> 
 # ---- judging
 
 
-def flipped(cohort: Cohort, view: int) -> Cohort:
-    pictures = cohort.pictures_CSS3[:, :: -1 if view & 2 else 1, :: -1 if view & 1 else 1]
+def flipped(cohort: Cohort, orientation: int) -> Cohort:
+    pictures = cohort.pictures_CSS3[:, :: -1 if orientation & 2 else 1, :: -1 if orientation & 1 else 1]
     return replace(cohort, pictures_CSS3=np.ascontiguousarray(pictures))
 
 
@@ -177,13 +178,15 @@ def test_tta_is_the_mean_over_four_flipped_cohorts(noisy_cohort: Cohort) -> None
     member.train_epoch(1)
     rows, once = noisy_cohort.labelled, chosen.data.model_copy(update={"tta": False})
     four = [
-        network.predict(member.average.model, Bags(flipped(noisy_cohort, view), once, CPU), rows, member.arithmetic)
-        for view in FLIPS
+        network.predict(
+            member.average.model, Bags(flipped(noisy_cohort, orientation), once, CPU), rows, member.precision
+        )
+        for orientation in FLIPS
     ]
     assert not np.allclose(four[0].probability_P, four[1].probability_P, rtol=0, atol=1e-6)
-    said = member.predict(rows)
-    np.testing.assert_allclose(said.probability_P, np.mean([one.probability_P for one in four], axis=0), atol=1e-7)
-    np.testing.assert_allclose(said.gate_P, np.mean([one.gate_P for one in four], axis=0), atol=1e-7)
+    found = member.predict(rows)
+    np.testing.assert_allclose(found.probability_P, np.mean([one.probability_P for one in four], axis=0), atol=1e-7)
+    np.testing.assert_allclose(found.gate_P, np.mean([one.gate_P for one in four], axis=0), atol=1e-7)
 
 
 def judged_cells(
@@ -194,11 +197,11 @@ def judged_cells(
     given["model"]["aggregator"] = aggregator
     member = member_of(configuration(given, "test"), cohort)
     member.train_epoch(1)
-    said = member.predict(cohort.labelled)
-    again, of_cells = network.predict_cells(member.average.model, member.bags, cohort.labelled, member.arithmetic)
-    np.testing.assert_array_equal(again.probability_P, said.probability_P)
-    np.testing.assert_array_equal(again.gate_P, said.gate_P)
-    return said, of_cells
+    found = member.predict(cohort.labelled)
+    again, of_cells = network.predict_cells(member.average.model, member.bags, cohort.labelled, member.precision)
+    np.testing.assert_array_equal(again.probability_P, found.probability_P)
+    np.testing.assert_array_equal(again.gate_P, found.gate_P)
+    return found, of_cells
 
 
 def means(cohort: Cohort, values_C: np.ndarray) -> np.ndarray:
@@ -222,15 +225,15 @@ def test_weights_of_cells_sum_to_one_a_bag(tiny_cohort: Cohort, fusion: str, agg
 @pytest.mark.parametrize("tta", [False, True])
 @pytest.mark.parametrize("fusion", ["none", "concat"])
 def test_the_mean_of_cells_is_the_bag_where_the_bag_is_that(tiny_cohort: Cohort, fusion: str, tta: bool) -> None:
-    said, of_cells = judged_cells(tiny_cohort, fusion, "prediction_mean", tta=tta)
+    found, of_cells = judged_cells(tiny_cohort, fusion, "prediction_mean", tta=tta)
     assert np.ptp(of_cells.probability_C) > 1e-3
-    np.testing.assert_allclose(means(tiny_cohort, of_cells.probability_C), said.probability_P, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(means(tiny_cohort, of_cells.probability_C), found.probability_P, rtol=0, atol=1e-6)
 
 
 def test_cells_are_those_of_the_pictures_expert(tiny_cohort: Cohort) -> None:
     member = member_of(small("late", head="linear"), tiny_cohort)
     rows = tiny_cohort.labelled
-    _, of_cells = network.predict_cells(member.average.model, member.bags, rows, member.arithmetic)
+    _, of_cells = network.predict_cells(member.average.model, member.bags, rows, member.precision)
     (batch,) = member.bags.evaluation(rows)
     with torch.no_grad():
         output = member.average.model(batch.cells, batch.counts, batch.attributes_BA)
@@ -245,12 +248,12 @@ def test_cells_in_every_view_count_alike(noisy_cohort: Cohort) -> None:
     member.train_epoch(1)
     rows, once, model = noisy_cohort.labelled, chosen.data.model_copy(update={"tta": False}), member.average.model
     four = [
-        network.predict_cells(model, Bags(flipped(noisy_cohort, view), once, CPU), rows, member.arithmetic)[1]
-        for view in FLIPS
+        network.predict_cells(model, Bags(flipped(noisy_cohort, orientation), once, CPU), rows, member.precision)[1]
+        for orientation in FLIPS
     ]
-    said = network.predict_cells(model, member.bags, rows, member.arithmetic)[1]
-    assert not np.allclose(four[0].probability_C, said.probability_C, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(said.probability_C, np.mean([one.probability_C for one in four], axis=0), atol=1e-7)
+    found = network.predict_cells(model, member.bags, rows, member.precision)[1]
+    assert not np.allclose(four[0].probability_C, found.probability_C, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found.probability_C, np.mean([one.probability_C for one in four], axis=0), atol=1e-7)
 
 
 @pytest.mark.parametrize("fusion", registry.fusions.words())
@@ -270,7 +273,7 @@ def test_only_a_gated_model_has_a_gate(tiny_cohort: Cohort, fusion: str) -> None
 
 def at_most(monkeypatch: pytest.MonkeyPatch, limit: int) -> list[int]:
     """Let an encoder have memory for so many cells at once; return the numbers of cells that go through."""
-    real, seen = BagClassifier.encode_chunk, []
+    real, seen = BagClassifier.encode_at_once, []
 
     def encode(self: BagClassifier, cells_MHW3: torch.Tensor) -> torch.Tensor:
         if len(cells_MHW3) > limit:
@@ -278,7 +281,7 @@ def at_most(monkeypatch: pytest.MonkeyPatch, limit: int) -> list[int]:
         seen.append(len(cells_MHW3))
         return real(self, cells_MHW3)
 
-    monkeypatch.setattr(BagClassifier, "encode_chunk", encode)
+    monkeypatch.setattr(BagClassifier, "encode_at_once", encode)
     return seen
 
 
@@ -312,8 +315,8 @@ def test_judging_makes_room_as_well(tiny_cohort: Cohort, monkeypatch: pytest.Mon
     member = member_of(P_PLAIN, tiny_cohort)
     expected = member.predict(tiny_cohort.labelled).probability_P
     at_most(monkeypatch, 3)
-    said = member.predict(tiny_cohort.labelled).probability_P
-    np.testing.assert_allclose(said, expected, rtol=0, atol=1e-6)
+    found = member.predict(tiny_cohort.labelled).probability_P
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     assert member.live.chunk.at_once(100, 40) <= 3  # shared with the average
 
 
@@ -349,18 +352,18 @@ def test_a_model_that_knows_but_the_size_of_bags_learns_nothing_where_it_is_fixe
 ) -> None:
     monkeypatch.setattr(FeatureMean, "forward", sum_over_cells)
 
-    def said(bag_size: Any, epochs: int = 1) -> np.ndarray:
+    def out_of_fold(bag_size: Any, epochs: int = 1) -> np.ndarray:
         data = {"bag_size": bag_size, "flips": False, "quarter_turns": False}
         chosen = small(
             "none", head="linear", aggregator="feature_mean", data=data, learning_rate=0.03, moving_average=0.0
         )
         return trained(chosen, told_by_size, epochs=epochs)[-1].probabilities_RP[0]
 
-    assert float(auc(said(None, epochs=4), told_by_size.labels)) == 1
+    assert float(auc(out_of_fold(None, epochs=4), told_by_size.labels)) == 1
     for size in ("fixed", "fixed:5"):
-        probability_P, fold_P = said(size), make_folds(told_by_size.labels, FOLDS, 1, 0)[0]
+        probability_P, fold_P = out_of_fold(size), make_folds(told_by_size.labels, FOLDS, 1, 0)[0]
         for fold in range(FOLDS):
-            assert np.ptp(probability_P[fold_P == fold]) < 1e-6  # a fold model says the same of all
+            assert np.ptp(probability_P[fold_P == fold]) < 1e-6  # a fold model predicts the same for all
 
 
 def test_what_is_said_of_a_bag_of_fixed_size_is_the_mean_over_its_draws(tiny_cohort: Cohort) -> None:
@@ -368,16 +371,18 @@ def test_what_is_said_of_a_bag_of_fixed_size_is_the_mean_over_its_draws(tiny_coh
     model, rows = member.average.model.eval(), tiny_cohort.labelled
     with torch.no_grad():
         of_draws = [
-            np.concatenate([
-                model(batch.cells, batch.counts, batch.attributes_BA).probability_B.double().numpy()
-                for batch in member.bags.evaluation(rows, 0, draw)
-            ])
-            for draw in range(DRAWS)
-        ]  # fmt: skip
-    said = member.predict(rows)
-    np.testing.assert_allclose(said.probability_P, np.mean(of_draws, axis=0), atol=1e-6)
+            np.concatenate(
+                [
+                    model(batch.cells, batch.counts, batch.attributes_BA).probability_B.double().numpy()
+                    for batch in member.bags.evaluation(rows, 0, subsample)
+                ]
+            )
+            for subsample in range(SUBSAMPLES)
+        ]
+    found = member.predict(rows)
+    np.testing.assert_allclose(found.probability_P, np.mean(of_draws, axis=0), atol=1e-6)
     assert np.std(of_draws, axis=0).max() > 1e-6
-    again, of_cells = network.predict_cells(model, member.bags, rows, member.arithmetic)
-    np.testing.assert_array_equal(again.probability_P, said.probability_P)
+    again, of_cells = network.predict_cells(model, member.bags, rows, member.precision)
+    np.testing.assert_array_equal(again.probability_P, found.probability_P)
     assert len(of_cells.probability_C) == tiny_cohort.patients["n_cells"].to_numpy()[rows].sum()
     assert np.isfinite(of_cells.weight_C).all()

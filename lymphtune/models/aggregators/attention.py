@@ -1,4 +1,4 @@
-"""Attention: one learned weight a cell, from a hidden layer with tanh."""
+"""Attention: one learned weight per cell, from a hidden layer with tanh."""
 
 from lymphtune.models.attention import AttentionPooling, Config
 from lymphtune.registry import aggregators

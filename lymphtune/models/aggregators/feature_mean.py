@@ -18,7 +18,7 @@ class Config:
 class FeatureMean(nn.Module):
     """Probability of the mean feature vector.
 
-    Source: Dessaint and Dalla-torre 2021, section 2.4.3 (the variant that lost there).
+    Source: Dessaint and Dalla-torre 2021, section 2.4.3 (the variant with the lower score there).
     """
 
     def __init__(self, features: int, config: Config) -> None:

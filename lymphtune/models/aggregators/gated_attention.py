@@ -1,4 +1,4 @@
-"""Gated attention: the hidden layer of the weights is multiplied by a learned gate."""
+"""Gated attention: a learned gate multiplies the hidden layer of the weights."""
 
 from lymphtune.models.attention import AttentionPooling, Config
 from lymphtune.registry import aggregators

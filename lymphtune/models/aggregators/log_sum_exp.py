@@ -30,7 +30,7 @@ class LogSumExp(nn.Module):
 
     def forward(self, cells_BND: Tensor, mask_BN: Tensor, head: Callable[[Tensor], Tensor]) -> BagOutput:
         probability_BN = each_cell(head, cells_BND, mask_BN)
-        top_B1 = probability_BN.detach().amax(dim=1, keepdim=True)  # rounding never lifts the answer above it
+        top_B1 = probability_BN.detach().amax(dim=1, keepdim=True)  # the result never exceeds it by rounding
         scaled_BN = (self.sharpness * (probability_BN - top_B1)).masked_fill(~mask_BN, -torch.inf)
         mean_B = (scaled_BN.exp().sum(dim=1) / mask_BN.sum(dim=1)).log()
         return BagOutput(top_B1.squeeze(1) + mean_B / self.sharpness, scaled_BN.softmax(dim=1), probability_BN)

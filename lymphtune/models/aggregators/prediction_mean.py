@@ -16,7 +16,7 @@ class Config:
 
 @aggregators.register("prediction_mean", Config)
 class PredictionMean(nn.Module):
-    """Mean of the cells' probabilities, each judged on its own.
+    """Mean of the cells' own probabilities.
 
     Source: Dessaint and Dalla-torre 2021, section 2.4.3.
     """

@@ -1,4 +1,4 @@
-"""Logistic regression: the number that any network has to beat."""
+"""Logistic regression, the baseline of every network."""
 
 from dataclasses import dataclass
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Support vector machine with a Gaussian kernel, its scores turned into probabilities by Platt's method."""
+"""Support vector machine with a Gaussian kernel, with probabilities by Platt's method."""
 
 from dataclasses import dataclass
 from typing import Annotated

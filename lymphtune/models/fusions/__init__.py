@@ -1,5 +1,5 @@
-"""Fusions: how the clinical attributes join the pictures.
+"""Fusions: how a model combines pictures and clinical attributes.
 
-A member is built with (features, attributes, parts, options): parts makes its aggregators and heads. Its
+A member is built with (features, attributes, parts, options): parts builds its aggregators and heads. Its
 forward takes cells_BND, mask_BN and standardised attributes_BA, and returns a BagOutput.
 """

@@ -1,4 +1,4 @@
-"""The study's mixed model: age and count stand beside every cell's features."""
+"""The study's mixed model: the clinical attributes are concatenated to every cell's features."""
 
 from dataclasses import dataclass
 

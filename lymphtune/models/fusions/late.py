@@ -1,4 +1,4 @@
-"""The mean of a pictures' expert's and a clinical expert's probability, each trained by its own loss."""
+"""The mean of the probabilities of a pictures' expert and a clinical expert, each trained by its own loss."""
 
 from dataclasses import dataclass, field
 
@@ -19,12 +19,12 @@ class Config:
 
 @fusions.register("late", Config)
 class Late(Experts):
-    """Neither expert's loss sees the other: each is the best it can be alone, and they meet in the mean."""
+    """Two experts with independent losses; the model's probability is their mean."""
 
     def __init__(self, features: int, attributes: int, parts: Parts, config: Config) -> None:
         super().__init__(features, attributes, parts, config.hidden, config.learning_rate_factor)
 
     def forward(self, cells_BND: Tensor, mask_BN: Tensor, attributes_BA: Tensor) -> BagOutput:
-        seen, clinical_B = self.experts(cells_BND, mask_BN, attributes_BA)
-        both_XB = torch.stack([seen.probability_B, clinical_B])
-        return seen._replace(probability_B=both_XB.mean(dim=0), expert_probability_XB=both_XB, expert_loss=1.0)
+        pictures, clinical_B = self.experts(cells_BND, mask_BN, attributes_BA)
+        both_XB = torch.stack([pictures.probability_B, clinical_B])
+        return pictures._replace(probability_B=both_XB.mean(dim=0), expert_probability_XB=both_XB, expert_loss=1.0)

@@ -16,7 +16,7 @@ class Config:
 
 @fusions.register("none", Config)
 class PicturesOnly(nn.Module):
-    """The attributes are not looked at."""
+    """The model ignores the clinical attributes."""
 
     def __init__(self, features: int, attributes: int, parts: Parts, config: Config) -> None:
         super().__init__()

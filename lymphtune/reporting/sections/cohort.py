@@ -1,6 +1,6 @@
-"""Who are the patients, and could a model have got by without looking at their cells?
+"""Who are the patients, and can the label be predicted without their cells?
 
-Shapes: P patients judged.
+Shapes: P patients scored.
 """
 
 from collections.abc import Sequence
@@ -49,8 +49,8 @@ def _audited(facts: Facts) -> Shortcuts:
 def _lead(found: Shortcuts) -> str:
     hits, tried = found.suspects["attribute"].tolist(), len(found.table)
     if not hits:
-        return f"None of {tried} things that ought not to matter predicts the label alone better than chance."
-    return f"{len(hits)} of {tried} things that ought not to matter predict the label alone: {', '.join(hits)}."
+        return f"None of {tried} properties that should not matter predicts the label alone better than chance."
+    return f"{len(hits)} of {tried} properties that should not matter predict the label alone: {', '.join(hits)}."
 
 
 def _notes(found: Shortcuts) -> list[Note]:
@@ -62,33 +62,34 @@ def _notes(found: Shortcuts) -> list[Note]:
                 f"{_opening(str(row.attribute))} alone predicts the label: AUC {row.auc:.3f} out of fold, where 95 "
                 f"% of permuted labels reach {row.auc_low:.2f} to {row.auc_high:.2f} (p = {row.p:.3f}; {row.p_all:.3f} "
                 f"with all {tried} tried). "
-                + ("A network may have learnt it in place of the disease." if surely else "It may be luck: "
-                   f"of {tried} tried, {SIGNIFICANT * tried:.1f} are so by chance."),
+                + (
+                    "A network may have learned it instead of the disease."
+                    if surely
+                    else f"It may be luck: of {tried} tried, {SIGNIFICANT * tried:.1f} are so by chance."
+                ),
                 warning=True,
             )
-        )  # fmt: skip
+        )
     notes.append(
         Note(
-            "Brightness and sharpness are also changed by what the cells are like, and the number of cells by how many "
-            "lymphocytes there are: a high score is a reason to look, no proof of a fault. The regression finds what "
-            "rises or falls with the label, and nothing else. Order, dates and formats are not in what a network sees, "
-            "but what they came with (another scanner, another day) may be."
+            "Brightness and sharpness also depend on the cells themselves, and the number of cells on how many "
+            "lymphocytes there are: a high score is a reason to check, not proof of a fault. The regression finds "
+            "monotonic relations with the label only. A network does not see order, dates and formats, but it may see "
+            "what they come with (another scanner, another day)."
         )
     )
     return notes
 
 
 def _on_bags(facts: Facts, found: Shortcuts) -> list[Note]:
-    """Return what can be done where the number of cells tells the label, or that it has been done."""
+    """Return a note on bag sizes: that they are fixed, or, if they predict the label, that they can be."""
     sizes = [facts.run.configuration(str(trial)).data for trial in facts.members["trial"]]
     fixed = sum(data.fixed for data in sizes)
     if fixed:
-        return [Note(f"{fixed} of {len(sizes)} members judge every patient on as many cells as any other.")]
+        return [Note(f"{fixed} of {len(sizes)} members use the same number of cells for every patient.")]
     if BAG_SIZE not in found.suspects["attribute"].tolist():
         return []
-    return [
-        Note("Networks with `bag_size: fixed` cannot see the number of cells; a search of them shows what is left.")
-    ]
+    return [Note("Networks with `bag_size: fixed` cannot use the number of cells; search with it to see their scores.")]
 
 
 def _opening(attribute: str) -> str:
@@ -104,32 +105,34 @@ def _shortcut_table(audited: Shortcuts) -> Table:
 
     shown = pd.DataFrame(
         {
-            "attribute alone": found["attribute"], "AUC (by chance)": with_chance("auc"),
-            "balanced accuracy (by chance)": with_chance("balanced_accuracy"), "p": found["p"],
+            "attribute alone": found["attribute"],
+            "AUC (by chance)": with_chance("auc"),
+            "balanced accuracy (by chance)": with_chance("balanced_accuracy"),
+            "p": found["p"],
             f"p of all {len(found)}": found["p_all"],
         }
-    )  # fmt: skip
+    )
     caption = (
         "Out of fold, on the run's own folds: logistic regression on the one attribute, standardised within the fold, "
-        f"both classes weighing the same. By chance: 95 % of what {PERMUTATIONS} permutations of the labels within "
-        "the folds reach; p: the share of them with as high an AUC; the last column counts the highest of all "
-        f"attributes in each permutation. Pictures: mean of {CELLS} cells a patient, evenly spaced in the bag; "
+        f"with equal class weights. By chance: the central 95 % of {PERMUTATIONS} permutations of the labels within "
+        "the folds; p: the fraction of them with as high an AUC; the last column compares with the highest AUC of all "
+        f"attributes in each permutation. Pictures: mean of {CELLS} cells per patient, evenly spaced in the bag; "
         "background: the palest quarter of the pixels; sharpness: variance of the Laplacian. Of a cohort in a folder, "
-        f"also its files, the headers of {LOOKS} pictures a patient, and how its table is written; what is alike for "
-        "all patients is left out."
+        f"also its files, the headers of {LOOKS} pictures per patient, and the format of its table; attributes that "
+        "are the same for all patients are omitted."
     )
-    return Table("shortcuts", "Could the label be told without looking at cells?", caption, found, shown)
+    return Table("shortcuts", "Can the label be predicted without the cells?", caption, found, shown)
 
 
 def _distributions(labelled: pd.DataFrame) -> Drawing:
-    """Return small panels of age, lymphocyte count, sex and bag size by class."""
+    """Return panels of age, lymphocyte count, sex and bag size by class."""
     of = [labelled[labelled["label"] == label] for label in (0, 1)]
     figure = canvas(4.3)
     axes = figure.subplots(2, 2).ravel()
     _histogram(axes[0], of, "age_years", "age (years)")
     _histogram(axes[1], of, "lymphocytes_g_per_l", "lymphocytes (10⁹/L), logarithmic", log=True)
     _sexes(axes[2], of)
-    _histogram(axes[3], of, "n_cells", "cells a patient")
+    _histogram(axes[3], of, "n_cells", "cells per patient")
     for axis in axes:
         axis.set_ylabel("% of the class")
         axis.set_ylim(bottom=0)
@@ -141,7 +144,7 @@ def _distributions(labelled: pd.DataFrame) -> Drawing:
         f"median {one['n_cells'].median():.0f} cells"
         for name, one in zip(CLASSES, of, strict=True)
     )
-    caption = "Share of each class by age, lymphocyte count, sex and number of cells; labelled patients alone."
+    caption = "Percentage of each class by age, lymphocyte count, sex and number of cells; labelled patients only."
     return Drawing("cohort-distributions", "Reactive and tumoral patients", caption, f"{medians}.", figure)
 
 
@@ -170,8 +173,17 @@ def _histogram(axis: Any, of: list[pd.DataFrame], column: str, label: str, log: 
         weights = np.full(len(value), 100 / max(len(value), 1))
         share, _ = np.histogram(value, edges, weights=weights)
         axis.stairs(share, edges, color=colour, linestyle=style, linewidth=1.6, label=name)
-        axis.stairs(share, edges, fill=True, facecolor=PALE if not hatch else "none", edgecolor=colour, hatch=hatch,
-                    linewidth=0, alpha=0.35, zorder=0)  # fmt: skip
+        axis.stairs(
+            share,
+            edges,
+            fill=True,
+            facecolor=PALE if not hatch else "none",
+            edgecolor=colour,
+            hatch=hatch,
+            linewidth=0,
+            alpha=0.35,
+            zorder=0,
+        )
     axis.set_xlabel(label)
 
 
@@ -180,8 +192,16 @@ def _sexes(axis: Any, of: list[pd.DataFrame]) -> None:
     names = {"F": "women", "M": "men", "": "unknown"}
     for number, (one, colour, hatch) in enumerate(zip(of, COLOURS, HATCHES, strict=True)):
         share = [100 * float((one["sex"] == sex).mean()) for sex in sexes]
-        axis.bar(np.arange(len(sexes)) + 0.38 * (number - 0.5), share, 0.34, facecolor=PALE, edgecolor=colour,
-                 linestyle=STYLES[number], hatch=hatch, linewidth=1.4)  # fmt: skip
+        axis.bar(
+            np.arange(len(sexes)) + 0.38 * (number - 0.5),
+            share,
+            0.34,
+            facecolor=PALE,
+            edgecolor=colour,
+            linestyle=STYLES[number],
+            hatch=hatch,
+            linewidth=1.4,
+        )
     axis.set_xticks(range(len(sexes)), [names[sex] for sex in sexes])
     axis.set_xlabel("sex")
 
@@ -190,39 +210,41 @@ def _counts(cohort: Cohort) -> Table:
     patients, more = cohort.patients, [one for one in cohort.attributes if one not in STANDARD]
     numbers = {"age": "age_years", "lymphocytes": "lymphocytes_g_per_l", "cells": "n_cells"}
     numbers |= {one.name: one.name for one in more if one.levels is None}
-    groups = {name: patients[patients["label"] == label] for name, label in [*zip(CLASSES, (0, 1), strict=True),
-                                                                            ("to predict", TO_PREDICT)]}  # fmt: skip
+    groups = {
+        name: patients[patients["label"] == label]
+        for name, label in [*zip(CLASSES, (0, 1), strict=True), ("to predict", TO_PREDICT)]
+    }
     rows = []
     for name, one in groups.items():
         if not len(one):
             continue
         row: dict[str, Any] = {"class": name, "patients": len(one)}
         row |= {
-            said: int((one["sex"] == sex).sum()) for said, sex in (("women", "F"), ("men", "M"), ("sex unknown", ""))
+            title: int((one["sex"] == sex).sum()) for title, sex in (("women", "F"), ("men", "M"), ("sex unknown", ""))
         }
-        for said, column in numbers.items():
-            row |= {f"{said}_{q}": float(one[column].quantile(at)) for q, at in QUARTILES.items()}
+        for title, column in numbers.items():
+            row |= {f"{title}_{q}": float(one[column].quantile(at)) for q, at in QUARTILES.items()}
         row |= {f"{of.name}: {level}": int((one[of.name] == level).sum()) for of in more for level in of.levels or ()}
         rows.append(row | {"cells_all": int(one["n_cells"].sum())})
     frame = pd.DataFrame(rows)
     caption = "Median (first to third quartile) of the patients; age in years, lymphocytes in 10⁹/L."
-    return Table("cohort-counts", "How many of whom", caption, frame, _transposed(frame, more))
+    return Table("cohort-counts", "Patients and cells by class", caption, frame, _transposed(frame, more))
 
 
 QUARTILES = {"q1": 0.25, "median": 0.5, "q3": 0.75}
 
 
 def _transposed(frame: pd.DataFrame, more: Sequence[Attribute]) -> pd.DataFrame:
-    """Return the counts with a column a class, as a phone shows them best."""
+    """Return the counts with one column per class, which suits narrow screens."""
     shown = {}
     for row in frame.to_dict("records"):
-        said = {name: str(row[name]) for name in ("patients", "women", "men", "sex unknown")}
+        column = {name: str(row[name]) for name in ("patients", "women", "men", "sex unknown")}
         own = [(one.name, 1) for one in more if one.levels is None]
         for name, digits in (("age", 0), ("lymphocytes", 1), *own, ("cells", 0)):
             median, low, high = (measured(row[f"{name}_{q}"], digits) for q in ("median", "q1", "q3"))
-            said[f"{name} a patient" if name == "cells" else name] = (
+            column[f"{name} per patient" if name == "cells" else name] = (
                 median if low == median == high else f"{median} ({low} to {high})"
             )
-        said |= {name: str(count) for name, count in row.items() if ": " in name}
-        shown[row["class"]] = said | {"cells in all": str(row["cells_all"])}
+        column |= {name: str(count) for name, count in row.items() if ": " in name}
+        shown[row["class"]] = column | {"cells in all": str(row["cells_all"])}
     return pd.DataFrame(shown).rename_axis("of").reset_index()

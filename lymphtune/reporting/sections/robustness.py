@@ -1,4 +1,4 @@
-"""Does the ensemble keep its answers under another light, stain or focus?"""
+"""Robustness of the ensemble's predictions to shifts of light, stain and focus."""
 
 import numpy as np
 import pandas as pd
@@ -8,28 +8,28 @@ from lymphtune.reporting.drawing import ENSEMBLE, INK, canvas
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Note, Section, Table
 
-TITLE = "Another light, another stain"
+TITLE = "Shifts of light and stain"
 
 
 def section(facts: Facts) -> Section | None:
-    """Return what was measured of the ensemble, or how to measure it; None where no ensemble is saved."""
+    """Return the measured robustness, or the command that measures it; None where no ensemble is saved."""
     if facts.bundle is None:
         return None
     found = read_robustness(facts.run, facts.bundle)
     if found is None:
-        return _not_asked(facts)
+        return _not_measured(facts)
     return Section("robustness", TITLE, found.conclusion, [_drawing(found), _table(found)])
 
 
-def _not_asked(facts: Facts) -> Section | None:
-    """Return the command that measures it, None where no member looks at pictures."""
+def _not_measured(facts: Facts) -> Section | None:
+    """Return the command that measures it; None where no member uses pictures."""
     assert facts.bundle is not None
     if not any(chosen.kind == "network" for _, chosen in facts.bundle.fold_models()):
         return None
     command = f"lymphtune robustness --run {facts.run.name} --ensemble {facts.bundle.path.name}"
-    lead = "How far this ensemble's answers hold under shifts of colour, light and focus was not measured."
+    lead = "The robustness of this ensemble's predictions to shifts of colour, light and focus was not measured."
     return Section(
-        "robustness", TITLE, lead, [Note("This measures it, for the next report:"), Note(command, code=True)]
+        "robustness", TITLE, lead, [Note("This command measures it for the next report:"), Note(command, code=True)]
     )
 
 
@@ -39,8 +39,9 @@ def _drawing(found: Robustness) -> Drawing:
     figure = canvas(0.9 + 0.22 * len(shifted))
     axes = figure.subplots(1, 2, sharey=True)
     for axis, what, label in (
-        (axes[0], "balanced_accuracy", "change of balanced accuracy"), (axes[1], "flipped", "share called otherwise"),
-    ):  # fmt: skip
+        (axes[0], "balanced_accuracy", "change of balanced accuracy"),
+        (axes[1], "flipped", "fraction classified differently"),
+    ):
         value, low, high = (shifted[f"{what}_{end}"].to_numpy() for end in ("change", "low", "high"))
         axis.axvline(0, color=INK, linewidth=0.8, linestyle="--")
         axis.hlines(place, low, high, color=ENSEMBLE, linewidth=1.6)
@@ -49,21 +50,21 @@ def _drawing(found: Robustness) -> Drawing:
         axis.set_xlabel(label)
     axes[0].set_yticks(place, shifted["shift"].tolist())
     alt = "; ".join(
-        f"{row['shift']}: balanced accuracy {row['change']}, called otherwise {row['called otherwise']}"
+        f"{row['shift']}: balanced accuracy {row['change']}, classified differently {row['called otherwise']}"
         for row in display_rows(found)[1:]
     )
     caption = (
-        f"{found.n_patients} patients, {found.cells} cells each at most, judged by those fold models alone that never "
-        "saw the patient, on pictures as they are and shifted. Bars: the central 95 % over resamples of the patients, "
-        "the same ones on both sides."
+        f"{found.n_patients} patients, {found.cells} cells each at most, predicted by the fold models that were not "
+        "trained on the patient, on unchanged and on shifted pictures. Bars: the central 95 % over resamples of the "
+        "patients, the same for both."
     )
     return Drawing("robustness", "What a shift changes", caption, alt + ".", figure)
 
 
 def _table(found: Robustness) -> Table:
     caption = (
-        f"'{PLAIN}' is of the same few cells. p moves by: mean distance between the two probabilities. Dyes are told "
-        "apart by their colour (Ruifrok and Johnston 2001). Combiner and threshold were fitted to all these patients: "
-        "changes compare, the level is flattered."
+        f"'{PLAIN}': the same cells, unchanged. p moves by: mean distance between the two probabilities. Dyes are "
+        "separated by their colour (Ruifrok and Johnston 2001). Combiner and threshold were fitted to all these "
+        "patients: the changes are comparable, the level is optimistic."
     )
     return Table("robustness-shifts", "Shift by shift", caption, found.table, pd.DataFrame(display_rows(found)))

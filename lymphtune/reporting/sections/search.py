@@ -1,4 +1,4 @@
-"""What mattered in the search: which choices, how surely, and what stopping early did."""
+"""What mattered in the search: importances of choices with intervals, and the effect of early stopping."""
 
 import pandas as pd
 from scipy.stats import spearmanr
@@ -7,7 +7,7 @@ from lymphtune.console import duration
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Note, Part, Section, Table
 from lymphtune.reporting.search_drawings import best_so_far, importance_bars, marginal_panels, parallel, rung_strips
-from lymphtune.reporting.searched import FEWEST_MODELLED, Searched, shown_value
+from lymphtune.reporting.search_results import FEWEST_MODELLED, SearchResults, shown_value
 from lymphtune.statistics.importance import LEAST_EXPLAINED, Importance
 from lymphtune.statistics.words import percent
 
@@ -18,8 +18,8 @@ NAMED = 3  # choices in the lead
 
 
 def section(facts: Facts) -> Section | None:
-    """Return importances, marginals, all trials, the rungs and the best so far; None for a handful of networks."""
-    searched = Searched.of(facts)
+    """Return importances, marginals, all trials, rungs and the best loss; None for fewer than FEWEST networks."""
+    searched = SearchResults.of(facts)
     if len(searched.ended) < FEWEST:
         return None
     found = searched.importance
@@ -33,20 +33,20 @@ def section(facts: Facts) -> Section | None:
     return Section("search", "What mattered in the search?", _lead(searched, found), parts)
 
 
-def _lead(searched: Searched, found: Importance | None) -> str:
+def _lead(searched: SearchResults, found: Importance | None) -> str:
     n = len(searched.compared)
     if found is None:
-        return f"{len(searched.ended)} networks ended; what mattered among their choices cannot be told from them."
+        return f"{len(searched.ended)} networks ended; the importance of their choices cannot be told from them."
     if found.explained < LEAST_EXPLAINED:
         return (
-            f"What mattered cannot be told: from their choices a random forest predicts nothing of how the log losses "
-            f"of {n} trials differ ({_fit(found)})."
+            f"What mattered cannot be told: a random forest on the choices does not predict the log losses of "
+            f"{n} trials ({_fit(found)})."
         )
     clear = [c for c in found.order if found.stands_out(c)]
     trials = f"{n} trials at epoch {searched.epoch}"
-    fit = f"of what a random forest predicts of the log loss of {trials} ({_fit(found)})"
+    fit = f"of the variance of the log loss that a random forest predicts, {trials} ({_fit(found)})"
     if not clear:
-        most = f"{_name(searched, found.order[0])} has the largest share {_bounded(found, found.order[0])}"
+        most = f"{_name(searched, found.order[0])} has the largest fraction {_bounded(found, found.order[0])}"
         return f"No choice stands out from chance, which gives up to {percent(found.chance)} {fit}; {most}."
     named = [f"{_name(searched, c)} {_bounded(found, c)}" for c in clear[:NAMED]]
     others = len(found.shares) - len(clear)
@@ -57,25 +57,25 @@ def _lead(searched: Searched, found: Importance | None) -> str:
     return f"{most} {fit}.{rest}"
 
 
-def _warnings(searched: Searched, found: Importance | None) -> list[str]:
+def _warnings(searched: SearchResults, found: Importance | None) -> list[str]:
     n = len(searched.compared)
     if searched.choices is None:
-        return ["What the trials chose is not known: the run was written by another version."]
+        return ["The choices of the trials are not known: the run was written by another version."]
     if found is None:
         if n < FEWEST_MODELLED:
-            return [f"{n} trials are too few to say what mattered: {FEWEST_MODELLED} at least, better 50."]
+            return [f"{n} trials are too few for importances: at least {FEWEST_MODELLED}, better 50."]
         return []
-    said = []
+    warnings = []
     if found.explained < LEAST_EXPLAINED:
-        said.append("The forest explains nothing of the losses: do not read the shares and lines below as effects.")
+        warnings.append("The forest explains nothing of the losses: the fractions and lines below are not effects.")
     if n < FEW:
-        said.append(f"{n} trials, under {FEW}: shares are guesses, as their intervals show.")
+        warnings.append(f"{n} trials, under {FEW}: the fractions are uncertain, as their intervals show.")
     if searched.protocol.searcher != "random":
-        said.append("The searcher chose where to look: where it hardly looked, the forest has little to go by.")
-    return said
+        warnings.append("The searcher concentrated its trials: where it has few, the forest has little data.")
+    return warnings
 
 
-def _table(searched: Searched, found: Importance) -> Table:
+def _table(searched: SearchResults, found: Importance) -> Table:
     rows, shown = [], []
     for c in found.order:
         share, of = found.shares[c], found.marginals[c]
@@ -85,64 +85,80 @@ def _table(searched: Searched, found: Importance) -> Table:
         clear = "yes" if found.stands_out(c) else "no"
         shown.append(
             {
-                "choice": row["choice"], "share (90 %)": _bounded(found, c, bare=True), "stands out": clear,
+                "choice": row["choice"],
+                "share (90 %)": _bounded(found, c, bare=True),
+                "stands out": clear,
                 "lowest expected loss at": best if clear == "yes" else "",
             }
-        )  # fmt: skip
+        )
     return Table(
-        "search-importances", "Shares of the variance by choice",
-        f"As drawn above; chance gives up to {percent(found.chance)}. The value with the lowest expected loss is named "
-        "only where the choice stands out; numbers stand for a tenth of their range. It was found on the patients "
-        "that ranked the trials.",
-        pd.DataFrame(rows), pd.DataFrame(shown),
-    )  # fmt: skip
+        "search-importances",
+        "Importance by choice",
+        f"As in the figure above; chance gives up to {percent(found.chance)}. The value with the lowest expected loss "
+        "is named only where the choice stands out; numbers stand for a tenth of their range. It comes from the "
+        "patients that ranked the trials.",
+        pd.DataFrame(rows),
+        pd.DataFrame(shown),
+    )
 
 
-def _saved(searched: Searched) -> str:
-    """Return what stopping spared, and whether the order at the first rung foretold the order at the end."""
+def _saved(searched: SearchResults) -> str:
+    """Return the savings by stopping, and how well the order at the first rung predicts the final order."""
     trained, planned = searched.epochs_trained, searched.epochs_planned
     n_stopped = int((searched.ended["status"] == "stopped").sum())
     text = (
         f"{n_stopped} of {len(searched.ended)} trials were stopped early: {trained} of {planned} epochs were trained, "
-        f"{percent(1 - trained / planned)} spared, about {duration(searched.seconds_saved)} of one worker's time at "
-        "each trial's own pace."
+        f"{percent(1 - trained / planned)} saved, about {duration(searched.seconds_saved)} of one worker's time at "
+        "each trial's own speed."
     )
     done = searched.ended[searched.ended["status"] == "done"]
     early = [searched.score(trial, searched.rungs[0].epoch) for trial in done["trial"]]
     if len(done) >= FEWEST_CORRELATED and len(set(early)) > 1 and done["log_loss"].nunique() > 1:
         rank = float(spearmanr(early, done["log_loss"]).statistic)
         text += (
-            f" Among the {len(done)} that ran to the end, the order at epoch {searched.rungs[0].epoch} and at the end "
-            f"agree with a rank correlation of {rank:.2f}; how those that were stopped would have ended is not known."
+            f" Among the {len(done)} that were trained to the end, the order at epoch {searched.rungs[0].epoch} and at "
+            f"the end agree with a rank correlation of {rank:.2f}; how the stopped ones would have ended is not known."
         )
     return text
 
 
-def _rung_table(searched: Searched) -> Table:
+def _rung_table(searched: SearchResults) -> Table:
     rows = [
         {
-            "epoch": rung.epoch, "reached": len(rung.scores), "stopped": int(rung.stopped.sum()),
-            "went on": int((~rung.stopped).sum()), "lowest": float(rung.scores.min()),
-            "median": float(rung.scores.median()), "highest": float(rung.scores.max()),
+            "epoch": rung.epoch,
+            "reached": len(rung.scores),
+            "stopped": int(rung.stopped.sum()),
+            "went on": int((~rung.stopped).sum()),
+            "lowest": float(rung.scores.min()),
+            "median": float(rung.scores.median()),
+            "highest": float(rung.scores.max()),
         }
         for rung in searched.rungs
-    ]  # fmt: skip
+    ]
     done = searched.ended[searched.ended["status"] == "done"]["log_loss"]
     if len(done):
         rows.append(
             {
-                "epoch": searched.protocol.epochs, "reached": len(done), "stopped": 0, "went on": 0,
-                "lowest": float(done.min()), "median": float(done.median()), "highest": float(done.max()),
+                "epoch": int(searched.protocol.epochs),
+                "reached": len(done),
+                "stopped": 0,
+                "went on": 0,
+                "lowest": float(done.min()),
+                "median": float(done.median()),
+                "highest": float(done.max()),
             }
-        )  # fmt: skip
+        )
+    table = pd.DataFrame(rows)
     return Table(
-        "search-rungs-table", "Trials and log losses at the rungs",
-        "Log losses at a rung are means over the last three epochs; in the last row, of the last epoch alone.",
-        pd.DataFrame(rows),
-    )  # fmt: skip
+        "search-rungs-table",
+        "Trials and log losses at the rungs",
+        "Log losses at a rung are means over the last three epochs; in the last row, of the last epoch.",
+        table,
+        table.rename(columns={"went on": "continued"}),
+    )
 
 
-def _name(searched: Searched, c: int) -> str:
+def _name(searched: SearchResults, c: int) -> str:
     assert searched.choices is not None
     return searched.choices.choices[c].name
 

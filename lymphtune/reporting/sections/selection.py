@@ -1,6 +1,6 @@
-"""Naive and honest: how much choosing flatters, what probabilities mean, whom the threshold calls, what that is worth.
+"""Naive and honest scores, calibration, confusion matrices and net benefit.
 
-Shapes: S resamples, P patients judged, T threshold probabilities.
+Shapes: S resamples, P patients scored, T threshold probabilities.
 """
 
 from dataclasses import replace
@@ -23,36 +23,36 @@ from lymphtune.statistics.words import CLASSES, bounded, percent, signed
 
 COLOURS = {ENSEMBLE: ENSEMBLE_COLOUR, SINGLE: SINGLE_COLOUR, BASELINE: BASELINE_COLOUR}
 THRESHOLDS_T = np.linspace(0.01, 0.99, 99)  # of the decision curve
-RESAMPLES = 500  # of its band
-FEWEST = 0.5  # patients in a bin that is drawn
+RESAMPLES = 500  # for its band
+FEWEST = 0.5  # patients in a plotted bin
 
 
 def section(facts: Facts) -> Section:
-    """Return naive against honest scores, calibration, probabilities, calls and net benefit."""
+    """Return naive and honest scores, calibration, probabilities, confusion matrices and net benefit."""
     parts: list[Part] = [_dumbbells(facts), _reliability(facts), _histogram(facts), _confusion(facts), _decision(facts)]
     return Section("selection", "Naive and honest", _lead(facts), parts)
 
 
 def _lead(facts: Facts) -> str:
     entries = facts.scores.entries
-    mine, single = entries[ENSEMBLE], entries[SINGLE]
+    ensemble, single = entries[ENSEMBLE], entries[SINGLE]
     return (
-        f"Judged on the patients that chose it the {_named(facts, ENSEMBLE)} has a balanced accuracy of "
-        f"{mine.naive['balanced_accuracy']:.3f}, on patients left out {mine.honest['balanced_accuracy'].value:.3f}: "
-        f"an optimism of {signed(mine.optimism)}, against {signed(single.optimism)} for the best single trial."
+        f"The {_named(facts, ENSEMBLE)} has a balanced accuracy of {ensemble.naive['balanced_accuracy']:.3f} on the "
+        f"patients that selected it and of {ensemble.honest['balanced_accuracy'].value:.3f} on held-out patients: "
+        f"an optimism of {signed(ensemble.optimism)}, against {signed(single.optimism)} for the best single trial."
     )
 
 
 def _named(facts: Facts, name: str) -> str:
     if name != ENSEMBLE:
         return name
-    return f"ensemble of {len(facts.rows)}" if len(facts.rows) > 1 else "trial chosen"
+    return f"ensemble of {len(facts.rows)}" if len(facts.rows) > 1 else "selected trial"
 
 
 def _dumbbells(facts: Facts) -> Drawing:
     figure = canvas(2.1)
     panel = figure.subplots()
-    entries, said = facts.scores.entries, []
+    entries, texts = facts.scores.entries, []
     for place, (name, colour) in zip((2, 1, 0), COLOURS.items(), strict=True):
         entry = entries[name]
         naive, honest = entry.naive["balanced_accuracy"], entry.honest["balanced_accuracy"]
@@ -61,10 +61,13 @@ def _dumbbells(facts: Facts) -> Drawing:
         panel.plot(honest.value, place, "o", color=colour, markersize=8)
         panel.plot(naive, place, "D", color=colour, markersize=6, markerfacecolor="none", markeredgewidth=1.4)
         panel.annotate(
-            signed(entry.optimism), (1.02, place), xycoords=("axes fraction", "data"), va="center",
+            signed(entry.optimism),
+            (1.02, place),
+            xycoords=("axes fraction", "data"),
+            va="center",
             annotation_clip=False,
-        )  # fmt: skip
-        said.append(f"{_named(facts, name)}: naive {naive:.3f}, honest {bounded(honest)}, {signed(entry.optimism)}")
+        )
+        texts.append(f"{_named(facts, name)}: naive {naive:.3f}, honest {bounded(honest)}, {signed(entry.optimism)}")
     panel.annotate("optimism", (1.02, 2.55), xycoords=("axes fraction", "data"), va="center", annotation_clip=False)
     panel.set_yticks([2, 1, 0], [_named(facts, name) for name in COLOURS])
     panel.set(xlabel="balanced accuracy", ylim=(-0.6, 2.8))
@@ -73,14 +76,14 @@ def _dumbbells(facts: Facts) -> Drawing:
     figure.legend(loc="outside lower center", ncols=2)
     panel.grid(True, axis="x")
     caption = (
-        "Naive (diamond): out of fold, on the same patients that chose trials, combiner and threshold. Honest (dot): "
-        "the choosing done again in 1,000 resamples, and judged on the patients that each leaves out (Tsamardinos et "
-        "al. 2018). Optimism: by how much the naive number flatters."
+        "Naive (diamond): out of fold, on the patients that selected trials, combiner and threshold. Honest (dot): "
+        "selection-corrected; the selection is repeated in 1,000 resamples and scored on the patients that each holds "
+        "out (Tsamardinos et al. 2018). Optimism: naive minus honest."
     )
-    return Drawing("naive-honest", "Naive against honest balanced accuracy", caption, "; ".join(said) + ".", figure)
+    return Drawing("naive-honest", "Naive against honest balanced accuracy", caption, "; ".join(texts) + ".", figure)
 
 
-# ---- what probabilities mean
+# ---- calibration
 
 
 def _reliability(facts: Facts) -> Drawing:
@@ -91,58 +94,63 @@ def _reliability(facts: Facts) -> Drawing:
     figure = canvas(4.0)
     panel = figure.subplots()
     panel.plot([0, 1], [0, 1], color=LINE, linewidth=1, zorder=0)
-    said = []
+    texts = []
     for stage, (colour, marker, style) in stages.items():
         part = table[(table["stage"] == stage) & (table["patients"] >= FEWEST)]
-        label = "as said" if calibration is None else f"{stage} calibration ({calibration.word})"
+        label = "uncalibrated" if calibration is None else f"{stage} calibration ({calibration.word})"
         panel.plot(part["said"], part["true"], color=colour, linestyle=style, linewidth=1)
         sizes = 4 * part["patients"]
         panel.scatter(part["said"], part["true"], sizes, color=colour, marker=marker, alpha=0.75, linewidths=0)
         panel.plot([], [], color=colour, linestyle=style, marker=marker, label=label)
         pairs = (f"{row.said:.2f}: {row.true:.2f} ({row.patients:.1f} patients)" for row in part.itertuples())
-        said.append(f"{label}, probability said and share tumoral: " + ", ".join(pairs))
+        texts.append(f"{label}, predicted probability and fraction tumoral: " + ", ".join(pairs))
     panel.set(xlim=(-0.06, 1.06), ylim=(-0.06, 1.06), aspect="equal")
-    panel.set(xlabel="probability said", ylabel="share tumoral, classes weighing the same")
+    panel.set(xlabel="predicted probability", ylabel="fraction tumoral, equal class weights")
     panel.legend(loc="lower right")
     panel.grid(True)
     error = facts.scores.entries[ENSEMBLE].honest["calibration_error"]
     caption = (
-        "Patients left out, by ten bins of what was said of them (area: how many patients; bins of fewer than half a "
-        "patient are not drawn); both classes weigh the same. On the diagonal probabilities mean what they say. "
+        "Held-out patients, in ten bins of the predicted probability (area: number of patients; bins of fewer than "
+        "half a patient are omitted), with equal class weights. Calibrated probabilities are on the diagonal. "
         f"Calibration error {bounded(error)}; a perfectly calibrated model of 100 patients has about 0.1."
-    )  # fmt: skip
-    return Drawing("reliability", "Calibration", caption, "; ".join(said) + ".", figure)
+    )
+    return Drawing("reliability", "Calibration", caption, "; ".join(texts) + ".", figure)
 
 
 def _histogram(facts: Facts) -> Drawing:
     figure = canvas(3.2)
     panels: Any = figure.subplots(2, 1, sharex=True, sharey=True)
-    edges, threshold, said = np.linspace(0, 1, 21), facts.fitted.threshold, []
-    looks = ((SINGLE_COLOUR, ""), (BASELINE_COLOUR, "///"))
-    for label, (panel, (colour, hatch)) in enumerate(zip(panels, looks, strict=True)):
+    edges, threshold, texts = np.linspace(0, 1, 21), facts.fitted.threshold, []
+    styles = ((SINGLE_COLOUR, ""), (BASELINE_COLOUR, "///"))
+    for label, (panel, (colour, hatch)) in enumerate(zip(panels, styles, strict=True)):
         probability_P = facts.probability_P[facts.labels_P == label]
         panel.hist(probability_P, edges, color=colour, alpha=0.75, hatch=hatch, edgecolor=INK, linewidth=0.4)
         panel.axvline(threshold, color=INK, linestyle="--", linewidth=1.2)
         above = int((probability_P >= threshold).sum())
         panel.set_title(f"{CLASSES[label]}: {len(probability_P)} patients, {above} called tumoral", loc="left")
         panel.set_ylabel("patients")
-        said.append(
+        texts.append(
             f"{CLASSES[label]}: {above} of {len(probability_P)} at or above, median {np.median(probability_P):.2f}"
         )
     panels[1].set(xlabel="probability of tumoral", xlim=(0, 1))
     panels[0].annotate(
-        f"threshold {threshold:.3g}", (threshold, 1), xycoords=("data", "axes fraction"), xytext=(3, 2),
-        textcoords="offset points", va="bottom", fontsize=8,
-    )  # fmt: skip
-    caption = (
-        "What is said of each patient, members out of fold; the choice of members, the combiner and a "
-        "tuned threshold were made on these patients, so the classes lie further apart than new ones will."
+        f"threshold {threshold:.3g}",
+        (threshold, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(3, 2),
+        textcoords="offset points",
+        va="bottom",
+        fontsize=8,
     )
-    alt = f"Threshold {threshold:.3g}. " + "; ".join(said) + "."
+    caption = (
+        "The ensemble's probability of each patient, members out of fold. Members, combiner and a tuned threshold were "
+        "selected on these patients, so the classes are further apart than for new patients."
+    )
+    alt = f"Threshold {threshold:.3g}. " + "; ".join(texts) + "."
     return Drawing("probabilities", "The ensemble's probabilities by class", caption, alt, figure)
 
 
-# ---- whom the threshold calls
+# ---- confusion matrices
 
 
 def _confusion(facts: Facts) -> Table:
@@ -150,7 +158,7 @@ def _confusion(facts: Facts) -> Table:
     for name in COLOURS:
         resampled = facts.scores.entries[name].resampled
         naive_P, threshold = _naive_calls(facts, name)
-        honest_P = facts.comparison.scorer.called(resampled.predictions)
+        honest_P = facts.recipe_scores.scorer.called(resampled.predictions)
         for label in (0, 1):
             of = facts.labels_P == label
             row = {"procedure": _named(facts, name), "threshold": threshold, "truly": CLASSES[label]}
@@ -170,15 +178,15 @@ def _confusion(facts: Facts) -> Table:
         f"{row.procedure} {row.threshold:.3g}" for row in table.drop_duplicates("procedure").itertuples()
     )
     caption = (
-        f"Thresholds in use: {thresholds}. naive: on the patients that chose. honest: the mean number of calls when a "
-        "patient is left out, so no whole number; trials and threshold are then those of the resample. Shares are of "
-        "the true class: those called right are specificity and recall."
-    )  # fmt: skip
+        f"Thresholds in use: {thresholds}. naive: on the patients of the selection. honest: the mean number over "
+        "resamples that hold a patient out, hence fractional; trials and threshold are those of the resample. "
+        "Percentages are of the true class: those of correct calls are specificity and recall."
+    )
     return Table("confusion", "Confusion matrices", caption, table, shown)
 
 
 def _naive_calls(facts: Facts, name: str) -> tuple[np.ndarray, float]:
-    """Return whom a procedure, learnt from all patients, calls tumoral [P], and its threshold."""
+    """Return which patients a procedure fitted to all patients calls tumoral [P], and its threshold."""
     if name == ENSEMBLE:
         return facts.probability_P >= facts.fitted.threshold, facts.fitted.threshold
     choice = facts.procedure.recipe.choice
@@ -188,7 +196,7 @@ def _naive_calls(facts: Facts, name: str) -> tuple[np.ndarray, float]:
     return fitted.probability(members_NP) >= fitted.threshold, fitted.threshold
 
 
-# ---- what it is worth
+# ---- net benefit
 
 
 def _decision(facts: Facts) -> Drawing:
@@ -196,7 +204,7 @@ def _decision(facts: Facts) -> Drawing:
     panel = figure.subplots()
     labels_P, prevalence = facts.labels_P, float(facts.labels_P.mean())
     all_T = treat_all(labels_P, THRESHOLDS_T)
-    said = [f"Prevalence {percent(prevalence)}."]
+    texts = [f"Prevalence {percent(prevalence)}."]
     for name, style in ((ENSEMBLE, "-"), (BASELINE, "--")):
         called_PT = _called_at(facts, name, prevalence)
         worth_T = net_benefit(called_PT, labels_P, THRESHOLDS_T)
@@ -206,32 +214,32 @@ def _decision(facts: Facts) -> Drawing:
             THRESHOLDS_T, worth_T, color=COLOURS[name], linestyle=style, linewidth=1.6, label=_named(facts, name)
         )
         at = {f"{level:.1f}": worth_T[np.abs(THRESHOLDS_T - level).argmin()] for level in (0.2, 0.5, 0.8)}
-        said.append(
+        texts.append(
             f"{_named(facts, name)}: " + ", ".join(f"{worth:.2f} at {level}" for level, worth in at.items()) + ";"
         )
     panel.plot(THRESHOLDS_T, all_T, color=INK, linestyle=":", linewidth=1.2, label="all called tumoral")
-    panel.axhline(0, color=INK, linewidth=1, label="nobody called tumoral")
+    panel.axhline(0, color=INK, linewidth=1, label="none called tumoral")
     panel.set(xlim=(0, 1), ylim=(-0.12, prevalence + 0.05), xlabel="threshold probability", ylabel="net benefit")
     panel.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     panel.grid(True)
     caption = (
         f"Net benefit (Vickers and Elkin 2006) at this cohort's prevalence of {percent(prevalence)} tumoral, which a "
-        "hospital may not share: true positives per patient, less false ones times the odds of the threshold "
-        "probability (0.2 says that one tumoral patient missed is as bad as four false alarms). What is said holds for "
-        "two classes of the same size, and is moved to this prevalence first. Both curves are honest: patients that "
-        f"each of 1,000 resamples leaves out. Band: central 95 % of {RESAMPLES} resamples of the patients."
-    )  # fmt: skip
-    return Drawing("decision-curve", "Decision curve", caption, " ".join(said).rstrip(";") + ".", figure)
+        "hospital may not share: true positives per patient, minus false ones times the odds of the threshold "
+        "probability (0.2: a missed tumoral patient is as bad as four false alarms). The probabilities are for classes "
+        "of equal size and are first converted to this prevalence. Both curves are honest: on the patients that "
+        f"each of 1,000 resamples holds out. Band: central 95 % of {RESAMPLES} resamples of the patients."
+    )
+    return Drawing("decision-curve", "Decision curve", caption, " ".join(texts).rstrip(";") + ".", figure)
 
 
 def _called_at(facts: Facts, name: str, prevalence: float) -> np.ndarray:
-    """Return how often each patient left out is called at each threshold probability [P, T]."""
+    """Return how often each held-out patient is called tumoral at each threshold probability [P, T]."""
     probability_SP = at_prevalence(facts.scores.entries[name].resampled.probability_SP, prevalence)
-    return facts.comparison.scorer.called_at(probability_SP, THRESHOLDS_T)
+    return facts.recipe_scores.scorer.called_at(probability_SP, THRESHOLDS_T)
 
 
 def _band(panel: Axes, called_PT: np.ndarray, labels_P: np.ndarray, group_P: np.ndarray | None) -> None:
     counts_SP = resample(labels_P, RESAMPLES, 0, group_P)
-    drawn_ST = net_benefit(called_PT, labels_P, THRESHOLDS_T, counts_SP)
-    low_T, high_T = np.quantile(drawn_ST, BOUNDS, axis=0)
+    benefit_ST = net_benefit(called_PT, labels_P, THRESHOLDS_T, counts_SP)
+    low_T, high_T = np.quantile(benefit_ST, BOUNDS, axis=0)
     panel.fill_between(THRESHOLDS_T, low_T, high_T, color=ENSEMBLE_COLOUR, alpha=0.13, linewidth=0)

@@ -1,4 +1,4 @@
-"""The study's figures, of this run: curves of training, ROC curves, and its table of architectures.
+"""The study's figures for this run: training curves, ROC curves, and the table of architectures.
 
 Shapes: E epochs, R repeats, F fold models, P patients, T thresholds.
 """
@@ -26,29 +26,32 @@ from lymphtune.statistics.roc import GRID_G, Roc, calls, roc
 from lymphtune.statistics.words import bounded, short
 
 MOST = 4  # architectures in a figure
-STEPS = 200  # thresholds of a curve of patients left out
+STEPS = 200  # thresholds of a curve on held-out patients
 SHOWN = {"recall": "recall", "specificity": "specificity", "balanced_accuracy": "balanced accuracy", "auc": "AUC"}
 PUBLISHED = {"balanced_accuracy": "balanced accuracy", "recall": "recall", "auc": "AUC", "kaggle": "kaggle"}
 STUDY = (
-    "The study (Dessaint and Dalla-torre 2021) trained its best network again and again: its balanced accuracy on one "
-    "test set ranged from 0.756 to 0.849, from one training to the next."
+    "The study (Dessaint and Dalla-torre 2021) trained its best network several times: its balanced accuracy on one "
+    "test set ranged from 0.756 to 0.849 between trainings."
 )
 
 
 @dataclass(frozen=True)
 class Curves:
-    """A trial's training. loss_sd_E: None where the run did not keep it; scores_EF: balanced accuracy of each fold
-    model on those that it never saw."""
+    """A trial's training.
+
+    loss_sd_E: None where the run did not record it; scores_EF: balanced accuracy of each fold model on the patients
+    that it was not trained on.
+    """
 
     label: str
     loss_E: np.ndarray
     loss_sd_E: np.ndarray | None
     scores_EF: np.ndarray
-    judged: int  # the epoch
+    scored_epoch: int
 
 
 def section(facts: Facts) -> Section:
-    """Return the study's two figures and its second table."""
+    """Return the study's two figures and its table of architectures."""
     table = _by_architecture(facts)
     best = _best_of_each(facts)
     curves = [curve for row in best.itertuples() if (curve := _curves(facts, row)) is not None]
@@ -62,13 +65,13 @@ def _lead(table: pd.DataFrame) -> str:
     seeds = "one seed" if top["sd_of_balanced_accuracy"] != top["sd_of_balanced_accuracy"] else "the mean of its seeds"
     return (
         f"Of {len(table)} kinds of model the highest balanced accuracy is that of {top['model']}: "
-        f"{short(top['balanced_accuracy'])} ({seeds}, out of fold, flattered by being the highest). {STUDY}"
+        f"{short(top['balanced_accuracy'])} ({seeds}, out of fold, optimistic as the highest of several). {STUDY}"
     )
 
 
 def _labels(facts: Facts, table: pd.DataFrame) -> pd.Series:
-    """Return what each trial is shown as: its row's name in a grid that names them, else its architecture."""
-    rows = facts.description.space.rows
+    """Return the label of each trial: its row's name in a grid with named rows, else its architecture."""
+    rows = facts.description.space.rows or []
     if not rows or "number" not in table:
         return table["architecture"]
     known = {number: row["name"] for number, row in enumerate(rows)}
@@ -76,18 +79,18 @@ def _labels(facts: Facts, table: pd.DataFrame) -> pd.Series:
 
 
 def _best_of_each(facts: Facts) -> pd.DataFrame:
-    """Return the leaderboard's best network of each architecture, MOST at most, the best first."""
+    """Return the leaderboard's best network of each architecture, at most MOST, the best first."""
     table = facts.candidates.table
     networks = table[table["kind"] == "network"]
     return networks.assign(label=_labels(facts, networks)).drop_duplicates("label").head(MOST)
 
 
-def _judged(facts: Facts, trial: Any) -> np.ndarray:
-    """Return what a trial said at its judged epoch, each seed for itself, of the patients judged [R, P]."""
+def _out_of_fold(facts: Facts, trial: Any) -> np.ndarray:
+    """Return a trial's probabilities at its scored epoch, by seed, of the scored patients [R, P]."""
     return facts.oof(trial.trial)[int(trial.epoch) - 1][:, (facts.folds_RP >= 0).all(axis=0)]
 
 
-# ---- curves of training
+# ---- training curves
 
 
 def _curves(facts: Facts, row: Any) -> Curves | None:
@@ -97,12 +100,12 @@ def _curves(facts: Facts, row: Any) -> Curves | None:
         return None
     sd_E = table["train_loss_sd"].to_numpy(dtype=float) if "train_loss_sd" in table else np.array([np.nan])
     scores_EF = _by_fold(facts.oof(row.trial)[: len(table)], facts.folds_RP, facts.cohort.labels)
-    told = bool(np.isfinite(sd_E).all())  # not before a run kept it, nor in epochs that it went on from
-    return Curves(row.label, table["train_loss"].to_numpy(), sd_E if told else None, scores_EF, int(row.epoch))
+    known = bool(np.isfinite(sd_E).all())  # early versions did not record it
+    return Curves(row.label, table["train_loss"].to_numpy(), sd_E if known else None, scores_EF, int(row.epoch))
 
 
 def _by_fold(oof_ERP: np.ndarray, folds_RP: np.ndarray, labels_P: np.ndarray) -> np.ndarray:
-    """Return the balanced accuracy [E, F] of each fold model that judges both classes; of repeats where none does."""
+    """Return the balanced accuracy [E, F] of each fold with both classes, or of whole repeats where no fold has."""
     scores = []
     for r, folds_P in enumerate(folds_RP):
         for held_P in [folds_P == fold for fold in np.unique(folds_P[folds_P >= 0])]:
@@ -120,29 +123,32 @@ def _training(curves: Sequence[Curves], facts: Facts) -> Drawing:
         epochs_E = np.arange(1, len(curve.loss_E) + 1)
         many = curve.scores_EF.shape[1] > 1
         score_sd_E = curve.scores_EF.std(axis=1, ddof=1) if many else None
-        look = {"color": colour, "linestyle": style, "label": curve.label}
-        _line(losses, epochs_E, curve.loss_E, curve.loss_sd_E, look)
-        _line(scores, epochs_E, curve.scores_EF.mean(axis=1), score_sd_E, look, 1.0)
-        at = curve.judged - 1
-        scores.plot(curve.judged, curve.scores_EF[at].mean(), "o", color=colour, markersize=5)
+        line_style = {"color": colour, "linestyle": style, "label": curve.label}
+        _line(losses, epochs_E, curve.loss_E, curve.loss_sd_E, line_style)
+        _line(scores, epochs_E, curve.scores_EF.mean(axis=1), score_sd_E, line_style, 1.0)
+        at = curve.scored_epoch - 1
+        scores.plot(curve.scored_epoch, curve.scores_EF[at].mean(), "o", color=colour, markersize=5)
     for panel, name in ((losses, "training loss"), (scores, "validation: balanced accuracy")):
         panel.set(xlabel="epoch", ylabel=name)
         panel.grid(True)
     figure.legend(*losses.get_legend_handles_labels(), loc="outside lower center", ncols=min(2, len(curves)))
     return Drawing(
-        "training-curves", "Training loss and validation balanced accuracy",
-        _training_caption(curves, facts), _training_alt(curves), figure,
-    )  # fmt: skip
+        "training-curves",
+        "Training loss and validation balanced accuracy",
+        _training_caption(curves, facts),
+        _training_alt(curves),
+        figure,
+    )
 
 
 def _line(
-    panel: Axes, x: np.ndarray, mean: np.ndarray, sd: np.ndarray | None, look: dict[str, Any], most: float = np.inf
+    panel: Axes, x: np.ndarray, mean: np.ndarray, sd: np.ndarray | None, style: dict[str, Any], most: float = np.inf
 ) -> None:
     marker = "." if len(x) == 1 else None
-    panel.plot(x, mean, linewidth=1.6, marker=marker, **look)
+    panel.plot(x, mean, linewidth=1.6, marker=marker, **style)
     if sd is not None:
         panel.fill_between(
-            x, np.maximum(mean - sd, 0), np.minimum(mean + sd, most), color=look["color"], alpha=0.13, linewidth=0
+            x, np.maximum(mean - sd, 0), np.minimum(mean + sd, most), color=style["color"], alpha=0.13, linewidth=0
         )
 
 
@@ -151,27 +157,31 @@ def _training_caption(curves: Sequence[Curves], facts: Facts) -> str:
     over = f"{n_models} fold models ({facts.n_folds} folds, {counted(repeats, 'seed')})"
     bands = "no bands: there is one model"
     if n_models > 1:
-        bands = f"lines: mean over {over}; bands: one standard deviation of them to either side"
-        bands += "" if curves[0].loss_sd_E is not None else " (of the loss the run has not kept it)"
+        bands = f"lines: mean over {over}; bands: plus and minus one standard deviation"
+        bands += "" if curves[0].loss_sd_E is not None else " (the run did not record that of the loss)"
     share = len(facts.labels_P) // facts.n_folds
-    few = f" A fold judges about {share} patients, so most of the band is their small number." if n_models > 1 else ""
+    few = (
+        f" A fold holds about {share} patients out, so their small number causes most of the band."
+        if n_models > 1
+        else ""
+    )
     cut = " A line that ends early is a trial that was stopped." if len({len(c.loss_E) for c in curves}) > 1 else ""
     return (
-        "The best trial of each architecture by out-of-fold log loss, at most four, chosen on these patients; "
-        f"{bands}.{few} The dot is the epoch that is judged. Validation patients are those whom the fold's model "
-        f"never saw.{cut}"
+        "The best trial of each architecture by out-of-fold log loss, at most four, selected on these patients; "
+        f"{bands}.{few} The dot is the scored epoch. Validation patients are those that the fold's model was not "
+        f"trained on.{cut}"
     )
 
 
 def _training_alt(curves: Sequence[Curves]) -> str:
-    said = []
+    texts = []
     for curve in curves:
         before, after = curve.scores_EF[0].mean(), curve.scores_EF[-1].mean()
-        said.append(
+        texts.append(
             f"{curve.label}: training loss from {curve.loss_E[0]:.2f} to {curve.loss_E[-1]:.2f} in "
             f"{len(curve.loss_E)} epochs, validation balanced accuracy from {before:.2f} to {after:.2f}"
         )
-    return "; ".join(said) + "."
+    return "; ".join(texts) + "."
 
 
 # ---- ROC curves
@@ -181,23 +191,25 @@ def _roc(facts: Facts, best: pd.DataFrame) -> Drawing:
     figure = canvas(4.6 if len(best) > 2 else 4.3)
     honest, single = figure.subplots(1, 2, sharey=True)
     procedures = {"ensemble": (ENSEMBLE, ENSEMBLE_COLOUR, "-"), BASELINE: (BASELINE, BASELINE_COLOUR, "--")}
-    said = ["On patients left out:"]
+    texts = ["On held-out patients:"]
     for name, (key, colour, style) in procedures.items():
         area = bounded(facts.scores.entries[key].honest["auc"])
         _draw_roc(honest, _left_out(facts, key), f"{name}: {area}", colour, style)
-        said.append(f"{name} AUC {area};")
-    said.append("single trials out of fold, chosen on these patients:")
+        texts.append(f"{name} AUC {area};")
+    texts.append("single trials out of fold, selected on these patients:")
     for label, probability_P, colour, style in _singles(facts, best):
-        area = bounded(fixed_score(probability_P, facts.labels_P, "auc", group_P=facts.comparison.candidates.group_P))
+        area = bounded(
+            fixed_score(probability_P, facts.labels_P, "auc", group_P=facts.recipe_scores.candidates.group_P)
+        )
         _draw_roc(
             single,
-            roc(calls(probability_P), facts.labels_P, group_P=facts.comparison.candidates.group_P),
+            roc(calls(probability_P), facts.labels_P, group_P=facts.recipe_scores.candidates.group_P),
             f"{label}:\n{area}",
             colour,
             style,
         )
-        said.append(f"{label} AUC {area};")
-    for panel, title in ((honest, "patients left out"), (single, "single trials, out of fold (flattered)")):
+        texts.append(f"{label} AUC {area};")
+    for panel, title in ((honest, "held-out patients"), (single, "single trials, out of fold (optimistic)")):
         panel.plot([0, 1], [0, 1], color=LINE, linewidth=1, zorder=0)
         panel.set(xlabel="1 \N{MINUS SIGN} specificity", aspect="equal", title=title)
         panel.set(xticks=np.linspace(0, 1, 6), yticks=np.linspace(0, 1, 6))
@@ -207,13 +219,13 @@ def _roc(facts: Facts, best: pd.DataFrame) -> Drawing:
         panel.grid(True)
     honest.set_ylabel("recall")
     caption = (
-        "Left: each patient judged by what the whole procedure, its choice of trials included, says in those of 1,000 "
-        "resamples that leave the patient out, every one counting; areas as in the verdict. Right: the best trial of "
-        "each architecture and the best baseline, out of fold, mean over seeds; they were chosen on these "
-        "patients, which flatters them. Bands: central 95 % of 1,000 resamples of the patients, the luck of training "
-        "not in them; a band closes where nobody is misplaced, which few patients do not prove."
+        "Left: each patient's predictions by the whole procedure, including the selection of trials, in all of 1,000 "
+        "resamples that hold the patient out; areas as in the verdict. Right: the best trial of each architecture and "
+        "the best baseline, out of fold, mean over seeds; optimistic, because they were selected on these patients. "
+        "Bands: central 95 % of 1,000 resamples of the patients, without the variation between trainings. A band has "
+        "no width where no patient is misclassified, which is weak evidence with few patients."
     )
-    return Drawing("roc", "ROC curves", caption, " ".join(said).rstrip(";") + ".", figure)
+    return Drawing("roc", "ROC curves", caption, " ".join(texts).rstrip(";") + ".", figure)
 
 
 def _singles(facts: Facts, best: pd.DataFrame) -> list[tuple[str, np.ndarray, str, Any]]:
@@ -221,38 +233,43 @@ def _singles(facts: Facts, best: pd.DataFrame) -> list[tuple[str, np.ndarray, st
     table = facts.candidates.table
     clinical = table[table["kind"] == "clinical"].head(1)
     trials = [*best.itertuples(), *clinical.assign(label=clinical["title"]).itertuples()]
-    looks = [*list(zip(COLOURS, STYLES, strict=True))[: len(best)], (INK, (0, (1, 1)))]
+    styles = [*list(zip(COLOURS, STYLES, strict=True))[: len(best)], (INK, (0, (1, 1)))]
     return [
-        (trial.label, _judged(facts, trial).mean(axis=0), colour, style)
-        for trial, (colour, style) in zip(trials, looks, strict=False)
+        (trial.label, _out_of_fold(facts, trial).mean(axis=0), colour, style)
+        for trial, (colour, style) in zip(trials, styles, strict=False)
     ]
 
 
 def _left_out(facts: Facts, name: str) -> Roc:
-    """Return the curve of a procedure on the patients that its resamples leave out."""
-    probability_SP, scorer = facts.scores.entries[name].resampled.probability_SP, facts.comparison.scorer
-    levels = np.unique(np.quantile(probability_SP[scorer.held_out_SP], np.linspace(0, 1, STEPS)))[::-1]
+    """Return the ROC curve of a procedure on the patients that its resamples hold out."""
+    probability_SP, left_out = facts.scores.entries[name].resampled.probability_SP, facts.recipe_scores.scorer
+    levels = np.unique(np.quantile(probability_SP[left_out.held_out_SP], np.linspace(0, 1, STEPS)))[::-1]
     thresholds_T = np.concatenate([[np.inf], levels])
-    return roc(scorer.called_at(probability_SP, thresholds_T), facts.labels_P, group_P=scorer.group_P)
+    return roc(left_out.called_at(probability_SP, thresholds_T), facts.labels_P, group_P=left_out.group_P)
 
 
 def _draw_roc(panel: Axes, curve: Roc, label: str, colour: str, style: Any) -> None:
     panel.fill_between(GRID_G, curve.low_G, curve.high_G, color=colour, alpha=0.13, linewidth=0)
     panel.plot(
-        curve.false_positive_T, curve.true_positive_T, color=colour, linestyle=style, linewidth=1.6, label=label,
+        curve.false_positive_T,
+        curve.true_positive_T,
+        color=colour,
+        linestyle=style,
+        linewidth=1.6,
+        label=label,
         solid_joinstyle="miter",
-    )  # fmt: skip
+    )
 
 
 # ---- the table of architectures
 
 
 def _by_architecture(facts: Facts) -> pd.DataFrame:
-    """Return one row an architecture (or row of the grid): its trials, and mean and sd over the seeds of its best."""
-    board = eligible(facts.board)
-    board = board.assign(label=_labels(facts, board))
+    """Return one row per architecture, or row of the grid: its trials, and mean and sd over seeds of the best."""
+    leaderboard = eligible(facts.leaderboard)
+    leaderboard = leaderboard.assign(label=_labels(facts, leaderboard))
     rows = []
-    for label, trials in board.groupby("label", sort=False):
+    for label, trials in leaderboard.groupby("label", sort=False):
         ended = trials[trials["status"] == "done"]
         best = (ended if len(ended) else trials).iloc[0]
         alike = ended["balanced_accuracy"]
@@ -267,7 +284,7 @@ def _by_architecture(facts: Facts) -> pd.DataFrame:
 
 
 def _with_published(table: pd.DataFrame, given: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return the table with a column for each kind of published figure that any row has; NaN where there is none."""
+    """Return the table with a column for each published score that any row has; NaN where a row has none."""
     rows = {row["name"]: Row.model_validate(row).published for row in given}
     for name in PUBLISHED:
         figures = {row: getattr(figure, name) for row, figure in rows.items() if figure is not None}
@@ -277,8 +294,8 @@ def _with_published(table: pd.DataFrame, given: list[dict[str, Any]]) -> pd.Data
 
 
 def _over_seeds(facts: Facts, best: Any) -> dict[str, float]:
-    """Return mean and sd over repeats of a trial's scores at its judged epoch; the sd of one is NaN."""
-    probability_RP, found = _judged(facts, best), {}
+    """Return mean and sd over repeats of a trial's scores at its scored epoch; the sd of one repeat is NaN."""
+    probability_RP, found = _out_of_fold(facts, best), {}
     for name in SHOWN:
         score_R = METRICS[name](probability_RP, facts.labels_P)
         found[name] = float(score_R.mean())
@@ -301,15 +318,16 @@ def _table(facts: Facts, table: pd.DataFrame) -> Table:
     repeats = facts.description.protocol.repeats
     seeds = f"mean \N{PLUS-MINUS SIGN} sd over {repeats} seeds" if repeats > 1 else "one seed, so no spread"
     caption = (
-        f"The best trial of each by out-of-fold log loss, {seeds}, each seed judged for itself on "
-        f"{len(facts.labels_P)} patients out of fold; where there are several trials the best one was chosen on these "
-        "patients, and is flattered, which the mean over all that ran to their end is not. Trials that failed are "
-        "not counted. "
+        f"The best trial of each by out-of-fold log loss, {seeds}, each seed scored separately on "
+        f"{len(facts.labels_P)} patients out of fold. The best of several trials was selected on these patients and is "
+        "optimistic; the mean over all that were trained to their end is not. Failed trials are not counted. "
     )
     if stopped.any():
-        caption += "(stopped): none ran to its end, and the scores are those of the epoch at which the best stopped. "
+        caption += (
+            "(stopped): none was trained to its end; the scores are those of the epoch at which the best stopped. "
+        )
     if picked.any():
-        caption += "* at the epoch that scored best on these same patients: flattered. "
+        caption += "* at the epoch that is best on these same patients, therefore optimistic. "
     return Table("architectures", "Architectures", caption + STUDY, table, shown)
 
 

@@ -1,4 +1,4 @@
-"""Does it beat the clinical baseline, by how much and how surely?"""
+"""The verdict: is the ensemble better than the clinical baseline, by how much and with what probability?"""
 
 import pandas as pd
 
@@ -12,7 +12,7 @@ from lymphtune.reporting.parts import Note, Part, Section, Table
 from lymphtune.statistics.honest import Gain
 from lymphtune.statistics.words import bounded, percent, signed
 
-FEW = 100  # patients judged: below, intervals are wide whatever the model
+FEW = 100  # scored patients; with fewer, intervals are wide for any model
 
 
 def section(facts: Facts) -> Section:
@@ -20,22 +20,22 @@ def section(facts: Facts) -> Section:
     parts: list[Part] = [_table(facts)]
     if facts.bundle is None:
         top = len(facts.rows)
-        parts.append(
-            Note(f"No ensemble was made of this run yet; judged is what lymphtune ensemble --top {top} gives.")
-        )
+        parts.append(Note(f"This run has no saved ensemble; the scores are those of lymphtune ensemble --top {top}."))
     elif facts.stale:
         parts.append(
-            Note(f"{facts.bundle.path.name} was made before the run was extended: make it anew.", warning=True)
+            Note(
+                f"{facts.bundle.path.name} is older than the latest extension of the run: make it again.", warning=True
+            )
         )
     return Section("verdict", "Verdict", verdict(facts), parts)
 
 
 def verdict(facts: Facts) -> str:
-    """Return the one sentence: honest score, interval, paired difference to the best baseline."""
+    """Return one sentence with honest score, interval and paired difference to the best baseline."""
     score, gain = facts.scores.entries[ENSEMBLE].honest, facts.scores.over_baseline
     n = len(facts.rows)
     return (
-        f"The {'ensemble of ' + str(n) + ' trials' if n > 1 else 'trial chosen'} has an honest balanced accuracy of "
+        f"The {'ensemble of ' + str(n) + ' trials' if n > 1 else 'selected trial'} has an honest balanced accuracy of "
         f"{bounded(score['balanced_accuracy'])} on {len(facts.labels_P)} patients, "
         f"{_change(gain['balanced_accuracy'])} against the best clinical baseline "
         f"({in_words(facts.cohort.attributes)} alone): {_shown(gain['balanced_accuracy'])}."
@@ -43,22 +43,22 @@ def verdict(facts: Facts) -> str:
 
 
 def banners(facts: Facts) -> list[str]:
-    """Return what nobody may overlook."""
-    said = []
+    """Return the warnings at the top of the page."""
+    texts = []
     if facts.simulated:
-        said.append(console.SIMULATED)
+        texts.append(console.SIMULATED)
     if len(facts.labels_P) < FEW:
         n = len(facts.labels_P)
-        said.append(f"{n} patients judged, under {FEW}: intervals are wide, and small differences mean nothing.")
+        texts.append(f"{n} patients scored, under {FEW}: intervals are wide, and small differences are not meaningful.")
     if facts.n_folds == 1:
-        said.append("One hold-out: few patients chose and judge. --folds 5 uses every patient.")
+        texts.append("One hold-out: selection and scores depend on few patients. --folds 5 uses every patient.")
     if note := group_note(facts.cohort):
-        said.append(note)
+        texts.append(note)
     networks, clinical = (facts.candidates.table.query(f"kind == '{kind}'") for kind in ("network", "clinical"))
     best = networks["log_loss"].min() if len(networks) else float("inf")
     if len(clinical) and not best < clinical["log_loss"].min():
-        said.append("No network has a lower out-of-fold log loss than the best clinical baseline.")
-    return said
+        texts.append("No network has a lower out-of-fold log loss than the best clinical baseline.")
+    return texts
 
 
 def _change(gain: Gain) -> str:
@@ -69,10 +69,10 @@ def _change(gain: Gain) -> str:
 def _shown(gain: Gain) -> str:
     chance = f"better with a probability of {percent(gain.better)}"
     if gain.difference.low > 0:
-        return f"{chance}, so it beats the baseline on these patients"
+        return f"{chance}, so it is better than the baseline on these patients"
     if gain.difference.high < 0:
         return f"{chance}: the baseline is better"
-    return f"{chance}, so it is not shown to beat the baseline"
+    return f"{chance}, so an advantage over the baseline is not shown"
 
 
 def _table(facts: Facts) -> Table:
@@ -86,8 +86,10 @@ def _table(facts: Facts) -> Table:
             row = {"procedure": title, "metric": metric, "naive": entry.naive[metric], "honest": honest.value}
             rows.append(row | {"low": honest.low, "high": honest.high})
     return Table(
-        "scores", "Honest scores with 95 % intervals",
-        "The whole procedure, the choice of trials included, repeated in 1,000 resamples of the patients and scored on "
-        "those left out (BBC-CV, Tsamardinos et al. 2018). Both classes weigh the same.",
-        pd.DataFrame(rows), pd.DataFrame(shown),
-    )  # fmt: skip
+        "scores",
+        "Honest scores with 95 % intervals",
+        "The whole procedure, including the selection of trials, is repeated in 1,000 resamples of the patients and "
+        "scored on those held out (BBC-CV, Tsamardinos et al. 2018). Both classes have equal weight.",
+        pd.DataFrame(rows),
+        pd.DataFrame(shown),
+    )

@@ -1,4 +1,4 @@
-"""How do I write this up: a paragraph of methods, what it was made by, and the commands that make it again."""
+"""For a publication: a paragraph of methods, the provenance, and the commands that reproduce the results."""
 
 import shlex
 
@@ -20,14 +20,15 @@ def section(facts: Facts) -> Section:
     """Return methods, provenance and commands."""
     table = pd.DataFrame(_provenance(facts).items(), columns=["what", "value"])
     return Section(
-        "writing", "Write it up",
-        "Figures and tables lie in figures/ as SVG, 300-dpi PNG, csv and LaTeX; the paragraph below may be taken over.",
+        "writing",
+        "Write it up",
+        "Figures and tables are in figures/ as SVG, 300-dpi PNG, csv and LaTeX; the paragraph below is for your text.",
         [
             Note(methods(facts)),
-            Table("provenance", "Provenance", "Of this run, as its run.yaml has it.", table),
+            Table("provenance", "Provenance", "Of this run, from its run.yaml.", table),
             Note("\n".join(commands(facts)), code=True),
         ],
-    )  # fmt: skip
+    )
 
 
 def methods(facts: Facts) -> str:
@@ -41,16 +42,16 @@ def methods(facts: Facts) -> str:
     early = stopping_text(protocol.scheduler, facts.description.stopping)
     reactive, n = len(facts.labels_P) - tumoral, len(facts.rows)
     sentences = [
-        f"{simulated}We judged {len(facts.labels_P)} labelled patients ({reactive} reactive, {tumoral} tumoral; "
+        f"{simulated}We scored {len(facts.labels_P)} labelled patients ({reactive} reactive, {tumoral} tumoral; "
         f"{cohort.n_cells} cell pictures of all {cohort.n_patients} patients).",
         f"{protocol.trials} configurations of the space '{space.name}' were trained for at most "
         f"{protocol.epochs} epochs on {folds_text(facts.n_folds, protocol.grouped)} with "
         f"{protocol.repeats} seed(s) each (seed {protocol.seed}; early stopping: {early}).",
-        f"The recipe '{facts.procedure.recipe.name}' joined {counted(n, 'trial')}, each patient judged only "
-        f"by models that never saw that patient (threshold {facts.procedure.threshold.text}, calibration "
+        f"The recipe '{facts.procedure.recipe.name}' joined {counted(n, 'trial')}; only models that were not trained "
+        f"on a patient predicted that patient (threshold {facts.procedure.threshold.text}, calibration "
         f"{calibration}).",
-        "Scores of the whole procedure, the choice of trials included, come from 1,000 bootstrap resamples of the "
-        "patients, scored on those left out (Tsamardinos et al. 2018).",
+        "Scores of the whole procedure, including the selection of trials, come from 1,000 bootstrap resamples of the "
+        "patients, scored on those held out (Tsamardinos et al. 2018).",
         f"Balanced accuracy was {bounded(honest['balanced_accuracy'])}, AUC {bounded(honest['auc'])}; the best of the "
         f"clinical baselines ({in_words(facts.cohort.attributes)} alone) had {bounded(baseline)}.",
         f"The paired difference was {signed(gain.difference.value)} ({signed(gain.difference.low, 2)} to "
@@ -61,7 +62,7 @@ def methods(facts: Facts) -> str:
 
 
 def commands(facts: Facts) -> list[str]:
-    """Return what makes the run, the ensemble and this report again."""
+    """Return the commands that make the run, the ensemble and this report again."""
     name = facts.run.name
     return [
         search_command(facts.description),
@@ -77,14 +78,16 @@ def _ages(cohort: CohortDescription) -> str:
 def _provenance(facts: Facts) -> dict[str, str]:
     given, protocol = facts.description, facts.description.protocol
     rows = {
-        "run": facts.run.name, "created": given.created[:19].replace("T", " "), "status": facts.run.status,
+        "run": facts.run.name,
+        "created": given.created[:19].replace("T", " "),
+        "status": facts.run.status,
         "cohort": f"{given.cohort.name} (hash {given.cohort.hash})",
         "ages counted to": _ages(given.cohort),
         "space": f"{given.space.name} (configurations {protocol.configurations or 'of an earlier version'})",
         "seeds": f"search {protocol.seed}, folds {protocol.seed_of_folds}",
-    }  # fmt: skip
+    }
     if given.arithmetic:
-        rows["arithmetic"] = ", ".join(f"{name} {value}" for name, value in given.arithmetic.as_yaml().items())
+        rows["precision"] = ", ".join(f"{name} {value}" for name, value in given.arithmetic.as_yaml().items())
     if facts.bundle is not None:
         rows["ensemble"] = f"{facts.bundle.path.name} ({len(facts.rows)} trials)"
     return rows | {f"version of {name}": str(value) for name, value in given.versions.items()}

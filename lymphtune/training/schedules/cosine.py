@@ -1,4 +1,4 @@
-"""Half a cosine from the learning rate down to nothing."""
+"""Half a cosine from the learning rate down to zero."""
 
 from dataclasses import dataclass
 

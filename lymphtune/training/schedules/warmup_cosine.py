@@ -1,4 +1,4 @@
-"""A straight climb to the learning rate, then half a cosine down to nothing."""
+"""A linear rise to the learning rate, then half a cosine down to zero."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -12,7 +12,7 @@ from lymphtune.registry import schedules
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    warmup: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of all steps
+    warmup: Annotated[float, Field(gt=0, lt=1)] = 0.1  # fraction of all steps
 
 
 @schedules.register("warmup_cosine", Config)

@@ -12,17 +12,17 @@ import torch
 
 from lymphtune.cohort import Cohort
 from lymphtune.models.bag_classifier import BagClassifier
-from lymphtune.training import arithmetic, network
-from lymphtune.training.arithmetic import Arithmetic, measured, usual
+from lymphtune.training import network, precision
 from lymphtune.training.batches import Bags
 from lymphtune.training.loading import predict_cells_with, predict_with
 from lymphtune.training.lone_cells import predict_lone_cells_with
 from lymphtune.training.network import NetworkMember
+from lymphtune.training.precision import Precision, default_precision, fastest_precision
 from tests.training.networks import CPU, member_of, small
 
-PLAIN = Arithmetic("float32", channels_last=False)
-LAST = Arithmetic("float32", channels_last=True)
-BRIEF = Arithmetic("bfloat16", channels_last=True)
+PLAIN = Precision("float32", channels_last=False)
+LAST = Precision("float32", channels_last=True)
+BRIEF = Precision("bfloat16", channels_last=True)
 
 
 @pytest.fixture
@@ -31,53 +31,58 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def take(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> list[Arithmetic]:
-    """Let every arithmetic take 1 s, or what is said of it; return those that are timed."""
-    timed: list[Arithmetic] = []
+def take(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> list[Precision]:
+    """Let every candidate take 1 s, or the seconds given for it; return those that are timed."""
+    timed: list[Precision] = []
 
-    def took(tried: Arithmetic, device: torch.device) -> float:
+    def took(tried: Precision, device: torch.device) -> float:
         timed.append(tried)
         return seconds.get(f"{tried.precision}_{'last' if tried.channels_last else 'first'}", 1.0)
 
-    monkeypatch.setattr(arithmetic, "_seconds", took)
+    monkeypatch.setattr(precision, "_step_seconds", took)
     return timed
 
 
 def test_a_machine_is_measured_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timed = take(monkeypatch, bfloat16_last=0.4, float32_last=0.6)
-    assert measured(CPU, 1) == BRIEF
+    assert fastest_precision(CPU, 1) == BRIEF
     assert len(timed) == len(set(timed)) == 4
     (kept,) = cache.glob("arithmetic-*.json")
-    told = json.loads(kept.read_text())
-    assert told["fastest"] == ["bfloat16", True] and sorted(told["seconds"]) == [0.4, 0.6, 1.0, 1.0]
+    cached = json.loads(kept.read_text())
+    assert cached["fastest"] == ["bfloat16", True] and sorted(cached["seconds"]) == [0.4, 0.6, 1.0, 1.0]
 
     def never(*_: object) -> float:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(arithmetic, "_seconds", never)
-    assert measured(CPU, 1) == BRIEF and isinstance(measured(CPU, 1), Arithmetic)
+    monkeypatch.setattr(precision, "_step_seconds", never)
+    assert fastest_precision(CPU, 1) == BRIEF and isinstance(fastest_precision(CPU, 1), Precision)
 
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [({}, PLAIN), ({"float32_last": 0.95}, PLAIN), ({"float32_last": 0.89}, LAST), ({"bfloat16_last": 0.5}, BRIEF),
-     ({"bfloat16_last": 2.0, "bfloat16_first": 3.0, "float32_last": 1.1}, PLAIN)],
-)  # fmt: skip
+    [
+        ({}, PLAIN),
+        ({"float32_last": 0.95}, PLAIN),
+        ({"float32_last": 0.89}, LAST),
+        ({"bfloat16_last": 0.5}, BRIEF),
+        ({"bfloat16_last": 2.0, "bfloat16_first": 3.0, "float32_last": 1.1}, PLAIN),
+    ],
+)
 def test_plain_float32_is_left_for_a_tenth_at_least(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float], expected: Arithmetic
+    cache: Path, monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float], expected: Precision
 ) -> None:
     take(monkeypatch, **seconds)
-    assert measured(CPU, 1) == expected
+    assert fastest_precision(CPU, 1) == expected
 
 
 @pytest.mark.parametrize("damaged", ["", "{", "[]", "{}", '{"fastest": 3}', '{"fastest": ["float32"]}', "\x00"])
 def test_a_damaged_note_is_measured_anew(cache: Path, monkeypatch: pytest.MonkeyPatch, damaged: str) -> None:
     take(monkeypatch, float32_last=0.5)
-    measured(CPU, 1)
+    fastest_precision(CPU, 1)
     (kept,) = cache.glob("arithmetic-*.json")
     kept.write_text(damaged)
     take(monkeypatch, bfloat16_last=0.5)
-    assert measured(CPU, 1) == BRIEF
+    assert fastest_precision(CPU, 1) == BRIEF
     assert json.loads(kept.read_text())["fastest"] == ["bfloat16", True]
 
 
@@ -87,20 +92,20 @@ def test_what_cannot_be_kept_is_taken_all_the_same(
     """A search must not end here for a cache folder that can only be read."""
     take(monkeypatch, bfloat16_last=0.4, float32_last=0.6)
     cache.write_text("in the way")
-    assert measured(CPU, 1) == BRIEF
-    assert re.search("What was measured is not kept: .*cannot be written", capsys.readouterr().err)
+    assert fastest_precision(CPU, 1) == BRIEF
+    assert re.search("The measured precision is not cached: .*cannot be written", capsys.readouterr().err)
 
 
 def test_a_step_is_really_timed() -> None:
-    assert 0 < arithmetic._seconds(LAST, CPU) < 60
+    assert 0 < precision._step_seconds(LAST, CPU) < 60
 
 
 def test_a_step_that_does_not_fit_takes_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> float:
         raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr(arithmetic, "_step", full)
-    assert arithmetic._seconds(LAST, CPU) == arithmetic.NO_ROOM_S
+    monkeypatch.setattr(precision, "_timed_step", full)
+    assert precision._step_seconds(LAST, CPU) == precision.OUT_OF_MEMORY_S
 
 
 def test_saved_networks_are_asked_in_unrounded_float32(
@@ -131,15 +136,15 @@ def watched(work: Callable[..., Any], note: Callable[[], None]) -> Callable[...,
 
 
 def test_what_is_usual_is_one_of_those_that_are_tried() -> None:
-    assert usual(CPU) in arithmetic._candidates(CPU)
+    assert default_precision(CPU) in precision._candidates(CPU)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_configuration_overrules_the_precision(tiny_cohort: Cohort, precision: str) -> None:
     for given in (PLAIN, LAST, BRIEF):
-        member = member_of(small(precision=precision), tiny_cohort, arithmetic=given)
-        assert member.arithmetic == Arithmetic(precision, given.channels_last)
-        assert member_of(small(precision="auto"), tiny_cohort, arithmetic=given).arithmetic == given
+        member = member_of(small(precision=precision), tiny_cohort, precision=given)
+        assert member.precision == Precision(precision, given.channels_last)
+        assert member_of(small(precision="auto"), tiny_cohort, precision=given).precision == given
 
 
 @pytest.mark.parametrize("encoder", ["vanilla", {"resnet": {"filters": 8}}], ids=["vanilla", "resnet"])
@@ -147,9 +152,9 @@ def test_the_layout_changes_no_probability(tiny_cohort: Cohort, encoder: object)
     chosen = small(encoder=encoder, head="linear")
     torch.manual_seed(0)
     model = BagClassifier(chosen)
-    bags, said = Bags(tiny_cohort, chosen.data, CPU), []
-    model.standardise_by(bags.attributes_PA)
+    bags, predictions = Bags(tiny_cohort, chosen.data, CPU), []
+    model.fit_attributes(bags.attributes_PA)
     for last in (True, False):
-        model.lay_out(last)
-        said.append(network.predict(model, bags, tiny_cohort.labelled, Arithmetic("float32", last)).probability_P)
-    np.testing.assert_allclose(said[0], said[1], rtol=0, atol=1e-5)
+        model.set_memory_format(last)
+        predictions.append(network.predict(model, bags, tiny_cohort.labelled, Precision("float32", last)).probability_P)
+    np.testing.assert_allclose(predictions[0], predictions[1], rtol=0, atol=1e-5)
