@@ -17,48 +17,60 @@ from lymphtune.errors import InputError
 from lymphtune.platforms import file_lock, sync
 from lymphtune.scratch import scratch_path
 
-MOST_YAML_BYTES = 4 * 2**20
-MOST_NODES = 100_000  # of one YAML file, aliases unfolded
-DEEPEST = 60  # mappings and lists inside each other
-LONGEST_NUMBER = 400  # characters; 1:30:00 and the like take the square of their length to read
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last: wide = + - @
+MAX_YAML_BYTES = 4 * 2**20
+MAX_YAML_NODES = 100_000  # of one YAML file, aliases unfolded
+MAX_YAML_DEPTH = 60  # mappings and lists inside each other
+MAX_NUMBER_LENGTH = 400  # characters; 1:30:00 and the like take the square of their length to read
+FORMULA_STARTS = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+    "\n",
+    "\uff1d",
+    "\uff0b",
+    "\uff0d",
+    "\uff20",
+)  # the last: wide = + - @
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")  # float() takes 1_000 and nan too
 RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
-NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
+NUMBER_TAGS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class NoRoom(InputError):
+class DiskFullError(InputError):
     """A disk is full, or no longer writable: what was on it is whole, and goes on once there is room."""
 
 
-NO_ROOM = {errno.ENOSPC, errno.EROFS, errno.EDQUOT}
+DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT}
 
 
 @contextmanager
-def refusals_named(path: Path) -> Iterator[None]:
+def named_write_errors(path: Path) -> Iterator[None]:
     """Turn a folder that cannot be written, or a full disk (NoRoom), into an InputError that names `path`."""
     try:
         yield
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); name a folder that can") from error
     except OSError as error:
-        if error.errno in NO_ROOM:
+        if error.errno in DISK_FULL_ERRNOS:
             cure = "that can be written" if error.errno == errno.EROFS else "with room"
-            raise NoRoom(f"{path}: cannot be written ({error.strerror}); name a folder {cure}") from error
+            raise DiskFullError(f"{path}: cannot be written ({error.strerror}); name a folder {cure}") from error
         raise
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary file beside `path`; it takes the name `path`, synced, if the block succeeds.
 
     Raises InputError where the folder cannot be written.
     """
     scratch = scratch_path(path)
-    with refusals_named(path):
+    with named_write_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield scratch
@@ -73,7 +85,7 @@ def remove(path: Path) -> None:
 
     Raises InputError where the folder cannot be written, NoRoom among them.
     """
-    with refusals_named(path):
+    with named_write_errors(path):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif path.is_symlink() or path.exists():  # a disk that is read-only refuses what is not there, too
@@ -83,7 +95,7 @@ def remove(path: Path) -> None:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the file's lock for the block; other processes of this host wait."""
-    with refusals_named(path):
+    with named_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w", encoding="utf-8")
     with file, file_lock(file, wait=True):
@@ -91,9 +103,9 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def held(path: Path, who: Mapping[str, Any]) -> Iterator[None]:
+def exclusive_lock(path: Path, who: Mapping[str, Any]) -> Iterator[None]:
     """Hold the file's lock for the block, with `who` holds it inside; raises InputError where another process does."""
-    with refusals_named(path):
+    with named_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+", encoding="utf-8")
     with file, ExitStack() as lock:
@@ -104,14 +116,14 @@ def held(path: Path, who: Mapping[str, Any]) -> Iterator[None]:
             raise InputError(
                 f"{path}: held by another process ({file.read().strip()}); wait for it or stop it"
             ) from error
-        with refusals_named(path):
+        with named_write_errors(path):
             file.truncate(0)
             file.write(json.dumps(who) + "\n")
             file.flush()
         yield
 
 
-def is_held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Return whether a process holds the file's lock."""
     if not path.is_file():  # a pipe would be waited for
         return False
@@ -125,12 +137,12 @@ def is_held(path: Path) -> bool:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it replaces `path` if the block succeeds, else nothing is left."""
     scratch = scratch_path(path)
     is_new = not path.parent.exists()
     try:
-        with refusals_named(path):
+        with named_write_errors(path):
             scratch.mkdir(parents=True)
             yield scratch
             if path.exists():
@@ -169,7 +181,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    with whole(path) as scratch:
+    with atomic_file(path) as scratch:
         scratch.write_text(text, encoding="utf-8", newline="\n")  # the same bytes on every system
 
 
@@ -198,18 +210,18 @@ class _Loader(yaml.SafeLoader):
         mark, alias = self.peek_event().start_mark, self.check_event(yaml.AliasEvent)
         self._depth += 1
         self._begun += 1
-        if self._depth > DEEPEST:
-            raise yaml.MarkedYAMLError(problem=f"nested deeper than {DEEPEST} levels", problem_mark=mark)
-        if self._begun > MOST_NODES:
-            raise yaml.MarkedYAMLError(problem=f"more than {MOST_NODES} values", problem_mark=mark)
+        if self._depth > MAX_YAML_DEPTH:
+            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_YAML_DEPTH} levels", problem_mark=mark)
+        if self._begun > MAX_YAML_NODES:
+            raise yaml.MarkedYAMLError(problem=f"more than {MAX_YAML_NODES} values", problem_mark=mark)
         node = super().compose_node(parent, index)
         self._depth -= 1
         if node is not None and node not in self._sizes:
             if alias:
                 raise yaml.MarkedYAMLError(problem="an alias inside what it names", problem_mark=mark)
             self._sizes[node] = 1 + sum(self._sizes[child] for child in _children(node))
-            if self._sizes[node] > MOST_NODES:
-                raise yaml.MarkedYAMLError(problem=f"more than {MOST_NODES} values", problem_mark=mark)
+            if self._sizes[node] > MAX_YAML_NODES:
+                raise yaml.MarkedYAMLError(problem=f"more than {MAX_YAML_NODES} values", problem_mark=mark)
         return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
@@ -223,7 +235,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        if node.tag in NUMBERS and isinstance(node, yaml.ScalarNode) and len(node.value) > LONGEST_NUMBER:
+        if node.tag in NUMBER_TAGS and isinstance(node, yaml.ScalarNode) and len(node.value) > MAX_NUMBER_LENGTH:
             raise yaml.MarkedYAMLError(
                 problem=f"a number of {len(node.value)} characters", problem_mark=node.start_mark
             )
@@ -250,29 +262,29 @@ class _Dumper(yaml.SafeDumper):
 
 _Dumper.add_multi_representer(dict, yaml.SafeDumper.represent_dict)
 
-for _reads_or_writes in (_Loader, _Dumper):
-    _reads_or_writes.add_implicit_resolver(
+for _yaml_class in (_Loader, _Dumper):
+    _yaml_class.add_implicit_resolver(
         "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
     )
 
 
 def write_csv(path: Path, table: "pd.DataFrame", float_format: str | None = None) -> None:
     """Write a csv table whole; what a spreadsheet would run as a formula has an apostrophe before it."""
-    safe = table.set_axis([harmless(str(name)) for name in table.columns], axis=1)
+    safe = table.set_axis([escape_formula(str(name)) for name in table.columns], axis=1)
     for place in range(table.shape[1]):
         values = table.iloc[:, place]
         if values.dtype.kind not in "biuf":
-            safe.isetitem(place, [harmless(value) if isinstance(value, str) else value for value in values])
-    with whole(path) as scratch:
+            safe.isetitem(place, [escape_formula(value) if isinstance(value, str) else value for value in values])
+    with atomic_file(path) as scratch:
         safe.to_csv(scratch, index=False, float_format=float_format, lineterminator="\n")
 
 
 def is_formula(text: str) -> bool:
     """Return whether a spreadsheet that opens a table would run such a cell; numbers are none."""
-    return text.startswith(FORMULA) and not NUMBER.fullmatch(text)
+    return text.startswith(FORMULA_STARTS) and not NUMBER.fullmatch(text)
 
 
-def harmless(text: str) -> str:
+def escape_formula(text: str) -> str:
     """Return the text as a cell of a csv table; a carriage return, which would end the row, is a space."""
     return ("'" if is_formula(text) else "") + text.replace("\r", " ")
 
@@ -295,13 +307,13 @@ def write_table(path: Path, table: "pd.DataFrame", about: Mapping[str, Any]) -> 
 
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     arrow = arrow.replace_schema_metadata(dict(arrow.schema.metadata or {}) | {k: str(v) for k, v in about.items()})
-    with whole(path) as scratch:
+    with atomic_file(path) as scratch:
         pq.write_table(arrow, scratch)
 
 
 def read_json(path: Path) -> Any:
     """Return what a small JSON file holds; raises OSError or ValueError where it is none."""
-    if not path.is_file() or path.stat().st_size > MOST_YAML_BYTES:  # a pipe would be waited for
+    if not path.is_file() or path.stat().st_size > MAX_YAML_BYTES:  # a pipe would be waited for
         raise FileNotFoundError(path)
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -312,9 +324,9 @@ def read_yaml(path: Path) -> Any:
         if path.exists() and not path.is_file():  # a pipe would be waited for
             raise InputError(f"{path}: not a file; expected one of YAML")
         with path.open("rb") as file:
-            data = file.read(MOST_YAML_BYTES + 1)
-        if len(data) > MOST_YAML_BYTES:
-            raise InputError(f"{path}: over {MOST_YAML_BYTES // 2**20} MB; expected a YAML file of a few pages")
+            data = file.read(MAX_YAML_BYTES + 1)
+        if len(data) > MAX_YAML_BYTES:
+            raise InputError(f"{path}: over {MAX_YAML_BYTES // 2**20} MB; expected a YAML file of a few pages")
         return yaml.load(data.decode("utf-8-sig"), _Loader)  # a subclass of SafeLoader
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error

@@ -9,8 +9,8 @@ from lymphtune.errors import InputError, one_line
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-MOST_PLACES = 100  # of one finding in its values
-MOST_SHOWN = 3  # of them in its text
+MAX_PLACES = 100  # of one finding in its values
+MAX_SHOWN = 3  # of them in its text
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class Finding:
     @property
     def where(self) -> str:
         """Return the first few places in words, "" where the whole cohort is meant."""
-        return some(self.places)
+        return first_few(self.places)
 
     @property
     def values(self) -> dict[str, Any]:
         """Return it for programs: `count` of all places, `places` the first MOST_PLACES."""
-        return vars(self) | {"count": len(self.places), "places": self.places[:MOST_PLACES]}
+        return vars(self) | {"count": len(self.places), "places": self.places[:MAX_PLACES]}
 
 
-def some(things: Sequence[str]) -> str:
+def first_few(things: Sequence[str]) -> str:
     """Return the first few in words, and how many more there are."""
-    shown, more = ", ".join(things[:MOST_SHOWN]), len(things) - MOST_SHOWN
+    shown, more = ", ".join(things[:MAX_SHOWN]), len(things) - MAX_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
 
 
@@ -56,7 +56,7 @@ def worst(findings: Iterable[Finding]) -> Severity | None:
     return next((severity for severity in SEVERITIES if severity in found), None)
 
 
-def of_error(check: str, error: InputError, folder: Path | None = None) -> Finding:
+def finding_from_error(check: str, error: InputError, folder: Path | None = None) -> Finding:
     """Return the finding that a refusal is; paths are told from the folder."""
     text, _, cure = str(error).rpartition("; ")
     if not text:  # which says nothing of what would do

@@ -18,9 +18,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-LOCK_AT = 2**30  # of a lock file on Windows, where nobody can read what is locked: far behind its text
-LOCK_ASKED_EVERY_S = 0.05
-LOCK_LOOK_S = 0.5  # on Windows, where `is_held` of another process has the lock itself for a moment
+LOCK_OFFSET = 2**30  # of a lock file on Windows, where nobody can read what is locked: far behind its text
+LOCK_POLL_S = 0.05
+LOCK_RETRY_S = 0.5  # on Windows, where `is_held` of another process has the lock itself for a moment
 WINDOWS_QUERY, WINDOWS_STILL_ACTIVE, WINDOWS_NO_SUCH_PROCESS = 0x1000, 259, 87
 
 
@@ -31,7 +31,7 @@ def file_lock(file: IO[str], wait: bool, shared: bool = False) -> Iterator[None]
     shared: others may hold it as well, if they ask for no more; on Windows nobody else may.
     """
     if sys.platform == "win32":
-        with _windows_lock(file.fileno(), float("inf") if wait else 0.0 if shared else LOCK_LOOK_S):
+        with _windows_lock(file.fileno(), float("inf") if wait else 0.0 if shared else LOCK_RETRY_S):
             yield
         return
     import fcntl
@@ -44,29 +44,29 @@ def file_lock(file: IO[str], wait: bool, shared: bool = False) -> Iterator[None]
 
 
 @contextmanager
-def _windows_lock(file: int, patience_s: float) -> Iterator[None]:
+def _windows_lock(file: int, timeout_s: float) -> Iterator[None]:
     import msvcrt
 
     locking: Any = vars(msvcrt)  # without types elsewhere
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     while True:
         try:
-            _at_lock(file, locking["locking"], locking["LK_NBLCK"])
+            _change_lock(file, locking["locking"], locking["LK_NBLCK"])
             break
         except OSError as error:
             if time.monotonic() >= deadline:
                 raise BlockingIOError(*error.args) from error
-        time.sleep(LOCK_ASKED_EVERY_S)
+        time.sleep(LOCK_POLL_S)
     try:
         yield
     finally:
-        _at_lock(file, locking["locking"], locking["LK_UNLCK"])
+        _change_lock(file, locking["locking"], locking["LK_UNLCK"])
 
 
-def _at_lock(file: int, locking: Any, mode: int) -> None:
+def _change_lock(file: int, locking: Any, mode: int) -> None:
     """Lock or unlock one byte at LOCK_AT, and return to where the file was."""
     before = os.lseek(file, 0, os.SEEK_CUR)
-    os.lseek(file, LOCK_AT, os.SEEK_SET)
+    os.lseek(file, LOCK_OFFSET, os.SEEK_SET)
     try:
         locking(file, mode, 1)
     finally:
@@ -87,12 +87,12 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def others_may_read(mode: int) -> bool:
+def readable_by_others(mode: int) -> bool:
     """Return whether a file of this `st_mode` is open to other users; Windows keeps that elsewhere: False."""
     return sys.platform != "win32" and bool(mode & 0o077)
 
 
-def machine() -> str:
+def machine_id() -> str:
     """Return what tells machines and containers apart in which the same number may name different processes."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -161,13 +161,13 @@ def process_age_s() -> float | None:
     return None
 
 
-def ending_signals() -> tuple[signal.Signals, ...]:
+def termination_signals() -> tuple[signal.Signals, ...]:
     """Return the signals by which a terminal, a batch system or a person ends a process."""
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
     return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
 
 
-def led_groups(pids: list[int]) -> list[int]:
+def led_process_groups(pids: list[int]) -> list[int]:
     """Return which of the processes lead a process group; none on Windows, which has no groups of this kind."""
     if sys.platform == "win32":
         return []
@@ -182,7 +182,7 @@ def kill_groups(groups: list[int]) -> None:
                 os.killpg(group, signal.SIGKILL)
 
 
-def start_beside(command: list[str], nice: int, env: dict[str, str]) -> subprocess.Popen[str]:
+def start_in_background(command: list[str], nice: int, env: dict[str, str]) -> subprocess.Popen[str]:
     """Start a process of lower priority that a terminal's Ctrl-C does not reach; only its stderr can be read."""
     null, pipe = subprocess.DEVNULL, subprocess.PIPE
     if sys.platform == "win32":
@@ -192,8 +192,13 @@ def start_beside(command: list[str], nice: int, env: dict[str, str]) -> subproce
         )
     return subprocess.Popen(
         ["nice", "-n", str(nice), *command],
-        stdin=null, stdout=null, stderr=pipe, text=True, env=env, start_new_session=True,
-    )  # fmt: skip
+        stdin=null,
+        stdout=null,
+        stderr=pipe,
+        text=True,
+        env=env,
+        start_new_session=True,
+    )
 
 
 def processor() -> str:
@@ -247,7 +252,7 @@ def longest_socket_path() -> int | None:
     return {"linux": 107, "win32": None}.get(sys.platform, 103)
 
 
-def takes_sockets(folder: Path, prefix: str) -> bool:
+def supports_sockets(folder: Path, prefix: str) -> bool:
     """Return whether a socket can be made in a new folder there; some file systems have none."""
     try:
         with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as made:

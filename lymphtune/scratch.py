@@ -9,12 +9,14 @@ import uuid
 from functools import cache
 from pathlib import Path
 
-from lymphtune.platforms import is_alive, machine, start_ticks
+from lymphtune.platforms import is_alive, machine_id, start_ticks
 
 SCRATCH = re.compile(
     r"\.(?P<name>.+)\.(?:(?P<machine>[0-9a-f]{8})-(?P<pid>[0-9]{1,10})-(?P<start>[0-9]{1,20})-)?[0-9a-f]{8}(?P<old>\.old)?"
 )
-SILENT_S = 3600.0  # what a process of another machine, or an unknown one, writes is left over after so long a silence
+MAX_SILENCE_S = (
+    3600.0  # what a process of another machine, or an unknown one, writes is left over after so long a silence
+)
 
 
 def scratch_path(path: Path) -> Path:
@@ -30,7 +32,7 @@ def remove_unfinished(folder: Path) -> None:
     """
     found = [(path, match) for path in folder.rglob(".*") if (match := SCRATCH.fullmatch(path.name))]
     for path, match in found:
-        if not _is_left(path, match):
+        if not _is_abandoned(path, match):
             continue
         home = path.with_name(match["name"])
         if match["old"] and path.is_dir() and not home.exists():
@@ -41,12 +43,12 @@ def remove_unfinished(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _is_left(path: Path, match: re.Match[str]) -> bool:
+def _is_abandoned(path: Path, match: re.Match[str]) -> bool:
     """Return whether nobody writes there any longer: its process has ended or, where that is unknown, fell silent."""
     if match["machine"] == _machine_digest():
         pid = int(match["pid"])
         return not is_alive(pid) or start_ticks(pid) != int(match["start"])
-    return time.time() - _last_change(path) > SILENT_S
+    return time.time() - _last_change(path) > MAX_SILENCE_S
 
 
 def _last_change(path: Path) -> float:
@@ -59,4 +61,4 @@ def _last_change(path: Path) -> float:
 
 @cache
 def _machine_digest() -> str:
-    return hashlib.sha256(machine().encode()).hexdigest()[:8]
+    return hashlib.sha256(machine_id().encode()).hexdigest()[:8]

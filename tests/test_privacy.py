@@ -213,7 +213,7 @@ def test_pseudonymised_it_is_the_same_cohort_in_another_order(data: Path, key: P
 def test_blocks_of_pseudonyms_are_the_whole(data: Path, key: Path) -> None:
     surveyed = survey_cohort(data, pseudonyms=read_pseudonyms(key))
     block = surveyed.block(range(3, 9))
-    whole: Cohort = surveyed.whole()
+    whole: Cohort = surveyed.load()
     assert block.cohort.ids == whole.ids[3:9] and len(block.names) == len(block.cohort.pictures_CSS3)
     np.testing.assert_array_equal(block.cohort.pictures_CSS3, whole.pictures_CSS3[whole.starts[3] : whole.starts[9]])
     assert not [name for name in block.names if SECRET in name]

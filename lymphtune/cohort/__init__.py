@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lymphtune import console
 from lymphtune.arguments import Day, checked
-from lymphtune.cohort.blocks import Surveyed
+from lymphtune.cohort.blocks import CohortSurvey
 from lymphtune.cohort.cohort import REFERENCE_DATE, Cohort
 from lymphtune.cohort.folds import check_trainable
 from lymphtune.cohort.layout import CLINICAL
@@ -45,12 +45,12 @@ def load_cohort(
         from lymphtune.cohort.simulation.patients import simulated_cohort  # which keeps what it has drawn
 
         return simulated_cohort(day)
-    return survey_cohort(data, day, pseudonyms).whole()
+    return survey_cohort(data, day, pseudonyms).load()
 
 
 def survey_cohort(
     data: str | Path | None, reference_date: date | None = REFERENCE_DATE, pseudonyms: Pseudonyms | None = None
-) -> Surveyed:
+) -> CohortSurvey:
     """Return the cohort that `data` names before its pictures are read, to be read block by block.
 
     reference_date: None where nobody asks for ages: no birth is then too late.

@@ -1,7 +1,7 @@
 """Ages in words: to which day they are counted, and how old the youngest and the oldest patient are."""
 
 from lymphtune.cohort.attributes import STANDARD
-from lymphtune.cohort.blocks import Surveyed
+from lymphtune.cohort.blocks import CohortSurvey
 from lymphtune.cohort.cohort import Cohort
 from lymphtune.cohort.layout import FILE, OPTIONAL
 
@@ -9,12 +9,12 @@ AGE_YEARS = STANDARD[0].name
 COLUMN = f"{OPTIONAL['examined_on']} (`examined_on` in {FILE})"  # that gives the day of each patient's examination
 
 
-def has_ages(cohort: Cohort | Surveyed) -> bool:
+def has_ages(cohort: Cohort | CohortSurvey) -> bool:
     """Return whether age is an attribute of the cohort."""
     return any(attribute.name == AGE_YEARS for attribute in cohort.attributes)
 
 
-def age_note(cohort: Cohort | Surveyed) -> str:
+def age_note(cohort: Cohort | CohortSurvey) -> str:
     """Return to what ages are counted and their range, "" where the cohort has none."""
     if not has_ages(cohort):
         return ""
@@ -26,7 +26,7 @@ def age_note(cohort: Cohort | Surveyed) -> str:
     return f"{counted} (`--reference-date` counts to another day, a column {COLUMN} to each patient's examination)"
 
 
-def age_range(cohort: Cohort | Surveyed) -> str:
+def age_range(cohort: Cohort | CohortSurvey) -> str:
     """Return the lowest and the highest age, in words."""
     ages_P = cohort.patients[AGE_YEARS].dropna()
     if not len(ages_P):

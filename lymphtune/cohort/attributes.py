@@ -54,7 +54,7 @@ def attribute_matrix(patients: pd.DataFrame, attributes: Sequence[Attribute]) ->
     return np.concatenate([np.zeros((len(patients), 0)), *columns], axis=1)
 
 
-def in_words(attributes: Sequence[Attribute]) -> str:
+def attribute_names_text(attributes: Sequence[Attribute]) -> str:
     """Return what models are told beside the pictures, for a sentence."""
     if tuple(attributes) == STANDARD:
         return "age and lymphocyte count"

@@ -22,8 +22,8 @@ from lymphtune.cohort.pictures import (
     cache_dir,
     check_depths,
     decode,
-    decoded,
-    decoded_here,
+    decode_cached,
+    decode_in_memory,
     digests_of,
     notes_of,
 )
@@ -40,7 +40,7 @@ class Block(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Some:
+class _SourceSubset:
     """Some pictures of a source, by their numbers."""
 
     source: PictureSource
@@ -59,7 +59,7 @@ class _Some:
 
 
 @dataclass(frozen=True)
-class Surveyed:
+class CohortSurvey:
     """A cohort whose patients (as Cohort has them, in order of id) are known and whose pictures are not read yet.
 
     sources: from patients in a range of rows to what holds their pictures, in order, and no others. notes: what was
@@ -79,14 +79,14 @@ class Surveyed:
     def __len__(self) -> int:
         return len(self.patients)
 
-    def whole(self) -> Cohort:
+    def load(self) -> Cohort:
         """Return all of it, its pictures decoded into the cache or taken from there."""
-        pictures_CSS3, digests, notes = decoded(
+        pictures_CSS3, digests, notes = decode_cached(
             self.sources(range(len(self))), cache_dir(), self.decode, self.patients["n_cells"].tolist()
         )
         return self._cohort(self.patients, pictures_CSS3, digests, notes)
 
-    def spans(self) -> Iterator[range]:
+    def block_ranges(self) -> Iterator[range]:
         """Yield the rows of each block: at most BLOCK_PATIENTS patients, and BLOCK_CELLS cells unless one has more."""
         first, held = 0, 0
         for row, n_cells in enumerate(self.patients["n_cells"].tolist()):
@@ -103,13 +103,13 @@ class Surveyed:
 
     def block(self, rows: range) -> Block:
         """Return some patients, their pictures decoded; raises InputError as reading the whole cohort does."""
-        pictures_CSS3, read = decoded_here(self.sources(rows), self.decode)
+        pictures_CSS3, read = decode_in_memory(self.sources(rows), self.decode)
         check_depths(read, self._patients(rows)["n_cells"].tolist())
         digests = [digest for source in read for digest in source.digests]
         names = [name for source in read for name in source.names]
         return Block(rows, self._cohort(self._patients(rows), pictures_CSS3, digests, notes_of(read)), names)
 
-    def glimpse(self, most: int) -> Cohort:
+    def subsample(self, most: int) -> Cohort:
         """Return everybody with `most` pictures at most, evenly spaced in the bag, decoded in memory.
 
         Its `n_cells` counts these pictures; raises InputError as reading the whole cohort does.
@@ -120,9 +120,9 @@ class Surveyed:
         low, sources = 0, []
         for source in self.sources(range(len(self))):  # of one patient, or of several
             high = low + len(source)
-            sources.append(_Some(source, wanted[(wanted >= low) & (wanted < high)] - low))
+            sources.append(_SourceSubset(source, wanted[(wanted >= low) & (wanted < high)] - low))
             low = high
-        pictures_CSS3, read = decoded_here(sources, self.decode)
+        pictures_CSS3, read = decode_in_memory(sources, self.decode)
         digests = [digest for source in read for digest in source.digests]
         return self._cohort(self.patients.assign(n_cells=list(map(len, numbers))), pictures_CSS3, digests, [])
 
@@ -133,6 +133,13 @@ class Surveyed:
         self, patients: pd.DataFrame, pictures_CSS3: np.ndarray, digests: list[str], notes: list[str]
     ) -> Cohort:
         return Cohort(
-            self.name, patients, pictures_CSS3, digests, self.reference_date, self.simulated,
-            (*self.notes, *notes), self.attributes, self.ages,
-        )  # fmt: skip
+            self.name,
+            patients,
+            pictures_CSS3,
+            digests,
+            self.reference_date,
+            self.simulated,
+            (*self.notes, *notes),
+            self.attributes,
+            self.ages,
+        )

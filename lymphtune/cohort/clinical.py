@@ -13,7 +13,7 @@ from lymphtune.cohort.attributes import STANDARD, Attribute
 from lymphtune.cohort.cohort import TO_PREDICT
 from lymphtune.cohort.dates import WRITTEN, read_date
 from lymphtune.cohort.layout import FILE, OPTIONAL, STUDY, UNITS, Extra, Group, Layout
-from lymphtune.cohort.table import open_table, shown
+from lymphtune.cohort.table import open_table, quoted
 from lymphtune.errors import InputError
 from lymphtune.files import NUMBER, name_problem
 
@@ -53,7 +53,7 @@ def read_clinical(path: Path, reference_date: date | None, layout: Layout = STUD
     kinds = {"patient": "str", "label": "int64", "sex": "str", "age_years": "float64", "lymphocytes_g_per_l": "float64"}
     table = pd.DataFrame(parsed).set_index("row").astype(kinds)
     if layout.person or layout.groups:
-        table["group"] = joined(table["patient"].tolist(), keys)
+        table["group"] = linked_groups(table["patient"].tolist(), keys)
     if layout.person:
         _check_persons(table, [key.get("person") for key in keys], path)
     return table
@@ -118,7 +118,7 @@ class Row:
         """Return the values of a patient's columns, id and group left aside; raises BadValue at the first fault."""
         return {name: read() for name, read in self._readers().items()}
 
-    def looked_over(self) -> tuple[dict[str, Any], list[BadValue]]:
+    def attributes_and_faults(self) -> tuple[dict[str, Any], list[BadValue]]:
         """Return those of `attributes` that can be read, and what is wrong with the others."""
         values, faults = {}, []
         for name, read in self._readers().items():
@@ -131,9 +131,11 @@ class Row:
     def _readers(self) -> dict[str, Callable[[], Any]]:
         """Return what reads each of the patient's columns."""
         named: dict[str, Callable[[], Any]] = {
-            "label": self._label, "sex": self._sex, "age_years": self._age_years,
+            "label": self._label,
+            "sex": self._sex,
+            "age_years": self._age_years,
             "lymphocytes_g_per_l": self._lymphocytes,
-        }  # fmt: skip
+        }
         return named | {name: partial(self._extra, extra) for name, extra in self.layout.attributes.items()}
 
     def keys(self) -> dict[str, str]:
@@ -155,7 +157,7 @@ class Row:
         text = self._text(column)
         if problem := id_problem(text):
             expected = f"expected the name of a folder, as `pictures` in {FILE} has {{{column}}} for one"
-            raise self._bad(column, NO_FOLDER, text, f"{shown(text)} {problem}", expected)
+            raise self._bad(column, NO_FOLDER, text, f"{quoted(text)} {problem}", expected)
         return text
 
     def _text(self, column: str) -> str:
@@ -163,7 +165,7 @@ class Row:
         text = self.values[column]
         return "" if text in self.layout.missing else text
 
-    def _given(self, column: str, expected: str) -> str:
+    def _required_text(self, column: str, expected: str) -> str:
         """Return the text of a column, "" only where a missing value is allowed."""
         text = self._text(column)
         if not text and not self.layout.missing:
@@ -178,7 +180,7 @@ class Row:
         if text not in words.values:
             known = (words.reactive[0], words.tumoral[0], words.to_predict[0])
             expected = "{} (reactive), {} (tumoral) or {} (to predict)".format(*known)
-            raise self._bad(column, "unknown", text, shown(text), f"expected {expected}")
+            raise self._bad(column, "unknown", text, quoted(text), f"expected {expected}")
         return words.values[text]
 
     def _sex(self) -> str:
@@ -188,7 +190,7 @@ class Row:
             return ""
         if text not in words:
             expected = " or ".join([", ".join(self.layout.sexes.F[:1] + self.layout.sexes.M[:1]), "nothing"])
-            raise self._bad(str(column), "unknown", text, shown(text), f"expected {expected}")
+            raise self._bad(str(column), "unknown", text, quoted(text), f"expected {expected}")
         return words[text]
 
     def _age_years(self) -> float:
@@ -198,8 +200,8 @@ class Row:
         if columns.birth_date is None:
             return math.nan
         column = columns.birth_date
-        text = self._given(column, f"expected {WRITTEN[self.layout.dates]}")
-        day, counted_to = self._counted_to()
+        text = self._required_text(column, f"expected {WRITTEN[self.layout.dates]}")
+        day, counted_to = self._age_date()
         if not text or day is None:
             return math.nan
         born = self._day(column, text)
@@ -212,24 +214,24 @@ class Row:
             raise self._bad(column, "too old", text, found, f"expected {MAX_AGE_YEARS} at most")
         return age_years
 
-    def _counted_to(self) -> tuple[date | None, str]:
+    def _age_date(self) -> tuple[date | None, str]:
         """Return the day to which the age is counted, None where it is missing, and that day in words."""
         column = self.layout.columns.examined_on
         if column is None:
             return self.reference_date, f"the reference date {self.reference_date}"
-        text = self._given(column, f"expected {WRITTEN[self.layout.dates]}")
+        text = self._required_text(column, f"expected {WRITTEN[self.layout.dates]}")
         day = self._day(column, text) if text else None
         return day, f"the examination on {text}"
 
     def _age(self, column: str) -> float:
         unit = self.layout.age_unit
         expected = f"expected an age in {unit}, from 0 to {MAX_AGE_YEARS} years"
-        text = self._given(column, expected)
+        text = self._required_text(column, expected)
         if not text:
             return math.nan
         age_years = self._number(column, text, expected) / (12 if unit == "months" else 1)
         if not 0 <= age_years <= MAX_AGE_YEARS:
-            raise self._bad(column, "out of range", text, f"{shown(text)} is out of range", expected)
+            raise self._bad(column, "out of range", text, f"{quoted(text)} is out of range", expected)
         return age_years
 
     def _lymphocytes(self) -> float:
@@ -238,19 +240,19 @@ class Row:
             return math.nan
         point = "point" if self.layout.decimal == "." else "comma"
         expected = f"expected a number above 0, in {unit}, with a decimal {point}"
-        text = self._given(column, expected)
+        text = self._required_text(column, expected)
         return self._positive(column, text, expected) * UNITS[unit] if text else math.nan
 
     def _extra(self, extra: Extra) -> float | str:
         """Return the value of one of the layout's own attributes."""
         if extra.kind == "categorical":
-            word = self._given(extra.column, "expected a word")
+            word = self._required_text(extra.column, "expected a word")
             if len(word) > MAX_ID_LENGTH or not word.isprintable():
                 expected = f"expected a word of {MAX_ID_LENGTH} characters at most that can be printed"
-                raise self._bad(extra.column, "unknown", word, f"{shown(word)} is no category", expected)
+                raise self._bad(extra.column, "unknown", word, f"{quoted(word)} is no category", expected)
             return word
         expected = f"expected a number{' above 0' if extra.log else ''}"
-        text = self._given(extra.column, expected)
+        text = self._required_text(extra.column, expected)
         if not text:
             return math.nan
         number = self._positive if extra.log else self._number
@@ -259,22 +261,22 @@ class Row:
     def _number(self, column: str, text: str, expected: str) -> float:
         written = text.translate(str.maketrans(",.", ".,")) if self.layout.decimal == "," else text
         if not NUMBER.fullmatch(written):
-            raise self._bad(column, "not a number", text, f"{shown(text)} is not a number", expected)
+            raise self._bad(column, "not a number", text, f"{quoted(text)} is not a number", expected)
         if not math.isfinite(float(written)):
-            raise self._bad(column, "out of range", text, f"{shown(text)} is out of range", expected)
+            raise self._bad(column, "out of range", text, f"{quoted(text)} is out of range", expected)
         return float(written)
 
     def _positive(self, column: str, text: str, expected: str) -> float:
         number = self._number(column, text, expected)
         if number <= 0:
-            raise self._bad(column, "out of range", text, f"{shown(text)} is out of range", expected)
+            raise self._bad(column, "out of range", text, f"{quoted(text)} is out of range", expected)
         return number
 
     def _day(self, column: str, text: str) -> date:
         day = read_date(text, self.layout.dates)
         if day is None:
             expected = f"expected {WRITTEN[self.layout.dates]}"
-            raise self._bad(column, "not a date", text, f"{shown(text)} is not a date", expected)
+            raise self._bad(column, "not a date", text, f"{quoted(text)} is not a date", expected)
         return day
 
     def _bad(self, column: str, kind: str, text: str, found: str, expected: str) -> BadValue:
@@ -290,7 +292,7 @@ class Row:
 def _new_id(text: str, layout: Layout, where: str, rows_of_ids: Mapping[str, int]) -> str:
     column, problem = layout.columns.patient, id_problem(text)
     if problem:
-        raise InputError(f"{where}: {column} {shown(text)} {problem}; expected the name of the patient's folder")
+        raise InputError(f"{where}: {column} {quoted(text)} {problem}; expected the name of the patient's folder")
     if text in rows_of_ids:
         raise InputError(
             f"{where}: {column} {text!r} is in row {rows_of_ids[text]} already; expected one row a patient"
@@ -298,7 +300,7 @@ def _new_id(text: str, layout: Layout, where: str, rows_of_ids: Mapping[str, int
     return text
 
 
-def joined(patients: list[str], keys: list[dict[str, str]]) -> list[str]:
+def linked_groups(patients: list[str], keys: list[dict[str, str]]) -> list[str]:
     """Return the group of each patient, named after its first: all that are linked by shared keys, however far."""
     group_of = list(range(len(patients)))
 

@@ -124,9 +124,9 @@ class Cohort:
     @property
     def hash(self) -> str:
         """Return 16 hexadecimal digits that change with any patient's attributes, label or pictures."""
-        told = CohortHash(self.reference_date, self.attributes)
-        told.add(self.patients, self.digests_of_bags)
-        return str(told)
+        cohort_hash = CohortHash(self.reference_date, self.attributes)
+        cohort_hash.add(self.patients, self.digests_of_bags)
+        return str(cohort_hash)
 
 
 def file_metadata(name: str, cohort_hash: str, simulated: bool) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-LEAST_BITS = 15  # of the brightest value of a patient's pictures; cameras give 10, 12, 14 or 16
+MIN_BITS = 15  # of the brightest value of a patient's pictures; cameras give 10, 12, 14 or 16
 CURE = "convert them to 8 bits, from the lowest to the highest value of the camera"
 
 
@@ -31,8 +31,8 @@ class Depth(NamedTuple):
         return self.largest.bit_length()
 
     def __str__(self) -> str:
-        said = f"whose largest value is {self.largest}" if self.exact else f"without a value over {self.largest}"
-        return f"{self.kind} {said} ({self.bits} bits)"
+        range_text = f"whose largest value is {self.largest}" if self.exact else f"without a value over {self.largest}"
+        return f"{self.kind} {range_text} ({self.bits} bits)"
 
 
 def stored_as(image: Image.Image) -> str:
@@ -70,4 +70,4 @@ def underused(depths: Iterable[Depth | None]) -> Depth | None:
     """
     known = [depth for depth in depths if depth is not None and depth.largest]
     most = max(known, key=lambda depth: depth.largest, default=None)
-    return most if most is not None and most.bits < LEAST_BITS else None
+    return most if most is not None and most.bits < MIN_BITS else None

@@ -13,9 +13,23 @@ from pathlib import Path, PurePosixPath
 from lymphtune.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-UNREAD = (".jpe", ".jfif", ".gif", ".webp", ".heic", ".avif", ".svs", ".ndpi", ".dcm", ".j2k", ".jp2", ".raw", ".ppm")
+UNSUPPORTED_SUFFIXES = (
+    ".jpe",
+    ".jfif",
+    ".gif",
+    ".webp",
+    ".heic",
+    ".avif",
+    ".svs",
+    ".ndpi",
+    ".dcm",
+    ".j2k",
+    ".jp2",
+    ".raw",
+    ".ppm",
+)
 PATIENT = "{patient}"  # the patient's own folder, in a template
-BELOW = "**"  # behind it: pictures in folders below it, too
+RECURSIVE = "**"  # behind it: pictures in folders below it, too
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
@@ -29,21 +43,21 @@ class Template:
     """A path like `pictures/{centre}/{patient}/**`; above: its parts before the patient's folder."""
 
     above: tuple[str, ...]
-    deep: bool = False
+    recursive: bool = False
 
     @classmethod
     def parse(cls, text: str) -> "Template":
         """Return the template of a path inside the cohort's folder; raises ValueError where it is none."""
         parts = PurePosixPath(text).parts
-        deep = parts[-1:] == (BELOW,)
-        *above, last = (parts[:-1] if deep else parts) or ("",)
-        bad = [part for part in above if BELOW in part or re.search(r"[{}]", PLACEHOLDER.sub("", part))]
+        recursive = parts[-1:] == (RECURSIVE,)
+        *above, last = (parts[:-1] if recursive else parts) or ("",)
+        bad = [part for part in above if RECURSIVE in part or re.search(r"[{}]", PLACEHOLDER.sub("", part))]
         if last != PATIENT or bad or PATIENT in above:
             raise ValueError(
-                f"{text!r}: expected a path that ends in /{PATIENT}, or in /{PATIENT}/{BELOW} for pictures in folders "
-                "below it; {column} before it stands for a column of the table"
+                f"{text!r}: expected a path that ends in /{PATIENT}, or in /{PATIENT}/{RECURSIVE} for pictures in "
+                "folders below it; {column} before it stands for a column of the table"
             )
-        return cls(tuple(above), deep)
+        return cls(tuple(above), recursive)
 
     @property
     def columns(self) -> list[str]:
@@ -56,7 +70,7 @@ class Template:
 
     def __str__(self) -> str:
         shown = PLACEHOLDER.sub(r"<\1>", "/".join(self.above))
-        return "/".join(filter(None, [shown, "<ID>", BELOW if self.deep else ""])) + "/*.jpg"
+        return "/".join(filter(None, [shown, "<ID>", RECURSIVE if self.recursive else ""])) + "/*.jpg"
 
 
 @dataclass(frozen=True)
@@ -66,39 +80,39 @@ class PatientFolder:
     path: Path
     home: str
     patient: str
-    deep: bool = False
+    recursive: bool = False
 
 
 @dataclass
-class Walk:
+class FolderScan:
     """What lies where a template leads; places: below the cohort's folder."""
 
     folders: list[PatientFolder] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)  # places that must not be read, and why
-    loose: list[str] = field(default_factory=list)  # files beside folders
+    stray: list[str] = field(default_factory=list)  # files beside folders
     hidden: list[str] = field(default_factory=list)
     unmatched: list[str] = field(default_factory=list)  # folders that the template does not fit
 
 
-def walk(root: Path, template: Template) -> Walk:
+def scan_folders(root: Path, template: Template) -> FolderScan:
     """Return the patients' folders of a template, and what lies beside them."""
-    found = Walk()
+    found = FolderScan()
     places = [(root, "")]
     for part in template.above:
-        places = [below for path, home in places for below in _fitting(root, path, home, part, found)]
+        places = [below for path, home in places for below in _matching_folders(root, path, home, part, found)]
     for path, home in places:
-        for entry in _entries(root, path, home, found):
+        for entry in _folders_in(root, path, home, found):
             name = composed(entry.name)
-            found.folders.append(PatientFolder(path / entry.name, home, name, template.deep))
+            found.folders.append(PatientFolder(path / entry.name, home, name, template.recursive))
     return found
 
 
-def _fitting(root: Path, path: Path, home: str, part: str, found: Walk) -> Iterator[tuple[Path, str]]:
+def _matching_folders(root: Path, path: Path, home: str, part: str, found: FolderScan) -> Iterator[tuple[Path, str]]:
     """Yield the folders at `path` that a part of the template fits, with their composed places."""
     pieces = re.split(r"(\{[^{}]+\})", part)
     pattern = re.compile("".join(".+" if piece[:1] == "{" else re.escape(composed(piece)) for piece in pieces))
     literal = len(pieces) == 1
-    for entry in _entries(root, path, home, found, only=None if not literal else composed(part)):
+    for entry in _folders_in(root, path, home, found, only=None if not literal else composed(part)):
         place = "/".join(filter(None, [home, composed(entry.name)]))
         if pattern.fullmatch(composed(entry.name)):
             yield path / entry.name, place
@@ -106,10 +120,12 @@ def _fitting(root: Path, path: Path, home: str, part: str, found: Walk) -> Itera
             found.unmatched.append(place)
 
 
-def _entries(root: Path, path: Path, home: str, found: Walk, only: str | None = None) -> Iterator[os.DirEntry[str]]:
+def _folders_in(
+    root: Path, path: Path, home: str, found: FolderScan, only: str | None = None
+) -> Iterator[os.DirEntry[str]]:
     """Yield the folders at `path` that may be entered; note what else there is. only: of this composed name."""
     try:
-        inside = sorted(entries(path), key=lambda entry: entry.name)
+        inside = sorted(folder_entries(path), key=lambda entry: entry.name)
     except InputError as error:
         found.refused[home] = str(error).removeprefix(f"{path}: ")
         return
@@ -120,12 +136,12 @@ def _entries(root: Path, path: Path, home: str, found: Walk, only: str | None = 
         if entry.name.startswith("."):
             if home:
                 found.hidden.append(place)
-        elif entry.is_symlink() and (why := refusal(path / entry.name, root)):
+        elif entry.is_symlink() and (why := link_problem(path / entry.name, root)):
             found.refused[place] = why
         elif entry.is_dir():
             yield entry
         elif home and only is None:
-            found.loose.append(place)
+            found.stray.append(place)
 
 
 @dataclass
@@ -140,54 +156,54 @@ class Listing:
     n_below: int = 0
 
 
-def listing(path: Path, root: Path, deep: bool) -> Listing:
+def list_folder(path: Path, root: Path, recursive: bool) -> Listing:
     """Return what the patient's folder at `path` holds, with all folders below it where it is deep.
 
     Links must stay inside `root`; the folder itself cannot be read: the place "" is refused.
     """
     found = Listing()
-    _list(path, "", root, deep, found, {os.path.realpath(path)})
+    _list(path, "", root, recursive, found, {os.path.realpath(path)})
     for names in (found.names, found.hidden, found.others, found.folders):
         names.sort()
     return found
 
 
-def _list(path: Path, prefix: str, root: Path, deep: bool, found: Listing, seen: set[str]) -> None:
+def _list(path: Path, prefix: str, root: Path, recursive: bool, found: Listing, seen: set[str]) -> None:
     try:
-        inside = entries(path)
+        inside = folder_entries(path)
     except InputError as error:
         found.refused[prefix.rstrip("/")] = str(error).removeprefix(f"{path}: ")
         return
     for entry in inside:
         name, is_picture = f"{prefix}{entry.name}", entry.name.lower().endswith(SUFFIXES)
         linked = entry.is_symlink()
-        why = refusal(path / entry.name, root) if linked else None
+        why = link_problem(path / entry.name, root) if linked else None
         if entry.name.startswith("."):
             found.hidden.append(name)
         elif is_picture and not entry.name.isprintable():
             found.refused[name] = UNPRINTABLE
-        elif why and (is_picture or deep):
+        elif why and (is_picture or recursive):
             found.refused[name] = why
         elif why:
             found.others.append(name)
         elif entry.is_dir():
-            _list_below(path / entry.name, name, root, deep, found, seen)
+            _list_below(path / entry.name, name, root, recursive, found, seen)
         else:
             (found.names if is_picture and entry.is_file() else found.others).append(name)
 
 
-def _list_below(path: Path, name: str, root: Path, deep: bool, found: Listing, seen: set[str]) -> None:
-    if not deep:
+def _list_below(path: Path, name: str, root: Path, recursive: bool, found: Listing, seen: set[str]) -> None:
+    if not recursive:
         found.folders.append(name)
-        found.n_below += _n_pictures(path)
+        found.n_below += _count_pictures(path)
     elif (real := os.path.realpath(path)) in seen:
         found.refused[name] = f"a symbolic link to {real}, which is read already; remove it"
     else:
         seen.add(real)
-        _list(path, f"{name}/", root, deep, found, seen)
+        _list(path, f"{name}/", root, recursive, found, seen)
 
 
-def _n_pictures(path: Path) -> int:
+def _count_pictures(path: Path) -> int:
     """Return how many pictures lie at and below a folder, links left aside."""
     return sum(
         name.lower().endswith(SUFFIXES) and not name.startswith(".") for _, _, names in os.walk(path) for name in names
@@ -197,12 +213,12 @@ def _n_pictures(path: Path) -> int:
 UNPRINTABLE = "a name that cannot be printed; rename it"
 
 
-def find_pictures(folder: Path, root: Path | None = None, deep: bool = False) -> list[Path]:
+def find_pictures(folder: Path, root: Path | None = None, recursive: bool = False) -> list[Path]:
     """Return the folder's picture files sorted by name; hidden files and other suffixes are left out.
 
     Raises InputError on a symbolic link that leads nowhere or out of `root` (the folder itself unless given).
     """
-    return [folder / name for name in readable(listing(folder, root or folder, deep), folder).names]
+    return [folder / name for name in readable(list_folder(folder, root or folder, recursive), folder).names]
 
 
 def readable(found: Listing, folder: Path) -> Listing:
@@ -214,7 +230,7 @@ def readable(found: Listing, folder: Path) -> Listing:
     return found
 
 
-def entries(folder: Path) -> list[os.DirEntry[str]]:
+def folder_entries(folder: Path) -> list[os.DirEntry[str]]:
     """Return what the folder holds; raises InputError where it cannot be listed."""
     try:
         with os.scandir(folder) as found:
@@ -223,7 +239,7 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
         raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
 
 
-def refusal(path: Path, root: Path) -> str | None:
+def link_problem(path: Path, root: Path) -> str | None:
     """Return why the symbolic link must not be followed: it leads out of `root`, or nowhere; None where it may."""
     target = Path(os.path.realpath(path))
     if not target.is_relative_to(os.path.realpath(root)):
@@ -233,17 +249,17 @@ def refusal(path: Path, root: Path) -> str | None:
 
 def check_link(path: Path, root: Path) -> None:
     """Raise InputError where the symbolic link leads out of `root`, or nowhere."""
-    if why := refusal(path, root):
+    if why := link_problem(path, root):
         raise InputError(f"{path}: {why}")
 
 
-def spelt(folder: Path, below: str) -> Path:
+def actual_path(folder: Path, below: str) -> Path:
     """Return the path below the folder as the file system spells it, as it stands where there is none such."""
     path = folder
     for step in PurePosixPath(below).parts:
         there = path / step
         if not there.exists() and not there.is_symlink() and path.is_dir():
-            alike = [entry.name for entry in entries(path) if composed(entry.name) == composed(step)]
+            alike = [entry.name for entry in folder_entries(path) if composed(entry.name) == composed(step)]
             there = path / (alike[0] if alike else step)
         path = there
     return path

@@ -15,8 +15,8 @@ from lymphtune.errors import InputError
 NEVER = -1  # the fold of a patient that is never held out
 CLASSES = {"reactive": REACTIVE, "tumoral": TUMORAL}
 HOLDOUT = 38  # patients the study held out
-LEAST_JUDGED = 2  # patients of each class, of whom a resample can leave one out
-DRAWS = 200  # random assignments of groups to folds, of which the most even one is taken
+MIN_HELD_OUT_PER_CLASS = 2  # patients of each class, of whom a resample can leave one out
+RANDOM_SPLITS = 200  # random assignments of groups to folds, of which the most even one is taken
 
 
 def check_trainable(cohort: Cohort, folds: int) -> None:
@@ -117,15 +117,15 @@ def cohort_folds(cohort: Cohort, folds: int, repeats: int, seed: int) -> np.ndar
     return folds_RP
 
 
-def scarce_note(labels_P: np.ndarray) -> str:
+def few_held_out_note(labels_P: np.ndarray) -> str:
     """Return a warning where the patients held out are too few for a selection-corrected score, else ""."""
     for name, label in CLASSES.items():
         count = int((labels_P == label).sum())
-        if count < LEAST_JUDGED:
+        if count < MIN_HELD_OUT_PER_CLASS:
             patients = "1 patient" if count == 1 else f"{count} patients"
             return (
                 f"{patients} of the class {name} held out: metrics of one patient are 0 or 1, and `ensemble` needs "
-                f"{LEAST_JUDGED} of each class; label more patients, or search with 2 folds or more"
+                f"{MIN_HELD_OUT_PER_CLASS} of each class; label more patients, or search with 2 folds or more"
             )
     return ""
 
@@ -144,7 +144,9 @@ def make_folds(
     fold_P = np.full(len(labels), NEVER, dtype=np.int64)
     labelled = np.flatnonzero(labels != TO_PREDICT)
     if groups_P is not None and len({*groups_P[labelled]}) < len(labelled):
-        fold_P[labelled] = _grouped(labels[labelled], groups_P[labelled], folds, min(holdout, len(labelled) // 4), seed)
+        fold_P[labelled] = _group_folds(
+            labels[labelled], groups_P[labelled], folds, min(holdout, len(labelled) // 4), seed
+        )
     elif folds == 1:
         fold_P[_holdout(labels, min(holdout, len(labelled) // 4), seed)] = 0
     else:
@@ -156,7 +158,7 @@ def make_folds(
     return np.tile(fold_P, (repeats, 1))
 
 
-def _grouped(labels_L: np.ndarray, groups_L: np.ndarray, folds: int, holdout: int, seed: int) -> np.ndarray:
+def _group_folds(labels_L: np.ndarray, groups_L: np.ndarray, folds: int, holdout: int, seed: int) -> np.ndarray:
     """Return the fold [L] of each labelled patient, groups kept together; of one hold-out, -1 for those not in it."""
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -175,7 +177,7 @@ def _grouped(labels_L: np.ndarray, groups_L: np.ndarray, folds: int, holdout: in
         fold_L = np.where(fold_L == (both or [0])[0], 0, NEVER)
     if usable(fold_L, labels_L, folds):
         return fold_L
-    return _drawn(labels_L, groups_L, folds, holdout, seed)
+    return _random_group_folds(labels_L, groups_L, folds, holdout, seed)
 
 
 def usable(fold_L: np.ndarray, labels_L: np.ndarray, folds: int) -> bool:
@@ -187,7 +189,7 @@ def usable(fold_L: np.ndarray, labels_L: np.ndarray, folds: int) -> bool:
     return folds > 1 or len({*labels_L[fold_L == 0].tolist()}) == 2
 
 
-def _drawn(labels_L: np.ndarray, groups_L: np.ndarray, folds: int, holdout: int, seed: int) -> np.ndarray:
+def _random_group_folds(labels_L: np.ndarray, groups_L: np.ndarray, folds: int, holdout: int, seed: int) -> np.ndarray:
     """Return the most even usable one of DRAWS random assignments of groups to folds, as `_grouped` does.
 
     StratifiedGroupKFold leaves folds empty where groups are about as many as folds (scikit-learn issue 34828), and
@@ -197,10 +199,10 @@ def _drawn(labels_L: np.ndarray, groups_L: np.ndarray, folds: int, holdout: int,
     rng, best, least = np.random.default_rng(seed), np.full(len(labels_L), NEVER, dtype=np.int64), np.inf
     _, group_L = np.unique(groups_L, return_inverse=True)
     n_groups = int(group_L.max()) + 1
-    for _ in range(DRAWS):
-        fold_L = _assigned(rng, n_groups, folds)[group_L]
+    for _ in range(RANDOM_SPLITS):
+        fold_L = _random_assignment(rng, n_groups, folds)[group_L]
         if folds == 1:
-            fold_L = _first_groups(rng.permutation(n_groups)[group_L], labels_L, holdout)
+            fold_L = _first_holdout_groups(rng.permutation(n_groups)[group_L], labels_L, holdout)
         if not usable(fold_L, labels_L, folds):
             continue
         uneven = _unevenness(fold_L, labels_L, folds) if folds > 1 else abs(int((fold_L == 0).sum()) - holdout)
@@ -209,12 +211,12 @@ def _drawn(labels_L: np.ndarray, groups_L: np.ndarray, folds: int, holdout: int,
     return best
 
 
-def _assigned(rng: np.random.Generator, n_groups: int, folds: int) -> np.ndarray:
+def _random_assignment(rng: np.random.Generator, n_groups: int, folds: int) -> np.ndarray:
     """Return a random fold for each group [G], every fold given at least once."""
     return rng.permutation(np.concatenate([np.arange(folds), rng.integers(folds, size=max(n_groups - folds, 0))]))
 
 
-def _first_groups(place_L: np.ndarray, labels_L: np.ndarray, holdout: int) -> np.ndarray:
+def _first_holdout_groups(place_L: np.ndarray, labels_L: np.ndarray, holdout: int) -> np.ndarray:
     """Return 0 for the patients of the first groups that together have both classes and `holdout` patients, else -1.
 
     place_L: each patient's group as its place in a random order.

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from lymphtune.cohort.cohort import COLUMNS, TO_PREDICT, AgesAt
-from lymphtune.cohort.folders import PATIENT, PLACEHOLDER, Template, composed, entries
+from lymphtune.cohort.folders import PATIENT, PLACEHOLDER, Template, composed, folder_entries
 from lymphtune.config import Section, mishap
 from lymphtune.errors import InputError, listed
 from lymphtune.files import read_yaml
@@ -303,7 +303,7 @@ def read_layout(folder: Path) -> Layout:
     path = layout_file(folder)
     if path is None:
         return STUDY
-    given = _composed(read_yaml(path))
+    given = _normalised(read_yaml(path))
     try:
         return Layout.model_validate({} if given is None else given)
     except ValidationError as error:
@@ -313,7 +313,7 @@ def read_layout(folder: Path) -> Layout:
 
 def layout_file(folder: Path) -> Path | None:
     """Return the folder's cohort.yaml or cohort.yml, None where there is neither; raises InputError on both."""
-    found = sorted(entry.name for entry in entries(folder) if entry.name.casefold() in FILES)
+    found = sorted(entry.name for entry in folder_entries(folder) if entry.name.casefold() in FILES)
     if len(found) > 1:
         raise InputError(f"{folder}: {' and '.join(found)} both describe the cohort; keep one of them")
     if not found:
@@ -323,20 +323,25 @@ def layout_file(folder: Path) -> Path | None:
     return folder / found[0]
 
 
-def _composed(given: Any) -> Any:
+def _normalised(given: Any) -> Any:
     """Return what a YAML file holds with every text in the form in which names are compared."""
     if isinstance(given, str):
         return composed(given)
     if isinstance(given, list):
-        return [_composed(one) for one in given]
+        return [_normalised(one) for one in given]
     if isinstance(given, dict):
-        return {_composed(name): _composed(one) for name, one in given.items()}
+        return {_normalised(name): _normalised(one) for name, one in given.items()}
     return given
 
 
 SECTIONS: dict[str, type[Section]] = {
-    "columns": Columns, "labels": Labels, "sexes": Sexes, "attributes": Extra, "groups": Group, "pictures": Pictures,
-}  # fmt: skip
+    "columns": Columns,
+    "labels": Labels,
+    "sexes": Sexes,
+    "attributes": Extra,
+    "groups": Group,
+    "pictures": Pictures,
+}
 
 
 def _known(place: tuple[int | str, ...]) -> list[str]:

@@ -16,17 +16,17 @@ import pyarrow.parquet as pq
 from lymphtune import console
 from lymphtune.cohort.ages import age_note
 from lymphtune.cohort.attributes import STANDARD, Attribute, attributes_of_yaml
-from lymphtune.cohort.blocks import Surveyed
+from lymphtune.cohort.blocks import CohortSurvey
 from lymphtune.cohort.clinical import ATTRIBUTES, DAYS_PER_YEAR, MAX_AGE_YEARS, id_problem
 from lymphtune.cohort.cohort import COLUMNS, GROUP, AgesAt, Cohort
 from lymphtune.cohort.depth import Depth
 from lymphtune.cohort.folders import composed
 from lymphtune.cohort.metadata import without_metadata
-from lymphtune.cohort.pictures import MAX_ENCODED_BYTES, Encoded, check_bag, decode
+from lymphtune.cohort.pictures import MAX_ENCODED_BYTES, Encoded, check_bag_depth, decode
 from lymphtune.cohort.pseudonyms import Pseudonyms, pseudonymised
 from lymphtune.cohort.study import natural_key, survey_study
 from lymphtune.errors import InputError, reason
-from lymphtune.files import whole
+from lymphtune.files import atomic_file
 from lymphtune.runs.tables import is_text, text_bytes
 
 FORMAT = 1
@@ -52,7 +52,7 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class About:
+class PackedDescription:
     """What a packed file says of its cohort as a whole; missing: values of attributes may be; grouped: patients are."""
 
     name: str
@@ -64,7 +64,7 @@ class About:
     ages: AgesAt = "reference_date"
 
     @property
-    def more(self) -> dict[str, pa.DataType]:
+    def extra_columns(self) -> dict[str, pa.DataType]:
         """Return the columns of a patient beyond those of every cohort."""
         own = [attribute for attribute in self.attributes if attribute.name not in SCHEMA.names]
         types = {attribute.name: pa.float64() if attribute.levels is None else pa.string() for attribute in own}
@@ -103,7 +103,7 @@ class RowGroup:
             # pictures as a dictionary: a file may name a large one in any number of rows
             with pq.ParquetFile(self.path, read_dictionary=["encoded"], page_checksum_verification=True) as file:
                 groups = file.iter_batches(READ_ROWS, [self.index], columns, use_threads=False)
-                rows = (row for batch in groups for row in _one_by_one(batch))
+                rows = (row for batch in groups for row in _row_dicts(batch))
                 for row in islice(rows, self.first, self.first + self.n_pictures):
                     where = f"{self.path}, {row['patient']}/{row['picture']}"
                     if row["encoded"] is None or len(row["encoded"]) > MAX_ENCODED_BYTES:
@@ -113,7 +113,7 @@ class RowGroup:
             raise _damaged(self.path, error) from error
 
 
-def _one_by_one(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+def _row_dicts(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     for row in range(batch.num_rows):
         yield {name: batch.column(name)[row].as_py() for name in batch.schema.names}
 
@@ -140,7 +140,7 @@ def pack(folder: Path, out: Path, reference_date: date, pseudonyms: Pseudonyms |
 
     checked = console.each(pictures(), "Packing pictures", sum(map(len, sources)))
     missing = bool(patients[[attribute.name for attribute in surveyed.attributes]].isna().any(axis=None))
-    about = About(
+    description = PackedDescription(
         surveyed.name,
         reference_date,
         surveyed.simulated,
@@ -149,10 +149,12 @@ def pack(folder: Path, out: Path, reference_date: date, pseudonyms: Pseudonyms |
         GROUP in patients.columns,
         surveyed.ages,
     )
-    write_packed(out, patients, checked, about)
+    write_packed(out, patients, checked, description)
 
 
-def write_packed(out: Path, patients: pd.DataFrame, pictures: Iterable[tuple[str, str, bytes]], about: About) -> None:
+def write_packed(
+    out: Path, patients: pd.DataFrame, pictures: Iterable[tuple[str, str, bytes]], description: PackedDescription
+) -> None:
     """Write patients (columns ATTRIBUTES and `about.more`, in order of id) and their pictures to the file `out`.
 
     `pictures` yields a patient's id, a picture's name and its encoded bytes, patient after patient in the order
@@ -161,17 +163,17 @@ def write_packed(out: Path, patients: pd.DataFrame, pictures: Iterable[tuple[str
     """
     if out.suffix.lower() != ".parquet":
         raise InputError(f"{out}: a packed cohort is a .parquet file; name it so")
-    own = [*ATTRIBUTES, *about.more]
+    own = [*ATTRIBUTES, *description.extra_columns]
     attributes = {row[0]: row for row in patients[own].itertuples(index=False, name=None)}
-    fields = [pa.field(name, kind) for name, kind in about.more.items()]
+    fields = [pa.field(name, kind) for name, kind in description.extra_columns.items()]
     at = SCHEMA.get_field_index("picture")
     schema = pa.schema([*list(SCHEMA)[:at], *fields, *list(SCHEMA)[at:]])
-    schema = schema.with_metadata({METADATA: json.dumps(about.as_json()).encode()})
+    schema = schema.with_metadata({METADATA: json.dumps(description.as_json()).encode()})
     plain = [name for name in schema.names if name != "encoded"]  # encoded pictures cannot be compressed
     compression = {name: "zstd" for name in plain} | {"encoded": "none"}
     options = {"compression": compression, "use_dictionary": plain, "write_statistics": plain}
     with (
-        whole(out) as scratch,
+        atomic_file(out) as scratch,
         pq.ParquetWriter(scratch, schema, write_page_checksum=True, **options) as writer,
     ):
         for rows in _row_groups(pictures, attributes):
@@ -188,7 +190,7 @@ def _row_groups(
     of, deep = "", list[tuple[str, Depth]]()
     for patient, name, data in pictures:
         if patient != of:
-            check_bag(deep)
+            check_bag_depth(deep)
             of, deep = patient, []
         if depth := decode(data, f"{patient}/{name}").depth:
             deep.append((f"{patient}/{name}", depth))
@@ -197,7 +199,7 @@ def _row_groups(
         if n_bytes >= GROUP_BYTES:
             yield rows
             rows, n_bytes = [], 0
-    check_bag(deep)
+    check_bag_depth(deep)
     if rows:
         yield rows
 
@@ -207,19 +209,19 @@ def read_packed(path: Path, reference_date: date | None) -> Cohort:
 
     Raises InputError where the file is damaged, was not written by `write_packed` or holds values out of range.
     """
-    return survey_packed(path, reference_date).whole()
+    return survey_packed(path, reference_date).load()
 
 
-def survey_packed(path: Path, reference_date: date | None) -> Surveyed:
+def survey_packed(path: Path, reference_date: date | None) -> CohortSurvey:
     """Return the packed cohort before any picture is read; raises InputError as `read_packed` does."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            about = _about(file.schema_arrow, path)
-            _check_types(file.schema_arrow, about, path)
+            description = _read_description(file.schema_arrow, path)
+            _check_types(file.schema_arrow, description, path)
             groups = _groups(file.metadata, path)
-            _check_texts(path, [*ATTRIBUTES, *about.more, "picture"], len(groups))
-            bags = _bags(file, groups, [*ATTRIBUTES, *about.more, "picture"])
-            patients = pd.concat([_patients(rows, about, path) for rows in bags], ignore_index=True)
+            _check_texts(path, [*ATTRIBUTES, *description.extra_columns, "picture"], len(groups))
+            bags = _patient_blocks(file, groups, [*ATTRIBUTES, *description.extra_columns, "picture"])
+            patients = pd.concat([_patients(rows, description, path) for rows in bags], ignore_index=True)
     except DAMAGED as error:
         raise _damaged(path, error) from error
     _check(patients, ~patients.duplicated("patient"), "rows in two places", path)
@@ -228,27 +230,33 @@ def survey_packed(path: Path, reference_date: date | None) -> Surveyed:
     for name in {"patient", GROUP} & set(patients.columns):
         patients[name] = patients[name].map(composed)
     _check(patients, ~patients.duplicated("patient"), "another one with the same characters, coded otherwise", path)
-    wanted = reference_date or about.reference_date
-    if about.ages == "reference_date":
-        patients["age_years"] += (wanted - about.reference_date).days / DAYS_PER_YEAR
+    wanted = reference_date or description.reference_date
+    if description.ages == "reference_date":
+        patients["age_years"] += (wanted - description.reference_date).days / DAYS_PER_YEAR
     aged = patients["age_years"].between(0, MAX_AGE_YEARS) | patients["age_years"].isna()
     if not aged.all():
         raise InputError(
             f"{path}: patient {patients.loc[~aged, 'patient'].iloc[0]!r} has an age outside 0-{MAX_AGE_YEARS} years at "
-            f"{wanted}; count ages to another day with --reference-date ({about.reference_date} when it was packed), "
-            "or pack the cohort with the day of each examination in its table"
+            f"{wanted}; count ages to another day with --reference-date ({description.reference_date} when it "
+            "was packed), or pack the cohort with the day of each examination in its table"
         )
     starts = [0, *patients["n_cells"].cumsum().tolist()]
 
     def sources(rows: range) -> list[RowGroup]:
-        return _parts(groups, starts[rows.start], starts[rows.stop])
+        return _row_range(groups, starts[rows.start], starts[rows.stop])
 
-    return Surveyed(
-        about.name, patients, sources, wanted, about.simulated, attributes=about.attributes, ages=about.ages
+    return CohortSurvey(
+        description.name,
+        patients,
+        sources,
+        wanted,
+        description.simulated,
+        attributes=description.attributes,
+        ages=description.ages,
     )
 
 
-def _bags(file: pq.ParquetFile, groups: list[RowGroup], columns: list[str]) -> Iterator[pd.DataFrame]:
+def _patient_blocks(file: pq.ParquetFile, groups: list[RowGroup], columns: list[str]) -> Iterator[pd.DataFrame]:
     """Yield rows without their pictures, a row group's at a time, those of its last patient once all are there."""
     held = pd.DataFrame()
     for group in groups:
@@ -260,7 +268,7 @@ def _bags(file: pq.ParquetFile, groups: list[RowGroup], columns: list[str]) -> I
     yield held.reset_index(drop=True)
 
 
-def _parts(groups: list[RowGroup], first: int, stop: int) -> list[RowGroup]:
+def _row_range(groups: list[RowGroup], first: int, stop: int) -> list[RowGroup]:
     """Return what holds the file's rows from `first` until before `stop`."""
     parts, before = [], 0
     for group in groups:
@@ -275,7 +283,7 @@ def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(f"{path}: not a Parquet file, or a damaged one ({reason(error)}); pack the cohort again")
 
 
-def _about(schema: pa.Schema, path: Path) -> About:
+def _read_description(schema: pa.Schema, path: Path) -> PackedDescription:
     """Return the description in the schema's metadata; raises InputError where it is missing or another's."""
     wrong = f"{path}: not a cohort packed by lymphtune; make one with lymphtune pack"
     try:
@@ -291,11 +299,11 @@ def _about(schema: pa.Schema, path: Path) -> About:
         raise InputError(f"{path}: packed in format {version!r}, this version reads {FORMAT}; pack the cohort again")
     if not (isinstance(name, str) and len(name) <= 255 and name.isprintable() and isinstance(simulated, bool)):
         raise InputError(wrong)
-    return About(name, reference_date, simulated, attributes, missing, grouped, ages)
+    return PackedDescription(name, reference_date, simulated, attributes, missing, grouped, ages)
 
 
-def _check_types(schema: pa.Schema, about: About, path: Path) -> None:
-    expected = [*SCHEMA, *(pa.field(name, kind) for name, kind in about.more.items())]
+def _check_types(schema: pa.Schema, description: PackedDescription, path: Path) -> None:
+    expected = [*SCHEMA, *(pa.field(name, kind) for name, kind in description.extra_columns.items())]
     names = sorted({field.name for field in expected} - set(schema.names))
     if names:
         raise InputError(f"{path}: no column {', '.join(names)}; pack the cohort again")
@@ -335,15 +343,19 @@ def _check_texts(path: Path, columns: list[str], n_groups: int) -> None:
                 raise InputError(f"{path}: texts of over {console.size(MAX_GROUP_BYTES)}; pack the cohort again")
 
 
-def _patients(rows: pd.DataFrame, about: About, path: Path) -> pd.DataFrame:
+def _patients(rows: pd.DataFrame, description: PackedDescription, path: Path) -> pd.DataFrame:
     """Return one row a patient (columns COLUMNS and `about.more`) from one row a picture; InputError on odd values."""
-    own = [*ATTRIBUTES, *about.more]
-    may_miss = [attribute.name for attribute in about.attributes if attribute.levels is None] if about.missing else []
-    absent = {"age_years", "lymphocytes_g_per_l"} - {attribute.name for attribute in about.attributes}
+    own = [*ATTRIBUTES, *description.extra_columns]
+    may_miss = (
+        [attribute.name for attribute in description.attributes if attribute.levels is None]
+        if description.missing
+        else []
+    )
+    absent = {"age_years", "lymphocytes_g_per_l"} - {attribute.name for attribute in description.attributes}
     _check(rows, rows.drop(columns=[*may_miss, *absent]).notna().all(axis=1), "a missing value", path)
     for name, fits, problem in _RANGES:
         _check(rows, rows[name].map(fits) | rows[name].isna(), problem, path)
-    for attribute in about.attributes:
+    for attribute in description.attributes:
         if attribute.levels is None:
             fine = np.isfinite(rows[attribute.name]) & ((rows[attribute.name] > 0) | (not attribute.log))
             _check(rows, fine | rows[attribute.name].isna(), f"no proper {attribute.name}", path)
@@ -355,7 +367,7 @@ def _patients(rows: pd.DataFrame, about: About, path: Path) -> pd.DataFrame:
     same = ((given == first) | (given.isna() & first.isna())).all(axis=1)
     _check(rows, same.set_axis(rows.index), "attributes that differ from picture to picture", path)
     n_cells = np.bincount(starts.cumsum() - 1)
-    return patients.assign(n_cells=n_cells.astype(np.int64))[[*COLUMNS, *about.more]]
+    return patients.assign(n_cells=n_cells.astype(np.int64))[[*COLUMNS, *description.extra_columns]]
 
 
 _RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (

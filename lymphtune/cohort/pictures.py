@@ -27,19 +27,23 @@ from lymphtune import console
 from lymphtune.cohort.cohort import PICTURE_PX
 from lymphtune.cohort.depth import CURE, BadDepth, Depth, depth_of, stored_as, underused
 from lymphtune.errors import InputError
-from lymphtune.files import whole, write_json
+from lymphtune.files import atomic_file, write_json
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 MAX_PIXELS = 4096 * 4096
 MIN_SIDE_PX = 16
 LIMITS = f"expected sides of {MIN_SIDE_PX} pixels or more and {MAX_PIXELS} pixels in all at most"
 ORIENTATION = 0x0112  # EXIF tag
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+TRANSPOSES = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
-SIDEWAYS = {TURNS[number] for number in (5, 6, 7, 8)}
+}
+SIDEWAYS = {TRANSPOSES[number] for number in (5, 6, 7, 8)}
 MAX_SCANS = 100  # of a JPEG file; each goes over all pixels, and may take a few bytes
 MAX_ENCODED_BYTES = 160 * 2**20  # the largest picture allowed, four 16-bit channels, not compressed
 CACHE_FORMAT = 2  # part of a cache file's name; raise it when decoding changes
@@ -86,7 +90,7 @@ class PictureFiles:
     def read(self) -> Iterator[Encoded]:
         for path in self.paths:
             name = path.name if self.folder is None else path.relative_to(self.folder).as_posix()
-            yield Encoded(str(path), name, encoded(path))
+            yield Encoded(str(path), name, read_encoded(path))
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class Picture:
 Decoder = Callable[[bytes, str], Picture]  # the second argument opens its messages
 
 
-class Read(NamedTuple):
+class DecodedSource(NamedTuple):
     """What was found while the pictures of one source were decoded; changes: how often what was converted; depths: of
     each picture, and where it lies, None of 8 bits."""
 
@@ -126,25 +130,25 @@ def decode(data: bytes, where: str) -> Picture:
     Thread-safe. It is turned as its EXIF orientation says. Raises InputError, opening with `where`, on anything but a
     JPEG, PNG, BMP or TIFF file of sensible size.
     """
-    with opened(data, where) as image:
+    with open_picture(data, where) as image:
         stored, several_pages = stored_as(image), getattr(image, "is_animated", False)
         turned = upright(image)
         depth = depth_of(turned, stored)
         changes = changes_of(turned, several_pages, turned is not image)
-        return Picture(np.asarray(_square(rgb(turned))), changes, depth)
+        return Picture(np.asarray(_square(to_rgb(turned))), changes, depth)
 
 
 def upright(image: Image.Image) -> Image.Image:
     """Return the picture turned as its EXIF orientation says, itself where it says nothing, or is damaged."""
-    turn = turn_of(image)
+    turn = orientation_of(image)
     return image if turn is None else image.transpose(turn)
 
 
-def turn_of(image: Image.Image) -> Image.Transpose | None:
+def orientation_of(image: Image.Image) -> Image.Transpose | None:
     """Decode the picture, and return how its EXIF orientation says to turn it."""
     image.load()  # by which Pillow turns a TIFF itself
     try:
-        return TURNS.get(image.getexif().get(ORIENTATION, 1))
+        return TRANSPOSES.get(image.getexif().get(ORIENTATION, 1))
     except (*UNREADABLE, AttributeError):
         return None
 
@@ -164,7 +168,7 @@ def changes_of(image: Image.Image, several_pages: bool, turned: bool) -> tuple[s
 
 
 @contextmanager
-def opened(data: bytes, where: str) -> Iterator[Image.Image]:
+def open_picture(data: bytes, where: str) -> Iterator[Image.Image]:
     """Yield the picture, of allowed size, before it is decoded; whatever turns up then is told as an InputError."""
     if not data:
         raise InputError(f"{where}: truncated or unreadable picture (empty file); replace or remove it")
@@ -192,7 +196,7 @@ def _check_size(size: tuple[int, int], where: str) -> None:
         raise InputError(f"{where}: {width} x {height} pixels; {LIMITS}")
 
 
-def rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """Return the picture in RGB, of 16 bits the high byte; its depth is one that `depth_of` allows."""
     if image.mode == "RGB":
         return image
@@ -223,7 +227,7 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "lymphtune"
 
 
-def decoded(
+def decode_cached(
     sources: Sequence[PictureSource], folder: Path, decode: Decoder = decode, bags: Sequence[int] | None = None
 ) -> tuple[np.ndarray, list[str], list[str]]:
     """Return all pictures [C, S, S, 3] mapped read-only from the cache in `folder`, their digests, and notes.
@@ -235,13 +239,13 @@ def decoded(
     digests_of_sources = _parallel(_digests, sources, sources, "Reading pictures")
     digests = [digest for some in digests_of_sources for digest in some]
     target = folder / f"pictures-{_key(digests)}.npy"
-    notes = _stored_notes(target) if _is_sound(target, len(digests)) else None
+    notes = _cached_notes(target) if _is_valid_cache(target, len(digests)) else None
     if notes is None:
-        notes = _build(sources, digests_of_sources, target, decode, bags)
+        notes = _write_cache(sources, digests_of_sources, target, decode, bags)
     return np.load(target, mmap_mode="r", allow_pickle=False), digests, notes
 
 
-def decoded_here(sources: Sequence[PictureSource], decode: Decoder) -> tuple[np.ndarray, list[Read]]:
+def decode_in_memory(sources: Sequence[PictureSource], decode: Decoder) -> tuple[np.ndarray, list[DecodedSource]]:
     """Return all pictures [C, S, S, 3] in memory, read-only, and what was read of each source; no cache is touched."""
     starts = np.cumsum([0, *map(len, sources)])
     pixels_CSS3 = np.empty((starts[-1], PICTURE_PX, PICTURE_PX, 3), np.uint8)
@@ -250,7 +254,7 @@ def decoded_here(sources: Sequence[PictureSource], decode: Decoder) -> tuple[np.
         for source, start in zip(sources, starts, strict=False)
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        read = list(pool.map(_fill, jobs))
+        read = list(pool.map(_decode_source, jobs))
     pixels_CSS3.flags.writeable = False
     return pixels_CSS3, read
 
@@ -261,24 +265,24 @@ def digests_of(sources: Sequence[PictureSource]) -> list[str]:
         return [digest for some in pool.map(_digests, sources) for digest in some]
 
 
-def notes_of(read: Sequence[Read]) -> list[str]:
+def notes_of(read: Sequence[DecodedSource]) -> list[str]:
     """Return how many pictures were converted, and how."""
     n_pictures = sum(len(source.digests) for source in read)
     changes = sum((source.changes for source in read), Counter[str]())
     return [f"{count} of {n_pictures} pictures {change}" for change, count in sorted(changes.items())]
 
 
-def check_depths(read: Sequence[Read], bags: Sequence[int] | None = None) -> None:
+def check_depths(read: Sequence[DecodedSource], bags: Sequence[int] | None = None) -> None:
     """Raise InputError where the pictures of a patient have more than 8 bits and none of them uses their range.
 
     bags: how many pictures each patient has, in order; None: as many as each source.
     """
     every = iter([depth for source in read for depth in source.depths])
     for count in bags if bags is not None else [len(source.depths) for source in read]:
-        check_bag([depth for depth in islice(every, count) if depth is not None])
+        check_bag_depth([depth for depth in islice(every, count) if depth is not None])
 
 
-def check_bag(deep: Sequence[tuple[str, Depth]]) -> None:
+def check_bag_depth(deep: Sequence[tuple[str, Depth]]) -> None:
     """Raise InputError where a patient's pictures of more than 8 bits, each with where it lies, are underused."""
     if most := underused(depth for _, depth in deep):
         where = next(where for where, depth in deep if depth == most)
@@ -302,7 +306,7 @@ def _parallel(
     return results
 
 
-def encoded(path: Path) -> bytes:
+def read_encoded(path: Path) -> bytes:
     """Return the file's bytes; raises InputError where it cannot be read or is too large for a picture."""
     try:
         with path.open("rb", buffering=0) as file:
@@ -330,7 +334,7 @@ def _layout(n_pictures: int) -> tuple[bytes, int]:
     return header.getvalue(), len(header.getvalue()) + int(np.prod(shape, dtype=np.int64))
 
 
-def _is_sound(target: Path, n_pictures: int) -> bool:
+def _is_valid_cache(target: Path, n_pictures: int) -> bool:
     header, n_bytes = _layout(n_pictures)
     try:
         with target.open("rb") as file:
@@ -339,7 +343,7 @@ def _is_sound(target: Path, n_pictures: int) -> bool:
         return False
 
 
-def _stored_notes(target: Path) -> list[str] | None:
+def _cached_notes(target: Path) -> list[str] | None:
     try:
         notes = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -347,7 +351,7 @@ def _stored_notes(target: Path) -> list[str] | None:
     return notes if isinstance(notes, list) and all(isinstance(note, str) for note in notes) else None
 
 
-def _build(
+def _write_cache(
     sources: Sequence[PictureSource],
     digests_of_sources: Sequence[list[str]],
     target: Path,
@@ -358,7 +362,7 @@ def _build(
     n_pictures = sum(map(len, digests_of_sources))
     header, n_bytes = _layout(n_pictures)
     _check_room(target.parent, n_bytes)
-    with whole(target) as scratch:
+    with atomic_file(target) as scratch:
         with scratch.open("wb") as file:
             file.write(header)
             _reserve(file, n_bytes, target.parent)
@@ -368,7 +372,7 @@ def _build(
             _Job(source, pixels_CSS3[start : start + len(digests)], decode, digests)
             for source, digests, start in zip(sources, digests_of_sources, starts, strict=False)
         ]
-        read = _parallel(_fill, jobs, sources, "Decoding pictures")
+        read = _parallel(_decode_source, jobs, sources, "Decoding pictures")
         check_depths(read, bags)
         notes = notes_of(read)
         pixels_CSS3.flush()
@@ -376,9 +380,9 @@ def _build(
     return notes
 
 
-def _fill(job: _Job) -> Read:
+def _decode_source(job: _Job) -> DecodedSource:
     """Decode one source into its rows; raises InputError where it does not hold what it held before."""
-    read = Read([], [], Counter(), [])
+    read = DecodedSource([], [], Counter(), [])
     for pixels_SS3, (where, name, data) in zip(job.pixels_NSS3, job.source.read(), strict=True):
         read.digests.append(hashlib.sha256(data).hexdigest())
         if job.expected is not None and read.digests[-1] != job.expected[len(read.digests) - 1]:

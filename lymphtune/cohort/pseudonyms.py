@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lymphtune.cohort.blocks import Surveyed
+from lymphtune.cohort.blocks import CohortSurvey
 from lymphtune.cohort.cohort import GROUP
 from lymphtune.cohort.folders import composed
 from lymphtune.cohort.pictures import Encoded, PictureSource
 from lymphtune.cohort.study import natural_key
 from lymphtune.errors import InputError
-from lymphtune.files import refusals_named
-from lymphtune.platforms import others_may_read
+from lymphtune.files import named_write_errors
+from lymphtune.platforms import readable_by_others
 
 KEY = re.compile(r"[0-9a-f]{64}\n?")
 PSEUDONYM = re.compile(r"x[0-9a-f]{16}")
@@ -64,13 +64,13 @@ def read_pseudonyms(path: Path, make: bool = False) -> Pseudonyms:
         raise _no_key(path) from error
     if not KEY.fullmatch(text):
         raise _no_key(path)
-    if others_may_read(mode):
+    if readable_by_others(mode):
         raise InputError(f"{path}: others may read this key (mode {stat.S_IMODE(mode):o}); chmod 600 it")
     return Pseudonyms(bytes.fromhex(text.strip()))
 
 
 def _make(path: Path) -> None:
-    with refusals_named(path):
+    with named_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(
             os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii", newline="\n"
@@ -88,7 +88,7 @@ def are_pseudonyms(ids: Sequence[str]) -> bool:
     return all(map(PSEUDONYM.fullmatch, ids))
 
 
-def pseudonymised(surveyed: Surveyed, pseudonyms: Pseudonyms) -> Surveyed:
+def pseudonymised(surveyed: CohortSurvey, pseudonyms: Pseudonyms) -> CohortSurvey:
     """Return the cohort with pseudonyms for ids, in their order; pictures go by number, ages by tenths of a year.
 
     Raises InputError where ids are pseudonyms already.
@@ -107,7 +107,7 @@ def pseudonymised(surveyed: Surveyed, pseudonyms: Pseudonyms) -> Surveyed:
 
     def sources(rows: range) -> list[PictureSource]:
         return [
-            _Nameless(surveyed.sources(range(order[row], order[row] + 1)), patients["patient"][row], n_cells)
+            _NumberedPictures(surveyed.sources(range(order[row], order[row] + 1)), patients["patient"][row], n_cells)
             for row, n_cells in zip(rows, patients["n_cells"].iloc[rows.start : rows.stop], strict=True)
         ]
 
@@ -115,7 +115,7 @@ def pseudonymised(surveyed: Surveyed, pseudonyms: Pseudonyms) -> Surveyed:
 
 
 @dataclass(frozen=True)
-class _Nameless:
+class _NumberedPictures:
     """A patient's pictures, whose files may be named after it: they go by their number."""
 
     parts: Sequence[PictureSource]

@@ -10,26 +10,26 @@ from pathlib import Path
 
 import pandas as pd
 
-from lymphtune.cohort.blocks import Surveyed
+from lymphtune.cohort.blocks import CohortSurvey
 from lymphtune.cohort.clinical import attributes_of, homes_of, read_clinical
 from lymphtune.cohort.cohort import COLUMNS, REFERENCE_DATE, TO_PREDICT, Cohort
 from lymphtune.cohort.folders import (
-    BELOW,
+    RECURSIVE,
     SUFFIXES,
-    UNREAD,
+    UNSUPPORTED_SUFFIXES,
+    FolderScan,
     Listing,
     PatientFolder,
-    Walk,
+    actual_path,
     check_link,
-    entries,
-    listing,
+    folder_entries,
+    list_folder,
     readable,
-    spelt,
-    walk,
+    scan_folders,
 )
 from lymphtune.cohort.layout import FILE, STUDY, Layout, layout_file, read_layout
 from lymphtune.cohort.pictures import PictureFiles
-from lymphtune.cohort.table import has_columns, open_table, unread_ages
+from lymphtune.cohort.table import has_columns, ignored_age_note, open_table
 from lymphtune.errors import InputError, one_line
 
 MARKER = "SIMULATED"  # a file of this name tells a simulated folder from a real one
@@ -41,10 +41,10 @@ def read_study(folder: Path, reference_date: date) -> Cohort:
 
     Raises InputError where the table or the folders are not as they should be, or do not fit together.
     """
-    return survey_study(folder, reference_date).whole()
+    return survey_study(folder, reference_date).load()
 
 
-def survey_study(folder: Path, reference_date: date | None) -> Surveyed:
+def survey_study(folder: Path, reference_date: date | None) -> CohortSurvey:
     """Return the folder's cohort before any picture is read; raises InputError as `read_study` does.
 
     reference_date: None where nobody asks for ages, which then are missing where they would be counted to one day.
@@ -52,36 +52,44 @@ def survey_study(folder: Path, reference_date: date | None) -> Surveyed:
     layout, notes = _checked_layout(folder)
     clinical = read_clinical(table_path(folder, layout), reference_date, layout)
     attributes = attributes_of(clinical, layout)
-    patients, sources, left_out = _listed(folder, clinical, layout)
-    return Surveyed(
-        folder.resolve().name, patients, sources, reference_date or REFERENCE_DATE, is_simulated(folder),
-        attributes=attributes, ages=layout.ages, notes=(*notes, *left_out),
-    )  # fmt: skip
+    patients, sources, left_out = _patients_and_sources(folder, clinical, layout)
+    return CohortSurvey(
+        folder.resolve().name,
+        patients,
+        sources,
+        reference_date or REFERENCE_DATE,
+        is_simulated(folder),
+        attributes=attributes,
+        ages=layout.ages,
+        notes=(*notes, *left_out),
+    )
 
 
 Sources = Callable[[range], list[PictureFiles]]  # the picture files of the patients in some rows
 
 
-def _listed(folder: Path, clinical: pd.DataFrame, layout: Layout) -> tuple[pd.DataFrame, Sources, tuple[str, ...]]:
+def _patients_and_sources(
+    folder: Path, clinical: pd.DataFrame, layout: Layout
+) -> tuple[pd.DataFrame, Sources, tuple[str, ...]]:
     """Return the patients in order of id, what lists their picture files, and notes on what is not read."""
-    walks = [walk(folder, template) for template in layout.pictures.templates]
-    found = patient_folders(folder, walks)
+    scans = [scan_folders(folder, template) for template in layout.pictures.templates]
+    found = patient_folders(folder, scans)
     homes = homes_of(table_path(folder, layout), layout)
     _check_sets(clinical, homes, found, layout, folder)
-    _check_known(clinical, homes, found, layout, folder)
+    _check_rows_of_folders(clinical, homes, found, layout, folder)
     clinical = clinical.sort_values("patient", key=lambda ids: ids.map(natural_key)).reset_index(drop=True)
     bags = [
         found[homes[patient][label == TO_PREDICT], patient]
         for patient, label in zip(clinical["patient"], clinical["label"], strict=True)
     ]
-    listings = [_listing(bag, folder) for bag in bags]
+    listings = [_list_pictures(bag, folder) for bag in bags]
     counted = clinical.assign(n_cells=[len(one.names) for one in listings])
     patients = counted[[*COLUMNS, *(name for name in counted.columns if name not in COLUMNS)]]
 
     def sources(rows: range) -> list[PictureFiles]:
         # listed once more: the names of all patients' pictures would be held as long as the cohort
         found = [
-            PictureFiles([bags[row].path / name for name in _listing(bags[row], folder).names], bags[row].path)
+            PictureFiles([bags[row].path / name for name in _list_pictures(bags[row], folder).names], bags[row].path)
             for row in rows
         ]
         for row, source in zip(rows, found, strict=True):
@@ -89,16 +97,16 @@ def _listed(folder: Path, clinical: pd.DataFrame, layout: Layout) -> tuple[pd.Da
                 raise InputError(f"{bags[row].path}: changed while it was read; start again")
         return found
 
-    return patients, sources, (*_beside(walks), *_left_out(listings))
+    return patients, sources, (*_beside(scans), *_left_out(listings))
 
 
-def patient_folders(folder: Path, walks: Sequence[Walk]) -> dict[tuple[str, str], PatientFolder]:
+def patient_folders(folder: Path, scans: Sequence[FolderScan]) -> dict[tuple[str, str], PatientFolder]:
     """Return the patients' folders by home and name; raises InputError on links out, and two of one name."""
     found: dict[tuple[str, str], PatientFolder] = {}
-    for walked in walks:
-        for place, why in walked.refused.items():
+    for scan in scans:
+        for place, why in scan.refused.items():
             raise InputError(f"{folder / place}: {why}")
-        for one in walked.folders:
+        for one in scan.folders:
             other = found.setdefault((one.home, one.patient), one)
             if other.path != one.path:
                 raise InputError(
@@ -108,25 +116,25 @@ def patient_folders(folder: Path, walks: Sequence[Walk]) -> dict[tuple[str, str]
     return found
 
 
-def _beside(walks: Sequence[Walk]) -> Iterator[str]:
+def _beside(scans: Sequence[FolderScan]) -> Iterator[str]:
     """Yield notes on folders and pictures that lie in no patient's folder, without a name."""
-    unmatched = {place for walked in walks for place in walked.unmatched}
-    loose = {place for walked in walks for place in walked.loose if place.lower().endswith(SUFFIXES)}
+    unmatched = {place for scan in scans for place in scan.unmatched}
+    stray = {place for scan in scans for place in scan.stray if place.lower().endswith(SUFFIXES)}
     if unmatched:
         yield f"not read: {_counted(len(unmatched), 'folder')} that no path of `pictures` in {FILE} fits"
-    if loose:
-        yield f"not read: {_counted(len(loose), 'picture')} beside patients' folders"
+    if stray:
+        yield f"not read: {_counted(len(stray), 'picture')} beside patients' folders"
 
 
 def _left_out(listings: Sequence[Listing]) -> tuple[str, ...]:
     """Return notes on pictures that lie where nothing reads them, without an id."""
     below = [one.n_below for one in listings if one.n_below]
-    unread = sum(name.lower().endswith(UNREAD) for one in listings for name in one.others)
+    unread = sum(name.lower().endswith(UNSUPPORTED_SUFFIXES) for one in listings for name in one.others)
     notes = []
     if below:
         notes.append(
             f"not read: {_counted(sum(below), 'picture')} in folders below those of {_counted(len(below), 'patient')}; "
-            f"`/{BELOW}` at the end of a path of `pictures` in {FILE} reads them, too"
+            f"`/{RECURSIVE}` at the end of a path of `pictures` in {FILE} reads them, too"
         )
     if unread:
         notes.append(f"not read: {_counted(unread, 'picture')} in other formats than {', '.join(SUFFIXES)}")
@@ -154,13 +162,13 @@ def _checked_layout(folder: Path) -> tuple[Layout, tuple[str, ...]]:
     """
     layout = folder_layout(folder)
     header, layout, _ = open_table(table_path(folder, layout), layout)
-    note = unread_ages(header, layout)
+    note = ignored_age_note(header, layout)
     return layout, (note,) if note else ()
 
 
 def table_path(folder: Path, layout: Layout) -> Path:
     """Return the table's file; raises InputError where there is none, or a link leads out of the folder."""
-    path = spelt(folder, layout.table)
+    path = actual_path(folder, layout.table)
     if not path.is_file():
         raise InputError(
             f"{folder}: no {layout.table} in it{_other_table(folder, layout)}; expected {layout.described}"
@@ -171,7 +179,7 @@ def table_path(folder: Path, layout: Layout) -> Path:
 
 def _other_table(folder: Path, layout: Layout) -> str:
     """Return what would do where one file of the folder may be its table, alone or by its header; "" else."""
-    found = [entry.name for entry in entries(folder) if entry.name.lower().endswith((".csv", ".tsv"))]
+    found = [entry.name for entry in folder_entries(folder) if entry.name.lower().endswith((".csv", ".tsv"))]
     found = [name for name in found if not (folder / name).is_symlink() and (folder / name).is_file()]
     if len(found) > 1:
         found = [name for name in found if has_columns(folder / name, layout)]
@@ -228,7 +236,7 @@ def _check_sets(clinical: pd.DataFrame, homes: Homes, found: Folders, layout: La
             raise InputError(f"{where}: no folder {'/'.join(filter(None, [right, patient]))}{but or cure}")
 
 
-def _check_known(clinical: pd.DataFrame, homes: Homes, found: Folders, layout: Layout, folder: Path) -> None:
+def _check_rows_of_folders(clinical: pd.DataFrame, homes: Homes, found: Folders, layout: Layout, folder: Path) -> None:
     """Raise InputError where folders have no row, or lie where their row does not say."""
     known = {(home, patient) for patient, both in homes.items() for home in both}
     strangers: dict[str, list[str]] = {}
@@ -237,20 +245,20 @@ def _check_known(clinical: pd.DataFrame, homes: Homes, found: Folders, layout: L
             strangers.setdefault(home, []).append(patient)
     for home, names in strangers.items():
         raise InputError(
-            f"{folder / home}: {_named(sorted(names, key=natural_key))} without a row in {layout.table}; "
+            f"{folder / home}: {_name_list(sorted(names, key=natural_key))} without a row in {layout.table}; "
             "add the row or remove the folder"
         )
 
 
-def _named(names: Sequence[str]) -> str:
+def _name_list(names: Sequence[str]) -> str:
     some = ", ".join(map(repr, names[:3]))
     return f"{some} and {len(names) - 3} more folders ({len(names)} in all)" if len(names) > 3 else some
 
 
-def _listing(bag: PatientFolder, root: Path) -> Listing:
-    found = readable(listing(bag.path, root, bag.deep), bag.path)
+def _list_pictures(bag: PatientFolder, root: Path) -> Listing:
+    found = readable(list_folder(bag.path, root, bag.recursive), bag.path)
     if not found.names:
-        below = f"{found.n_below} in folders below it: `/{BELOW}` at the end of `pictures` in {FILE} reads them"
+        below = f"{found.n_below} in folders below it: `/{RECURSIVE}` at the end of `pictures` in {FILE} reads them"
         cure = below if found.n_below else "add some or remove the patient"
         raise InputError(f"{bag.path}: no picture in it ({', '.join(SUFFIXES)}); {cure}")
     return found

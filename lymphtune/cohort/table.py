@@ -31,7 +31,7 @@ def open_table(path: Path, layout: Layout) -> Table:
 
     Raises InputError where the file is no such table, or lacks a column of the layout.
     """
-    read = lines(text_of(data_of(path), layout, path), layout.separator, path)
+    read = csv_rows(decode_text(read_bytes(path), layout, path), layout.separator, path)
     _, names = next(read, (0, []))
     if not names:
         raise InputError(f"{path}: empty; expected the columns {', '.join(layout.required)}")
@@ -52,7 +52,7 @@ def _rows(
         yield row, dict(zip(header, values, strict=True))
 
 
-def lines(text: str, separator: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(text: str, separator: str, path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the values of each line that is not blank, spaces around them left aside.
 
     Raises InputError where the text is not CSV.
@@ -68,7 +68,7 @@ def lines(text: str, separator: str, path: Path) -> Iterator[tuple[int, list[str
         raise InputError(f"{path}, row {reader.line_num}: not CSV ({error})") from error
 
 
-def shown(text: str) -> str:
+def quoted(text: str) -> str:
     """Return the text as a message shows it."""
     return repr(text if len(text) <= 40 else text[:40] + "...")
 
@@ -82,7 +82,7 @@ def _points(layout: Layout) -> str:
     return "a point" if layout.decimal == "." else "a comma"
 
 
-def data_of(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
     """Return the file's bytes; raises InputError where it cannot be read or is no table by its size."""
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -92,7 +92,7 @@ def data_of(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def text_of(data: bytes, layout: Layout, path: Path) -> str:
+def decode_text(data: bytes, layout: Layout, path: Path) -> str:
     """Return the file's text; raises InputError where its encoding is another."""
     try:
         text = data.decode("utf-8-sig" if layout.encoding == "utf-8" else layout.encoding)
@@ -115,13 +115,14 @@ def checked_header(names: list[str], path: Path, layout: Layout) -> list[str]:
     if missing:
         or_age = f" (or {AGE})" if layout.columns.may_give_ages and layout.columns.birth_date in missing else ""
         raise InputError(
-            f"{path}: no column {', '.join(missing)}{or_age}; found {', '.join(map(shown, names[:20]))}; "
-            f"expected {', '.join(layout.required)} separated by {separators(layout)}{_near(missing, names, fitted)}"
+            f"{path}: no column {', '.join(missing)}{or_age}; found {', '.join(map(quoted, names[:20]))}; "
+            f"expected {', '.join(layout.required)} separated by {separators(layout)}"
+            f"{_suggestion(missing, names, fitted)}"
         )
-    for name, other in _optional_misspelt(names, layout).items():
+    for name, other in _misspelt_optional(names, layout).items():
         key = next(key for key, own in layout.columns.optional.items() if own == name)
         raise InputError(
-            f"{path}: column {shown(other)} is spelt {name} where it is read; rename it, or name it in {FILE} under "
+            f"{path}: column {quoted(other)} is spelt {name} where it is read; rename it, or name it in {FILE} under "
             f"`columns` (`{key}: {other}`, or `{key}: null` to leave it aside)"
         )
     read = {*fitted.required, *fitted.columns.optional.values()}
@@ -131,29 +132,39 @@ def checked_header(names: list[str], path: Path, layout: Layout) -> list[str]:
     return names
 
 
-def _near(missing: list[str], names: list[str], layout: Layout) -> str:
+def _suggestion(missing: list[str], names: list[str], layout: Layout) -> str:
     """Return which columns may be the missing ones, misspelt; "" where none is."""
-    unused = {plain(name): name for name in names if name and name not in layout.required}
+    unused = {normalised_name(name): name for name in names if name and name not in layout.required}
     pairs = []
     for name in missing:
-        holding = [key for key, other in unused.items() if plain(name) in map(plain, re.split(r"[\W_]+", other))]
-        near = get_close_matches(plain(name), unused, n=1, cutoff=0.6) or holding  # PATIENT_ID holds the word ID
-        pairs += [f"{shown(unused[key])} for {name}" for key in near[:1]]
+        holding = [
+            key
+            for key, other in unused.items()
+            if normalised_name(name) in map(normalised_name, re.split(r"[\W_]+", other))
+        ]
+        near = (
+            get_close_matches(normalised_name(name), unused, n=1, cutoff=0.6) or holding
+        )  # PATIENT_ID holds the word ID
+        pairs += [f"{quoted(unused[key])} for {name}" for key in near[:1]]
     return f"; did you mean {', '.join(pairs)}? Rename it, or name it in {FILE}" if pairs else ""
 
 
-def _optional_misspelt(names: list[str], layout: Layout) -> dict[str, str]:
+def _misspelt_optional(names: list[str], layout: Layout) -> dict[str, str]:
     """Return, by optional column that is not there, the one that stands for it: written otherwise, or one slip away."""
     expected, used = list(layout.columns.optional.values()), set(layout.fitted(names).required)
     slips = {}
     for name in (name for name in expected if name not in names):
-        near = [other for other in names if other not in used and one_slip(plain(name), plain(other))]
+        near = [
+            other
+            for other in names
+            if other not in used and one_edit_apart(normalised_name(name), normalised_name(other))
+        ]
         if len(near) == 1:
             slips[name] = near[0]
-    return slips | spelt_otherwise(expected, names)
+    return slips | spelling_variants(expected, names)
 
 
-def one_slip(word: str, other: str) -> bool:
+def one_edit_apart(word: str, other: str) -> bool:
     """Return whether one letter after the first, more, less, changed or swapped with the next, makes one the other."""
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word, other, strict=False)))
     if not same:
@@ -166,26 +177,28 @@ def has_columns(path: Path, layout: Layout) -> bool:
     """Return whether the first line of the file holds the columns of the layout, whatever separates them."""
     with path.open("rb") as file:
         line = composed(file.readline(LONGEST_HEADER).decode(errors="replace"))
-    names = {plain(name) for name in re.split(r"[,;\t|]", line)}
-    return {plain(name) for name in layout.fitted([AGE] if plain(AGE) in names else []).required} <= names
+    names = {normalised_name(name) for name in re.split(r"[,;\t|]", line)}
+    return {
+        normalised_name(name) for name in layout.fitted([AGE] if normalised_name(AGE) in names else []).required
+    } <= names
 
 
-def spelt_otherwise(expected: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+def spelling_variants(expected: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     """Return, by expected name that is not among the names, the one name that differs by case, spaces and signs."""
     found = {}
     for name in (name for name in expected if name not in names):
-        alike = [other for other in names if plain(other) == plain(name)]
+        alike = [other for other in names if normalised_name(other) == normalised_name(name)]
         if len(alike) == 1:
             found[name] = alike[0]
     return found
 
 
-def plain(name: str) -> str:
+def normalised_name(name: str) -> str:
     """Return what is left of a column's name without case, spaces and signs."""
     return "".join(character for character in name.casefold() if character.isalnum())
 
 
-def unread_ages(header: Sequence[str], layout: Layout) -> str:
+def ignored_age_note(header: Sequence[str], layout: Layout) -> str:
     """Return a note where a table with dates of birth has a column AGE as well, which is not read, else ""."""
     columns = layout.columns
     extra = {one.column for one in layout.attributes.values()}

@@ -23,7 +23,7 @@ from lymphtune.cohort.dates import read_date
 from lymphtune.cohort.folders import check_link, composed
 from lymphtune.cohort.layout import STUDY, Layout
 from lymphtune.cohort.study import folder_layout, table_path
-from lymphtune.cohort.table import data_of
+from lymphtune.cohort.table import read_bytes
 from lymphtune.doctor import values
 from lymphtune.doctor.dates import accepts, consistent
 from lymphtune.doctor.evidence import Bag, Entry, Evidence
@@ -31,7 +31,7 @@ from lymphtune.doctor.gathering import gather_folder
 from lymphtune.doctor.roles import matches
 from lymphtune.doctor.table import decoded
 from lymphtune.errors import InputError, one_line
-from lymphtune.files import NUMBER, whole_folder, write_csv, write_text
+from lymphtune.files import NUMBER, atomic_folder, write_csv, write_text
 
 CHANGES = ("doctor-changes.csv", "doctor-changes.txt")
 PASSES = 3  # one correction may show what another one has to do
@@ -64,20 +64,20 @@ def correct(folder: Path, out: Path, reference_date: date) -> list[Change]:
         raise InputError(f"{out}: is inside {folder}, which is left as it is; name another folder with --fix")
     evidence = gather_folder(folder, reference_date)
     if not evidence.entries:
-        first = evidence.form[0]
+        first = evidence.reading_findings[0]
         raise InputError(f"{folder}: nothing can be corrected before this is: {first.text}; {first.cure}")
     layout = folder_layout(folder)
-    with whole_folder(out) as scratch:
-        names = _names(evidence)
-        changes = [*_copied(evidence, scratch, names, layout), *_formal(evidence)]
-        changes += _table(evidence, scratch, names, layout)
+    with atomic_folder(out) as scratch:
+        names = _spelling_corrections(evidence)
+        changes = [*_copy_bags(evidence, scratch, names, layout), *_form_changes(evidence)]
+        changes += _correct_table(evidence, scratch, names, layout)
         for _ in range(PASSES - 1):
-            changes += _table(gather_folder(scratch, reference_date, pictures=False), scratch, {}, layout)
+            changes += _correct_table(gather_folder(scratch, reference_date, pictures=False), scratch, {}, layout)
         _write_changes(scratch, changes)
     return changes
 
 
-def _names(evidence: Evidence) -> dict[str, str]:
+def _spelling_corrections(evidence: Evidence) -> dict[str, str]:
     """Return the one name of each id that its row and its folder spell in two ways: the folder's, if it can be one."""
     return {row: row if id_problem(folder) else folder for row, folder in matches(evidence).items()}
 
@@ -85,17 +85,19 @@ def _names(evidence: Evidence) -> dict[str, str]:
 # ---- the table
 
 
-def _formal(evidence: Evidence) -> Iterator[Change]:
+def _form_changes(evidence: Evidence) -> Iterator[Change]:
     """Yield what is changed by writing the table in the layout's own form."""
-    for finding in evidence.form:
+    for finding in evidence.reading_findings:
         if finding.check in ("encoding", "separator", "columns"):
             yield Change(finding.check, evidence.layout.table, finding.text, "as the layout says")
     assert evidence.folder is not None
     path = table_path(evidence.folder, evidence.layout)
-    raw = data_of(path).decode(evidence.layout.encoding, errors="replace")
+    raw = read_bytes(path).decode(evidence.layout.encoding, errors="replace")
     if count := sum(line != composed(line) for line in raw.splitlines()):
         yield Change("characters", evidence.layout.table, f"{count} rows with decomposed ones", "composed")
-    text = decoded(data_of(path), replace(evidence, form=[], layout=folder_layout(evidence.folder)), path)
+    text = decoded(
+        read_bytes(path), replace(evidence, reading_findings=[], layout=folder_layout(evidence.folder)), path
+    )
     sign = re.escape(evidence.layout.separator)
     spaced, blank = rf"(?:^|{sign}) +[^ ]|[^ ] +(?:{sign}|\r?$)", rf"^[ {sign}]*\r?\n"
     for kind, pattern in (("spaces round values", spaced), ("blank rows", blank)):
@@ -103,7 +105,7 @@ def _formal(evidence: Evidence) -> Iterator[Change]:
             yield Change(kind, evidence.layout.table, str(count), "taken out")
 
 
-def _table(evidence: Evidence, scratch: Path, names: dict[str, str], layout: Layout) -> list[Change]:
+def _correct_table(evidence: Evidence, scratch: Path, names: dict[str, str], layout: Layout) -> list[Change]:
     """Write the table anew, and return what has changed in it."""
     changes: list[Change] = []
     rows = []
@@ -209,10 +211,10 @@ def _write_table(path: Path, rows: Sequence[Sequence[str]], layout: Layout) -> N
 # ---- pictures and other files
 
 
-def _copied(evidence: Evidence, scratch: Path, names: dict[str, str], layout: Layout) -> list[Change]:
+def _copy_bags(evidence: Evidence, scratch: Path, names: dict[str, str], layout: Layout) -> list[Change]:
     """Copy what is kept, byte by byte; return what is left out, and which folders are called otherwise."""
     assert evidence.folder is not None
-    changes = [*_top_files(evidence.folder, scratch, layout), *_beside(evidence)]
+    changes = [*_copy_top_files(evidence.folder, scratch, layout), *_beside_bags(evidence)]
     folders = {folder: names[row] for row, folder in matches(evidence).items()}
     with console.bar("Copying pictures", sum(len(bag.names) for bag in evidence.bags)) as progress:
         for bag in evidence.bags:
@@ -224,21 +226,21 @@ def _copied(evidence: Evidence, scratch: Path, names: dict[str, str], layout: La
                 changes.append(Change("folder", bag.path, PurePosixPath(bag.path).name, name))
             target = scratch / bag.home / name
             target.mkdir(parents=True, exist_ok=True)
-            changes += _copied_bag(evidence.folder, bag, target)
+            changes += _copy_bag(evidence.folder, bag, target)
             progress.advance(len(bag.names))
     return changes
 
 
-def _beside(evidence: Evidence) -> Iterator[Change]:
+def _beside_bags(evidence: Evidence) -> Iterator[Change]:
     """Yield what lies beside the patients' folders and is not copied."""
     kinds = {"other files": "other file", "hidden files": "hidden file", "link": "link"}
-    for finding in evidence.form:
+    for finding in evidence.reading_findings:
         if finding.check in kinds:
             for place in finding.places or (finding.text,):
                 yield Change(kinds[finding.check], place, place, "")
 
 
-def _top_files(folder: Path, scratch: Path, layout: Layout) -> Iterator[Change]:
+def _copy_top_files(folder: Path, scratch: Path, layout: Layout) -> Iterator[Change]:
     """Copy the plain files beside the table; yield what is not copied: folders that are not of the cohort, links."""
     own = {PurePosixPath(layout.table).parts[0], *layout.tops} - {""}
     for path in sorted(folder.iterdir()):
@@ -255,28 +257,28 @@ def _top_files(folder: Path, scratch: Path, layout: Layout) -> Iterator[Change]:
             shutil.copyfile(path, scratch / path.name)
 
 
-def _copied_bag(folder: Path, bag: Bag, target: Path) -> Iterator[Change]:
+def _copy_bag(folder: Path, bag: Bag, target: Path) -> Iterator[Change]:
     """Copy one patient's files; yield what is left out."""
     kept: dict[str, str] = {}  # name by digest
-    for look in bag.looks:
-        if look.problem:
-            yield Change("unreadable picture", bag.place(look.name), look.problem.partition(";")[0], "")
-        elif look.digest in kept:
-            yield Change("same picture", bag.place(look.name), f"the same file as {kept[look.digest]}", "")
+    for picture in bag.inspected:
+        if picture.problem:
+            yield Change("unreadable picture", bag.place(picture.name), picture.problem.partition(";")[0], "")
+        elif picture.digest in kept:
+            yield Change("same picture", bag.place(picture.name), f"the same file as {kept[picture.digest]}", "")
         else:
-            kept[look.digest] = look.name
-            (target / look.name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / bag.place(look.name), target / look.name)
+            kept[picture.digest] = picture.name
+            (target / picture.name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / bag.place(picture.name), target / picture.name)
     for name in bag.hidden:
         yield Change("hidden file", bag.place(name), name, "")
     for name, why in bag.refused.items():
         yield Change("link" if "link" in why else "name", f"{bag.path}/{name!r}", why.partition(";")[0], "")
     for name in (*bag.others, *bag.folders):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        yield from _copied_other(folder / bag.place(name), target / name, bag.place(name))
+        yield from _copy_other(folder / bag.place(name), target / name, bag.place(name))
 
 
-def _copied_other(path: Path, target: Path, place: str) -> Iterator[Change]:
+def _copy_other(path: Path, target: Path, place: str) -> Iterator[Change]:
     """Copy a file that is no picture, or a folder of such; yield what is none of them."""
     if path.is_symlink() or not (path.is_file() or path.is_dir()):
         yield Change("no plain file", place, path.name, "")
@@ -285,7 +287,7 @@ def _copied_other(path: Path, target: Path, place: str) -> Iterator[Change]:
     else:
         target.mkdir()
         for inner in sorted(path.iterdir()):
-            yield from _copied_other(inner, target / inner.name, f"{place}/{inner.name}")
+            yield from _copy_other(inner, target / inner.name, f"{place}/{inner.name}")
 
 
 def _inside(path: Path, folder: Path) -> bool:

@@ -7,10 +7,10 @@ from datetime import date
 from lymphtune.cohort.clinical import DAYS_PER_YEAR, MAX_AGE_YEARS
 from lymphtune.cohort.dates import DAY_FIRST, MONTH_FIRST, READINGS, WRITTEN, read_date
 from lymphtune.cohort.layout import FILE, OPTIONAL
-from lymphtune.cohort.table import shown
+from lymphtune.cohort.table import quoted
 from lymphtune.console import counted
 from lymphtune.doctor.evidence import Entry, Evidence
-from lymphtune.findings import Finding, sentence, some
+from lymphtune.findings import Finding, first_few, sentence
 
 OTHER_FORMS = (
     (re.compile(r"[0-9]{1,2}([-/.])[0-9]{1,2}\1[0-9]{2}"), "years of two digits: nobody can tell their century"),
@@ -27,7 +27,7 @@ def birth_dates(evidence: Evidence) -> Iterator[Finding]:
         return
     examined = evidence.layout.columns.examined_on
     for name in filter(None, [column, examined]):
-        yield from _absent(evidence, name)
+        yield from _missing_dates(evidence, name)
     missing = {*evidence.layout.missing, ""}
     given = [entry for entry in evidence.entries if entry.texts.get(column, "") not in missing]
     wrong = [entry for entry in given if not accepts(entry, evidence.layout.dates, evidence)]
@@ -36,10 +36,10 @@ def birth_dates(evidence: Evidence) -> Iterator[Finding]:
     else:
         yield from _ambiguous(evidence, column, given)
     if examined is not None:
-        yield from _no_day(evidence, examined)
+        yield from _invalid_examination_dates(evidence, examined)
 
 
-def _absent(evidence: Evidence, column: str) -> Iterator[Finding]:
+def _missing_dates(evidence: Evidence, column: str) -> Iterator[Finding]:
     absent = [entry for entry, fault in evidence.faults(column) if fault.kind == "missing"]
     if absent:
         text = f"{counted(len(absent), 'row')} without a {column}"
@@ -47,7 +47,7 @@ def _absent(evidence: Evidence, column: str) -> Iterator[Finding]:
         yield Finding("error", "missing", text, cure, tuple(entry.place for entry in absent))
 
 
-def _no_day(evidence: Evidence, column: str) -> Iterator[Finding]:
+def _invalid_examination_dates(evidence: Evidence, column: str) -> Iterator[Finding]:
     """Yield days of examination that are none."""
     wrong = [entry for entry, fault in evidence.faults(column) if fault.kind == "not a date"]
     if wrong:
@@ -94,12 +94,17 @@ def _misread(evidence: Evidence, column: str, given: list[Entry], wrong: list[En
     of = f"{len(wrong)} of {len(given)} dates in {column}"
     if fitting:
         named = " or ".join(f"`dates: {reading}`" for reading in fitting)
-        told = " or ".join(WRITTEN[reading] for reading in fitting)
+        fitting_text = " or ".join(WRITTEN[reading] for reading in fitting)
         unsure = "" if len(fitting) == 1 else "; nothing in the column tells which: ask who wrote it"
-        yield Finding("error", "date reading", f"{of} are no {used}; all are {told}", f"Write {named} in {FILE}"
-                      f"{unsure}.", tuple(_place(entry, column) for entry in wrong))  # fmt: skip
+        yield Finding(
+            "error",
+            "date reading",
+            f"{of} are no {used}; all are {fitting_text}",
+            f"Write {named} in {FILE}{unsure}.",
+            tuple(_place(entry, column) for entry in wrong),
+        )
         return
-    swapped = [entry for entry in wrong if _other_way(entry.texts[column], evidence.layout.dates)]
+    swapped = [entry for entry in wrong if _fits_other_order(entry.texts[column], evidence.layout.dates)]
     if swapped:
         example = swapped[0].texts[column]
         text = (
@@ -130,10 +135,10 @@ def _misread(evidence: Evidence, column: str, given: list[Entry], wrong: list[En
 
 
 def _place(entry: Entry, column: str) -> str:
-    return f"{entry.place} {shown(entry.texts[column])}"
+    return f"{entry.place} {quoted(entry.texts[column])}"
 
 
-def _other_way(text: str, reading: str) -> bool:
+def _fits_other_order(text: str, reading: str) -> bool:
     """Return whether the text is none in this reading, and a day first or month first."""
     return read_date(text, reading) is None and any(_day(text, form) for form in (DAY_FIRST, MONTH_FIRST))
 
@@ -153,30 +158,30 @@ def _ambiguous(evidence: Evidence, column: str, given: list[Entry]) -> Iterator[
         if found := re.search(r"[-/.]", entry.texts[column]):
             forms.setdefault(found.group(), []).append(entry)
     for sign, entries in forms.items():
-        two_ways = [entry for entry in entries if _two_ways(entry.texts[column])]
-        if not two_ways:
+        ambiguous = [entry for entry in entries if _is_ambiguous(entry.texts[column])]
+        if not ambiguous:
             continue
-        tell = len(entries) - sum(_either(entry.texts[column]) for entry in entries)
-        example = two_ways[0].texts[column]
+        tell = len(entries) - sum(_fits_both_orders(entry.texts[column]) for entry in entries)
+        example = ambiguous[0].texts[column]
         read = read_date(example, evidence.layout.dates)
         text = (
-            f"{len(two_ways)} of {len(entries)} dates with {sign!r} in {column} could be read day first and "
+            f"{len(ambiguous)} of {len(entries)} dates with {sign!r} in {column} could be read day first and "
             f"month first; {example} is taken for {read}"
         )
         if tell:
             text += f", as {counted(tell, 'other')} of the form can only be read so"
-            yield Finding("note", "ambiguous dates", text, "", tuple(entry.place for entry in two_ways))
+            yield Finding("note", "ambiguous dates", text, "", tuple(entry.place for entry in ambiguous))
         else:
             cure = f"Nothing in the column tells: ask who wrote it, and say it in {FILE} (`dates`)."
-            yield Finding("warning", "ambiguous dates", text, cure, tuple(entry.place for entry in two_ways))
+            yield Finding("warning", "ambiguous dates", text, cure, tuple(entry.place for entry in ambiguous))
 
 
-def _two_ways(text: str) -> bool:
+def _is_ambiguous(text: str) -> bool:
     first, second = _day(text, DAY_FIRST), _day(text, MONTH_FIRST)
     return first is not None and second is not None and first != second
 
 
-def _either(text: str) -> bool:
+def _fits_both_orders(text: str) -> bool:
     """Return whether both readings take it, be it for the same day."""
     return _day(text, DAY_FIRST) is not None and _day(text, MONTH_FIRST) is not None
 
@@ -187,7 +192,7 @@ def group_dates(evidence: Evidence) -> Iterator[Finding]:
     for group in evidence.layout.groups:
         found = [(entry, fault) for entry, fault in evidence.faults(group.column) if fault.kind == "not a date"]
         if found and group.column != born:
-            given = some(list(dict.fromkeys(shown(fault.text) for _, fault in found)))
+            given = first_few(list(dict.fromkeys(quoted(fault.text) for _, fault in found)))
             text = f"{counted(len(found), 'row')} with {group.column} {given}: no date to group by"
             cure = sentence(f"{found[0][1].expected}, or say in {FILE}, under `dates`, how they are written")
             yield Finding("error", "date", text, cure, tuple(entry.place for entry, _ in found))

@@ -47,7 +47,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Look:
+class InspectedPicture:
     """What was seen of one picture; `problem`: why it cannot be used, "" where it can."""
 
     name: str
@@ -76,7 +76,7 @@ class Bag:
     others: Sequence[str] = ()  # files that are no pictures by their names
     folders: Sequence[str] = ()
     refused: Mapping[str, str] = field(default_factory=dict)  # entries that must not be read, and why; "": itself
-    looks: list[Look] = field(default_factory=list)
+    inspected: list[InspectedPicture] = field(default_factory=list)
     at: str = ""  # where it lies, as the file system spells it; "": as home and patient say
     n_below: int = 0  # pictures in folders below it that are not looked into
 
@@ -102,9 +102,9 @@ class Evidence:
     bags: list[Bag] = field(default_factory=list)
     ages: AgesAt = "reference_date"
     attributes: Sequence[str] = tuple(attribute.name for attribute in STANDARD)  # numbers among the values
-    form: list[Finding] = field(default_factory=list)  # found while reading
+    reading_findings: list[Finding] = field(default_factory=list)  # found while reading
     complete: bool = True  # False: rows are missing, so nothing is said of who has none
-    pictures_seen: bool = False
+    pictures_inspected: bool = False
 
     @property
     def aged_at(self) -> str:
@@ -133,12 +133,12 @@ class Evidence:
                 if fault.column in columns:
                     yield entry, fault
 
-    def looks(self) -> Iterator[tuple[Bag, Look]]:
+    def inspected(self) -> Iterator[tuple[Bag, InspectedPicture]]:
         """Yield each picture that was looked at."""
         for bag in self.bags:
-            for look in bag.looks:
-                yield bag, look
+            for picture in bag.inspected:
+                yield bag, picture
 
-    def sound(self) -> Iterator[tuple[Bag, Look]]:
+    def sound(self) -> Iterator[tuple[Bag, InspectedPicture]]:
         """Yield each picture that can be used."""
-        return ((bag, look) for bag, look in self.looks() if not look.problem)
+        return ((bag, picture) for bag, picture in self.inspected() if not picture.problem)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from lymphtune.cohort.clinical import joined
+from lymphtune.cohort.clinical import linked_groups
 from lymphtune.cohort.cohort import TO_PREDICT
 from lymphtune.cohort.folds import CLASSES
 from lymphtune.console import counted
@@ -17,7 +17,9 @@ def too_few(evidence: Evidence) -> Iterator[Finding]:
     if not any(entry.keys for entry in evidence.entries) or not labelled:
         return
     patients = [entry.patient for entry in evidence.entries]
-    group_of = dict(zip(patients, joined(patients, [dict(entry.keys) for entry in evidence.entries]), strict=True))
+    group_of = dict(
+        zip(patients, linked_groups(patients, [dict(entry.keys) for entry in evidence.entries]), strict=True)
+    )
     n_groups = len({group_of[entry.patient] for entry in labelled})
     regroup = "roup by a column with more values (cohort.yaml, `groups`)."
     whole = [

@@ -12,7 +12,7 @@ from lymphtune.findings import Finding
 PADDING = re.compile(r"(?<![0-9])\s+|\s+(?![0-9])|(?<![0-9])0+(?=[0-9])")  # spaces but between digits, leading zeros
 
 
-def alike(patient: str) -> str:
+def normalised_id(patient: str) -> str:
     """Return what is left of an id without case, spaces, leading zeros and different codes of one character."""
     return PADDING.sub("", unicodedata.normalize("NFKC", patient).casefold())
 
@@ -38,11 +38,11 @@ def repeated(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("error", "repeated id", text, "Keep one row a patient.", places)
 
 
-def spelt_alike(evidence: Evidence) -> Iterator[Finding]:
+def similar_ids(evidence: Evidence) -> Iterator[Finding]:
     """Yield ids, of rows or folders, that differ only by case, spaces, leading zeros or codes of one character."""
     spellings: dict[str, dict[str, None]] = {}
     for patient in [*(entry.patient for entry in evidence.entries), *(bag.patient for bag in evidence.bags)]:
-        spellings.setdefault(alike(patient), {})[patient] = None
+        spellings.setdefault(normalised_id(patient), {})[patient] = None
     rows, folders = set(evidence.rows), {bag.patient for bag in evidence.bags}
     # one row and one folder that differ are a matter of who has no folder
     several = [tuple(found) for found in spellings.values() if len(rows & {*found}) > 1 or len(folders & {*found}) > 1]
@@ -54,4 +54,4 @@ def spelt_alike(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("warning", "similar ids", text, cure, tuple(" and ".join(map(repr, one)) for one in several))
 
 
-CHECKS = (unusable, repeated, spelt_alike)
+CHECKS = (unusable, repeated, similar_ids)

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from lymphtune.cohort.folds import CLASSES
-from lymphtune.cohort.table import shown
+from lymphtune.cohort.table import quoted
 from lymphtune.console import counted
 from lymphtune.doctor.evidence import Evidence
-from lymphtune.findings import Finding, sentence, some
+from lymphtune.findings import Finding, first_few, sentence
 
 USUAL_FOLDS = 5
 RARE = 0.1  # share of a class that is worth a note
@@ -19,8 +19,8 @@ def words(evidence: Evidence) -> Iterator[Finding]:
         found = list(evidence.faults(column))
         if not found:
             continue
-        distinct = list(dict.fromkeys(shown(fault.text) for _, fault in found))
-        text = f"{counted(len(found), 'row')} with {column} {some(distinct)}"
+        distinct = list(dict.fromkeys(quoted(fault.text) for _, fault in found))
+        text = f"{counted(len(found), 'row')} with {column} {first_few(distinct)}"
         cure = sentence(f"{found[0][1].expected}; or say in cohort.yaml, under `{name}`, what these words mean")
         yield Finding("error", check, text, cure, tuple(entry.place for entry, _ in found))
 

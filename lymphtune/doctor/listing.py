@@ -7,7 +7,7 @@ from lymphtune import console
 from lymphtune.console import counted
 from lymphtune.findings import SEVERITIES, Finding
 
-MOST_LINES = 8  # of what is said at the start of a search
+MAX_LINES = 8  # of what is said at the start of a search
 
 
 def report(summary: Sequence[str], findings: Sequence[Finding]) -> str:
@@ -32,21 +32,25 @@ def _lines(finding: Finding) -> list[str]:
 
 def _indented(text: str) -> list[str]:
     return textwrap.wrap(
-        text, console.width(), initial_indent="    ", subsequent_indent="    ", break_long_words=False,
+        text,
+        console.width(),
+        initial_indent="    ",
+        subsequent_indent="    ",
+        break_long_words=False,
         break_on_hyphens=False,
-    )  # fmt: skip
+    )
 
 
-def count_of(findings: Sequence[Finding]) -> str:
+def severity_counts(findings: Sequence[Finding]) -> str:
     """Return how many of each severity, in words."""
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in SEVERITIES}
     return ", ".join(counted(count, severity) for severity, count in counts.items() if count) or "nothing found"
 
 
-def in_short(name: str, findings: Sequence[Finding], data: object) -> list[str]:
+def short_listing(name: str, findings: Sequence[Finding], data: object) -> list[str]:
     """Return a line a finding, the first MOST_LINES of them, and how to hear all of it; nothing where none is."""
     lines = []
-    for finding in findings[:MOST_LINES]:
+    for finding in findings[:MAX_LINES]:
         where = f" ({finding.where})" if finding.places else ""
         lines.append(f"{name}: {finding.severity}: {finding.check}: {finding.text}{where}")
     more = len(findings) - len(lines)

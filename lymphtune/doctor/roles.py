@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from lymphtune.cohort.clinical import NO_FOLDER
 from lymphtune.cohort.cohort import GROUP, TO_PREDICT
 from lymphtune.cohort.layout import FILE
-from lymphtune.cohort.table import shown
+from lymphtune.cohort.table import quoted
 from lymphtune.console import counted
 from lymphtune.doctor.evidence import Entry, Evidence
-from lymphtune.doctor.ids import alike
+from lymphtune.doctor.ids import normalised_id
 from lymphtune.findings import Finding
 
 
@@ -43,9 +43,7 @@ def wrong_set(evidence: Evidence) -> Iterator[Finding]:
         return
     found, column = _homes(evidence), evidence.layout.columns.label
     placed = [(entry, found[entry.patient]) for entry in evidence.entries if entry.home and entry.patient in found]
-    other = [
-        (entry, homes) for entry, homes in placed if entry.home not in homes and homes & set(entry.homes or ())
-    ]  # fmt: skip
+    other = [(entry, homes) for entry, homes in placed if entry.home not in homes and homes & set(entry.homes or ())]
     if other:
         places = tuple(f"{entry.place} in {'/'.join(homes)}, {column} {entry.label}" for entry, homes in other)
         text = f"{counted(len(other), 'patient')} whose pictures are in the set of the other role"
@@ -68,7 +66,7 @@ def folder_names(evidence: Evidence) -> Iterator[Finding]:
         bad = [(entry, fault) for entry, fault in evidence.faults(column) if fault.kind == NO_FOLDER]
         if bad:
             text = f"{counted(len(bad), 'row')} whose {column} can name no folder of pictures"
-            places = tuple(f"{entry.place} {shown(fault.text)}" for entry, fault in bad)
+            places = tuple(f"{entry.place} {quoted(fault.text)}" for entry, fault in bad)
             yield Finding("error", "folder name", text, f"Correct them, or `pictures` in {FILE}.", places)
 
 
@@ -90,33 +88,36 @@ def unmatched(evidence: Evidence) -> Iterator[Finding]:
     rows, folders = evidence.rows, {bag.patient: bag for bag in evidence.bags}
     without = [entry for patient, entry in rows.items() if patient and patient not in folders]
     lone = [bag for patient, bag in folders.items() if patient not in rows]
-    folders_alike, rows_alike = _alike([bag.patient for bag in lone]), _alike([entry.patient for entry in without])
+    folders_alike, rows_alike = (
+        _by_normalised_id([bag.patient for bag in lone]),
+        _by_normalised_id([entry.patient for entry in without]),
+    )
     if without:
-        places = tuple(entry.place + _meant(folders_alike.get(alike(entry.patient))) for entry in without)
+        places = tuple(entry.place + _suggestion(folders_alike.get(normalised_id(entry.patient))) for entry in without)
         text = f"{counted(len(without), 'row')} of the table without a folder of pictures"
         cure = f"Add pictures in {evidence.layout.described.partition(', ')[2]}, or remove the row."
         yield Finding("error", "no folder", text, cure, places)
     if lone and evidence.complete:
-        places = tuple(bag.path + _meant(rows_alike.get(alike(bag.patient))) for bag in lone)
+        places = tuple(bag.path + _suggestion(rows_alike.get(normalised_id(bag.patient))) for bag in lone)
         text = f"{counted(len(lone), 'folder')} without a row in {evidence.layout.table}"
         yield Finding("error", "no row", text, "Add the row, or remove the folder.", places)
 
 
-def _alike(patients: list[str]) -> dict[str, list[str]]:
+def _by_normalised_id(patients: list[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for patient in patients:
-        found.setdefault(alike(patient), []).append(patient)
+        found.setdefault(normalised_id(patient), []).append(patient)
     return found
 
 
-def _meant(candidates: list[str] | None) -> str:
+def _suggestion(candidates: list[str] | None) -> str:
     return f", probably {candidates[0]!r}" if candidates and len(candidates) == 1 else ""
 
 
 def matches(evidence: Evidence) -> dict[str, str]:
     """Return the folder's name for every id that has no folder and differs from exactly one by its spelling alone."""
     rows, folders = set(evidence.rows), {bag.patient for bag in evidence.bags}
-    lone, without = _alike(sorted(folders - rows)), _alike(sorted(rows - folders))
+    lone, without = _by_normalised_id(sorted(folders - rows)), _by_normalised_id(sorted(rows - folders))
     return {
         patients[0]: lone[key][0]
         for key, patients in without.items()

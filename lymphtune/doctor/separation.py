@@ -12,12 +12,12 @@ from lymphtune.cohort.cohort import REACTIVE, TUMORAL
 from lymphtune.doctor.evidence import Entry, Evidence
 from lymphtune.findings import Finding
 
-NEARLY = 0.97  # AUC from which a finding is worth a line; lymphocyte counts of sound cohorts reach about 0.9
-SURELY = 0.90  # where the lower end of its 95 % interval must lie as well: few patients separate by luck
-FEWEST = 10  # patients of each class
-FEWEST_OF_A_COPY = 5  # patients of each class, where each of few values belongs to one class
-CODES = 10  # distinct numbers, up to which they may be codes of something without an order
-Z = 1.96
+MIN_AUC = 0.97  # AUC from which a finding is worth a line; lymphocyte counts of sound cohorts reach about 0.9
+MIN_LOWER_BOUND = 0.90  # where the lower end of its 95 % interval must lie as well: few patients separate by luck
+MIN_PER_CLASS = 10  # patients of each class
+MIN_PER_CLASS_OF_COPY = 5  # patients of each class, where each of few values belongs to one class
+MAX_CODES = 10  # distinct numbers, up to which they may be codes of something without an order
+Z_95 = 1.96
 CURE = (
     "Ask when and by whom it was written down: a value that is known only after the diagnosis, or copied from it, is "
     "no attribute of a patient to be diagnosed."
@@ -31,11 +31,11 @@ def separating(evidence: Evidence) -> Iterator[Finding]:
     for name in names:
         values, labels_P = _known(labelled, name)
         counts = [int((labels_P == label).sum()) for label in (REACTIVE, TUMORAL)]
-        if min(counts) < FEWEST_OF_A_COPY:
+        if min(counts) < MIN_PER_CLASS_OF_COPY:
             continue
-        if not is_copy(values, labels_P) and not surely(auc := area(values, labels_P), *counts):
+        if not is_copy(values, labels_P) and not is_near_certain(auc := auc_of(values, labels_P), *counts):
             continue
-        auc = area(values, labels_P)
+        auc = auc_of(values, labels_P)
         how = "separates the classes exactly" if auc == 1 else "nearly separates the classes"
         text = f"{name} alone {how}: AUC {auc:.3f} on {len(labels_P)} labelled patients"
         yield Finding("warning", "attribute tells label", text, CURE)
@@ -57,7 +57,7 @@ def is_copy(values: Sequence[Any], labels_P: np.ndarray) -> bool:
     return few and all(len(of) == 1 for of in classes.values())
 
 
-def area(values: Sequence[Any], labels_P: np.ndarray) -> float:
+def auc_of(values: Sequence[Any], labels_P: np.ndarray) -> float:
     """Return the area under the ROC curve of the values, in whichever direction is better.
 
     Words, and numbers of which there are few, are ranked by the share of tumoral patients among the others of the
@@ -66,29 +66,29 @@ def area(values: Sequence[Any], labels_P: np.ndarray) -> float:
     number = all(isinstance(value, int | float) for value in values)
     found = []
     if number:
-        ranked = _area(np.array(values, dtype=float), labels_P)
+        ranked = _rank_auc(np.array(values, dtype=float), labels_P)
         found.append(max(ranked, 1 - ranked))
     _, kind_P = np.unique([str(value) for value in values], return_inverse=True)
-    if not number or kind_P.max() < CODES:
+    if not number or kind_P.max() < MAX_CODES:
         tumoral, size = np.bincount(kind_P, labels_P)[kind_P], np.bincount(kind_P)[kind_P]
-        found.append(_area((tumoral - labels_P + 0.5) / size, labels_P))
+        found.append(_rank_auc((tumoral - labels_P + 0.5) / size, labels_P))
     return max(found)
 
 
-def _area(score_P: np.ndarray, labels_P: np.ndarray) -> float:
+def _rank_auc(score_P: np.ndarray, labels_P: np.ndarray) -> float:
     """Return Mann and Whitney's share of pairs in which the tumoral patient has the higher score, ties half."""
     reactive, tumoral = (np.sort(score_P[labels_P == label]) for label in (REACTIVE, TUMORAL))
     below = (np.searchsorted(reactive, tumoral, "left") + np.searchsorted(reactive, tumoral, "right")) / 2
     return float(below.mean() / len(reactive))
 
 
-def surely(auc: float, n_reactive: int, n_tumoral: int) -> bool:
+def is_near_certain(auc: float, n_reactive: int, n_tumoral: int) -> bool:
     """Return whether an AUC is nearly 1 and hardly so by luck (standard error of Hanley and McNeil 1982)."""
-    if min(n_reactive, n_tumoral) < FEWEST or auc < NEARLY:
+    if min(n_reactive, n_tumoral) < MIN_PER_CLASS or auc < MIN_AUC:
         return False
     first, second = auc / (2 - auc) - auc**2, 2 * auc**2 / (1 + auc) - auc**2
     variance = (auc * (1 - auc) + (n_tumoral - 1) * first + (n_reactive - 1) * second) / (n_reactive * n_tumoral)
-    return auc - Z * max(variance, 0.0) ** 0.5 >= SURELY
+    return auc - Z_95 * max(variance, 0.0) ** 0.5 >= MIN_LOWER_BOUND
 
 
 CHECKS = (separating,)

@@ -12,7 +12,7 @@ from lymphtune.doctor.evidence import Evidence
 from lymphtune.doctor.values import AGE, COUNT, given
 from lymphtune.errors import one_line
 
-MOST_KINDS = 3  # of sizes, modes, formats
+MAX_KINDS = 3  # of sizes, modes, formats
 
 
 @dataclass(frozen=True)
@@ -78,24 +78,34 @@ def _most(of: Mapping[str, int]) -> str:
     if len(of) == 1:
         return next(iter(of))
     common = sorted(of.items(), key=lambda item: -item[1])
-    more = f" and {len(common) - MOST_KINDS} more" if len(common) > MOST_KINDS else ""
-    return ", ".join(f"{name} {count:,}" for name, count in common[:MOST_KINDS]) + more
+    more = f" and {len(common) - MAX_KINDS} more" if len(common) > MAX_KINDS else ""
+    return ", ".join(f"{name} {count:,}" for name, count in common[:MAX_KINDS]) + more
 
 
 def summary(evidence: Evidence) -> Summary:
     """Return what the evidence holds."""
-    counts = [len(bag.looks) or len(bag.names) for bag in evidence.bags]
-    seen = [look for _, look in evidence.sound()]
+    counts = [len(bag.inspected) or len(bag.names) for bag in evidence.bags]
+    seen = [picture for _, picture in evidence.sound()]
     sexes = Counter(str(entry.values["sex"]) or "unknown" for entry in evidence.entries if "sex" in entry.values)
     return Summary(
-        one_line(evidence.name), evidence.simulated, len(evidence.entries),
-        len(evidence.with_label(REACTIVE)), len(evidence.with_label(TUMORAL)), len(evidence.with_label(TO_PREDICT)),
+        one_line(evidence.name),
+        evidence.simulated,
+        len(evidence.entries),
+        len(evidence.with_label(REACTIVE)),
+        len(evidence.with_label(TUMORAL)),
+        len(evidence.with_label(TO_PREDICT)),
         sum(entry.label is None for entry in evidence.entries),
-        sum(counts), sum(look.n_bytes for _, look in evidence.looks()), _spread(np.array(counts)),
-        Counter(f"{look.size[0]}x{look.size[1]}" for look in seen), Counter(look.mode for look in seen),
-        Counter(look.format for look in seen if look.format), sexes,
-        _spread(given(evidence, AGE)[1]), evidence.aged_at, _spread(given(evidence, COUNT)[1]),
-    )  # fmt: skip
+        sum(counts),
+        sum(picture.n_bytes for _, picture in evidence.inspected()),
+        _spread(np.array(counts)),
+        Counter(f"{picture.size[0]}x{picture.size[1]}" for picture in seen),
+        Counter(picture.mode for picture in seen),
+        Counter(picture.format for picture in seen if picture.format),
+        sexes,
+        _spread(given(evidence, AGE)[1]),
+        evidence.aged_at,
+        _spread(given(evidence, COUNT)[1]),
+    )
 
 
 def _spread(numbers: np.ndarray) -> Spread | None:

@@ -9,25 +9,25 @@ from lymphtune.cohort import find_cohort
 from lymphtune.console import counted
 from lymphtune.doctor import Examination, examine
 from lymphtune.doctor.correction import Change, correct
-from lymphtune.doctor.listing import count_of, report
+from lymphtune.doctor.listing import report, severity_counts
 from lymphtune.errors import WARNINGS, InputError
 from lymphtune.findings import Finding, Severity, worst
 from lymphtune.result import Result
 
-Further = Callable[[str, date], Sequence[Finding]]
+ExtraCheck = Callable[[str, date], Sequence[Finding]]
 CODES: dict[Severity, int] = {"error": InputError.code, "warning": WARNINGS}
 
 
-def check_cohort(data: str, reference_date: date, further: Further | None = None) -> Result:
+def check_cohort(data: str, reference_date: date, extra_check: ExtraCheck | None = None) -> Result:
     """Return what a cohort holds and what is wrong with it; a fault where there is an error or a warning.
 
     further: a check that runs where there is no error.
     """
     found = examine(data, reference_date)
-    if further is not None and worst(found.findings) != "error":
-        found = found.with_findings(further(data, reference_date))
+    if extra_check is not None and worst(found.findings) != "error":
+        found = found.with_findings(extra_check(data, reference_date))
     text = report(found.summary.lines, found.findings)
-    fault = f"{data}: {count_of(found.findings)}; see what to do under each, then check again"
+    fault = f"{data}: {severity_counts(found.findings)}; see what to do under each, then check again"
     return _result(found, text, found.values, fault)
 
 
@@ -44,7 +44,7 @@ def fix_cohort(data: str, out: Path, reference_date: date) -> Result:
     lines = [f"{out}: {counted(len(changes), 'change')}, each in {out}/doctor-changes.csv"]
     lines += [f"  {kind} ({count})" for kind, count in _counts(changes).items()]
     text = "\n".join([*lines, "", "what is left:", report(left.summary.lines, left.findings)])
-    fault = f"{out}: corrected; {count_of(left.findings)} remain; see what to do under each"
+    fault = f"{out}: corrected; {severity_counts(left.findings)} remain; see what to do under each"
     return _result(left, text, {"out": out, "changes": changes, "left": left.values}, fault)
 
 

@@ -12,7 +12,7 @@ from typing import TypedDict, Unpack
 import numpy as np
 
 from lymphtune import console
-from lymphtune.cohort import Surveyed, survey_cohort
+from lymphtune.cohort import CohortSurvey, survey_cohort
 from lymphtune.cohort.blocks import Block
 from lymphtune.cohort.cohort import TO_PREDICT, CohortHash, file_metadata
 from lymphtune.cohort.pseudonyms import Pseudonyms, are_pseudonyms, read_pseudonyms
@@ -22,7 +22,7 @@ from lymphtune.ensembling.bundle import Ensemble, EnsemblePrediction, Votes, few
 from lymphtune.ensembling.cells import cells_file
 from lymphtune.ensembling.external import check_scorable, external_scores, external_summary
 from lymphtune.errors import InputError
-from lymphtune.files import whole_folder
+from lymphtune.files import atomic_folder
 from lymphtune.result import Result
 
 CellsFile = Callable[[Block, np.ndarray], None]
@@ -63,7 +63,7 @@ def predict_to(ensemble: Path, data: str, out: Path, **options: Unpack[Options])
     if given["simulated"] != surveyed.simulated:
         console.say("One of the two cohorts is SIMULATED: these predictions say nothing about people.")
     about = file_metadata(surveyed.name, cohort_hash, surveyed.simulated)
-    with whole_folder(out) as scratch:
+    with atomic_folder(out) as scratch:
         with ExitStack() as open_files:
             file = open_files.enter_context(cells_file(scratch / "cells.parquet", about)) if cells else None
             votes, hash_then = _votes(loaded, surveyed, file)
@@ -78,7 +78,7 @@ def predict_to(ensemble: Path, data: str, out: Path, **options: Unpack[Options])
     return Result(f"{out}: {_said(loaded, said, seen_P)}{external.text}", values | {"external": external.values})
 
 
-def _told_attributes(loaded: Ensemble, surveyed: Surveyed, day: date | None) -> np.ndarray:
+def _told_attributes(loaded: Ensemble, surveyed: CohortSurvey, day: date | None) -> np.ndarray:
     """Return which attributes of each patient are missing [P], and say how ages are counted and what else differs."""
     notes = [*surveyed.notes, *loaded.check_attributes(surveyed)]
     if tells_ages(loaded.shown_attributes):
@@ -91,7 +91,7 @@ def _told_attributes(loaded: Ensemble, surveyed: Surveyed, day: date | None) -> 
     return missing_P
 
 
-def _other_names(theirs: str | None, ours: Pseudonyms | None, surveyed: Surveyed) -> str:
+def _other_names(theirs: str | None, ours: Pseudonyms | None, surveyed: CohortSurvey) -> str:
     """Return a note where patients seen in training cannot be known by their ids, "" where they can."""
     alike = ours is not None or are_pseudonyms(surveyed.patients["patient"].tolist())
     if theirs and not alike:
@@ -102,14 +102,14 @@ def _other_names(theirs: str | None, ours: Pseudonyms | None, surveyed: Surveyed
     return ""
 
 
-def _look_through(loaded: Ensemble, surveyed: Surveyed, data: str, allow_seen: bool) -> tuple[np.ndarray, str]:
+def _look_through(loaded: Ensemble, surveyed: CohortSurvey, data: str, allow_seen: bool) -> tuple[np.ndarray, str]:
     """Return which patients [P] were seen in training, and the cohort's hash; every picture is read, none decoded."""
     ids = surveyed.patients["patient"].tolist()
     seen_P, told = loaded.seen_ids(ids), CohortHash(surveyed.reference_date, surveyed.attributes)
     if not allow_seen:
         _refuse_seen(seen_P, ids, data, "id")
     with console.bar("Reading patients", len(surveyed)) as bar:
-        for rows in surveyed.spans():
+        for rows in surveyed.block_ranges():
             digests, some = surveyed.digests(rows), slice(rows.start, rows.stop)
             told.add(surveyed.patients[some], digests)
             seen_P[some] |= loaded.seen_pictures(digests)
@@ -128,12 +128,12 @@ def _refuse_seen(seen_P: np.ndarray, ids: list[str], data: str, by: str) -> None
         )
 
 
-def _votes(loaded: Ensemble, surveyed: Surveyed, file: CellsFile | None) -> tuple[list[Votes], str]:
+def _votes(loaded: Ensemble, surveyed: CohortSurvey, file: CellsFile | None) -> tuple[list[Votes], str]:
     """Return the votes on block after block, their cells written to `file`, and the hash of what was read."""
     told = CohortHash(surveyed.reference_date, surveyed.attributes)
     votes = []
     with console.bar("Predicting patients", len(surveyed)) as bar:
-        for rows in surveyed.spans():
+        for rows in surveyed.block_ranges():
             votes.append(_votes_on(surveyed.block(rows), loaded, told, file))  # no two blocks are held at once
             bar.advance(len(rows))
     return votes, str(told)
@@ -153,7 +153,7 @@ def _said(loaded: Ensemble, said: EnsemblePrediction, seen_P: np.ndarray) -> str
     return f"{len(seen_P)} patients, {tumoral} called tumoral" + (seen if seen_P.any() else "")
 
 
-def _external(loaded: Ensemble, surveyed: Surveyed, said: EnsemblePrediction, seen_P: np.ndarray) -> Result:
+def _external(loaded: Ensemble, surveyed: CohortSurvey, said: EnsemblePrediction, seen_P: np.ndarray) -> Result:
     """Return the scores on labelled patients that were not seen in training, a line each, if there are any."""
     labels_P = surveyed.patients["label"].to_numpy()
     counted_P = (labels_P != TO_PREDICT) & ~seen_P

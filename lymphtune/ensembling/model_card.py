@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lymphtune.cohort import Cohort
-from lymphtune.cohort.attributes import in_words
+from lymphtune.cohort.attributes import attribute_names_text
 from lymphtune.cohort.folds import folds_text
 from lymphtune.ensembling.commands import ensemble_command, search_command
 from lymphtune.ensembling.groups import LEAST_PATIENTS, SEXES, groups, scored_patients
@@ -94,7 +94,7 @@ def _what_it_is(subject: Subject) -> dict[str, Any]:
         "n_models": sum(member["models"] for member in members), "combiner": procedure.recipe.combiner.word,
         "threshold_value": f"{saved['threshold']['value']:.3g}", "threshold_how": chosen,
         "cohort": subject.run["cohort"], "n_judged": len(subject.contest.candidates.labels_P),
-        "attributes": list(_attributes(subject)), "seen": in_words(subject.cohort.attributes),
+        "attributes": list(_attributes(subject)), "seen": attribute_names_text(subject.cohort.attributes),
         "space": subject.run["space"],
     }  # fmt: skip
 
@@ -148,7 +148,7 @@ def _worth(subject: Subject) -> dict[str, Any]:
     calibrated = "Calibrated after averaging" if subject.procedure.calibration else "Not calibrated"
     return {
         "titles": TITLES, "least": LEAST_PATIENTS, "scores": list(_scores(scores)),
-        "differences": list(_differences(scores, in_words(subject.cohort.attributes))),
+        "differences": list(_differences(scores, attribute_names_text(subject.cohort.attributes))),
         "groups": groups(left_out, mine.repeated.judged, patients),
         "bag_size_auc": fixed_score(share_P, left_out.labels_P, "auc", group_P=left_out.group_P),
         "n_fixed": sum(_is_fixed(member) for member in subject.ensemble["members"]),

@@ -17,7 +17,7 @@ import pandas as pd
 
 from lymphtune import console
 from lymphtune.cohort import Cohort
-from lymphtune.files import refusals_named, remove, write_table, write_yaml
+from lymphtune.files import named_write_errors, remove, write_table, write_yaml
 from lymphtune.runs.ledger import Ledger
 from lymphtune.runs.mirror import Mirror
 from lymphtune.runs.run import Run
@@ -368,7 +368,7 @@ def _place_weights(folder: Path, source: Path, move: bool) -> None:
     """Have the weights of the last epoch in their place; a copy where the trial may yet be stopped earlier."""
     if not source.is_dir():  # a break came after the last try's move
         return
-    with refusals_named(folder / WEIGHTS):
+    with named_write_errors(folder / WEIGHTS):
         shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
         if move:
             source.rename(folder / WEIGHTS)

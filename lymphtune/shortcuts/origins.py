@@ -22,10 +22,10 @@ from lymphtune.cohort.table import open_table
 from lymphtune.files import NUMBER, sha256
 
 Attributes = dict[str, np.ndarray]  # by name: numbers [P], words [P], or [P, D] columns of one attribute
-LOOKS = 8  # pictures of a patient whose headers are read, evenly spaced in its bag
-COPYING_S = 3600.0  # files that were all last changed within so long were copied then, which tells nothing
-MOST_COLUMNS = 100  # of a table
-MOST_SHOWN = 40  # characters of a column's name
+HEADERS_PER_PATIENT = 8  # pictures of a patient whose headers are read, evenly spaced in its bag
+MAX_COPYING_S = 3600.0  # files that were all last changed within so long were copied then, which tells nothing
+MAX_COLUMNS = 100  # of a table
+MAX_SHOWN = 40  # characters of a column's name
 DATE = re.compile(r"[0-9]{1,4}([-/.])[0-9]{1,2}\1[0-9]{1,4}([ T].*)?")
 EXIF, TAKEN, CHANGED = 0x8769, 0x9003, 0x0132  # EXIF's own directory, and the tags of its dates
 STAMP = "%Y:%m:%d %H:%M:%S"
@@ -62,10 +62,10 @@ def origins(folder: Path, cohort: Cohort, rows: np.ndarray) -> Attributes:
     paths_P = [files[number] for number in places]
     ids = [names[number] for number in places]
     found = _of_table(folder, ids, read_layout(folder)) | _of_files(paths_P) | _of_headers(paths_P)
-    return {name: values for name, values in found.items() if not alike(values)}
+    return {name: values for name, values in found.items() if not is_constant(values)}
 
 
-def alike(values: np.ndarray) -> bool:
+def is_constant(values: np.ndarray) -> bool:
     """Return whether an attribute is the same for all patients, up to the rounding of means of equal numbers."""
     if values.dtype.kind == "f":
         return np.allclose(values, values[:1], rtol=1e-12, atol=0)
@@ -76,7 +76,7 @@ def _of_table(folder: Path, ids: Sequence[str], layout: Layout) -> Attributes:
     """Return the order of rows, and of each column what is missing, how its dates are written, and its decimals."""
     own = (layout.columns.patient, layout.columns.label)
     texts = {values[own[0]]: (row, values) for row, values in open_table(table_path(folder, layout), layout).rows}
-    columns = [name for name in texts[ids[0]][1] if name not in own][:MOST_COLUMNS]
+    columns = [name for name in texts[ids[0]][1] if name not in own][:MAX_COLUMNS]
     found: Attributes = {"order of rows in the table": _order([texts[patient][0] for patient in ids])}
     for name in columns:
         cells = [texts[patient][1][name] for patient in ids]
@@ -93,7 +93,7 @@ def _of_table(folder: Path, ids: Sequence[str], layout: Layout) -> Attributes:
 
 def _shown(column: str) -> str:
     """Return a column's name as lines and tables can hold it."""
-    return "".join(letter if letter.isprintable() else "?" for letter in column[:MOST_SHOWN]) or "the unnamed column"
+    return "".join(letter if letter.isprintable() else "?" for letter in column[:MAX_SHOWN]) or "the unnamed column"
 
 
 def _order(numbers: Sequence[float]) -> np.ndarray:
@@ -120,7 +120,7 @@ def _of_files(paths_P: Sequence[Sequence[Path]]) -> Attributes:
         "size of picture files": np.array([size_L.mean() for size_L in sizes]),
         "spread of file sizes": np.array([size_L.std() for size_L in sizes]),
     }
-    if np.ptp(changed) > COPYING_S:
+    if np.ptp(changed) > MAX_COPYING_S:
         found["date of picture files"] = np.array(changed)
     return found
 
@@ -129,8 +129,8 @@ def _of_headers(paths_P: Sequence[Sequence[Path]]) -> Attributes:
     """Return dimensions, format, compression and dates of the pictures, as their headers say."""
     headers_P = []
     for paths in console.each(paths_P, "Reading picture headers", len(paths_P)):
-        looked_at = [_header(paths[number]) for number in evenly_spaced(len(paths), LOOKS)]
-        headers_P.append([header for header in looked_at if header is not None])
+        headers = [_header(paths[number]) for number in evenly_spaced(len(paths), HEADERS_PER_PATIENT)]
+        headers_P.append([header for header in headers if header is not None])
     if not all(headers_P):
         return {}
     side_P2 = [np.log([[one.width, one.height] for one in some]).mean(axis=0) for some in headers_P]
@@ -143,8 +143,9 @@ def _of_headers(paths_P: Sequence[Sequence[Path]]) -> Attributes:
         "pictures without a date": undated_P,
     }
     if (undated_P < 1).any():
-        dated_P = np.array([np.nan if share == 1 else np.nanmean(stamp_L)
-                            for share, stamp_L in zip(undated_P, stamps_P, strict=True)])  # fmt: skip
+        dated_P = np.array(
+            [np.nan if share == 1 else np.nanmean(stamp_L) for share, stamp_L in zip(undated_P, stamps_P, strict=True)]
+        )
         found["date in pictures"] = np.where(np.isnan(dated_P), np.nanmean(dated_P), dated_P)
     return found
 
@@ -165,9 +166,9 @@ def _stamp(image: Image.Image) -> float:
     if image.format == "PNG" and "exif" not in image.info:
         return float("nan")  # Pillow would decode all of it to look further
     exif = image.getexif()
-    for said in (exif.get_ifd(EXIF).get(TAKEN), exif.get(CHANGED)):
+    for text in (exif.get_ifd(EXIF).get(TAKEN), exif.get(CHANGED)):
         try:
-            return (datetime.strptime(str(said).strip("\0 "), STAMP) - datetime(1970, 1, 1)).total_seconds()
+            return (datetime.strptime(str(text).strip("\0 "), STAMP) - datetime(1970, 1, 1)).total_seconds()
         except ValueError:  # none, or no date
             continue
     return float("nan")

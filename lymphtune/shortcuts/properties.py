@@ -11,14 +11,20 @@ import pandas as pd
 from lymphtune import console
 from lymphtune.cohort.cohort import GROUP, Cohort, evenly_spaced
 
-CELLS = 4  # of a patient, evenly spaced in the bag
+CELLS_PER_PATIENT = 4  # of a patient, evenly spaced in the bag
 PALE = 0.25  # share of a picture's pixels, the brightest, that is taken for background
 STEP = 2  # of the pixels whose colours are averaged, every second row and column
 BAG_SIZE = "number of cells"
 NAMES = (
-    BAG_SIZE, "background red", "background green", "background blue", "brightness", "sharpness",
-    "order of ids", "pattern of ids",
-)  # fmt: skip
+    BAG_SIZE,
+    "background red",
+    "background green",
+    "background blue",
+    "brightness",
+    "sharpness",
+    "order of ids",
+    "pattern of ids",
+)
 
 
 def shortcuts(cohort: Cohort, rows: np.ndarray) -> pd.DataFrame:
@@ -31,10 +37,12 @@ def shortcuts(cohort: Cohort, rows: np.ndarray) -> pd.DataFrame:
     cohort's own order (P2 before P10); pattern of ids: words, as `pattern_of` gives them.
     """
     counts = cohort.patients["n_cells"].to_numpy()[rows]
-    looked_at = console.each(rows, "Looking for shortcuts", len(rows))
-    seen_P5 = np.array([_of_pictures(_some(cohort.bag(row))) for row in looked_at]).reshape(len(rows), 5)
+    progress_rows = console.each(rows, "Looking for shortcuts", len(rows))
+    properties_P5 = np.array([_picture_properties(_some(cohort.bag(row))) for row in progress_rows]).reshape(
+        len(rows), 5
+    )
     place_P = np.argsort(np.argsort(rows))
-    numbers = pd.DataFrame(np.column_stack([counts, seen_P5, place_P]).astype(float), columns=list(NAMES[:-1]))
+    numbers = pd.DataFrame(np.column_stack([counts, properties_P5, place_P]).astype(float), columns=list(NAMES[:-1]))
     numbers[NAMES[-1]] = [pattern_of(cohort.ids[row]) for row in rows]
     given = (
         cohort.patients.iloc[rows]
@@ -51,10 +59,10 @@ def pattern_of(patient: str) -> str:
 
 
 def _some(bag_NSS3: np.ndarray) -> np.ndarray:
-    return bag_NSS3[evenly_spaced(len(bag_NSS3), CELLS)]
+    return bag_NSS3[evenly_spaced(len(bag_NSS3), CELLS_PER_PATIENT)]
 
 
-def _of_pictures(pictures_CSS3: np.ndarray) -> np.ndarray:
+def _picture_properties(pictures_CSS3: np.ndarray) -> np.ndarray:
     """Return background red, green and blue, brightness and sharpness, mean over some pictures [5]."""
     pixels_CN3 = pictures_CSS3[:, ::STEP, ::STEP].reshape(len(pictures_CSS3), -1, 3)
     light_CN = pixels_CN3.sum(axis=2, dtype=np.uint16)

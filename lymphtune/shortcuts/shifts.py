@@ -73,12 +73,17 @@ def recompressed(pictures_CSS3: np.ndarray) -> np.ndarray:
 
 
 SHIFTS: dict[str, Shift] = {
-    "warmer background": tinted(TINT), "cooler background": tinted(-TINT),
-    "more stain": stained(1.2, 1.2), "less stain": stained(0.8, 0.8),
-    "bluer stain": stained(1.2, 0.8), "redder stain": stained(0.8, 1.2),
-    "brighter": lit(1.1), "darker": lit(0.9),
-    "blurred": blurred, "recompressed": recompressed,
-}  # fmt: skip
+    "warmer background": tinted(TINT),
+    "cooler background": tinted(-TINT),
+    "more stain": stained(1.2, 1.2),
+    "less stain": stained(0.8, 0.8),
+    "bluer stain": stained(1.2, 0.8),
+    "redder stain": stained(0.8, 1.2),
+    "brighter": lit(1.1),
+    "darker": lit(0.9),
+    "blurred": blurred,
+    "recompressed": recompressed,
+}
 
 
 def _each(pictures_CSS3: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:

@@ -1230,10 +1230,11 @@ def rows_of_table(scratch: Path) -> Iterator[tuple[Kind, str, str, str]]:
     for number, kind in enumerate(KINDS):
         data = kind.make(Path(shutil.copytree(tiny, scratch / f"{number:03d}" / "tiny")))
         yield (
-            kind, doctor_says(kind, data),
+            kind,
+            doctor_says(kind, data),
             outcome(kind.search, lambda data=data: dry_run_on(data, scratch / "runs")),  # type: ignore[misc]
             outcome(kind.predict, lambda data=data: read_as_predict_does(data)),  # type: ignore[misc]
-        )  # fmt: skip
+        )
 
 
 def main() -> int:

@@ -18,18 +18,18 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from lymphtune import console
-from lymphtune.cohort.blocks import Surveyed
+from lymphtune.cohort.blocks import CohortSurvey
 from lymphtune.cohort.clinical import DAYS_PER_YEAR, id_problem
 from lymphtune.cohort.cohort import COLUMNS, PICTURE_PX, REACTIVE, REFERENCE_DATE, TO_PREDICT, TUMORAL, Cohort
 from lymphtune.cohort.pictures import Encoded, Picture, cache_dir
 from lymphtune.cohort.simulation import smear
 from lymphtune.cohort.study import MARKER
 from lymphtune.errors import InputError
-from lymphtune.files import whole, whole_folder, write_json, write_text
+from lymphtune.files import atomic_file, atomic_folder, write_json, write_text
 
 N_PATIENTS, N_CELLS, SEED = 120, 12, 0
 PREFIX = "SIM"  # of ids
-DRAWING = 1  # raise it when the same seed should give other pictures
+DRAWING_VERSION = 1  # raise it when the same seed should give other pictures
 TRUTH = "truth_of_patients_to_predict.csv"
 
 MIN_PATIENTS, MIN_CELLS = 10, 3
@@ -57,7 +57,7 @@ medicine: use it to try the program. The true labels of the patients to predict 
 
 
 @dataclass(frozen=True)
-class _Spread:
+class _BetaDistribution:
     """A distribution by its mean, standard deviation and range."""
 
     mean: float
@@ -72,9 +72,9 @@ class _Spread:
         return self.low + (self.high - self.low) * rng.beta(mean * weight, (1 - mean) * weight, size=n)
 
 
-AGE_YEARS = {REACTIVE: _Spread(54.3, 19.8, 22, 93), TUMORAL: _Spread(75.2, 12.0, 33, 99)}
-REACTIVE_COUNT = _Spread(5.0, 1.0, 4.0, 7.7)  # lymphocytes in 10^9/L
-TUMORAL_LOG_COUNT = _Spread(math.log(12.4), 0.88, math.log(2.3), math.log(295))
+AGE_YEARS = {REACTIVE: _BetaDistribution(54.3, 19.8, 22, 93), TUMORAL: _BetaDistribution(75.2, 12.0, 33, 99)}
+REACTIVE_COUNT = _BetaDistribution(5.0, 1.0, 4.0, 7.7)  # lymphocytes in 10^9/L
+TUMORAL_LOG_COUNT = _BetaDistribution(math.log(12.4), 0.88, math.log(2.3), math.log(295))
 
 
 def simulated_cohort(
@@ -93,7 +93,7 @@ def simulated_cohort(
 
 def survey_simulated(
     reference_date: date = REFERENCE_DATE, n_patients: int = N_PATIENTS, n_cells: int = N_CELLS, seed: int = SEED
-) -> Surveyed:
+) -> CohortSurvey:
     """Return the same cohort before any picture is drawn; its blocks leave the cache alone."""
     patients = draw_patients(n_patients, n_cells, seed)
 
@@ -101,7 +101,7 @@ def survey_simulated(
         return [SimulatedBag(patients, row, seed) for row in rows]
 
     name = _name(n_patients, n_cells, seed)
-    return Surveyed(name, patients[list(COLUMNS)], sources, reference_date, simulated=True, decode=_as_drawn)
+    return CohortSurvey(name, patients[list(COLUMNS)], sources, reference_date, simulated=True, decode=_decode_raw)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class SimulatedBag:
             yield Encoded(f"{patient}/{number:06d}", f"{number:06d}", picture_SS3.tobytes())
 
 
-def _as_drawn(data: bytes, where: str) -> Picture:
+def _decode_raw(data: bytes, where: str) -> Picture:
     return Picture(np.frombuffer(data, np.uint8).reshape(PICTURE_PX, PICTURE_PX, 3))
 
 
@@ -142,9 +142,13 @@ def _truth(patients: pd.DataFrame) -> pd.Series:
 
 
 def write_simulated(
-    out: Path, n_patients: int = N_PATIENTS, n_cells: int = N_CELLS, seed: int = SEED,
-    reference_date: date = REFERENCE_DATE, prefix: str = PREFIX,
-) -> None:  # fmt: skip
+    out: Path,
+    n_patients: int = N_PATIENTS,
+    n_cells: int = N_CELLS,
+    seed: int = SEED,
+    reference_date: date = REFERENCE_DATE,
+    prefix: str = PREFIX,
+) -> None:
     """Write the cohort of this seed as files in the study's layout, whole or not at all.
 
     Ids are `prefix` and a number: two cohorts of one prefix have ids in common, and pass for the same patients.
@@ -156,7 +160,7 @@ def write_simulated(
     patients["patient"] = patients["patient"].str.replace(PREFIX, prefix, n=1, regex=False)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists already; name a folder that does not, or an empty one")
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         _write_bags(folder, patients, seed)
         _clinical_annotation(patients, seed, reference_date).to_csv(folder / "clinical_annotation.csv")
         _truth(patients).to_csv(folder / TRUTH, index_label="ID")
@@ -180,16 +184,18 @@ def draw_patients(n_patients: int, n_cells: int, seed: int) -> pd.DataFrame:
         counts[of_label] = _draw_counts(rng, label, int(of_label.sum()))
     diseases = rng.choice(list(DISEASES), p=list(DISEASES.values()), size=n_patients)
     sizes = rng.gamma(8, n_cells / 8, size=n_patients)
-    return pd.DataFrame({
-        "patient": [f"{PREFIX}{number}" for number in range(1, n_patients + 1)],
-        "label": labels,
-        "sex": rng.choice(["F", "M"], size=n_patients),
-        "age_years": np.round(ages * DAYS_PER_YEAR) / DAYS_PER_YEAR,  # whole days: a date of birth gives it back
-        "lymphocytes_g_per_l": counts.round(2),
-        "n_cells": np.maximum(MIN_CELLS, sizes.round().astype(np.int64)),
-        "true_label": true_labels,
-        "disease": np.where(true_labels == TUMORAL, diseases, ""),
-    }).astype({"patient": "str", "sex": "str", "disease": "str"})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "patient": [f"{PREFIX}{number}" for number in range(1, n_patients + 1)],
+            "label": labels,
+            "sex": rng.choice(["F", "M"], size=n_patients),
+            "age_years": np.round(ages * DAYS_PER_YEAR) / DAYS_PER_YEAR,  # whole days: a date of birth gives it back
+            "lymphocytes_g_per_l": counts.round(2),
+            "n_cells": np.maximum(MIN_CELLS, sizes.round().astype(np.int64)),
+            "true_label": true_labels,
+            "disease": np.where(true_labels == TUMORAL, diseases, ""),
+        }
+    ).astype({"patient": "str", "sex": "str", "disease": "str"})
 
 
 def draw_cell_types(patients: pd.DataFrame, row: int, seed: int) -> list[str]:
@@ -232,7 +238,7 @@ def contact_sheet(path: Path, seed: int = 0) -> None:
             picture = Image.fromarray(smear.draw_picture(smear.vary(kind, rng), stain, rng))
             small = picture.resize((side_px - 2, side_px - 2), Image.Resampling.LANCZOS, box=box)
             sheet.paste(small, (margin_px + column * side_px, row * side_px))
-    with whole(path) as scratch:
+    with atomic_file(path) as scratch:
         sheet.quantize(256, kmeans=6).save(scratch, format="PNG", optimize=True)
 
 
@@ -268,8 +274,8 @@ def _draw_counts(rng: np.random.Generator, label: int, n: int) -> np.ndarray:
     if label == REACTIVE:
         return REACTIVE_COUNT.draw(rng, n)
     logs = TUMORAL_LOG_COUNT
-    drawn = rng.normal(logs.mean, logs.deviation, size=20 * n + 20)  # a few lie outside the range
-    return np.exp(drawn[(drawn > logs.low) & (drawn < logs.high)][:n])
+    samples = rng.normal(logs.mean, logs.deviation, size=20 * n + 20)  # a few lie outside the range
+    return np.exp(samples[(samples > logs.low) & (samples < logs.high)][:n])
 
 
 def _bags(patients: pd.DataFrame, seed: int) -> Iterator[np.ndarray]:
@@ -289,19 +295,19 @@ def _bags(patients: pd.DataFrame, seed: int) -> Iterator[np.ndarray]:
 def _cached(patients: pd.DataFrame, parameters: str, seed: int) -> tuple[np.ndarray, Sequence[str]]:
     """Return all pictures [C, S, S, 3], mapped read-only from the cache, and the SHA-256 of each one's pixels."""
     code = b"".join(Path(str(module)).read_bytes() for module in (smear.__file__, __file__))
-    key = hashlib.sha256(f"{DRAWING} {np.__version__} {parameters} ".encode() + code).hexdigest()[:16]
+    key = hashlib.sha256(f"{DRAWING_VERSION} {np.__version__} {parameters} ".encode() + code).hexdigest()[:16]
     target = cache_dir() / f"simulated-{parameters}-{key}.npy"
     n_cells = int(patients["n_cells"].sum())
-    found = _stored(target, n_cells)
+    found = _load_cached(target, n_cells)
     if found is None:
         _draw_into(target, patients, seed)
-        found = _stored(target, n_cells)
+        found = _load_cached(target, n_cells)
     if found is None:
         raise InputError(f"{target}: cannot be read back; remove it and start again")
     return found
 
 
-def _stored(target: Path, n_cells: int) -> tuple[np.ndarray, Sequence[str]] | None:
+def _load_cached(target: Path, n_cells: int) -> tuple[np.ndarray, Sequence[str]] | None:
     try:
         digests = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
         pictures_CSS3 = np.load(target, mmap_mode="r", allow_pickle=False)
@@ -315,7 +321,7 @@ def _draw_into(target: Path, patients: pd.DataFrame, seed: int) -> None:
     """Draw every picture into the cache file, one after the other, and their digests beside it."""
     shape = (int(patients["n_cells"].sum()), PICTURE_PX, PICTURE_PX, 3)
     digests = []
-    with whole(target) as scratch:
+    with atomic_file(target) as scratch:
         with scratch.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
             for bag_NSS3 in _bags(patients, seed):
@@ -339,10 +345,14 @@ def _clinical_annotation(patients: pd.DataFrame, seed: int, reference_date: date
     born = [reference_date - timedelta(days=int(n_days)) for n_days in days]
     slashed = rng.random(len(born)) < SLASHED_SHARE
     lower_case = rng.random(len(born)) < LOWER_CASE_SHARE
-    return pd.DataFrame({
-        "ID": patients["patient"],
-        "LABEL": patients["label"],
-        "GENDER": patients["sex"].where(~(lower_case & (patients["sex"] == "F")), "f"),
-        "DOB": [f"{d.month}/{d.day}/{d.year}" if s else f"{d:%d-%m-%Y}" for d, s in zip(born, slashed, strict=True)],
-        "LYMPH_COUNT": patients["lymphocytes_g_per_l"],
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "ID": patients["patient"],
+            "LABEL": patients["label"],
+            "GENDER": patients["sex"].where(~(lower_case & (patients["sex"] == "F")), "f"),
+            "DOB": [
+                f"{d.month}/{d.day}/{d.year}" if s else f"{d:%d-%m-%Y}" for d, s in zip(born, slashed, strict=True)
+            ],
+            "LYMPH_COUNT": patients["lymphocytes_g_per_l"],
+        }
+    )

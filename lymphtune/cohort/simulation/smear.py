@@ -56,40 +56,113 @@ class Morphology:
 
 # What differs between two cells of a type, as a standard deviation of each attribute.
 SPREAD = Morphology(
-    nucleus_px=1.9, cytoplasm_px=1.8, basophilia=0.11, density=0.08, clumping=0.15, clump_px=0.8, coarseness=0.10,
-    nucleoli=0.10, eccentricity=0.18, oval=0.04, irregularity=0.010, notch=0.07, notch_width=0.05,
-    raggedness=0.014, hairs=0.06, skirting=0.10, granules=0.07, smear=0.0,
-)  # fmt: skip
+    nucleus_px=1.9,
+    cytoplasm_px=1.8,
+    basophilia=0.11,
+    density=0.08,
+    clumping=0.15,
+    clump_px=0.8,
+    coarseness=0.10,
+    nucleoli=0.10,
+    eccentricity=0.18,
+    oval=0.04,
+    irregularity=0.010,
+    notch=0.07,
+    notch_width=0.05,
+    raggedness=0.014,
+    hairs=0.06,
+    skirting=0.10,
+    granules=0.07,
+    smear=0.0,
+)
 
 SMALL = Morphology(nucleus_px=20.0, cytoplasm_px=6.0, basophilia=0.28, density=0.78, clumping=0.28)
 REACTIVE = Morphology(
-    nucleus_px=27.0, cytoplasm_px=17.0, basophilia=0.72, density=0.45, clumping=0.12, coarseness=0.50, nucleoli=0.18,
-    eccentricity=0.55, oval=0.16, irregularity=0.050, notch=0.18, notch_width=0.55, raggedness=0.075, skirting=0.85,
-)  # fmt: skip
+    nucleus_px=27.0,
+    cytoplasm_px=17.0,
+    basophilia=0.72,
+    density=0.45,
+    clumping=0.12,
+    coarseness=0.50,
+    nucleoli=0.18,
+    eccentricity=0.55,
+    oval=0.16,
+    irregularity=0.050,
+    notch=0.18,
+    notch_width=0.55,
+    raggedness=0.075,
+    skirting=0.85,
+)
 LARGE_GRANULAR = Morphology(
-    nucleus_px=22.5, cytoplasm_px=15.5, basophilia=0.10, density=0.66, clumping=0.25, eccentricity=0.6, oval=0.13,
-    irregularity=0.025, notch=0.08, notch_width=0.5, raggedness=0.045, skirting=0.20, granules=0.75,
-)  # fmt: skip
+    nucleus_px=22.5,
+    cytoplasm_px=15.5,
+    basophilia=0.10,
+    density=0.66,
+    clumping=0.25,
+    eccentricity=0.6,
+    oval=0.13,
+    irregularity=0.025,
+    notch=0.08,
+    notch_width=0.5,
+    raggedness=0.045,
+    skirting=0.20,
+    granules=0.75,
+)
 CHRONIC = Morphology(
-    nucleus_px=23.5, cytoplasm_px=3.2, basophilia=0.25, density=0.68, clumping=0.95, clump_px=9.0, coarseness=0.20,
+    nucleus_px=23.5,
+    cytoplasm_px=3.2,
+    basophilia=0.25,
+    density=0.68,
+    clumping=0.95,
+    clump_px=9.0,
+    coarseness=0.20,
     eccentricity=0.5,
-)  # fmt: skip
+)
 PROLYMPHOCYTE = Morphology(
-    nucleus_px=28.5, cytoplasm_px=8.0, basophilia=0.40, density=0.58, clumping=0.45, clump_px=8.0, nucleoli=0.95,
+    nucleus_px=28.5,
+    cytoplasm_px=8.0,
+    basophilia=0.40,
+    density=0.58,
+    clumping=0.45,
+    clump_px=8.0,
+    nucleoli=0.95,
     eccentricity=0.35,
-)  # fmt: skip
+)
 VILLOUS = Morphology(
-    nucleus_px=23.0, cytoplasm_px=10.5, basophilia=0.20, density=0.52, clumping=0.15, coarseness=0.28, oval=0.15,
-    irregularity=0.020, notch=0.12, notch_width=0.5, raggedness=0.05, hairs=0.85,
-)  # fmt: skip
+    nucleus_px=23.0,
+    cytoplasm_px=10.5,
+    basophilia=0.20,
+    density=0.52,
+    clumping=0.15,
+    coarseness=0.28,
+    oval=0.15,
+    irregularity=0.020,
+    notch=0.12,
+    notch_width=0.5,
+    raggedness=0.05,
+    hairs=0.85,
+)
 CLEAVED = Morphology(
-    nucleus_px=26.0, cytoplasm_px=4.5, basophilia=0.25, density=0.62, clumping=0.30, oval=0.12, irregularity=0.045,
-    notch=0.62, notch_width=0.17,
-)  # fmt: skip
+    nucleus_px=26.0,
+    cytoplasm_px=4.5,
+    basophilia=0.25,
+    density=0.62,
+    clumping=0.30,
+    oval=0.12,
+    irregularity=0.045,
+    notch=0.62,
+    notch_width=0.17,
+)
 SMUDGE = Morphology(
-    nucleus_px=36.0, cytoplasm_px=0.0, density=0.22, clumping=0.0, coarseness=0.45, oval=0.26, irregularity=0.12,
+    nucleus_px=36.0,
+    cytoplasm_px=0.0,
+    density=0.22,
+    clumping=0.0,
+    coarseness=0.45,
+    oval=0.26,
+    irregularity=0.12,
     smear=1.0,
-)  # fmt: skip
+)
 
 CELL_TYPES = {
     "small": SMALL,
@@ -147,11 +220,11 @@ def draw_stain(rng: np.random.Generator) -> Stain:
 
 def vary(kind: Morphology, rng: np.random.Generator, spread: float = 1.0) -> Morphology:
     """Return one cell of the type: every attribute drawn around it, `spread` times as far as usual."""
-    drawn = {}
+    values = {}
     for attribute in fields(Morphology):
         value = getattr(kind, attribute.name) + spread * getattr(SPREAD, attribute.name) * rng.normal()
-        drawn[attribute.name] = max(0.0, value)
-    return replace(kind, **drawn)
+        values[attribute.name] = max(0.0, value)
+    return replace(kind, **values)
 
 
 Point = tuple[int, int]
@@ -248,9 +321,12 @@ def _place_cell(look: Morphology, scale: float, rng: np.random.Generator) -> _Ce
     body_A = (look.nucleus_px + look.cytoplasm_px) * scale * ((1 + round_A) / 2 + _waves(rng, 2, 7, look.raggedness))
     body_A += look.hairs * _hairs(rng)
     return _Cell(
-        look, (middle[0], middle[1]), _within(body_A, REACH_PX), (middle[0] + shift[0], middle[1] + shift[1]),
+        look,
+        (middle[0], middle[1]),
+        _within(body_A, REACH_PX),
+        (middle[0] + shift[0], middle[1] + shift[1]),
         _within(nucleus_A, REACH_PX - math.hypot(*shift)),
-    )  # fmt: skip
+    )
 
 
 def _place_red_cells(cell: _Cell, stain: Stain, rng: np.random.Generator) -> list[_Disc]:

@@ -16,9 +16,9 @@ from lymphtune.cohort.cohort import TO_PREDICT
 from lymphtune.reporting.drawing import BASELINE, ENSEMBLE, PALE, canvas
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Note, Part, Section, Table
-from lymphtune.shortcuts.audit import SIGNIFICANT, Shortcuts, shortcut_audit
-from lymphtune.shortcuts.origins import LOOKS
-from lymphtune.shortcuts.properties import BAG_SIZE, CELLS
+from lymphtune.shortcuts.audit import SIGNIFICANT, ShortcutAudit, shortcut_audit
+from lymphtune.shortcuts.origins import HEADERS_PER_PATIENT
+from lymphtune.shortcuts.properties import BAG_SIZE, CELLS_PER_PATIENT
 from lymphtune.statistics.audit import PERMUTATIONS
 from lymphtune.statistics.words import CLASSES, measured
 
@@ -41,19 +41,19 @@ def section(facts: Facts) -> Section:
     return Section("cohort", "The cohort", lead, [*parts, *_notes(found), *_on_bags(facts, found)])
 
 
-def _audited(facts: Facts) -> Shortcuts:
+def _audited(facts: Facts) -> ShortcutAudit:
     """Return the audit of the labelled patients on the run's own folds."""
     return shortcut_audit(facts.cohort, facts.data, facts.folds_RP[0])
 
 
-def _lead(found: Shortcuts) -> str:
+def _lead(found: ShortcutAudit) -> str:
     hits, tried = found.suspects["attribute"].tolist(), len(found.table)
     if not hits:
         return f"None of {tried} things that ought not to matter predicts the label alone better than chance."
     return f"{len(hits)} of {tried} things that ought not to matter predict the label alone: {', '.join(hits)}."
 
 
-def _notes(found: Shortcuts) -> list[Note]:
+def _notes(found: ShortcutAudit) -> list[Note]:
     notes, tried = [], len(found.table)
     for row in found.suspects.itertuples():
         surely = row.p_all < SIGNIFICANT
@@ -78,7 +78,7 @@ def _notes(found: Shortcuts) -> list[Note]:
     return notes
 
 
-def _on_bags(facts: Facts, found: Shortcuts) -> list[Note]:
+def _on_bags(facts: Facts, found: ShortcutAudit) -> list[Note]:
     """Return what can be done where the number of cells tells the label, or that it has been done."""
     sizes = [facts.run.configuration(str(trial)).data for trial in facts.members["trial"]]
     fixed = sum(data.fixed for data in sizes)
@@ -95,7 +95,7 @@ def _opening(attribute: str) -> str:
     return attribute[:1].upper() + attribute[1:]  # capitalize() would write DOB as dob
 
 
-def _shortcut_table(audited: Shortcuts) -> Table:
+def _shortcut_table(audited: ShortcutAudit) -> Table:
     found = audited.table
 
     def with_chance(metric: str) -> list[str]:
@@ -113,10 +113,10 @@ def _shortcut_table(audited: Shortcuts) -> Table:
         "Out of fold, on the run's own folds: logistic regression on the one attribute, standardised within the fold, "
         f"both classes weighing the same. By chance: 95 % of what {PERMUTATIONS} permutations of the labels within "
         "the folds reach; p: the share of them with as high an AUC; the last column counts the highest of all "
-        f"attributes in each permutation. Pictures: mean of {CELLS} cells a patient, evenly spaced in the bag; "
-        "background: the palest quarter of the pixels; sharpness: variance of the Laplacian. Of a cohort in a folder, "
-        f"also its files, the headers of {LOOKS} pictures a patient, and how its table is written; what is alike for "
-        "all patients is left out."
+        f"attributes in each permutation. Pictures: mean of {CELLS_PER_PATIENT} cells a patient, evenly spaced in the "
+        "bag; background: the palest quarter of the pixels; sharpness: variance of the Laplacian. Of a cohort in a "
+        f"folder, also its files, the headers of {HEADERS_PER_PATIENT} pictures a patient, and how its table is "
+        "written; what is alike for all patients is left out."
     )
     return Table("shortcuts", "Could the label be told without looking at cells?", caption, found, shown)
 

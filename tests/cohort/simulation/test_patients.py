@@ -272,7 +272,12 @@ def _form(bag_NSS3: np.ndarray) -> np.ndarray:
     features = []
     for green_SS, nucleus_SS, grain_SS, blue_SS in zip(green_NSS, nucleus_NSS, grain_NSS, blue_NSS, strict=True):
         inside = nucleus_SS[2:, 2:] & nucleus_SS[:-2, :-2] & nucleus_SS[2:, :-2] & nucleus_SS[:-2, 2:]
-        values = (nucleus_SS.sum() ** 0.5, np.ptp(green_SS), grain_SS[inside].mean() if inside.any() else 0.0,
-                  blue_SS.std(), (blue_SS > 25).sum() ** 0.5)  # fmt: skip
+        values = (
+            nucleus_SS.sum() ** 0.5,
+            np.ptp(green_SS),
+            grain_SS[inside].mean() if inside.any() else 0.0,
+            blue_SS.std(),
+            (blue_SS > 25).sum() ** 0.5,
+        )
         features.append(values)
     return np.concatenate([np.mean(features, axis=0), np.std(features, axis=0)])
