@@ -32,7 +32,8 @@ def test_what_cannot_be_written_is_named_and_leaves_nothing(write: Callable, num
 
 
 @pytest.mark.parametrize(
-    ("number", "cure"), [(errno.EROFS, "name a folder that can be written"), (errno.ENOSPC, "name a folder with room")]
+    ("number", "cure"),
+    [(errno.EROFS, "name a folder that can be written"), (errno.ENOSPC, "name a folder on a disk with free space")],
 )
 def test_a_read_only_folder_is_not_told_to_have_room(number: int, cure: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"{cure}$"), atomic_file(tmp_path / "out"):

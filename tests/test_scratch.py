@@ -17,7 +17,8 @@ WRITER = """
 import sys, time
 from pathlib import Path
 from lymphtune.files import atomic_file, atomic_folder
-with atomic_file(Path(sys.argv[1]) / "run.yaml") as file, atomic_folder(Path(sys.argv[1]) / "ensembles" / "top") as folder:
+out = Path(sys.argv[1])
+with atomic_file(out / "run.yaml") as file, atomic_folder(out / "ensembles" / "top") as folder:
     file.write_text("half")
     (folder / "ensemble.yaml").write_text("half")
     print("writing", flush=True)

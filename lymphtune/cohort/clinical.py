@@ -1,4 +1,4 @@
-"""The table of patients, read and checked: one row a patient, ages instead of dates of birth."""
+"""Read and check the table of patients: one row per patient, with ages instead of dates of birth."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -27,17 +27,18 @@ LATE_BIRTH = (
     f"{OPTIONAL['examined_on']} (`examined_on` in {FILE})"
 )
 ALLOW_MISSING = f'fill it in, or write in {FILE} what stands for no value (`missing: ""` where it is empty)'
-NO_FOLDER = "no folder's name"  # kind of fault
+# kind of a fault
+NO_FOLDER = "no folder's name"
 PERIODS = {"day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
 
 
 def read_clinical(path: Path, reference_date: date | None, layout: Layout = STUDY) -> pd.DataFrame:
-    """Return one row a patient, in the file's order, the index the spreadsheet's row.
+    """Read the table: one row per patient in the file's order, indexed by the spreadsheet's row number.
 
-    Columns ATTRIBUTES, then the layout's own attributes, then `group` where it groups patients: those of one group
-    stay in one fold. Label -1 marks a patient to be predicted; age is in years at the examination where the table
-    says, else at `reference_date`, and missing without one. A missing value is NaN, or "" of words, where the layout
-    says what stands for one. Raises InputError naming the file, the row and the patient.
+    Columns: ATTRIBUTES, the layout's further attributes, and `group` if the layout groups patients. Label -1 marks a
+    patient to be predicted. Age is in years at the examination if the table has its date, else at `reference_date`,
+    and missing without either. Missing values are NaN, or "" for words, if the layout allows them. Raises InputError
+    with file, row and patient.
     """
     rows_of_ids: dict[str, int] = {}
     parsed, keys = [], []
@@ -60,7 +61,7 @@ def read_clinical(path: Path, reference_date: date | None, layout: Layout = STUD
 
 
 def homes_of(path: Path, layout: Layout) -> dict[str, tuple[str, str]]:
-    """Return, by patient of a table that has been checked, the folders that `Row.homes` names."""
+    """The parent folders (`Row.homes`) of each patient of a valid table."""
     _, layout, rows = open_table(path, layout)
     column = layout.columns.patient
     return {
@@ -70,7 +71,7 @@ def homes_of(path: Path, layout: Layout) -> dict[str, tuple[str, str]]:
 
 
 def attributes_of(table: pd.DataFrame, layout: Layout) -> tuple[Attribute, ...]:
-    """Return the attributes that models are shown: age and lymphocyte count where there are such, and the layout's."""
+    """The attributes that models use: age and lymphocyte count if present, and the layout's further ones."""
     columns = layout.columns
     given = (columns.birth_date or columns.age_years, columns.lymphocytes)
     found = [attribute for attribute, column in zip(STANDARD, given, strict=True) if column]
@@ -86,7 +87,7 @@ def attributes_of(table: pd.DataFrame, layout: Layout) -> tuple[Attribute, ...]:
 
 
 def id_problem(patient: str) -> str | None:
-    """Return why the id cannot name a folder and be printed, or None where it can."""
+    """Why the id is invalid as a printable folder name, None if it is valid."""
     if not patient:
         return "is empty"
     if len(patient) > MAX_ID_LENGTH:
@@ -101,7 +102,7 @@ def id_problem(patient: str) -> str | None:
 
 
 class BadValue(InputError):
-    """One value of the table that does not fit; `kind` says in a word or two what is wrong with it."""
+    """An invalid value of the table; `kind`: what is wrong, in a word or two."""
 
     def __init__(self, where: str, column: str, kind: str, text: str, found: str, expected: str) -> None:
         super().__init__(f"{where}: {column} {found}; {expected}")
@@ -109,17 +110,17 @@ class BadValue(InputError):
 
 
 class Row:
-    """One row of the table; every message opens with where it is."""
+    """One row of the table; messages start with its position `where`."""
 
     def __init__(self, values: Mapping[str, str], layout: Layout, reference_date: date | None, where: str) -> None:
         self.values, self.layout, self.reference_date, self.where = values, layout, reference_date, where
 
     def attributes(self) -> dict[str, Any]:
-        """Return the values of a patient's columns, id and group left aside; raises BadValue at the first fault."""
+        """The parsed values except id and group; raises BadValue at the first fault."""
         return {name: read() for name, read in self._readers().items()}
 
     def attributes_and_faults(self) -> tuple[dict[str, Any], list[BadValue]]:
-        """Return those of `attributes` that can be read, and what is wrong with the others."""
+        """The values that can be parsed, and the faults of the others."""
         values, faults = {}, []
         for name, read in self._readers().items():
             try:
@@ -129,7 +130,7 @@ class Row:
         return values, faults
 
     def _readers(self) -> dict[str, Callable[[], Any]]:
-        """Return what reads each of the patient's columns."""
+        """The function that parses each value."""
         named: dict[str, Callable[[], Any]] = {
             "label": self._label,
             "sex": self._sex,
@@ -139,14 +140,14 @@ class Row:
         return named | {name: partial(self._extra, extra) for name, extra in self.layout.attributes.items()}
 
     def keys(self) -> dict[str, str]:
-        """Return what the patient shares with others of its group, by column; a missing value is shared with none."""
+        """The values that the patient shares with others of its group, by kind of group; missing ones are left out."""
         keys = {f"group {group.column}": self._period(group) for group in self.layout.groups}
         if self.layout.person:
             keys["person"] = self._text(self.layout.person)
         return {name: key for name, key in keys.items() if key}
 
     def homes(self) -> tuple[str, str]:
-        """Return the folder in which the patient has its own where it is labelled, and where it is to be predicted."""
+        """Parent folder of the patient's folder if it is labelled, and if it is to be predicted."""
         templates = [self.layout.pictures.template(0), self.layout.pictures.template(TO_PREDICT)]
         columns = {name for template in templates for name in template.columns}
         values = {column: self._folder_name(column) for column in columns}
@@ -161,12 +162,12 @@ class Row:
         return text
 
     def _text(self, column: str) -> str:
-        """Return the text of a column, "" where it stands for no value."""
+        """The text of a column, "" if it is missing."""
         text = self.values[column]
         return "" if text in self.layout.missing else text
 
     def _required_text(self, column: str, expected: str) -> str:
-        """Return the text of a column, "" only where a missing value is allowed."""
+        """The text of a column, "" if it is missing and the layout allows that; else raises BadValue."""
         text = self._text(column)
         if not text and not self.layout.missing:
             raise self._bad(column, "missing", "", "is missing", f"{expected}; {ALLOW_MISSING}")
@@ -215,7 +216,7 @@ class Row:
         return age_years
 
     def _age_date(self) -> tuple[date | None, str]:
-        """Return the day to which the age is counted, None where it is missing, and that day in words."""
+        """The day at which the age is computed, None if it is missing, and that day as text."""
         column = self.layout.columns.examined_on
         if column is None:
             return self.reference_date, f"the reference date {self.reference_date}"
@@ -244,7 +245,7 @@ class Row:
         return self._positive(column, text, expected) * UNITS[unit] if text else math.nan
 
     def _extra(self, extra: Extra) -> float | str:
-        """Return the value of one of the layout's own attributes."""
+        """The value of one of the layout's further attributes."""
         if extra.kind == "categorical":
             word = self._required_text(extra.column, "expected a word")
             if len(word) > MAX_ID_LENGTH or not word.isprintable():
@@ -301,7 +302,7 @@ def _new_id(text: str, layout: Layout, where: str, rows_of_ids: Mapping[str, int
 
 
 def linked_groups(patients: list[str], keys: list[dict[str, str]]) -> list[str]:
-    """Return the group of each patient, named after its first: all that are linked by shared keys, however far."""
+    """The group of each patient, named after its first: connected components of patients that share a key."""
     group_of = list(range(len(patients)))
 
     def root(number: int) -> int:
@@ -319,7 +320,7 @@ def linked_groups(patients: list[str], keys: list[dict[str, str]]) -> list[str]:
 
 
 def _check_persons(table: pd.DataFrame, persons: list[str | None], path: Path) -> None:
-    """Raise InputError where one person is labelled in one row and to be predicted in another."""
+    """Raise InputError if one person is labelled in one row and to be predicted in another."""
     known = {person: row for person, row, label in zip(persons, table.index, table["label"], strict=True) if label >= 0}
     for person, row, label, patient in zip(persons, table.index, table["label"], table["patient"], strict=True):
         if person and label == TO_PREDICT and person in known:

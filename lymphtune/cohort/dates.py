@@ -1,4 +1,4 @@
-"""Dates as tables write them, each in the one reading that its layout names."""
+"""Parse dates in the format that a table's layout names."""
 
 import re
 from datetime import date
@@ -19,7 +19,7 @@ WRITTEN = {
 
 
 def read_date(text: str, reading: str = "study") -> date | None:
-    """Return the day that the text names in that reading (a word of READINGS), or None where it names none."""
+    """The date of a text in the format `reading` (a key of READINGS); None if it is not one."""
     for form in READINGS[reading]:
         if match := form.fullmatch(text):
             try:

@@ -1,6 +1,6 @@
-"""Where patients' pictures lie: folders that a template names, found and listed once for the doctor and for reading.
+"""Find and list patients' picture folders by a path template, for reading a cohort and for the doctor.
 
-Names are compared in Unicode's composed form (NFC): another system may have stored them in the decomposed one.
+Names are compared in Unicode's composed form (NFC), because some systems store them decomposed.
 """
 
 import os
@@ -28,26 +28,28 @@ UNSUPPORTED_SUFFIXES = (
     ".raw",
     ".ppm",
 )
-PATIENT = "{patient}"  # the patient's own folder, in a template
-RECURSIVE = "**"  # behind it: pictures in folders below it, too
+# the patient's folder in a template
+PATIENT = "{patient}"
+# after the patient's folder: subfolders are read as well
+RECURSIVE = "**"
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
 def composed(text: str) -> str:
-    """Return the text in the form in which names are compared."""
+    """The text in Unicode's composed form (NFC)."""
     return unicodedata.normalize("NFC", text)
 
 
 @dataclass(frozen=True)
 class Template:
-    """A path like `pictures/{centre}/{patient}/**`; above: its parts before the patient's folder."""
+    """A path such as `pictures/{centre}/{patient}/**`; above: its parts before the patient's folder."""
 
     above: tuple[str, ...]
     recursive: bool = False
 
     @classmethod
     def parse(cls, text: str) -> "Template":
-        """Return the template of a path inside the cohort's folder; raises ValueError where it is none."""
+        """Parse a path inside the cohort's folder; raises ValueError if it is not a template."""
         parts = PurePosixPath(text).parts
         recursive = parts[-1:] == (RECURSIVE,)
         *above, last = (parts[:-1] if recursive else parts) or ("",)
@@ -61,11 +63,11 @@ class Template:
 
     @property
     def columns(self) -> list[str]:
-        """Return the columns whose values name folders."""
+        """The columns whose values name folders."""
         return list(dict.fromkeys(name for part in self.above for name in PLACEHOLDER.findall(part)))
 
     def home(self, values: Mapping[str, str]) -> str:
-        """Return the folder in which a patient with these values of `columns` has its own folder."""
+        """The parent folder for a patient with these values of `columns`."""
         return "/".join(PLACEHOLDER.sub(lambda found: values[found[1]], part) for part in self.above)
 
     def __str__(self) -> str:
@@ -75,7 +77,7 @@ class Template:
 
 @dataclass(frozen=True)
 class PatientFolder:
-    """A folder that a template fits; path: as the file system spells it; home, patient: composed."""
+    """A patient's folder; path: as the file system spells it; home (parent folder) and patient: in NFC."""
 
     path: Path
     home: str
@@ -85,17 +87,20 @@ class PatientFolder:
 
 @dataclass
 class FolderScan:
-    """What lies where a template leads; places: below the cohort's folder."""
+    """Folders that match a template, and other entries beside them, as paths relative to the cohort's folder."""
 
     folders: list[PatientFolder] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)  # places that must not be read, and why
-    stray: list[str] = field(default_factory=list)  # files beside folders
+    # reason by path for entries that must not be read
+    refused: dict[str, str] = field(default_factory=dict)
+    # files beside the folders
+    stray: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
-    unmatched: list[str] = field(default_factory=list)  # folders that the template does not fit
+    # folders that do not match the template
+    unmatched: list[str] = field(default_factory=list)
 
 
 def scan_folders(root: Path, template: Template) -> FolderScan:
-    """Return the patients' folders of a template, and what lies beside them."""
+    """Find the patients' folders of a template, and the entries beside them."""
     found = FolderScan()
     places = [(root, "")]
     for part in template.above:
@@ -108,7 +113,7 @@ def scan_folders(root: Path, template: Template) -> FolderScan:
 
 
 def _matching_folders(root: Path, path: Path, home: str, part: str, found: FolderScan) -> Iterator[tuple[Path, str]]:
-    """Yield the folders at `path` that a part of the template fits, with their composed places."""
+    """Yield the subfolders of `path` that match one part of the template, with their relative paths in NFC."""
     pieces = re.split(r"(\{[^{}]+\})", part)
     pattern = re.compile("".join(".+" if piece[:1] == "{" else re.escape(composed(piece)) for piece in pieces))
     literal = len(pieces) == 1
@@ -123,7 +128,7 @@ def _matching_folders(root: Path, path: Path, home: str, part: str, found: Folde
 def _folders_in(
     root: Path, path: Path, home: str, found: FolderScan, only: str | None = None
 ) -> Iterator[os.DirEntry[str]]:
-    """Yield the folders at `path` that may be entered; note what else there is. only: of this composed name."""
+    """Yield the readable subfolders of `path` and record other entries in `found`. only: a single name, in NFC."""
     try:
         inside = sorted(folder_entries(path), key=lambda entry: entry.name)
     except InputError as error:
@@ -146,7 +151,7 @@ def _folders_in(
 
 @dataclass
 class Listing:
-    """What one patient's folder holds; names: of pictures, below it; n_below: pictures in folders not looked into."""
+    """Content of one patient's folder; names: relative paths of pictures; n_below: pictures in subfolders not read."""
 
     names: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
@@ -157,9 +162,9 @@ class Listing:
 
 
 def list_folder(path: Path, root: Path, recursive: bool) -> Listing:
-    """Return what the patient's folder at `path` holds, with all folders below it where it is deep.
+    """List the patient's folder at `path`, with its subfolders if `recursive`.
 
-    Links must stay inside `root`; the folder itself cannot be read: the place "" is refused.
+    Links out of `root` are refused. If the folder itself cannot be read, `refused` has the name "".
     """
     found = Listing()
     _list(path, "", root, recursive, found, {os.path.realpath(path)})
@@ -204,7 +209,7 @@ def _list_below(path: Path, name: str, root: Path, recursive: bool, found: Listi
 
 
 def _count_pictures(path: Path) -> int:
-    """Return how many pictures lie at and below a folder, links left aside."""
+    """Number of pictures in a folder and its subfolders, without following links."""
     return sum(
         name.lower().endswith(SUFFIXES) and not name.startswith(".") for _, _, names in os.walk(path) for name in names
     )
@@ -214,15 +219,15 @@ UNPRINTABLE = "a name that cannot be printed; rename it"
 
 
 def find_pictures(folder: Path, root: Path | None = None, recursive: bool = False) -> list[Path]:
-    """Return the folder's picture files sorted by name; hidden files and other suffixes are left out.
+    """The folder's picture files sorted by name, without hidden files and other suffixes.
 
-    Raises InputError on a symbolic link that leads nowhere or out of `root` (the folder itself unless given).
+    Raises InputError on a broken symbolic link, or one out of `root` (default: the folder itself).
     """
     return [folder / name for name in readable(list_folder(folder, root or folder, recursive), folder).names]
 
 
 def readable(found: Listing, folder: Path) -> Listing:
-    """Return what was found; raises InputError where some of it must not be read."""
+    """The listing unchanged; raises InputError if an entry must not be read."""
     for name, why in found.refused.items():
         if why == UNPRINTABLE:
             raise InputError(f"{folder}: the picture's name {name!r} cannot be printed; rename it")
@@ -231,7 +236,7 @@ def readable(found: Listing, folder: Path) -> Listing:
 
 
 def folder_entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return what the folder holds; raises InputError where it cannot be listed."""
+    """The folder's entries; raises InputError if it cannot be listed."""
     try:
         with os.scandir(folder) as found:
             return list(found)
@@ -240,7 +245,7 @@ def folder_entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def link_problem(path: Path, root: Path) -> str | None:
-    """Return why the symbolic link must not be followed: it leads out of `root`, or nowhere; None where it may."""
+    """Why the symbolic link must not be followed (out of `root`, or broken); None if it may be followed."""
     target = Path(os.path.realpath(path))
     if not target.is_relative_to(os.path.realpath(root)):
         return f"a symbolic link out of {root}; put a copy in its place"
@@ -248,13 +253,13 @@ def link_problem(path: Path, root: Path) -> str | None:
 
 
 def check_link(path: Path, root: Path) -> None:
-    """Raise InputError where the symbolic link leads out of `root`, or nowhere."""
+    """Raise InputError if the symbolic link leads out of `root` or is broken."""
     if why := link_problem(path, root):
         raise InputError(f"{path}: {why}")
 
 
 def actual_path(folder: Path, below: str) -> Path:
-    """Return the path below the folder as the file system spells it, as it stands where there is none such."""
+    """The path `below` inside the folder as the file system spells it; unchanged where it does not exist."""
     path = folder
     for step in PurePosixPath(below).parts:
         there = path / step

@@ -1,4 +1,4 @@
-"""A cohort packed in one Parquet file: one row a picture, with its patient's attributes and its encoded bytes."""
+"""A cohort packed in one Parquet file: one row per picture, with its patient's attributes and its encoded bytes."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -30,13 +30,18 @@ from lymphtune.files import atomic_file
 from lymphtune.runs.tables import is_text, text_bytes
 
 FORMAT = 1
-METADATA = b"lymphtune"  # key of the description, JSON, in the schema's metadata
-GROUP_BYTES = 8 * 2**20  # encoded pictures in a row group: what is held in memory while writing
+# key of the description (JSON) in the schema's metadata
+METADATA = b"lymphtune"
+# encoded bytes of a row group, which is held in memory while writing
+GROUP_BYTES = 8 * 2**20
 MAX_GROUP_BYTES = 2**30
 MAX_GROUP_ROWS = 2**20
-MAX_ROWS = 2**26  # of all groups: pictures of a cohort
-READ_ROWS = 64  # pictures held in memory by each thread while reading
-DAMAGED = (pa.ArrowException, OSError, ValueError)  # what pyarrow raises on damaged files
+# pictures of a cohort
+MAX_ROWS = 2**26
+# pictures held in memory by each thread while reading
+READ_ROWS = 64
+# exceptions that pyarrow raises on damaged files
+DAMAGED = (pa.ArrowException, OSError, ValueError)
 
 SCHEMA = pa.schema(
     {
@@ -53,7 +58,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class PackedDescription:
-    """What a packed file says of its cohort as a whole; missing: values of attributes may be; grouped: patients are."""
+    """Description of a packed cohort; missing: attributes may have missing values; grouped: patients have groups."""
 
     name: str
     reference_date: date
@@ -65,13 +70,13 @@ class PackedDescription:
 
     @property
     def extra_columns(self) -> dict[str, pa.DataType]:
-        """Return the columns of a patient beyond those of every cohort."""
+        """The patient columns beyond those of every cohort, with their types."""
         own = [attribute for attribute in self.attributes if attribute.name not in SCHEMA.names]
         types = {attribute.name: pa.float64() if attribute.levels is None else pa.string() for attribute in own}
         return types | ({GROUP: pa.string()} if self.grouped else {})
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as it is written down; what is as in the study's cohort is left out."""
+        """The description for JSON, without values that equal the study's."""
         given: dict[str, Any] = {
             "format": FORMAT,
             "name": self.name,
@@ -87,7 +92,7 @@ class PackedDescription:
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Some rows of a packed file, `n_pictures` of one row group from its row `first`, read a few at a time."""
+    """`n_pictures` rows of a packed file, from row `first` of one row group, read in batches."""
 
     path: Path
     index: int
@@ -100,7 +105,7 @@ class RowGroup:
     def read(self) -> Iterator[Encoded]:
         columns = ["patient", "picture", "encoded"]
         try:
-            # pictures as a dictionary: a file may name a large one in any number of rows
+            # pictures are read dictionary-encoded: a hostile file may repeat a large one in many rows
             with pq.ParquetFile(self.path, read_dictionary=["encoded"], page_checksum_verification=True) as file:
                 groups = file.iter_batches(READ_ROWS, [self.index], columns, use_threads=False)
                 rows = (row for batch in groups for row in _row_dicts(batch))
@@ -119,11 +124,11 @@ def _row_dicts(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
 
 
 def pack(folder: Path, out: Path, reference_date: date, pseudonyms: Pseudonyms | None = None) -> None:
-    """Write the cohort of a folder in the study's layout to the Parquet file `out`.
+    """Write the cohort of a folder to the Parquet file `out`.
 
-    The pictures' own bytes are kept, and ages, at the examination or at `reference_date`, in place of dates.
-    Every picture is decoded once as a check. With pseudonyms, which stand in place of ids, pictures lose what they
-    say beside their pixels. Raises InputError as reading the folder does.
+    The pictures' encoded bytes are kept. Dates are replaced by ages, at the examination or at `reference_date`. Every
+    picture is decoded once as a check. With pseudonyms, which replace ids, metadata is removed from the pictures.
+    Raises InputError as reading the folder does.
     """
     surveyed = survey_study(folder, reference_date)
     if pseudonyms is not None:
@@ -157,9 +162,8 @@ def write_packed(
 ) -> None:
     """Write patients (columns ATTRIBUTES and `about.more`, in order of id) and their pictures to the file `out`.
 
-    `pictures` yields a patient's id, a picture's name and its encoded bytes, patient after patient in the order
-    of the table; about GROUP_BYTES of them are held at a time. Raises InputError on a picture that cannot be
-    decoded.
+    `pictures` yields a patient's id, a picture's name and its encoded bytes, in the order of the patients. About
+    GROUP_BYTES are held in memory at a time. Raises InputError on a picture that cannot be decoded.
     """
     if out.suffix.lower() != ".parquet":
         raise InputError(f"{out}: a packed cohort is a .parquet file; name it so")
@@ -205,15 +209,15 @@ def _row_groups(
 
 
 def read_packed(path: Path, reference_date: date | None) -> Cohort:
-    """Return the packed cohort, ages counted to `reference_date`, or as packed where it is None.
+    """Load a packed cohort with ages at `reference_date`, or as packed if that is None.
 
-    Raises InputError where the file is damaged, was not written by `write_packed` or holds values out of range.
+    Raises InputError if the file is damaged, was not written by `write_packed` or holds values out of range.
     """
     return survey_packed(path, reference_date).load()
 
 
 def survey_packed(path: Path, reference_date: date | None) -> CohortSurvey:
-    """Return the packed cohort before any picture is read; raises InputError as `read_packed` does."""
+    """Read a packed cohort without its pictures; raises InputError as `read_packed` does."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             description = _read_description(file.schema_arrow, path)
@@ -257,7 +261,7 @@ def survey_packed(path: Path, reference_date: date | None) -> CohortSurvey:
 
 
 def _patient_blocks(file: pq.ParquetFile, groups: list[RowGroup], columns: list[str]) -> Iterator[pd.DataFrame]:
-    """Yield rows without their pictures, a row group's at a time, those of its last patient once all are there."""
+    """Yield rows without pictures, one row group at a time; a patient that spans two groups is yielded once."""
     held = pd.DataFrame()
     for group in groups:
         rows = pd.concat([held, file.read_row_group(group.index, columns).to_pandas()], ignore_index=True)
@@ -269,7 +273,7 @@ def _patient_blocks(file: pq.ParquetFile, groups: list[RowGroup], columns: list[
 
 
 def _row_range(groups: list[RowGroup], first: int, stop: int) -> list[RowGroup]:
-    """Return what holds the file's rows from `first` until before `stop`."""
+    """The row groups, or parts of them, that hold the file's rows from `first` up to and excluding `stop`."""
     parts, before = [], 0
     for group in groups:
         low, high = max(first - before, 0), min(stop - before, len(group))
@@ -284,7 +288,7 @@ def _damaged(path: Path, error: Exception) -> InputError:
 
 
 def _read_description(schema: pa.Schema, path: Path) -> PackedDescription:
-    """Return the description in the schema's metadata; raises InputError where it is missing or another's."""
+    """Parse the description in the schema's metadata; raises InputError if it is missing or invalid."""
     wrong = f"{path}: not a cohort packed by lymphtune; make one with lymphtune pack"
     try:
         found = json.loads((schema.metadata or {})[METADATA])
@@ -335,7 +339,7 @@ def _groups(metadata: pq.FileMetaData, path: Path) -> list[RowGroup]:
 
 
 def _check_texts(path: Path, columns: list[str], n_groups: int) -> None:
-    """Raise InputError where texts would take gigabytes once each row has its own; a group is looked at at a time."""
+    """Raise InputError if texts would take gigabytes when expanded per row; row groups are read one by one."""
     with pq.ParquetFile(path, read_dictionary=columns, page_checksum_verification=True) as file:
         texts = [field.name for field in file.schema_arrow if field.name in columns and is_text(field.type)]
         for index in range(n_groups):
@@ -344,7 +348,10 @@ def _check_texts(path: Path, columns: list[str], n_groups: int) -> None:
 
 
 def _patients(rows: pd.DataFrame, description: PackedDescription, path: Path) -> pd.DataFrame:
-    """Return one row a patient (columns COLUMNS and `about.more`) from one row a picture; InputError on odd values."""
+    """One row per patient from one row per picture (columns COLUMNS and `description.extra_columns`).
+
+    Raises InputError on invalid or inconsistent values.
+    """
     own = [*ATTRIBUTES, *description.extra_columns]
     may_miss = (
         [attribute.name for attribute in description.attributes if attribute.levels is None]

@@ -1,4 +1,4 @@
-"""Pictures of cells: found, checked, decoded in parallel, and kept decoded in a cache on disk.
+"""Pictures of cells: check them, decode them in parallel, and cache the decoded pixels on disk.
 
 Shapes: C cells, S picture side (PICTURE_PX), 3 colours.
 """
@@ -33,7 +33,8 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 MAX_PIXELS = 4096 * 4096
 MIN_SIDE_PX = 16
 LIMITS = f"expected sides of {MIN_SIDE_PX} pixels or more and {MAX_PIXELS} pixels in all at most"
-ORIENTATION = 0x0112  # EXIF tag
+# EXIF tag, and the transpose for each of its values
+ORIENTATION = 0x0112
 TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -44,15 +45,18 @@ TRANSPOSES = {
     8: Image.Transpose.ROTATE_90,
 }
 SIDEWAYS = {TRANSPOSES[number] for number in (5, 6, 7, 8)}
-MAX_SCANS = 100  # of a JPEG file; each goes over all pixels, and may take a few bytes
-MAX_ENCODED_BYTES = 160 * 2**20  # the largest picture allowed, four 16-bit channels, not compressed
-CACHE_FORMAT = 2  # part of a cache file's name; raise it when decoding changes
+# scans of a JPEG file: each takes a pass over all pixels, but may need few bytes
+MAX_SCANS = 100
+# size of the largest picture allowed: four 16-bit channels, uncompressed
+MAX_ENCODED_BYTES = 160 * 2**20
+# part of a cache file's name; increase it when decoding changes
+CACHE_FORMAT = 2
 CACHE_VARIABLE = "LYMPHTUNE_CACHE"
-# what Pillow raises on damaged files, found by feeding it some
+# exceptions that Pillow raises on damaged files, found by fuzzing
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, TypeError, KeyError, IndexError, OverflowError)
 
-# Pillow only warns of pictures that are too large by less than a factor of two; warnings.catch_warnings
-# is not thread-safe, so the filter is set once.
+# Pillow only warns about pictures up to twice its size limit. The filter is set once because warnings.catch_warnings
+# is not thread-safe.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 Job = TypeVar("Job")
@@ -60,7 +64,7 @@ Result = TypeVar("Result")
 
 
 class Encoded(NamedTuple):
-    """An encoded picture; where: it lies, for messages; name: below its patient's folder."""
+    """An encoded picture; where: its location, for messages; name: relative to its patient's folder."""
 
     where: str
     name: str
@@ -68,18 +72,18 @@ class Encoded(NamedTuple):
 
 
 class PictureSource(Protocol):
-    """Pictures that one thread reads one after the other: a patient's folder, a row group of a packed cohort."""
+    """Pictures that one thread reads in order, such as a patient's folder or a row group of a packed cohort."""
 
     def __len__(self) -> int: ...
 
     def read(self) -> Iterator[Encoded]:
-        """Yield each picture's encoded bytes, with its name and where it lies."""
+        """Yield the encoded pictures."""
         ...
 
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """The picture files of one patient, whose own folder is `folder`; None: the one that each file lies in."""
+    """The picture files of one patient; folder: the patient's folder, None for each file's own parent."""
 
     paths: Sequence[Path]
     folder: Path | None = None
@@ -95,19 +99,22 @@ class PictureFiles:
 
 @dataclass(frozen=True)
 class Picture:
-    """One decoded picture [S, S, 3], what had to be done to it, in words, and its depth where that is over 8 bits."""
+    """A decoded picture [S, S, 3]; changes: conversions made, as text; depth: only of pictures of more than 8 bits."""
 
     pixels_SS3: np.ndarray
     changes: tuple[str, ...] = ()
     depth: Depth | None = None
 
 
-Decoder = Callable[[bytes, str], Picture]  # the second argument opens its messages
+# arguments: encoded bytes, and the location that starts error messages
+Decoder = Callable[[bytes, str], Picture]
 
 
 class DecodedSource(NamedTuple):
-    """What was found while the pictures of one source were decoded; changes: how often what was converted; depths: of
-    each picture, and where it lies, None of 8 bits."""
+    """Results of decoding one source.
+
+    changes: number of pictures by conversion. depths: location and depth of each picture, None for 8 bits.
+    """
 
     digests: list[str]
     names: list[str]
@@ -116,7 +123,7 @@ class DecodedSource(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """One source, the rows [N, S, S, 3] its pictures go to, and the digests that they must have, where known."""
+    """One source, the array [N, S, S, 3] to decode it into, and the digests that it must have, None if unknown."""
 
     source: PictureSource
     pixels_NSS3: np.ndarray
@@ -125,10 +132,10 @@ class _Job(NamedTuple):
 
 
 def decode(data: bytes, where: str) -> Picture:
-    """Return the picture as uint8 RGB [S, S, 3], converted, scaled and centre-cropped as need be.
+    """Decode a picture to uint8 RGB [S, S, 3], converted, scaled and centre-cropped if necessary.
 
-    Thread-safe. It is turned as its EXIF orientation says. Raises InputError, opening with `where`, on anything but a
-    JPEG, PNG, BMP or TIFF file of sensible size.
+    Thread-safe. The EXIF orientation is applied. Raises InputError, starting with `where`, on anything but a JPEG,
+    PNG, BMP or TIFF file of allowed size.
     """
     with open_picture(data, where) as image:
         stored, several_pages = stored_as(image), getattr(image, "is_animated", False)
@@ -139,14 +146,15 @@ def decode(data: bytes, where: str) -> Picture:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Return the picture turned as its EXIF orientation says, itself where it says nothing, or is damaged."""
+    """The picture with its EXIF orientation applied; unchanged if that is missing or damaged."""
     turn = orientation_of(image)
     return image if turn is None else image.transpose(turn)
 
 
 def orientation_of(image: Image.Image) -> Image.Transpose | None:
-    """Decode the picture, and return how its EXIF orientation says to turn it."""
-    image.load()  # by which Pillow turns a TIFF itself
+    """Decode the picture and return the transpose that its EXIF orientation asks for, None if there is none."""
+    # load() lets Pillow apply a TIFF's orientation itself
+    image.load()
     try:
         return TRANSPOSES.get(image.getexif().get(ORIENTATION, 1))
     except (*UNREADABLE, AttributeError):
@@ -154,7 +162,7 @@ def orientation_of(image: Image.Image) -> Image.Transpose | None:
 
 
 def changes_of(image: Image.Image, several_pages: bool, turned: bool) -> tuple[str, ...]:
-    """Return what `decode` has to do to the picture, or has done, in words."""
+    """The conversions that `decode` makes, as text."""
     changes = []
     if several_pages:
         changes.append("with several pages, the first one kept")
@@ -169,11 +177,11 @@ def changes_of(image: Image.Image, several_pages: bool, turned: bool) -> tuple[s
 
 @contextmanager
 def open_picture(data: bytes, where: str) -> Iterator[Image.Image]:
-    """Yield the picture, of allowed size, before it is decoded; whatever turns up then is told as an InputError."""
+    """Open a picture of allowed size without decoding it; errors during the block become InputError."""
     if not data:
         raise InputError(f"{where}: truncated or unreadable picture (empty file); replace or remove it")
     if data.startswith(b"\xff\xd8") and (scans := data.count(b"\xff\xda")) > MAX_SCANS:
-        raise InputError(f"{where}: a JPEG file of {scans} scans; expected {MAX_SCANS} at most: save it anew")
+        raise InputError(f"{where}: a JPEG file of {scans} scans; expected {MAX_SCANS} at most: save it again")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size, where)
@@ -197,7 +205,7 @@ def _check_size(size: tuple[int, int], where: str) -> None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return the picture in RGB, of 16 bits the high byte; its depth is one that `depth_of` allows."""
+    """The picture in RGB; 16 bits are reduced to the high byte. `depth_of` must have accepted its depth."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I"):
@@ -208,10 +216,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _square(image: Image.Image) -> Image.Image:
-    """Return the central square at PICTURE_PX: the shorter side scaled, the longer one cropped."""
+    """The central square scaled to PICTURE_PX."""
     if image.size == (PICTURE_PX, PICTURE_PX):
         return image
-    # cropping first: scaling a picture of 16 x 1,000,000 pixels whole would take gigabytes
+    # Crop before scaling: scaling a whole picture of 16 x 1,000,000 pixels would take gigabytes.
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
@@ -220,7 +228,7 @@ def _square(image: Image.Image) -> Image.Image:
 
 
 def cache_dir() -> Path:
-    """Return the folder for decoded pictures: $LYMPHTUNE_CACHE, or lymphtune in the user's cache folder."""
+    """The folder for decoded pictures: $LYMPHTUNE_CACHE, or lymphtune in the user's cache folder."""
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named).expanduser()
@@ -230,11 +238,11 @@ def cache_dir() -> Path:
 def decode_cached(
     sources: Sequence[PictureSource], folder: Path, decode: Decoder = decode, bags: Sequence[int] | None = None
 ) -> tuple[np.ndarray, list[str], list[str]]:
-    """Return all pictures [C, S, S, 3] mapped read-only from the cache in `folder`, their digests, and notes.
+    """All pictures [C, S, S, 3], memory-mapped read-only from the cache in `folder`, their digests, and notes.
 
-    A digest is the SHA-256 of a picture's encoded file; a note says what was converted. Pictures are decoded
-    only where the cache holds no sound file for exactly these digests in this order. bags: how many pictures each
-    patient has; None: each source is one.
+    A digest is the SHA-256 of a picture's encoded file; notes describe conversions. Pictures are decoded only if the
+    cache has no valid file for exactly these digests in this order. bags: number of pictures of each patient; None if
+    each source is one patient.
     """
     digests_of_sources = _parallel(_digests, sources, sources, "Reading pictures")
     digests = [digest for some in digests_of_sources for digest in some]
@@ -246,7 +254,7 @@ def decode_cached(
 
 
 def decode_in_memory(sources: Sequence[PictureSource], decode: Decoder) -> tuple[np.ndarray, list[DecodedSource]]:
-    """Return all pictures [C, S, S, 3] in memory, read-only, and what was read of each source; no cache is touched."""
+    """Decode all pictures [C, S, S, 3] in memory, read-only, without the cache; also the results of each source."""
     starts = np.cumsum([0, *map(len, sources)])
     pixels_CSS3 = np.empty((starts[-1], PICTURE_PX, PICTURE_PX, 3), np.uint8)
     jobs = [
@@ -260,22 +268,22 @@ def decode_in_memory(sources: Sequence[PictureSource], decode: Decoder) -> tuple
 
 
 def digests_of(sources: Sequence[PictureSource]) -> list[str]:
-    """Return the digest of every picture, in order; nothing is decoded."""
+    """The digest of every picture, in order; nothing is decoded."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return [digest for some in pool.map(_digests, sources) for digest in some]
 
 
 def notes_of(read: Sequence[DecodedSource]) -> list[str]:
-    """Return how many pictures were converted, and how."""
+    """Notes on how many pictures were converted, and how."""
     n_pictures = sum(len(source.digests) for source in read)
     changes = sum((source.changes for source in read), Counter[str]())
     return [f"{count} of {n_pictures} pictures {change}" for change, count in sorted(changes.items())]
 
 
 def check_depths(read: Sequence[DecodedSource], bags: Sequence[int] | None = None) -> None:
-    """Raise InputError where the pictures of a patient have more than 8 bits and none of them uses their range.
+    """Raise InputError if a patient has pictures of more than 8 bits and none of them uses the range.
 
-    bags: how many pictures each patient has, in order; None: as many as each source.
+    bags: number of pictures of each patient, in order; None if each source is one patient.
     """
     every = iter([depth for source in read for depth in source.depths])
     for count in bags if bags is not None else [len(source.depths) for source in read]:
@@ -283,12 +291,12 @@ def check_depths(read: Sequence[DecodedSource], bags: Sequence[int] | None = Non
 
 
 def check_bag_depth(deep: Sequence[tuple[str, Depth]]) -> None:
-    """Raise InputError where a patient's pictures of more than 8 bits, each with where it lies, are underused."""
+    """Raise InputError if none of a patient's deep pictures (location, depth) uses its range."""
     if most := underused(depth for _, depth in deep):
         where = next(where for where, depth in deep if depth == most)
         raise InputError(
-            f"{where}: {most}, the largest of this patient's {len(deep)} of more than 8 bits: they would come out "
-            f"nearly black; {CURE}"
+            f"{where}: {most}, the largest of this patient's {len(deep)} of more than 8 bits: they would be nearly "
+            f"black after conversion; {CURE}"
         )
 
 
@@ -307,7 +315,7 @@ def _parallel(
 
 
 def read_encoded(path: Path) -> bytes:
-    """Return the file's bytes; raises InputError where it cannot be read or is too large for a picture."""
+    """The file's bytes; raises InputError if it cannot be read or is too large for a picture."""
     try:
         with path.open("rb", buffering=0) as file:
             if os.fstat(file.fileno()).st_size > MAX_ENCODED_BYTES:
@@ -327,7 +335,7 @@ def _key(digests: Sequence[str]) -> str:
 
 
 def _layout(n_pictures: int) -> tuple[bytes, int]:
-    """Return the .npy header for so many pictures, and the size of the whole file in bytes."""
+    """The .npy header for this number of pictures, and the size of the whole file in bytes."""
     shape = (n_pictures, PICTURE_PX, PICTURE_PX, 3)
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
@@ -358,7 +366,7 @@ def _write_cache(
     decode: Decoder,
     bags: Sequence[int] | None,
 ) -> list[str]:
-    """Decode every picture into the cache file; return the notes."""
+    """Decode every picture into a new cache file; return the notes."""
     n_pictures = sum(map(len, digests_of_sources))
     header, n_bytes = _layout(n_pictures)
     _check_room(target.parent, n_bytes)
@@ -381,7 +389,7 @@ def _write_cache(
 
 
 def _decode_source(job: _Job) -> DecodedSource:
-    """Decode one source into its rows; raises InputError where it does not hold what it held before."""
+    """Decode one source into its array; raises InputError if its pictures changed since they were hashed."""
     read = DecodedSource([], [], Counter(), [])
     for pixels_SS3, (where, name, data) in zip(job.pixels_NSS3, job.source.read(), strict=True):
         read.digests.append(hashlib.sha256(data).hexdigest())
@@ -411,7 +419,7 @@ def _check_room(folder: Path, n_bytes: int) -> None:
 
 
 def _reserve(file: BinaryIO, n_bytes: int, folder: Path) -> None:
-    """Take the disk space now: writing to a mapped file past a full disk or a quota would kill the process."""
+    """Reserve the disk space: writing to a mapped file on a full disk would kill the process."""
     try:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, n_bytes)

@@ -1,6 +1,6 @@
-"""Ids replaced by keyed hashes: what is written from such a cohort names nobody, unless one has the key and the ids.
+"""Pseudonyms: ids replaced by keyed hashes, which only the holder of the key and the ids can trace back.
 
-A pseudonym is HMAC-SHA-256 (RFC 2104) of the id; the key lies in a file of its own and is written nowhere else.
+A pseudonym is HMAC-SHA-256 (RFC 2104) of the id. The key is stored in its own file and nowhere else.
 """
 
 import hashlib
@@ -26,12 +26,13 @@ from lymphtune.platforms import readable_by_others
 
 KEY = re.compile(r"[0-9a-f]{64}\n?")
 PSEUDONYM = re.compile(r"x[0-9a-f]{16}")
-AGE_DIGITS = 1  # a tenth of a year: from an exact age and its day follows the date of birth
+# ages are rounded to tenths of a year, because an exact age reveals the date of birth
+AGE_DIGITS = 1
 
 
 @dataclass(frozen=True)
 class Pseudonyms:
-    """What turns ids into pseudonyms; fingerprint: of the key, by which another one is noticed."""
+    """Turns ids into pseudonyms; `fingerprint` identifies the key."""
 
     key: bytes = field(repr=False)
 
@@ -47,9 +48,9 @@ class Pseudonyms:
 
 
 def read_pseudonyms(path: Path, make: bool = False) -> Pseudonyms:
-    """Return the pseudonyms of a key's file; `make`: one that is not there is made, readable by its owner alone.
+    """Read the key from a file; make=True creates a missing file, readable by its owner only.
 
-    Raises InputError where it cannot be read, holds no key, or others may read it.
+    Raises InputError if the file cannot be read, holds no key, or can be read by others.
     """
     if make and not path.exists() and not path.is_symlink():
         _make(path)
@@ -57,7 +58,7 @@ def read_pseudonyms(path: Path, make: bool = False) -> Pseudonyms:
         with path.open("rb") as file:
             mode, text = os.fstat(file.fileno()).st_mode, file.read(100).decode("ascii")
     except FileNotFoundError as error:
-        raise InputError(f"{path}: the key of the pseudonyms is not there; put it back, or name it anew") from error
+        raise InputError(f"{path}: no such key file; restore it, or name another one") from error
     except OSError as error:
         raise InputError(f"{path}: the key cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -65,7 +66,7 @@ def read_pseudonyms(path: Path, make: bool = False) -> Pseudonyms:
     if not KEY.fullmatch(text):
         raise _no_key(path)
     if readable_by_others(mode):
-        raise InputError(f"{path}: others may read this key (mode {stat.S_IMODE(mode):o}); chmod 600 it")
+        raise InputError(f"{path}: others can read this key (mode {stat.S_IMODE(mode):o}); run chmod 600 on it")
     return Pseudonyms(bytes.fromhex(text.strip()))
 
 
@@ -81,7 +82,7 @@ def _make(path: Path) -> None:
 
 
 def _no_key(path: Path) -> InputError:
-    return InputError(f"{path}: holds no key; expected 64 hexadecimal digits, or name a file that is not there yet")
+    return InputError(f"{path}: not a key; expected 64 hexadecimal digits, or name a file that does not exist yet")
 
 
 def are_pseudonyms(ids: Sequence[str]) -> bool:
@@ -89,9 +90,9 @@ def are_pseudonyms(ids: Sequence[str]) -> bool:
 
 
 def pseudonymised(surveyed: CohortSurvey, pseudonyms: Pseudonyms) -> CohortSurvey:
-    """Return the cohort with pseudonyms for ids, in their order; pictures go by number, ages by tenths of a year.
+    """The cohort with pseudonyms as ids, sorted by them; pictures are named by number, ages rounded to 0.1 years.
 
-    Raises InputError where ids are pseudonyms already.
+    Raises InputError if the ids are pseudonyms already.
     """
     ids = surveyed.patients["patient"].tolist()
     if are_pseudonyms(ids):
@@ -100,7 +101,8 @@ def pseudonymised(surveyed: CohortSurvey, pseudonyms: Pseudonyms) -> CohortSurve
         patient=[pseudonyms.of(patient) for patient in ids],
         age_years=surveyed.patients["age_years"].round(AGE_DIGITS),
     )
-    if GROUP in named.columns:  # of which each is named after a patient
+    if GROUP in named.columns:
+        # groups are named after a patient
         named[GROUP] = [pseudonyms.of(group) for group in named[GROUP]]
     order = np.array(sorted(range(len(ids)), key=lambda row: natural_key(named["patient"][row])), dtype=int)
     patients = named.iloc[order].reset_index(drop=True)
@@ -116,7 +118,7 @@ def pseudonymised(surveyed: CohortSurvey, pseudonyms: Pseudonyms) -> CohortSurve
 
 @dataclass(frozen=True)
 class _NumberedPictures:
-    """A patient's pictures, whose files may be named after it: they go by their number."""
+    """A patient's pictures named by their number, because file names may contain the patient's id."""
 
     parts: Sequence[PictureSource]
     pseudonym: str

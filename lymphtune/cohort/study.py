@@ -1,6 +1,6 @@
-"""A cohort in a folder: a table of patients and a folder of pictures each, as the study's or as cohort.yaml says.
+"""Read a cohort from a folder: a table of patients, and a folder of pictures for each patient.
 
-The study's layout is `clinical_annotation.csv`, `trainset/<ID>/`, `testset/<ID>/`.
+The study's layout is `clinical_annotation.csv`, `trainset/<ID>/`, `testset/<ID>/`; `cohort.yaml` describes others.
 """
 
 import re
@@ -32,22 +32,23 @@ from lymphtune.cohort.pictures import PictureFiles
 from lymphtune.cohort.table import has_columns, ignored_age_note, open_table
 from lymphtune.errors import InputError, one_line
 
-MARKER = "SIMULATED"  # a file of this name tells a simulated folder from a real one
+# a file of this name marks a simulated cohort
+MARKER = "SIMULATED"
 LAYOUT = STUDY.described
 
 
 def read_study(folder: Path, reference_date: date) -> Cohort:
-    """Return the folder's cohort, its pictures decoded or taken from the cache.
+    """Load the folder's cohort; its pictures are decoded or read from the cache.
 
-    Raises InputError where the table or the folders are not as they should be, or do not fit together.
+    Raises InputError if the table or the folders are invalid or do not match.
     """
     return survey_study(folder, reference_date).load()
 
 
 def survey_study(folder: Path, reference_date: date | None) -> CohortSurvey:
-    """Return the folder's cohort before any picture is read; raises InputError as `read_study` does.
+    """Read the folder's cohort without its pictures; raises InputError as `read_study` does.
 
-    reference_date: None where nobody asks for ages, which then are missing where they would be counted to one day.
+    reference_date: None if ages are not needed; ages at a reference date are then missing.
     """
     layout, notes = _checked_layout(folder)
     clinical = read_clinical(table_path(folder, layout), reference_date, layout)
@@ -65,13 +66,14 @@ def survey_study(folder: Path, reference_date: date | None) -> CohortSurvey:
     )
 
 
-Sources = Callable[[range], list[PictureFiles]]  # the picture files of the patients in some rows
+# from a range of rows to the patients' picture files
+Sources = Callable[[range], list[PictureFiles]]
 
 
 def _patients_and_sources(
     folder: Path, clinical: pd.DataFrame, layout: Layout
 ) -> tuple[pd.DataFrame, Sources, tuple[str, ...]]:
-    """Return the patients in order of id, what lists their picture files, and notes on what is not read."""
+    """The patients in order of id, a function that lists their picture files, and notes on files that are not read."""
     scans = [scan_folders(folder, template) for template in layout.pictures.templates]
     found = patient_folders(folder, scans)
     homes = homes_of(table_path(folder, layout), layout)
@@ -87,7 +89,7 @@ def _patients_and_sources(
     patients = counted[[*COLUMNS, *(name for name in counted.columns if name not in COLUMNS)]]
 
     def sources(rows: range) -> list[PictureFiles]:
-        # listed once more: the names of all patients' pictures would be held as long as the cohort
+        # The folders are listed again, so that file names of all patients need not be kept in memory.
         found = [
             PictureFiles([bags[row].path / name for name in _list_pictures(bags[row], folder).names], bags[row].path)
             for row in rows
@@ -101,7 +103,7 @@ def _patients_and_sources(
 
 
 def patient_folders(folder: Path, scans: Sequence[FolderScan]) -> dict[tuple[str, str], PatientFolder]:
-    """Return the patients' folders by home and name; raises InputError on links out, and two of one name."""
+    """The patients' folders by parent and name; raises InputError on links out of the folder and duplicate names."""
     found: dict[tuple[str, str], PatientFolder] = {}
     for scan in scans:
         for place, why in scan.refused.items():
@@ -117,7 +119,7 @@ def patient_folders(folder: Path, scans: Sequence[FolderScan]) -> dict[tuple[str
 
 
 def _beside(scans: Sequence[FolderScan]) -> Iterator[str]:
-    """Yield notes on folders and pictures that lie in no patient's folder, without a name."""
+    """Yield notes, without names, on folders and pictures outside the patients' folders."""
     unmatched = {place for scan in scans for place in scan.unmatched}
     stray = {place for scan in scans for place in scan.stray if place.lower().endswith(SUFFIXES)}
     if unmatched:
@@ -127,7 +129,7 @@ def _beside(scans: Sequence[FolderScan]) -> Iterator[str]:
 
 
 def _left_out(listings: Sequence[Listing]) -> tuple[str, ...]:
-    """Return notes on pictures that lie where nothing reads them, without an id."""
+    """Notes, without ids, on pictures in subfolders and in unsupported formats."""
     below = [one.n_below for one in listings if one.n_below]
     unread = sum(name.lower().endswith(UNSUPPORTED_SUFFIXES) for one in listings for name in one.others)
     notes = []
@@ -150,15 +152,15 @@ def is_simulated(folder: Path) -> bool:
 
 
 def natural_key(patient: str) -> tuple[tuple[str | int, ...], str]:
-    """Return a sort key by which P2 comes before P10."""
+    """A sort key that puts P2 before P10."""
     parts = re.split("([0-9]+)", patient)
     return tuple(int(part) if position % 2 else part for position, part in enumerate(parts)), patient
 
 
 def _checked_layout(folder: Path) -> tuple[Layout, tuple[str, ...]]:
-    """Return the folder's layout, fitted to its table's header, and notes on what is not read of the table.
+    """The folder's layout, fitted to its table's header, and notes on ignored columns.
 
-    Raises InputError where there is no such folder, or no table in it.
+    Raises InputError if the folder or its table does not exist.
     """
     layout = folder_layout(folder)
     header, layout, _ = open_table(table_path(folder, layout), layout)
@@ -167,7 +169,7 @@ def _checked_layout(folder: Path) -> tuple[Layout, tuple[str, ...]]:
 
 
 def table_path(folder: Path, layout: Layout) -> Path:
-    """Return the table's file; raises InputError where there is none, or a link leads out of the folder."""
+    """The table's file; raises InputError if it does not exist or a link leads out of the folder."""
     path = actual_path(folder, layout.table)
     if not path.is_file():
         raise InputError(
@@ -178,7 +180,7 @@ def table_path(folder: Path, layout: Layout) -> Path:
 
 
 def _other_table(folder: Path, layout: Layout) -> str:
-    """Return what would do where one file of the folder may be its table, alone or by its header; "" else."""
+    """A hint if exactly one other file of the folder may be the table, else ""."""
     found = [entry.name for entry in folder_entries(folder) if entry.name.lower().endswith((".csv", ".tsv"))]
     found = [name for name in found if not (folder / name).is_symlink() and (folder / name).is_file()]
     if len(found) > 1:
@@ -190,7 +192,7 @@ def _other_table(folder: Path, layout: Layout) -> str:
 
 
 def folder_layout(folder: Path) -> Layout:
-    """Return what the folder's cohort.yaml says, or the study's layout; raises InputError where it is no folder."""
+    """The layout in the folder's cohort.yaml, or the study's; raises InputError if it is not a folder."""
     if not folder.exists():
         raise InputError(f"{folder}: no such folder; expected one with {LAYOUT}")
     if not folder.is_dir():
@@ -201,7 +203,7 @@ def folder_layout(folder: Path) -> Layout:
 
 
 def check_links(folder: Path, below: str) -> None:
-    """Raise InputError where a step of the way down from `folder` is a link that leads out of it."""
+    """Raise InputError if a component of the path `below` is a link out of `folder`."""
     path = folder
     for step in Path(below).parts:
         path = path / step
@@ -209,12 +211,14 @@ def check_links(folder: Path, below: str) -> None:
             check_link(path, folder)
 
 
-Folders = Mapping[tuple[str, str], PatientFolder]  # by home and name
-Homes = Mapping[str, tuple[str, str]]  # by patient: where it is labelled, and where it is to be predicted
+# by parent folder and name
+Folders = Mapping[tuple[str, str], PatientFolder]
+# by patient: parent folder if it is labelled, and if it is to be predicted
+Homes = Mapping[str, tuple[str, str]]
 
 
 def _check_sets(clinical: pd.DataFrame, homes: Homes, found: Folders, layout: Layout, folder: Path) -> None:
-    """Raise InputError unless every patient has a folder where its label and its columns say, and in no other set."""
+    """Raise InputError unless every patient has a folder where its label and columns say, and none in the other set."""
     elsewhere: dict[str, list[str]] = {}
     for home, patient in found:
         elsewhere.setdefault(patient, []).append(home)
@@ -237,7 +241,7 @@ def _check_sets(clinical: pd.DataFrame, homes: Homes, found: Folders, layout: La
 
 
 def _check_rows_of_folders(clinical: pd.DataFrame, homes: Homes, found: Folders, layout: Layout, folder: Path) -> None:
-    """Raise InputError where folders have no row, or lie where their row does not say."""
+    """Raise InputError if a folder has no row, or is not where its row says."""
     known = {(home, patient) for patient, both in homes.items() for home in both}
     strangers: dict[str, list[str]] = {}
     for home, patient in found:

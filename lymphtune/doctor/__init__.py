@@ -1,4 +1,4 @@
-"""A cohort examined before hours are spent on it: what is there, and what is wrong, odd or worth knowing."""
+"""Checks of a cohort before training: a summary of its contents and a list of findings."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,27 +30,27 @@ PICTURE_CHECKS: tuple[Check, ...] = (*pictures.CHECKS, *duplicates.CHECKS)
 
 @dataclass(frozen=True)
 class Examination:
-    """What is there and what was found, the worst first."""
+    """Evidence, summary and findings of a cohort, the most severe findings first."""
 
     evidence: Evidence
     summary: Summary
     findings: Sequence[Finding]
 
     def with_findings(self, more: Sequence[Finding]) -> "Examination":
-        """Return the same with some findings more."""
+        """A copy with more findings."""
         return replace(self, findings=_sorted([*self.findings, *more]))
 
     @property
     def values(self) -> dict[str, Any]:
-        """Return it for programs."""
+        """The content for JSON."""
         counts = {f"n_{one}s": sum(finding.severity == one for finding in self.findings) for one in SEVERITIES}
         return {"cohort": self.summary, **counts, "findings": [finding.values for finding in self.findings]}
 
 
 def examine(data: str | Path, reference_date: date = REFERENCE_DATE) -> Examination:
-    """Return the examination of the cohort that `data` names, every picture looked at.
+    """Run all checks on the cohort that `data` names; every picture is decoded.
 
-    Raises InputError where `data` names no cohort.
+    Raises InputError if `data` names no cohort.
     """
     path = find_cohort(data)
     if path is None:
@@ -61,7 +61,7 @@ def examine(data: str | Path, reference_date: date = REFERENCE_DATE) -> Examinat
 
 
 def examine_evidence(evidence: Evidence) -> Examination:
-    """Return what all checks find."""
+    """Run all checks on the evidence."""
     found = [
         *evidence.reading_findings,
         *(finding for check in (*TABLE_CHECKS, *PICTURE_CHECKS) for finding in check(evidence)),
@@ -70,12 +70,13 @@ def examine_evidence(evidence: Evidence) -> Examination:
 
 
 def quick_findings(data: str | Path, cohort: Cohort) -> list[Finding]:
-    """Return what is worse than a note in a cohort that has been read, as far as its table and digests tell.
+    """Errors and warnings of a loaded cohort, from its table and its picture digests alone.
 
-    Whether there are patients and groups enough depends on the folds, and is left to who makes them.
+    Checks on the number of patients and groups are skipped: they depend on the folds, whose maker checks them.
     """
     path = find_cohort(data)
-    if path is not None and path.is_dir() and not are_pseudonyms(cohort.ids):  # else ids would be in what is said
+    # with pseudonyms, the folder is not read again because its findings would name ids
+    if path is not None and path.is_dir() and not are_pseudonyms(cohort.ids):
         evidence = gather_folder(path, cohort.reference_date, pictures=False)
     else:
         evidence = evidence_of_patients(cohort, cohort.reference_date)

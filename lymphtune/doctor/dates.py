@@ -1,4 +1,4 @@
-"""Dates: the reading in use against the others, those that could be read two ways, those that are none."""
+"""Checks of dates: wrong date format, ambiguous dates, invalid dates."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ OTHER_FORMS = (
 
 
 def birth_dates(evidence: Evidence) -> Iterator[Finding]:
-    """Yield what is wrong, or could be, with the column of dates of birth."""
+    """Yield findings on the columns of dates of birth and examination."""
     column = evidence.layout.columns.birth_date
     if column is None or column not in evidence.columns:
         return
@@ -48,7 +48,7 @@ def _missing_dates(evidence: Evidence, column: str) -> Iterator[Finding]:
 
 
 def _invalid_examination_dates(evidence: Evidence, column: str) -> Iterator[Finding]:
-    """Yield days of examination that are none."""
+    """Yield invalid dates of examination."""
     wrong = [entry for entry, fault in evidence.faults(column) if fault.kind == "not a date"]
     if wrong:
         text = f"{counted(len(wrong), 'date')} in {column} {'is' if len(wrong) == 1 else 'are'} none that fits"
@@ -57,12 +57,13 @@ def _invalid_examination_dates(evidence: Evidence, column: str) -> Iterator[Find
 
 
 def accepts(entry: Entry, reading: str, evidence: Evidence) -> bool:
-    """Return whether the entry's date of birth is, in that reading, a day that leaves an age."""
+    """Whether the date of birth, in this date format, is a date that gives a plausible age."""
     columns = evidence.layout.columns
     born, day = read_date(entry.texts[str(columns.birth_date)], reading), evidence.reference_date
     if columns.examined_on is not None:
         examined = read_date(entry.texts.get(columns.examined_on, ""), reading)
-        if examined is None:  # which is a finding of its own
+        if examined is None:
+            # _invalid_examination_dates reports it
             return born is not None
         day = examined
     return born is not None and 0 <= age_years(born, day) <= MAX_AGE_YEARS
@@ -73,9 +74,9 @@ def age_years(born: date, day: date) -> float:
 
 
 def consistent(evidence: Evidence, entries: list[Entry]) -> list[str]:
-    """Return the readings in which every entry has a date of birth, and of examination where there is such a column.
+    """The date formats in which every entry's dates of birth and examination (if there are any) are valid.
 
-    The study's is left out, as no other names it.
+    The study's own mixed format is not considered: only the study uses it.
     """
     examined, missing = evidence.layout.columns.examined_on, {"", *evidence.layout.missing}
     days = [entry.texts.get(examined, "") for entry in entries] if examined else []
@@ -89,7 +90,7 @@ def consistent(evidence: Evidence, entries: list[Entry]) -> list[str]:
 
 
 def _misread(evidence: Evidence, column: str, given: list[Entry], wrong: list[Entry]) -> Iterator[Finding]:
-    """Yield why the reading in use does not do: another does, none does, or days that cannot be."""
+    """Yield why dates do not fit the format in use: another format fits, formats are mixed, or dates are invalid."""
     used, fitting = WRITTEN[evidence.layout.dates], consistent(evidence, given)
     of = f"{len(wrong)} of {len(given)} dates in {column}"
     if fitting:
@@ -139,7 +140,7 @@ def _place(entry: Entry, column: str) -> str:
 
 
 def _fits_other_order(text: str, reading: str) -> bool:
-    """Return whether the text is none in this reading, and a day first or month first."""
+    """Whether the text is no date in this format, but is one with day and month the other way round."""
     return read_date(text, reading) is None and any(_day(text, form) for form in (DAY_FIRST, MONTH_FIRST))
 
 
@@ -152,7 +153,7 @@ def _day(text: str, form: re.Pattern[str]) -> date | None:
 
 
 def _ambiguous(evidence: Evidence, column: str, given: list[Entry]) -> Iterator[Finding]:
-    """Yield the dates that could be read two ways, form by form, and whether others of their form tell."""
+    """Yield the dates that fit day-first and month-first, by separator; a note if other dates settle the order."""
     forms: dict[str, list[Entry]] = {}
     for entry in given:
         if found := re.search(r"[-/.]", entry.texts[column]):
@@ -182,12 +183,12 @@ def _is_ambiguous(text: str) -> bool:
 
 
 def _fits_both_orders(text: str) -> bool:
-    """Return whether both readings take it, be it for the same day."""
+    """Whether the text is a date both day first and month first (possibly the same day)."""
     return _day(text, DAY_FIRST) is not None and _day(text, MONTH_FIRST) is not None
 
 
 def group_dates(evidence: Evidence) -> Iterator[Finding]:
-    """Yield dates of columns to group by that are none."""
+    """Yield invalid dates in columns to group by."""
     born = evidence.layout.columns.birth_date
     for group in evidence.layout.groups:
         found = [(entry, fault) for entry, fault in evidence.faults(group.column) if fault.kind == "not a date"]

@@ -1,6 +1,6 @@
-"""Pictures that are there twice: the same file, or the same picture saved anew, scaled, mirrored or turned.
+"""Checks for duplicate pictures: identical files, or the same picture re-encoded, scaled, mirrored or rotated.
 
-Shapes: C pictures, T side of a thumbnail, K numbers of one (T x T), B pictures of a block.
+Shapes: C pictures, T side of a thumbnail, H half of it, K pixels of a flattened one, B pictures of a block.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,21 +14,28 @@ from lymphtune.doctor.inspection import SIDE
 from lymphtune.doctor.pictures import is_blank
 from lymphtune.findings import Finding, Severity
 
-MIN_CORRELATION = 0.975  # correlation of two thumbnails, brightness and contrast left aside
-MAX_DISTANCE = 2 * (1 - MIN_CORRELATION)  # squared distance of two thumbnails of length 1 that correlate so
-TOLERANCE = 1e-4  # of arithmetic in single precision
-MAX_COMPARED = 30_000  # pictures; of more, evenly many
-MAX_CANDIDATES = 2_000_000  # pairs
-MANY_PAIRS, MAX_PAIRS_EACH = 100, 4  # so many, and as many a picture: these are no copies
+# correlation from which two thumbnails count as the same picture; invariant to brightness and contrast
+MIN_CORRELATION = 0.975
+# squared distance of two unit-length thumbnails with that correlation
+MAX_DISTANCE = 2 * (1 - MIN_CORRELATION)
+# rounding error of single precision
+TOLERANCE = 1e-4
+# pictures compared; an evenly spaced subset of larger cohorts
+MAX_COMPARED = 30_000
+# pairs that are compared in full
+MAX_CANDIDATES = 2_000_000
+# with more pairs than this, in total and per picture, the pictures are merely similar
+MANY_PAIRS, MAX_PAIRS_EACH = 100, 4
+# pictures per block of the distance matrix, and pairs per comparison
 BLOCK = 1000
-PAIRS = 20_000  # compared at a time
+PAIRS = 20_000
 ROLES = "No patient may have two roles: find out whose it is, and take the other out."
 WHOSE = "Find out whose they are: one patient may be held out while the other trains."
 BagPicture = tuple[Bag, InspectedPicture]
 
 
 def same_files(evidence: Evidence) -> Iterator[Finding]:
-    """Yield pictures whose files are the same, byte for byte."""
+    """Yield pictures whose files are identical."""
     found: dict[str, list[BagPicture]] = {}
     for bag, picture in evidence.sound():
         found.setdefault(picture.digest, []).append((bag, picture))
@@ -37,7 +44,7 @@ def same_files(evidence: Evidence) -> Iterator[Finding]:
 
 
 def within_bags(patients: Sequence[str], digests: Sequence[Sequence[str]]) -> Iterator[Finding]:
-    """Yield patients (with the digests of each one's pictures) who have a picture twice."""
+    """Yield patients who have a picture twice; digests: those of each patient's pictures."""
     twice = {patient: len(of) - len({*of}) for patient, of in zip(patients, digests, strict=True)}
     places = tuple(f"{patient} ({count})" for patient, count in twice.items() if count)
     if places:
@@ -46,7 +53,7 @@ def within_bags(patients: Sequence[str], digests: Sequence[Sequence[str]]) -> It
 
 
 def similar_pictures(evidence: Evidence) -> Iterator[Finding]:
-    """Yield pictures that are alike and not the same file."""
+    """Yield pairs of similar pictures that are not the same file."""
     seen = [one for one in evidence.sound() if one[1].thumbnail_TT is not None and not is_blank(one[1])]
     first: dict[str, BagPicture] = {}
     for one in seen:
@@ -73,7 +80,7 @@ def similar_pictures(evidence: Evidence) -> Iterator[Finding]:
 def _pair_findings(
     evidence: Evidence, pairs: Sequence[tuple[BagPicture, BagPicture]], check: str, how: str
 ) -> Iterator[Finding]:
-    """Yield what is to be said of pairs: within a patient, between patients, between the two roles."""
+    """Yield one finding for the pairs within a patient, across patients, and across the two roles."""
     rows = evidence.rows
     kinds: dict[str, list[str]] = {"within": [], "across": [], "roles": []}
     for one, other in pairs:
@@ -93,11 +100,11 @@ def _pair_findings(
 
 
 def similar_pairs(thumbnails: Sequence[np.ndarray]) -> list[tuple[int, int]] | None:
-    """Return the pairs, low number first, that correlate by ALIKE or more in one of the eight ways to lay one down.
+    """Pairs of indices (low, high) whose correlation is at least MIN_CORRELATION in one of the eight orientations.
 
-    None where more than MOST_CANDIDATES pairs would have to be looked at: the pictures are all alike. The mean over
-    those ways is a projection, and so are means of four numbers: what is near is as near in either, so that they leave
-    out none, and what they leave is few.
+    None if there are more than MAX_CANDIDATES candidate pairs, because the pictures are all similar. Candidates are
+    found by the mean over the eight orientations and by 2 x 2 means. Both are projections, which never increase a
+    distance, so no pair is missed.
     """
     if len(thumbnails) < 2:
         return []
@@ -125,28 +132,30 @@ def similar_pairs(thumbnails: Sequence[np.ndarray]) -> list[tuple[int, int]] | N
 
 
 def _candidates(fine_CTT: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the pairs (low numbers, high numbers) that are near in their means over the eight ways, PAIRS at most."""
+    """Yield pairs (low indices, high indices) that are close in their mean over orientations, at most PAIRS at once."""
     corner_CK = _orientation_mean(fine_CTT)
     length_C, one_C = (corner_CK**2).sum(axis=1), np.ones(len(corner_CK), np.float32)
-    left_CK = np.column_stack([-2 * corner_CK, length_C, one_C])  # a row of it times one of the other:
-    right_CK = np.column_stack([corner_CK, one_C, length_C])  # the squared distance of two pictures
+    # the product of a row of left_CK and a row of right_CK is the squared distance of two pictures
+    left_CK = np.column_stack([-2 * corner_CK, length_C, one_C])
+    right_CK = np.column_stack([corner_CK, one_C, length_C])
     for start in range(0, len(corner_CK), BLOCK):
         near_BC = left_CK[start : start + BLOCK] @ right_CK[start:].T <= MAX_DISTANCE + TOLERANCE
-        rows, columns = np.divmod(np.flatnonzero(near_BC), near_BC.shape[1])  # faster than nonzero of two axes
+        # faster than np.nonzero of two axes
+        rows, columns = np.divmod(np.flatnonzero(near_BC), near_BC.shape[1])
         upper = np.flatnonzero(rows < columns)
         for some in (upper[at : at + PAIRS] for at in range(0, len(upper), PAIRS)):
             yield rows[some] + start, columns[some] + start
 
 
 def _standardised(thumbnails_CTT: np.ndarray) -> np.ndarray:
-    """Return them with mean 0 and length 1."""
+    """The thumbnails with mean 0 and Euclidean length 1."""
     centred_CTT = thumbnails_CTT.astype(np.float32)
     centred_CTT -= centred_CTT.mean(axis=(1, 2), keepdims=True)
     return centred_CTT / np.maximum(np.sqrt((centred_CTT**2).sum(axis=(1, 2), keepdims=True)), 1e-6)
 
 
 def _orientations(pictures_CKK: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield them turned and mirrored in each of the eight ways."""
+    """Yield the pictures in the eight orientations (dihedral transforms)."""
     for turns in range(4):
         turned_CKK = np.rot90(pictures_CKK, turns, axes=(1, 2))
         yield turned_CKK
@@ -154,7 +163,7 @@ def _orientations(pictures_CKK: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _orientation_mean(pictures_CKK: np.ndarray) -> np.ndarray:
-    """Return their means over the eight ways, each number once: distances are those of the whole means."""
+    """Mean over the eight orientations, its distinct values only, weighted so that distances are preserved."""
     half = pictures_CKK.shape[1] // 2
     mirrored_sum_CKH = pictures_CKK[:, :, :half] + pictures_CKK[:, :, : half - 1 : -1]
     corner_CHH = mirrored_sum_CKH[:, :half] + mirrored_sum_CKH[:, : half - 1 : -1]

@@ -1,4 +1,4 @@
-"""Everything of a cohort gathered for its examination, faults and all: nothing stops at the first of them."""
+"""Collect the evidence of a cohort for the checks; unlike reading a cohort, this does not stop at the first fault."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -20,9 +20,9 @@ from lymphtune.findings import Finding, finding_from_error
 
 
 def gather_folder(folder: Path, reference_date: date, pictures: bool = True) -> Evidence:
-    """Return the evidence of a folder; without `pictures` they are listed and not looked at.
+    """Collect the evidence of a folder; pictures=False lists the pictures without decoding them.
 
-    Raises InputError where there is no such folder.
+    Raises InputError if the folder does not exist.
     """
     evidence = Evidence(folder.resolve().name, reference_date, folder, is_simulated(folder))
     try:
@@ -41,7 +41,7 @@ def gather_folder(folder: Path, reference_date: date, pictures: bool = True) -> 
 
 
 def _numbers(layout: Layout) -> tuple[str, ...]:
-    """Return the names of the values that are numbers."""
+    """Names of the numeric values."""
     given = (layout.columns.birth_date or layout.columns.age_years, layout.columns.lymphocytes)
     standard = [attribute.name for attribute, column in zip(STANDARD, given, strict=True) if column]
     return (*standard, *(name for name, extra in layout.attributes.items() if extra.kind == "numeric"))
@@ -51,7 +51,7 @@ def _numbers(layout: Layout) -> tuple[str, ...]:
 
 
 def _list_folders(evidence: Evidence, folder: Path) -> list[Bag]:
-    """Return the bags of a folder; what lies beside them and what must not be entered are findings."""
+    """The bags of a folder; files beside them become findings."""
     scans = [scan_folders(folder, template) for template in evidence.layout.pictures.templates]
     bags: dict[str, Bag] = {}
     for scan in scans:
@@ -81,7 +81,7 @@ def _list_bag(one: PatientFolder, folder: Path, at: str) -> Bag:
 
 
 def _beside_bags(scans: Sequence[FolderScan]) -> Iterator[Finding]:
-    """Yield what lies beside the patients' folders and is not read."""
+    """Yield findings on files and folders beside the patients' folders, which are not read."""
     stray = tuple(dict.fromkeys(place for scan in scans for place in scan.stray))
     hidden = tuple(dict.fromkeys(place for scan in scans for place in scan.hidden))
     unmatched = tuple(dict.fromkeys(place for scan in scans for place in scan.unmatched))
@@ -104,7 +104,7 @@ def _beside_bags(scans: Sequence[FolderScan]) -> Iterator[Finding]:
 
 
 def gather_packed(path: Path, reference_date: date, pictures: bool = True) -> Evidence:
-    """Return the evidence of a packed file."""
+    """Collect the evidence of a packed file."""
     try:
         surveyed = survey_packed(path, reference_date)
     except InputError as error:
@@ -123,7 +123,7 @@ def gather_packed(path: Path, reference_date: date, pictures: bool = True) -> Ev
 
 
 def _combined(check: str, failed: Sequence[InputError]) -> Finding:
-    """Return one finding of all refusals that have one cause."""
+    """One finding for all errors of one cause."""
     found = [finding_from_error(check, error) for error in failed]
     if len(found) == 1:
         return found[0]
@@ -132,7 +132,7 @@ def _combined(check: str, failed: Sequence[InputError]) -> Finding:
 
 
 def gather_cohort(cohort: Cohort, pictures: bool = True) -> Evidence:
-    """Return the evidence of a cohort that has been read."""
+    """Collect the evidence of a loaded cohort."""
     evidence = evidence_of_patients(cohort, cohort.reference_date)
     if pictures:
         for bag, inspected in zip(evidence.bags, inspect_pixels(cohort), strict=True):
@@ -142,7 +142,7 @@ def gather_cohort(cohort: Cohort, pictures: bool = True) -> Evidence:
 
 
 def evidence_of_patients(cohort: Cohort | CohortSurvey, reference_date: date) -> Evidence:
-    """Return the evidence of patients that have been read, each with a bag that nobody has looked into."""
+    """The evidence of patients alone; their bags have no inspected pictures."""
     own = [name for name in cohort.patients.columns if name not in ("patient", "n_cells", GROUP)]
     rows = cohort.patients.to_dict("records")
     grouped = GROUP in cohort.patients.columns

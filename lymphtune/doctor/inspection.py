@@ -1,8 +1,8 @@
-"""A look at a picture: whether it can be used, and what it would be told apart by; each is decoded once, small.
+"""Inspect pictures: whether each can be used, its properties and a thumbnail; each is decoded once, at reduced size.
 
-A JPEG is decoded in grey at a quarter of its size or less, which takes its whole stream of codes through the same
-decoder: what is truncated or damaged fails as it would at full size.
-Shapes: T side of a thumbnail (SIDE), S of a picture.
+A JPEG is decoded in grey at a quarter of its size or less. The decoder still reads the whole file, so truncated and
+damaged files fail as they would at full size.
+Shapes: C pictures, T side of a thumbnail (SIDE), S side of a picture.
 """
 
 import hashlib
@@ -26,19 +26,21 @@ from lymphtune.doctor.evidence import Bag, InspectedPicture
 from lymphtune.errors import InputError
 
 SIDE = 16
-OF_PACKED = re.compile(r"\.parquet, ", re.IGNORECASE)  # before a patient's id, where a packed picture lies
-DRAFT = (56, 56)  # a quarter of 224 pixels
+# text before the patient's id in the location of a packed picture
+OF_PACKED = re.compile(r"\.parquet, ", re.IGNORECASE)
+# a quarter of 224 pixels
+DRAFT = (56, 56)
 
 
 class _SmallPicture(NamedTuple):
-    """One picture decoded: all of a look but what is counted over the brightness [T, T] of several at once."""
+    """An inspected picture without its thumbnail statistics, and its thumbnail as bytes, "" if it is unreadable."""
 
     seen: InspectedPicture
     bright: bytes = b""
 
 
 def inspect_picture(name: str, data: bytes) -> InspectedPicture:
-    """Return what is seen of one encoded picture."""
+    """Inspect one encoded picture."""
     return _with_brightness([_inspect(name, data)])[0]
 
 
@@ -74,9 +76,9 @@ def _levels(grey: Image.Image) -> tuple[int, int]:
 
 
 def _small(image: Image.Image, size: tuple[int, int]) -> bytes:
-    """Return the central square of a grey picture as small as a thumbnail [T, T].
+    """Thumbnail [T, T], as bytes, of the central square of a grey picture.
 
-    size: of the picture before it was decoded smaller; its square is cut where it lay there.
+    size: size of the picture at full resolution, in which the square is placed.
     """
     scale = next(scale for scale in (1, 2, 4, 8) if -(-size[0] // scale) == image.width)
     side = min(size)
@@ -86,7 +88,10 @@ def _small(image: Image.Image, size: tuple[int, int]) -> bytes:
 
 
 def _with_brightness(small_pictures: Sequence[_SmallPicture]) -> list[InspectedPicture]:
-    """Return the looks, with their thumbnails [T, T], the standard deviations and the means of their brightness."""
+    """The inspected pictures with thumbnails [T, T] and the standard deviation and mean of their brightness.
+
+    Computed for several pictures at once, which is faster.
+    """
     decoded = b"".join(small_picture.bright for small_picture in small_pictures)
     thumbnails_CTT = np.frombuffer(decoded, np.uint8).reshape(-1, SIDE, SIDE)
     contrast_C, brightness_C = thumbnails_CTT.std(axis=(1, 2)), thumbnails_CTT.mean(axis=(1, 2))
@@ -101,7 +106,7 @@ def _with_brightness(small_pictures: Sequence[_SmallPicture]) -> list[InspectedP
 
 
 def inspect_folder(folder: Path, bags: Sequence[Bag]) -> None:
-    """Fill the bags of a folder with a look at each of their pictures."""
+    """Inspect every picture of a folder's bags, in place."""
     jobs = [(folder, bag) for bag in bags]
     with (
         console.bar("Examining pictures", sum(len(bag.names) for bag in bags)) as progress,
@@ -126,7 +131,7 @@ def _inspect_file(path: Path, name: str) -> _SmallPicture:
 
 
 def inspect_sources(sources: Sequence[PictureSource], bags: dict[str, Bag]) -> list[InputError]:
-    """Fill the bags (by patient) of a packed cohort, and return what could not be read of it."""
+    """Inspect every picture of a packed cohort's bags (by patient), in place; return the read errors."""
     failed = []
     with (
         console.bar("Examining pictures", sum(map(len, sources))) as progress,
@@ -153,7 +158,7 @@ def _inspect_source(source: PictureSource) -> tuple[list[tuple[str, InspectedPic
 
 
 def inspect_pixels(cohort: Cohort) -> Iterator[list[InspectedPicture]]:
-    """Yield the looks of each patient of a cohort whose pictures are at hand decoded, as a drawn one's are."""
+    """Yield each patient's inspected pictures for a cohort in memory, such as a simulated one."""
     for row, digests in enumerate(cohort.digests_of_bags):
         yield _with_brightness(
             [_inspect_array(digest, pixels) for digest, pixels in zip(digests, cohort.bag(row), strict=True)]

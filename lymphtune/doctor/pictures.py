@@ -1,4 +1,4 @@
-"""Pictures: those that cannot be read, that show nothing, that differ in form, that lie where nothing reads them."""
+"""Checks of pictures: unreadable, blank, of mixed sizes or formats, or in places that are not read."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,17 +11,21 @@ from lymphtune.console import counted
 from lymphtune.doctor.evidence import Bag, Evidence, InspectedPicture
 from lymphtune.findings import Finding, first_few, sentence
 
-ONE_COLOUR = 2  # levels between the darkest and the brightest pixel, at most
-MIN_CONTRAST = 3.0  # standard deviation of brightness, of 255; photographs of cells have 10 and more
+# largest range of levels of a picture of one colour
+ONE_COLOUR = 2
+# standard deviation of brightness (0 to 255); photographs of cells have 10 or more
+MIN_CONTRAST = 3.0
 BLACK, WHITE = 10, 245
-MIN_PICTURES = 3  # pictures of a patient below which little is seen of it
-MAX_SIZE_RATIO = 20  # times as many pictures in the largest bag as in the smallest
+# pictures that a patient should have at least
+MIN_PICTURES = 3
+# ratio of the largest to the smallest bag
+MAX_SIZE_RATIO = 20
 FORMAT_OF = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "bmp": "BMP", "tif": "TIFF", "tiff": "TIFF"}
 ARCHIVES = (".zip", ".tar", ".gz", ".7z", ".rar")
 
 
 def unreadable(evidence: Evidence) -> Iterator[Finding]:
-    """Yield pictures that cannot be used: empty, truncated, of no known form, too small or too large."""
+    """Yield pictures that cannot be used: empty, truncated, of unknown format, too small or too large."""
     kinds: dict[str, list[str]] = {}
     for bag, picture in evidence.inspected():
         if picture.problem:
@@ -43,13 +47,14 @@ def _kind_of_size(problem: str) -> str:
 
 
 def _reason(problem: str) -> str:
-    """Return why, without what would do."""
+    """The reason of a problem, without its remedy."""
     reason = problem.rpartition("; ")[0] or problem
     start = "truncated or unreadable picture ("
     return reason.removeprefix(start).removesuffix(")") if reason.startswith(start) else reason
 
 
-REFUSED = {  # why an entry must not be read: check, what it is, what would do
+# by start of the reason why an entry must not be read: check, text, cure
+REFUSED = {
     "symbolic link out": ("link", "symbolic link{} out of the cohort", "Put copies in their place."),
     "symbolic link to nothing": ("link", "symbolic link{} to nothing", "Replace or remove them."),
     "symbolic link": ("link", "symbolic link{} to a folder that is read already", "Remove them."),
@@ -59,7 +64,7 @@ REFUSED = {  # why an entry must not be read: check, what it is, what would do
 
 
 def refused(evidence: Evidence) -> Iterator[Finding]:
-    """Yield what must not be read: links out of the cohort or to nothing, names not to be printed."""
+    """Yield entries that must not be read: links out of the cohort, broken links, unprintable names."""
     kinds: dict[str, list[str]] = {}
     for bag in evidence.bags:
         for name, why in bag.refused.items():
@@ -72,7 +77,7 @@ def refused(evidence: Evidence) -> Iterator[Finding]:
 
 
 def bags(evidence: Evidence) -> Iterator[Finding]:
-    """Yield bags that are empty, small, or unlike the others in size."""
+    """Yield bags that are empty or small, and a note on very different bag sizes."""
     if evidence.folder is None and not evidence.pictures_inspected:
         return
     read = [bag for bag in evidence.bags if "" not in bag.refused]
@@ -88,16 +93,16 @@ def bags(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("error", "no picture", text, cure, empty)
     few = tuple(f"{path} ({size})" for path, size in sizes.items() if 0 < size < MIN_PICTURES)
     if few:
-        text = f"{counted(len(few), 'patient')} with fewer than {MIN_PICTURES} pictures: little is seen of them"
+        text = f"{counted(len(few), 'patient')} with fewer than {MIN_PICTURES} pictures"
         yield Finding("warning", "few pictures", text, "Add pictures, or leave these patients out.", few)
     filled = [size for size in sizes.values() if size]
     if filled and max(filled) > MAX_SIZE_RATIO * min(filled):
         text = f"from {min(filled)} to {max(filled)} pictures a patient"
-        yield Finding("note", "bag sizes", f"{text}; `bag_size` in a space draws as many of each", "")
+        yield Finding("note", "bag sizes", f"{text}; `bag_size` in a space samples the same number of each", "")
 
 
 def depths(evidence: Evidence) -> Iterator[Finding]:
-    """Yield pictures of more than 8 bits that use few of them, patient by patient."""
+    """Yield patients whose pictures of more than 8 bits use a small part of the range."""
     places, n_pictures = [], 0
     for bag in evidence.bags:
         if most := underused(picture.depth for picture in bag.inspected):
@@ -107,17 +112,18 @@ def depths(evidence: Evidence) -> Iterator[Finding]:
     if places:
         text = (
             f"{counted(n_pictures, 'picture')} of more than 8 bits, of {counted(len(places), 'patient')}, that use few "
-            "of them: they would come out nearly black"
+            "of them: they would be nearly black after conversion"
         )
         yield Finding("error", "bit depth", text, sentence(CURE), tuple(places))
 
 
 def blank(evidence: Evidence) -> Iterator[Finding]:
-    """Yield pictures that show nothing."""
+    """Yield blank pictures."""
     kinds: dict[str, list[str]] = {}
     for bag in evidence.bags:
         if underused(picture.depth for picture in bag.inspected):
-            continue  # which says why they are black
+            # reported by `depths`
+            continue
         for picture in filter(is_blank, bag.inspected):
             kinds.setdefault(_blankness(picture.levels), []).append(bag.place(picture.name))
     for kind, places in kinds.items():
@@ -126,7 +132,7 @@ def blank(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _blankness(levels: tuple[int, int]) -> str:
-    """Return in words what a picture shows that shows nothing; levels: its darkest and its brightest pixel."""
+    """The kind of a blank picture as text; levels: its darkest and brightest pixel."""
     low, high = levels
     if high < BLACK:
         return "all black"
@@ -140,7 +146,7 @@ def is_blank(picture: InspectedPicture) -> bool:
 
 
 def forms(evidence: Evidence) -> Iterator[Finding]:
-    """Yield pictures of other sizes, modes and formats than the rest, or of several pages."""
+    """Yield pictures whose size, mode or format differs from the others', and pictures of several pages."""
     seen = list(evidence.sound())
     if not seen:
         return
@@ -148,7 +154,7 @@ def forms(evidence: Evidence) -> Iterator[Finding]:
     grey = _places(seen, lambda picture: picture.mode in ("1", "L", "LA") or picture.mode.startswith("I"))
     if 0 < len(grey) < len(seen):
         text = f"{counted(len(grey), 'grey picture')} among {counted(len(seen) - len(grey), 'coloured one')}"
-        cure = "A stain is told by its colour: take them from the same source as the others, or leave them out."
+        cure = "Models use the stain's colour: take them from the same source as the others, or leave them out."
         yield Finding("warning", "mode", text, cure, grey)
     elif grey:
         yield Finding("note", "mode", f"all {len(grey)} pictures are grey", "")
@@ -195,7 +201,7 @@ def _format_by_name(name: str) -> str:
 
 
 def leftovers(evidence: Evidence) -> Iterator[Finding]:
-    """Yield what lies in the bags and is not read: hidden files, other files, folders, pictures of other formats."""
+    """Yield files in the bags that are not read: hidden files, other files, subfolders, unsupported formats."""
     hidden = tuple(bag.place(name) for bag in evidence.bags for name in bag.hidden)
     others = [bag.place(name) for bag in evidence.bags for name in bag.others]
     unread = tuple(place for place in others if place.lower().endswith(UNSUPPORTED_SUFFIXES))
@@ -210,7 +216,7 @@ def leftovers(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("warning", "unread pictures", text, "Unpack what belongs there, and take them out.", archives)
     if folders:
         inside, n_below = counted(len(folders), "folder"), sum(bag.n_below for bag in evidence.bags)
-        text = f"{inside} inside patients' folders, not looked into, with {counted(n_below, 'picture')}"
+        text = f"{inside} inside patients' folders, not read, with {counted(n_below, 'picture')}"
         cure = f"Write `/{RECURSIVE}` at the end of the path of `pictures` in {FILE}, move them up, or take them out."
         yield Finding("warning", "unread pictures", text, cure, folders)
     if rest:

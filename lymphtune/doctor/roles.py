@@ -1,4 +1,4 @@
-"""Roles: every patient has one row, one folder of pictures in the set of its label, and one role."""
+"""Checks of roles: every patient has one row, one folder, in the set of its label, and one role."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from lymphtune.findings import Finding
 
 
 def _homes(evidence: Evidence) -> dict[str, set[str]]:
-    """Return, by patient, the folders in which it has one of its own."""
+    """The parent folders of each patient's folders."""
     homes: dict[str, set[str]] = {}
     for bag in evidence.bags:
         homes.setdefault(bag.patient, set()).add(bag.home)
@@ -21,7 +21,7 @@ def _homes(evidence: Evidence) -> dict[str, set[str]]:
 
 
 def both_sets(evidence: Evidence) -> Iterator[Finding]:
-    """Yield patients with a folder in either set."""
+    """Yield patients with a folder in both sets."""
     rows = evidence.rows
     if evidence.folder is None or len(evidence.layout.pictures.templates) == 1:
         return
@@ -38,7 +38,7 @@ def both_sets(evidence: Evidence) -> Iterator[Finding]:
 
 
 def wrong_set(evidence: Evidence) -> Iterator[Finding]:
-    """Yield patients whose pictures lie in the set of the other role, or where their columns do not say."""
+    """Yield patients whose pictures are in the set of the other role, or in a folder that their row does not name."""
     if evidence.folder is None:
         return
     found, column = _homes(evidence), evidence.layout.columns.label
@@ -54,13 +54,13 @@ def wrong_set(evidence: Evidence) -> Iterator[Finding]:
             f"{entry.place} in {', '.join(f'{home}/{entry.patient}' for home in sorted(homes))}, not {entry.home}"
             for entry, homes in strange
         )
-        text = f"{counted(len(strange), 'patient')} with pictures where the row does not say"
+        text = f"{counted(len(strange), 'patient')} with pictures in a folder that the row does not name"
         cure = "Move the folder, or correct the row's columns that `pictures` names."
         yield Finding("error", "wrong folder", text, cure, places)
 
 
 def folder_names(evidence: Evidence) -> Iterator[Finding]:
-    """Yield values that name no folder, in columns that `pictures` names."""
+    """Yield values that cannot name a folder, in columns that `pictures` uses."""
     columns = {name for template in evidence.layout.pictures.templates for name in template.columns}
     for column in sorted(columns):
         bad = [(entry, fault) for entry, fault in evidence.faults(column) if fault.kind == NO_FOLDER]
@@ -71,7 +71,7 @@ def folder_names(evidence: Evidence) -> Iterator[Finding]:
 
 
 def repeated_folders(evidence: Evidence) -> Iterator[Finding]:
-    """Yield folders whose names are the same characters, coded in two ways."""
+    """Yield folders whose names differ only in Unicode form."""
     found: dict[tuple[str, str], list[str]] = {}
     for bag in evidence.bags:
         found.setdefault((bag.home, bag.patient), []).append(bag.path)
@@ -82,7 +82,7 @@ def repeated_folders(evidence: Evidence) -> Iterator[Finding]:
 
 
 def unmatched(evidence: Evidence) -> Iterator[Finding]:
-    """Yield rows without a folder and folders without a row, with the one that is probably meant."""
+    """Yield rows without a folder and folders without a row, with the probable counterpart."""
     if evidence.folder is None:
         return
     rows, folders = evidence.rows, {bag.patient: bag for bag in evidence.bags}
@@ -115,7 +115,7 @@ def _suggestion(candidates: list[str] | None) -> str:
 
 
 def matches(evidence: Evidence) -> dict[str, str]:
-    """Return the folder's name for every id that has no folder and differs from exactly one by its spelling alone."""
+    """The folder's name for every id without a folder that matches exactly one unused folder after normalisation."""
     rows, folders = set(evidence.rows), {bag.patient for bag in evidence.bags}
     lone, without = _by_normalised_id(sorted(folders - rows)), _by_normalised_id(sorted(rows - folders))
     return {
@@ -139,7 +139,7 @@ def persons(evidence: Evidence) -> Iterator[Finding]:
 
 
 def twins(evidence: Evidence) -> Iterator[Finding]:
-    """Yield rows that may be one person's: sex, date of birth and count all the same."""
+    """Yield rows that may belong to one person: same sex, date of birth and count."""
     found: dict[tuple[object, ...], list[Entry]] = {}
     for entry in evidence.entries:
         age, count = entry.values.get("age_years"), entry.values.get("lymphocytes_g_per_l")
@@ -154,7 +154,7 @@ def twins(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _known_as_one(rows: list[Entry]) -> bool:
-    """Return whether the rows are one person's already; a packed cohort says of its groups no more than which."""
+    """Whether the rows are known to belong together; a packed cohort stores groups without their kind."""
     return any(name in rows[0].keys and len({row.keys.get(name) for row in rows}) == 1 for name in ("person", GROUP))
 
 

@@ -1,4 +1,4 @@
-"""The table read whatever its form: in the encoding, the separator and the names of columns that fit it."""
+"""Read a table even if its encoding, separator or column names differ from the layout, and report the differences."""
 
 import codecs
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ SEPARATORS = (",", ";", "\t", "|")
 
 
 def read_table(evidence: Evidence) -> None:
-    """Fill in the rows, read in the form that fits them, and what is wrong with the form."""
+    """Fill in layout, columns and entries of the evidence, and add findings on the table's form."""
     folder, layout = evidence.folder, evidence.layout
     assert folder is not None
     try:
@@ -53,7 +53,7 @@ def read_table(evidence: Evidence) -> None:
 
 
 def decoded(data: bytes, evidence: Evidence, path: Path) -> str:
-    """Return the table's text in the encoding that fits, and note where that is another than the layout's."""
+    """Decode the table in the encoding that fits it; a finding is added if that is not the layout's."""
     encoding, name = evidence.layout.encoding, evidence.layout.table
     save = "Save it as CSV UTF-8"
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -91,7 +91,7 @@ Lines = list[tuple[int, list[str]]]
 
 
 def _parsed(text: str, evidence: Evidence, path: Path) -> tuple[Layout, list[str], Lines]:
-    """Return the layout, its separator the one that fits; the header, its names as the layout has them; the rows."""
+    """The layout with the separator that fits, the header in the layout's spelling, and the rows."""
     layout = evidence.layout
     rows = list(csv_rows(text, layout.separator, path))
     if not rows:
@@ -118,7 +118,7 @@ def _has(header: Sequence[str], layout: Layout) -> bool:
 
 
 def _renamed(header: list[str], evidence: Evidence, layout: Layout) -> list[str]:
-    """Return the header with the layout's spelling of the names that differ from it only by case, spaces and signs."""
+    """The header with the layout's spelling of names that differ only in case, spaces and punctuation."""
     expected = [*layout.required, *layout.columns.optional.values()]
     if layout.columns.may_give_ages and normalised_name(str(layout.columns.birth_date)) not in map(
         normalised_name, header
@@ -135,7 +135,7 @@ def _renamed(header: list[str], evidence: Evidence, layout: Layout) -> list[str]
 
 
 def _check_header(header: list[str], evidence: Evidence, path: Path) -> bool:
-    """Return whether all columns are there once; what is wrong is a finding."""
+    """Whether every required column occurs once; if not, a finding is added."""
     try:
         checked_header(header, path, evidence.layout)
     except InputError as error:
@@ -149,7 +149,7 @@ def _check_header(header: list[str], evidence: Evidence, path: Path) -> bool:
 
 
 def _entries(header: list[str], rows: Lines, evidence: Evidence, readable: bool) -> Iterator[Entry]:
-    """Yield an entry a row; of a row that is too short or too long, or of a table without its columns, the id alone."""
+    """Yield one entry per row; only the id if the row's length is wrong or the table lacks columns."""
     layout, lengths = evidence.layout, []
     at = header.index(layout.columns.patient)
     for row, values in rows:

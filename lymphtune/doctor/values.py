@@ -1,4 +1,4 @@
-"""Values: numbers that are none, other units, what cannot be or hardly is, what is missing, what never varies.
+"""Checks of values: invalid numbers, wrong units, implausible, missing and constant values.
 
 Shapes: P patients.
 """
@@ -19,16 +19,20 @@ from lymphtune.doctor.ids import normalised_id
 from lymphtune.findings import Finding, Severity, first_few, sentence
 
 COUNT, AGE = "lymphocytes_g_per_l", "age_years"
-PLAUSIBLE = (0.5, 500.0)  # lymphocytes in 10^9/L
-MIN_SHARE = 0.9  # share of a column that has to agree before something is said of all of it
+# lymphocytes in 10^9/L
+PLAUSIBLE = (0.5, 500.0)
+# share of a column's values that must agree for a finding about the whole column
+MIN_SHARE = 0.9
 CHILD_YEARS, OLD_YEARS = 18, 105
-MIN_PATIENTS = 20  # patients from which a column that hardly varies is worth a note
+# patients from which a nearly constant column is reported
+MIN_PATIENTS = 20
 NEARLY_CONSTANT = 0.95
-MAX_P = 0.01  # as rarely as this is what is missing spread so over the classes
+# p-value below which missing values are reported to depend on the class
+MAX_P = 0.01
 
 
 def numbers(evidence: Evidence) -> Iterator[Finding]:
-    """Yield, column by column, values that are missing, no numbers, or out of range."""
+    """Yield, by column, values that are missing, not numbers, or out of range."""
     for column in _number_columns(evidence):
         faults = list(evidence.faults(column))
         for kind in dict.fromkeys(fault.kind for _, fault in faults):
@@ -53,7 +57,7 @@ def numbers(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _number_columns(evidence: Evidence) -> list[str]:
-    """Return the columns whose faults are this module's: birth dates, labels and sexes are others'."""
+    """The numeric columns, whose faults this module reports."""
     columns, layout = evidence.layout.columns, evidence.layout
     named = [columns.age_years, columns.lymphocytes, *(extra.column for extra in layout.attributes.values())]
     return list(dict.fromkeys(name for name in named if name is not None))
@@ -64,9 +68,9 @@ def _n_given(evidence: Evidence, column: str) -> int:
 
 
 def other_decimals(evidence: Evidence) -> list[str]:
-    """Return the columns half of which or more are numbers only with the other sign before their decimals.
+    """The columns of which at least half of the values are numbers only with the other decimal sign.
 
-    Where three digits follow it in all of them, it may as well part thousands: then the column is left out.
+    A column in which three digits follow the sign everywhere is left out: the sign may separate thousands.
     """
     sign = "," if evidence.layout.decimal == "." else "."
     found = []
@@ -94,13 +98,13 @@ def _between(text: str, low: float, high: float) -> bool:
 
 
 def given(evidence: Evidence, name: str) -> tuple[list[Entry], np.ndarray]:
-    """Return the patients whose number of that name is there, and those numbers [P]."""
+    """The patients with a finite value of that name, and the values [P]."""
     entries = [entry for entry in evidence.entries if math.isfinite(entry.values.get(name, math.nan))]
     return entries, np.array([entry.values[name] for entry in entries], dtype=np.float64)
 
 
 def unit_factor(evidence: Evidence) -> float:
-    """Return what all counts have to be multiplied by to be plausible, 1 where they are, or nothing makes them so."""
+    """The factor that makes the counts plausible; 1 if they are plausible, or if no single factor does."""
     _, counts_P = given(evidence, COUNT)
     if len(counts_P) < 3 or _share_plausible(counts_P) > 1 - MIN_SHARE:
         return 1.0
@@ -113,7 +117,7 @@ def _share_plausible(counts_P: np.ndarray) -> float:
 
 
 def counts(evidence: Evidence) -> Iterator[Finding]:
-    """Yield counts in another unit: of the whole column, or of a few patients."""
+    """Yield counts in another unit, of the whole column or of a few patients."""
     entries, counts_P = given(evidence, COUNT)
     if not len(entries):
         return
@@ -158,7 +162,7 @@ def ages(evidence: Evidence) -> Iterator[Finding]:
 
 
 def missing(evidence: Evidence) -> Iterator[Finding]:
-    """Yield columns with values that are missing, and those where what is missing goes with the label."""
+    """Yield columns with missing values; a warning if missingness depends on the label."""
     for name in [*evidence.attributes, "sex", *_words(evidence)]:
         known = [entry for entry in evidence.entries if name in entry.values]
         absent = [entry for entry in known if _is_missing(entry.values[name])]
@@ -191,7 +195,7 @@ def _is_missing(value: object) -> bool:
 
 
 def fisher(table: Sequence[Sequence[int]]) -> float:
-    """Return how probable a table of two rows and columns as uneven as this is by chance (Fisher's exact test)."""
+    """Two-sided p-value of a 2 x 2 table (Fisher's exact test)."""
     (a, b), (c, d) = table
     first, second, first_column = a + b, c + d, a + c
     ways = [
@@ -203,7 +207,7 @@ def fisher(table: Sequence[Sequence[int]]) -> float:
 
 
 def constant(evidence: Evidence) -> Iterator[Finding]:
-    """Yield attributes that never vary, or hardly."""
+    """Yield attributes that are constant or nearly so."""
     for name in [*evidence.attributes, *_words(evidence)]:
         values = [entry.values[name] for entry in evidence.entries if not _is_missing(entry.values.get(name))]
         if len(values) < 3:
@@ -218,7 +222,7 @@ def constant(evidence: Evidence) -> Iterator[Finding]:
 
 
 def levels(evidence: Evidence) -> Iterator[Finding]:
-    """Yield words of attributes that differ only by case, that one patient has alone, or that nobody labelled has."""
+    """Yield words of attributes that differ only in spelling, are rare, or occur in patients to predict only."""
     for name in _words(evidence):
         words = [(entry, entry.values[name]) for entry in evidence.entries if entry.values.get(name)]
         spellings: dict[str, dict[str, None]] = {}

@@ -1,4 +1,4 @@
-"""The doctor's result on a cohort, and on the corrected copy of one."""
+"""The result of `lymphtune doctor` for a cohort, and for a corrected copy."""
 
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -19,9 +19,9 @@ CODES: dict[Severity, int] = {"error": InputError.code, "warning": WARNINGS}
 
 
 def check_cohort(data: str, reference_date: date, extra_check: ExtraCheck | None = None) -> Result:
-    """Return what a cohort holds and what is wrong with it; a fault where there is an error or a warning.
+    """Check a cohort; the result has a fault if there is an error or a warning.
 
-    further: a check that runs where there is no error.
+    extra_check: run only if there is no error.
     """
     found = examine(data, reference_date)
     if extra_check is not None and worst(found.findings) != "error":
@@ -32,13 +32,13 @@ def check_cohort(data: str, reference_date: date, extra_check: ExtraCheck | None
 
 
 def fix_cohort(data: str, out: Path, reference_date: date) -> Result:
-    """Write a corrected copy of the folder `data`; return every change, and the findings that remain.
+    """Write a corrected copy of the folder `data`; the result holds every change and the remaining findings.
 
-    Raises InputError where `data` is not a folder, or `out` exists or lies inside it.
+    Raises InputError if `data` is not a folder, or if `out` exists or lies inside it.
     """
     path = find_cohort(data)
     if path is None or not path.is_dir():
-        raise InputError(f"--fix: {data} is no folder; only a folder can be corrected")
+        raise InputError(f"--fix: {data} is not a folder; only a folder can be corrected")
     changes = correct(path, out, reference_date)
     left = examine(out, reference_date)
     lines = [f"{out}: {counted(len(changes), 'change')}, each in {out}/doctor-changes.csv"]

@@ -1,4 +1,4 @@
-"""The shortcut audit: what of a cohort ought not to matter, and whether it tells the label alone.
+"""The shortcut audit: whether properties that should not matter predict the label alone.
 
 Shapes: P patients with a label, in the cohort's order.
 """
@@ -19,31 +19,34 @@ from lymphtune.statistics.audit import audit, in_columns
 
 SIGNIFICANT = 0.05
 FOLDS = 5
-MIN_PER_CLASS = 10  # patients of each class, of whom anything can be told
-WARNING_P = 0.01  # one of a hundred audits of sound cohorts has such a finding
-MAX_PICTURES = 4000  # decoded at once, 600 MB
-CURE = "Find out how the classes came to differ in it, and let neither of them have it alone."
+# patients of each class below which no audit is made
+MIN_PER_CLASS = 10
+# p-value (over all attributes) below which a finding is a warning: 1 in 100 audits of valid cohorts has one
+WARNING_P = 0.01
+# pictures decoded at once, 600 MB
+MAX_PICTURES = 4000
+CURE = "Find out why the classes differ in it, and collect both classes alike."
 
 
 @dataclass(frozen=True)
 class ShortcutAudit:
-    """What was found; table: as `audit` returns it, empty where nothing differs between the patients."""
+    """Result of the audit; table: as `audit` returns it, empty if no attribute varies between patients."""
 
     table: pd.DataFrame
 
     @property
     def suspects(self) -> pd.DataFrame:
-        """Return the rows that beat chance taken alone, best first."""
+        """The rows that are significant without correction for multiple tests, best first."""
         return self.table[self.table["p"] < SIGNIFICANT]
 
     @property
     def significant(self) -> pd.DataFrame:
-        """Return the rows that beat chance among all that were tried, best first."""
+        """The rows that are significant after correction for all attributes tried, best first."""
         return self.table[self.table["p_all"] < SIGNIFICANT]
 
     @property
     def findings(self) -> list[Finding]:
-        """Return one for each attribute that beats chance among all tried, a warning where it is hardly chance."""
+        """One finding per significant attribute: a warning below WARNING_P, else a note."""
         texts = [
             f"{row.attribute} alone predicts the label: balanced accuracy {row.balanced_accuracy:.2f}, AUC "
             f"{row.auc:.2f} out of fold (by chance up to {row.auc_high:.2f}; p = {row.p_all:.3g} with all "
@@ -62,11 +65,12 @@ def shortcut_audit(
     n_cells_P: np.ndarray | None = None,
     seed: int = 0,
 ) -> ShortcutAudit:
-    """Return what each attribute tells of the label of the cohort's labelled patients, each alone, out of fold.
+    """Predict the labels of the cohort's labelled patients from each attribute alone, out of fold.
 
-    data: what the cohort was read from; where it is a folder, its files and table are looked at too. fold_P: where
-    each patient of the cohort is held out, -1 never; None: FOLDS stratified folds, or as many as the smaller class has
-    patients, groups kept together where that can be. n_cells_P: of each patient, where the cohort holds but some.
+    data: what the cohort was read from; attributes of a folder's files and table are included.
+    fold_P: the fold that holds out each patient of the cohort, -1 for none; None makes FOLDS stratified folds (fewer
+    if a class is smaller) and keeps groups together if possible.
+    n_cells_P: cells of each patient if the cohort holds only some of them.
     """
     rows = cohort.labelled
     labels_P = cohort.labels[rows]
@@ -79,9 +83,9 @@ def shortcut_audit(
 
 
 def sampled_audit(data: str | Path, reference_date: date) -> ShortcutAudit | None:
-    """Return the same of what `data` names, of whose pictures few are decoded and none is kept.
+    """Audit the cohort that `data` names on a few pictures of each patient, decoded in memory.
 
-    None where patients are too few to tell. Raises InputError as reading the cohort does.
+    None if there are too few patients. Raises InputError as reading the cohort does.
     """
     surveyed = survey_cohort(data, reference_date)
     if not enough_patients(surveyed.patients["label"].to_numpy()):
@@ -91,13 +95,13 @@ def sampled_audit(data: str | Path, reference_date: date) -> ShortcutAudit | Non
 
 
 def shortcut_findings(data: str | Path, reference_date: date) -> list[Finding]:
-    """Return what the audit finds in what `data` names, nothing where patients are too few to tell."""
+    """Findings of the audit of the cohort that `data` names; [] if there are too few patients."""
     audited = sampled_audit(data, reference_date)
     return [] if audited is None else audited.findings
 
 
 def _folds(cohort: Cohort, seed: int) -> np.ndarray | None:
-    """Return where each patient is held out [P]; None where a class has one patient or none."""
+    """The fold [P] that holds out each patient; None if a class has fewer than two patients."""
     rows = cohort.labelled
     fewest = min(int((cohort.labels == label).sum()) for label in CLASSES.values())
     if fewest < 2:
@@ -111,7 +115,7 @@ def _folds(cohort: Cohort, seed: int) -> np.ndarray | None:
 
 
 def enough_patients(labels_P: np.ndarray) -> bool:
-    """Return whether there are so many labelled patients that a finding would be worth a line."""
+    """Whether each class has at least MIN_PER_CLASS labelled patients."""
     return all(int((labels_P == label).sum()) >= MIN_PER_CLASS for label in CLASSES.values())
 
 
@@ -120,7 +124,7 @@ def _empty_table() -> pd.DataFrame:
 
 
 def _attributes(cohort: Cohort, rows: np.ndarray, data: str | Path | None, n_cells_P: np.ndarray | None) -> Attributes:
-    """Return all attributes that differ between the patients, once each."""
+    """All attributes that vary between the patients, without duplicates."""
     table = shortcuts(cohort, rows)
     found: Attributes = {name: table[name].to_numpy() for name in table}
     if n_cells_P is not None:

@@ -1,6 +1,6 @@
-"""What a folder tells of its patients beside the cells: files, formats and dates of pictures, how the table is written.
+"""Attributes of a folder that should not predict the label: files, formats and dates of pictures, form of the table.
 
-None of it should know the label. Shapes: P patients, L pictures of one that are looked into.
+Shapes: P patients, L pictures of one patient whose headers are read.
 """
 
 import re
@@ -21,18 +21,24 @@ from lymphtune.cohort.study import survey_study, table_path
 from lymphtune.cohort.table import open_table
 from lymphtune.files import NUMBER, sha256
 
-Attributes = dict[str, np.ndarray]  # by name: numbers [P], words [P], or [P, D] columns of one attribute
-HEADERS_PER_PATIENT = 8  # pictures of a patient whose headers are read, evenly spaced in its bag
-MAX_COPYING_S = 3600.0  # files that were all last changed within so long were copied then, which tells nothing
-MAX_COLUMNS = 100  # of a table
-MAX_SHOWN = 40  # characters of a column's name
+# by name: numbers [P], words [P], or [P, D] columns of one attribute
+Attributes = dict[str, np.ndarray]
+# pictures of a patient whose headers are read, evenly spaced in its bag
+HEADERS_PER_PATIENT = 8
+# files all changed within this time were copied together, so that their dates carry no information
+MAX_COPYING_S = 3600.0
+# columns of a table that are audited
+MAX_COLUMNS = 100
+# characters of a column's name
+MAX_SHOWN = 40
 DATE = re.compile(r"[0-9]{1,4}([-/.])[0-9]{1,2}\1[0-9]{1,4}([ T].*)?")
-EXIF, TAKEN, CHANGED = 0x8769, 0x9003, 0x0132  # EXIF's own directory, and the tags of its dates
+# the tag of the EXIF directory, and the tags of its dates
+EXIF, TAKEN, CHANGED = 0x8769, 0x9003, 0x0132
 STAMP = "%Y:%m:%d %H:%M:%S"
 
 
 class _Header(NamedTuple):
-    """What a picture's file says of it before a pixel is decoded; stamp: seconds, NaN without a date."""
+    """Properties read from a picture's header; stamp: date in seconds, NaN without one."""
 
     width: int
     height: int
@@ -42,10 +48,10 @@ class _Header(NamedTuple):
 
 
 def origins(folder: Path, cohort: Cohort, rows: np.ndarray) -> Attributes:
-    """Return what the folder tells of the patients in `rows`, without what is alike for all or not to be had.
+    """Attributes of the patients in `rows` from the folder's files and table, without constant or unavailable ones.
 
-    Nothing is decoded; of pictures' headers LOOKS a patient are read. Patients whose ids the folder does not know, as
-    pseudonyms, are found by their first pictures; {} where one is not.
+    No picture is decoded; HEADERS_PER_PATIENT headers a patient are read. Patients with pseudonyms are identified by
+    the digest of their first picture; {} if one cannot be found.
     """
     surveyed = survey_study(folder, cohort.reference_date)
     names = surveyed.patients["patient"].tolist()
@@ -66,14 +72,14 @@ def origins(folder: Path, cohort: Cohort, rows: np.ndarray) -> Attributes:
 
 
 def is_constant(values: np.ndarray) -> bool:
-    """Return whether an attribute is the same for all patients, up to the rounding of means of equal numbers."""
+    """Whether an attribute is equal for all patients, up to rounding of means."""
     if values.dtype.kind == "f":
         return np.allclose(values, values[:1], rtol=1e-12, atol=0)
     return bool((values == values[:1]).all())
 
 
 def _of_table(folder: Path, ids: Sequence[str], layout: Layout) -> Attributes:
-    """Return the order of rows, and of each column what is missing, how its dates are written, and its decimals."""
+    """The order of rows and, by column, missing values, date format and number of decimals."""
     own = (layout.columns.patient, layout.columns.label)
     texts = {values[own[0]]: (row, values) for row, values in open_table(table_path(folder, layout), layout).rows}
     columns = [name for name in texts[ids[0]][1] if name not in own][:MAX_COLUMNS]
@@ -92,7 +98,7 @@ def _of_table(folder: Path, ids: Sequence[str], layout: Layout) -> Attributes:
 
 
 def _shown(column: str) -> str:
-    """Return a column's name as lines and tables can hold it."""
+    """A column's name, shortened and printable."""
     return "".join(letter if letter.isprintable() else "?" for letter in column[:MAX_SHOWN]) or "the unnamed column"
 
 
@@ -105,12 +111,12 @@ def _most(cells: Sequence[str], true_of: Callable[[str], bool]) -> bool:
 
 
 def _date_format(cell: str) -> str:
-    """Return how a date is written: N/N/YYYY of 3/27/1961; what is none as itself without its digits."""
+    """The format of a date, such as N/N/YYYY for 3/27/1961; other texts without their digits."""
     return re.sub("[0-9]+", lambda digits: "YYYY" if len(digits[0]) == 4 else "N", cell)
 
 
 def _of_files(paths_P: Sequence[Sequence[Path]]) -> Attributes:
-    """Return mean and spread of the logarithm of file sizes, and when the files were last changed."""
+    """Mean and standard deviation of the logarithm of file sizes, and the mean time of the last change."""
     sizes, changed = [], []
     for paths in paths_P:
         stats = [path.stat() for path in paths]
@@ -126,7 +132,7 @@ def _of_files(paths_P: Sequence[Sequence[Path]]) -> Attributes:
 
 
 def _of_headers(paths_P: Sequence[Sequence[Path]]) -> Attributes:
-    """Return dimensions, format, compression and dates of the pictures, as their headers say."""
+    """Dimensions, format, compression and dates of the pictures, from their headers."""
     headers_P = []
     for paths in console.each(paths_P, "Reading picture headers", len(paths_P)):
         headers = [_header(paths[number]) for number in evenly_spaced(len(paths), HEADERS_PER_PATIENT)]
@@ -151,7 +157,7 @@ def _of_headers(paths_P: Sequence[Sequence[Path]]) -> Attributes:
 
 
 def _header(path: Path) -> _Header | None:
-    """Return what a picture's header says; None where it cannot be read, which decoding tells."""
+    """A picture's header; None if it cannot be read, which decoding reports."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             tables: Mapping[int, Sequence[int]] = getattr(image, "quantization", None) or {}
@@ -162,13 +168,15 @@ def _header(path: Path) -> _Header | None:
 
 
 def _stamp(image: Image.Image) -> float:
-    """Return when the picture was taken, else last changed, in seconds; NaN where it does not say."""
+    """When the picture was taken, else last changed, in seconds; NaN without a date."""
     if image.format == "PNG" and "exif" not in image.info:
-        return float("nan")  # Pillow would decode all of it to look further
+        # Pillow would decode the whole picture to look for EXIF data elsewhere
+        return float("nan")
     exif = image.getexif()
     for text in (exif.get_ifd(EXIF).get(TAKEN), exif.get(CHANGED)):
         try:
             return (datetime.strptime(str(text).strip("\0 "), STAMP) - datetime(1970, 1, 1)).total_seconds()
-        except ValueError:  # none, or no date
+        except ValueError:
+            # missing, or not a date
             continue
     return float("nan")

@@ -51,7 +51,7 @@ def test_a_corrected_copy_and_what_is_left(
     assert "16 changes" in said.out and "count unit (15)" in said.out and "all black" in said.out
     assert f"{tmp_path / 'out'}: corrected; 1 warning, 1 note remain" in said.err
     assert main(given) == 2
-    assert "out: is there already; name another folder with --fix" in capsys.readouterr().err
+    assert "out: exists already; name another folder with --fix" in capsys.readouterr().err
 
 
 def test_of_a_packed_file_and_of_nothing(tiny_cohort_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

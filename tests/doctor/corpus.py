@@ -1217,7 +1217,7 @@ def dry_run_on(data: Path, runs: Path) -> None:
 def read_as_predict_does(data: Path) -> None:
     """Read block after block, as a prediction does before any network is asked."""
     surveyed = survey_cohort(data, REFERENCE_DATE)
-    for rows in surveyed.spans():
+    for rows in surveyed.block_ranges():
         surveyed.digests(rows)
         surveyed.block(rows)
 

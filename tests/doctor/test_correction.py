@@ -137,13 +137,13 @@ def test_no_cell_of_the_log_is_a_formula(tiny_cohort_folder: Path, tmp_path: Pat
 def test_where_it_may_not_be_written(tiny_cohort_folder: Path, tmp_path: Path) -> None:
     for out, said in (
         (tiny_cohort_folder / "out", "is inside"),
-        (tiny_cohort_folder, "is there already"),
-        (tmp_path, "is there already"),
+        (tiny_cohort_folder, "exists already"),
+        (tmp_path, "exists already"),
     ):
         with pytest.raises(InputError, match=said):
             correct(tiny_cohort_folder, out, REFERENCE_DATE)
     corpus.a_nul_in_the_table(tiny_cohort_folder)
-    with pytest.raises(InputError, match=r"nothing can be corrected before this is: .*NUL"):
+    with pytest.raises(InputError, match=r"correct this first: .*NUL"):
         correct(tiny_cohort_folder, tmp_path / "out", date(2020, 1, 1))
     assert not (tmp_path / "out").exists()
 
