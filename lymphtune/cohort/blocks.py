@@ -119,7 +119,8 @@ class CohortSurvey:
         starts, numbers = np.cumsum([0, *counts]), [evenly_spaced(count, most) for count in counts]
         wanted = np.concatenate([start + some for start, some in zip(starts, numbers, strict=False)])
         low, sources = 0, []
-        for source in self.sources(range(len(self))):  # of one patient, or of several
+        # a source holds the pictures of one patient or of several
+        for source in self.sources(range(len(self))):
             high = low + len(source)
             sources.append(_SourceSubset(source, wanted[(wanted >= low) & (wanted < high)] - low))
             low = high

@@ -50,7 +50,7 @@ def read_clinical(path: Path, reference_date: date | None, layout: Layout = STUD
         parsed.append({"row": row, "patient": patient} | reader.attributes())
         keys.append(reader.keys())
     if not parsed:
-        raise InputError(f"{path}: a header and no patient below it; expected one row a patient")
+        raise InputError(f"{path}: a header and no patient below it; expected one row per patient")
     kinds = {"patient": "str", "label": "int64", "sex": "str", "age_years": "float64", "lymphocytes_g_per_l": "float64"}
     table = pd.DataFrame(parsed).set_index("row").astype(kinds)
     if layout.person or layout.groups:
@@ -296,7 +296,7 @@ def _new_id(text: str, layout: Layout, where: str, rows_of_ids: Mapping[str, int
         raise InputError(f"{where}: {column} {quoted(text)} {problem}; expected the name of the patient's folder")
     if text in rows_of_ids:
         raise InputError(
-            f"{where}: {column} {text!r} is in row {rows_of_ids[text]} already; expected one row a patient"
+            f"{where}: {column} {text!r} is in row {rows_of_ids[text]} already; expected one row per patient"
         )
     return text
 

@@ -154,7 +154,8 @@ def make_folds(
     elif folds == 1:
         fold_P[_holdout(labels, min(holdout, len(labelled) // 4), seed)] = 0
     else:
-        from sklearn.model_selection import StratifiedKFold  # slow to import
+        # scikit-learn is slow to import
+        from sklearn.model_selection import StratifiedKFold
 
         split = StratifiedKFold(folds, shuffle=True, random_state=seed)
         for fold, (_, held_out) in enumerate(split.split(labelled, labels[labelled])):

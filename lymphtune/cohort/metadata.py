@@ -8,8 +8,10 @@ from PIL import Image
 
 from lymphtune.cohort.pictures import decode
 
-SOS, EOI = 0xDA, 0xD9  # markers of a JPEG file: before pixels, and at its end
-JFIF, ADOBE = 0xE0, 0xEE  # how colours are meant
+# markers of a JPEG file: start of scan, and end of image
+SOS, EOI = 0xDA, 0xD9
+# segments that define the colour space
+JFIF, ADOBE = 0xE0, 0xEE
 COMMENT = 0xFE
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"pHYs"}

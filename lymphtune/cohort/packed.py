@@ -173,7 +173,8 @@ def write_packed(
     at = SCHEMA.get_field_index("picture")
     schema = pa.schema([*list(SCHEMA)[:at], *fields, *list(SCHEMA)[at:]])
     schema = schema.with_metadata({METADATA: json.dumps(description.as_json()).encode()})
-    plain = [name for name in schema.names if name != "encoded"]  # encoded pictures cannot be compressed
+    # encoded pictures cannot be compressed further
+    plain = [name for name in schema.names if name != "encoded"]
     compression = {name: "zstd" for name in plain} | {"encoded": "none"}
     options = {"compression": compression, "use_dictionary": plain, "write_statistics": plain}
     with (

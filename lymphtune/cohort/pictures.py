@@ -306,7 +306,8 @@ def _parallel(
     results = []
     with (
         console.bar(label, sum(map(len, sources))) as progress,
-        ThreadPoolExecutor(os.cpu_count()) as pool,  # hashing and decoding let other threads run
+        # threads suffice: hashing and decoding release the GIL
+        ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
         for source, result in zip(sources, pool.map(work, jobs), strict=True):
             results.append(result)
@@ -424,7 +425,8 @@ def _reserve(file: BinaryIO, n_bytes: int, folder: Path) -> None:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, n_bytes)
     except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # file systems without it
+        # these two mean that the file system does not support it
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
             raise _unwritable(folder, error) from error
     file.truncate(n_bytes)
 

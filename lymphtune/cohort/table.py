@@ -88,7 +88,7 @@ def read_bytes(path: Path) -> bytes:
     """The file's bytes; raises InputError if it cannot be read or is too large."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: over {MAX_BYTES // 2**20} MB; expected a table with one row a patient")
+            raise InputError(f"{path}: over {MAX_BYTES // 2**20} MB; expected a table with one row per patient")
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
@@ -139,14 +139,12 @@ def _suggestion(missing: list[str], names: list[str], layout: Layout) -> str:
     unused = {normalised_name(name): name for name in names if name and name not in layout.required}
     pairs = []
     for name in missing:
-        holding = [
-            key
-            for key, other in unused.items()
-            if normalised_name(name) in map(normalised_name, re.split(r"[\W_]+", other))
+        wanted = normalised_name(name)
+        # a name that contains the word: PATIENT_ID contains ID
+        containing = [
+            key for key, other in unused.items() if wanted in map(normalised_name, re.split(r"[\W_]+", other))
         ]
-        near = (
-            get_close_matches(normalised_name(name), unused, n=1, cutoff=0.6) or holding
-        )  # PATIENT_ID holds the word ID
+        near = get_close_matches(wanted, unused, n=1, cutoff=0.6) or containing
         pairs += [f"{quoted(unused[key])} for {name}" for key in near[:1]]
     return f"; did you mean {', '.join(pairs)}? Rename it, or name it in {FILE}" if pairs else ""
 

@@ -13,7 +13,7 @@ from lymphtune.doctor.evidence import Entry, Evidence
 from lymphtune.findings import Finding, first_few, sentence
 
 OTHER_FORMS = (
-    (re.compile(r"[0-9]{1,2}([-/.])[0-9]{1,2}\1[0-9]{2}"), "years of two digits: nobody can tell their century"),
+    (re.compile(r"[0-9]{1,2}([-/.])[0-9]{1,2}\1[0-9]{2}"), "two-digit years, whose century is unknown"),
     (re.compile(r"[0-9]{1,4}([-/.])[0-9]{1,2}\1[0-9]{1,4}[T ].+"), "a time behind the day"),
     (re.compile(r"[0-9]{4,5}(\.0+)?"), "a spreadsheet's number of days, or a year alone"),
     (re.compile(r".*[^\W\d_]{3}.*"), "a month in letters"),

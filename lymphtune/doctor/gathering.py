@@ -96,7 +96,7 @@ def _beside_bags(scans: Sequence[FolderScan]) -> Iterator[Finding]:
         text = f"{counted(len(hidden), 'hidden file')} beside the patients' folders, which nothing reads"
         yield Finding("note", "hidden files", text, "", hidden)
     if unmatched:
-        text = f"{counted(len(unmatched), 'folder')} that no path of `pictures` in {FILE} fits, not looked into"
+        text = f"{counted(len(unmatched), 'folder')} that no path of `pictures` in {FILE} fits, not read"
         yield Finding("warning", "unread pictures", text, "Move them, or correct the path.", unmatched)
 
 

@@ -36,7 +36,7 @@ def repeated(evidence: Evidence) -> Iterator[Finding]:
     if twice:
         places = tuple(f"{patient} (rows {', '.join(found)})" for patient, found in twice.items())
         text = f"{counted(len(twice), 'id')} in more than one row"
-        yield Finding("error", "repeated id", text, "Keep one row a patient.", places)
+        yield Finding("error", "repeated id", text, "Keep one row per patient.", places)
 
 
 def similar_ids(evidence: Evidence) -> Iterator[Finding]:

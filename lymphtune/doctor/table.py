@@ -46,7 +46,7 @@ def read_table(evidence: Evidence) -> None:
         evidence.entries = list(_entries(header, rows, evidence, readable))
         if not evidence.entries:
             evidence.reading_findings.append(
-                Finding("error", "table", f"{layout.table}: no patient below the header", "Write one row a patient.")
+                Finding("error", "table", f"{layout.table}: no patient below the header", "Write one row per patient.")
             )
     else:
         evidence.complete = False

@@ -94,7 +94,7 @@ def test_ages_beside_dates_of_birth_are_not_read_and_that_is_said(tiny_cohort_fo
     ("columns", "message"),
     [
         ("{age_years: A, examined_on: E}", "columns: examined_on and age_years: name one of the two"),
-        ("{birth_date: null, examined_on: E}", "columns: examined_on: goes with birth_date"),
+        ("{birth_date: null, examined_on: E}", "columns: examined_on: needs birth_date"),
         ("{examined_on: SEEN}", "no column SEEN"),
     ],
 )

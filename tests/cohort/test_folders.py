@@ -87,7 +87,7 @@ def test_slides_beside_pictures_are_counted_and_read_when_asked(tiny_cohort_fold
     picture(tiny_cohort_folder, "P2", 0).rename(slide / "0.jpg")
     cohort = load_cohort(tiny_cohort_folder, pseudonyms=Pseudonyms(b"key"))
     assert cohort.notes[0].startswith("not read: 1 picture in folders below those of 1 patient; `/**` at the end")
-    assert worst(tiny_cohort_folder) == ["1 folder inside patients' folders, not looked into, with 1 picture"]
+    assert worst(tiny_cohort_folder) == ["1 folder inside patients' folders, not read, with 1 picture"]
     say(tiny_cohort_folder, "pictures: {labelled: 'trainset/{patient}/**'}")
     assert len(load_cohort(tiny_cohort_folder).pictures_CSS3) == len(cohort.pictures_CSS3) + 1
     assert not load_cohort(tiny_cohort_folder).notes

@@ -123,7 +123,7 @@ def test_a_picture_in_two_roles_is_refused(noisy_cohort: Cohort) -> None:
         check_roles(replace(noisy_cohort, picture_digests=twice))
     twice = [*digests]
     twice[starts[noisy_cohort.labelled[1]]] = digests[starts[known]]
-    assert "1 pictures are of more than one labelled patient" in check_roles(
+    assert "1 pictures belong to more than one labelled patient" in check_roles(
         replace(noisy_cohort, picture_digests=twice)
     )
 

@@ -219,7 +219,7 @@ def test_another_prefix_makes_other_patients_and_nothing_else_of_them(written: P
     assert other.picture_digests == one.picture_digests
     truth = pd.read_csv(tmp_path / "new" / "truth_of_patients_to_predict.csv", index_col="ID")
     assert set(truth.index) == {path.name for path in (tmp_path / "new" / "testset").iterdir()}
-    with pytest.raises(InputError, match=r"--prefix '\.\./': an id of it .*; expected letters such as SIM"):
+    with pytest.raises(InputError, match=r"--prefix '\.\./': an id with it .*; expected letters such as SIM"):
         write_simulated(tmp_path / "hostile", prefix="../")
 
 
