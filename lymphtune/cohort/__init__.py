@@ -18,7 +18,7 @@ __all__ = [
     "REFERENCE_DATE",
     "SIMULATED",
     "Cohort",
-    "Surveyed",
+    "CohortSurvey",
     "check_trainable",
     "default_data",
     "find_cohort",

@@ -60,12 +60,12 @@ def read_clinical(path: Path, reference_date: date | None, layout: Layout = STUD
     return table
 
 
-def homes_of(path: Path, layout: Layout) -> dict[str, tuple[str, str]]:
-    """The parent folders (`Row.homes`) of each patient of a valid table."""
+def parents_of(path: Path, layout: Layout) -> dict[str, tuple[str, str]]:
+    """The parent folders (`Row.parents`) of each patient of a valid table."""
     _, layout, rows = open_table(path, layout)
     column = layout.columns.patient
     return {
-        values[column]: Row(values, layout, None, f"{path}, row {row} ({values[column]})").homes()
+        values[column]: Row(values, layout, None, f"{path}, row {row} ({values[column]})").parents()
         for row, values in rows
     }
 
@@ -146,12 +146,12 @@ class Row:
             keys["person"] = self._text(self.layout.person)
         return {name: key for name, key in keys.items() if key}
 
-    def homes(self) -> tuple[str, str]:
+    def parents(self) -> tuple[str, str]:
         """Parent folder of the patient's folder if it is labelled, and if it is to be predicted."""
         templates = [self.layout.pictures.template(0), self.layout.pictures.template(TO_PREDICT)]
         columns = {name for template in templates for name in template.columns}
         values = {column: self._folder_name(column) for column in columns}
-        labelled, to_predict = (template.home(values) for template in templates)
+        labelled, to_predict = (template.parent(values) for template in templates)
         return labelled, to_predict
 
     def _folder_name(self, column: str) -> str:

@@ -66,7 +66,7 @@ class Template:
         """The columns whose values name folders."""
         return list(dict.fromkeys(name for part in self.above for name in PLACEHOLDER.findall(part)))
 
-    def home(self, values: Mapping[str, str]) -> str:
+    def parent(self, values: Mapping[str, str]) -> str:
         """The parent folder for a patient with these values of `columns`."""
         return "/".join(PLACEHOLDER.sub(lambda found: values[found[1]], part) for part in self.above)
 
@@ -77,10 +77,10 @@ class Template:
 
 @dataclass(frozen=True)
 class PatientFolder:
-    """A patient's folder; path: as the file system spells it; home (parent folder) and patient: in NFC."""
+    """A patient's folder; path: as the file system spells it; parent (folder) and patient: in NFC."""
 
     path: Path
-    home: str
+    parent: str
     patient: str
     recursive: bool = False
 
@@ -104,21 +104,21 @@ def scan_folders(root: Path, template: Template) -> FolderScan:
     found = FolderScan()
     places = [(root, "")]
     for part in template.above:
-        places = [below for path, home in places for below in _matching_folders(root, path, home, part, found)]
-    for path, home in places:
-        for entry in _folders_in(root, path, home, found):
+        places = [below for path, parent in places for below in _matching_folders(root, path, parent, part, found)]
+    for path, parent in places:
+        for entry in _folders_in(root, path, parent, found):
             name = composed(entry.name)
-            found.folders.append(PatientFolder(path / entry.name, home, name, template.recursive))
+            found.folders.append(PatientFolder(path / entry.name, parent, name, template.recursive))
     return found
 
 
-def _matching_folders(root: Path, path: Path, home: str, part: str, found: FolderScan) -> Iterator[tuple[Path, str]]:
+def _matching_folders(root: Path, path: Path, parent: str, part: str, found: FolderScan) -> Iterator[tuple[Path, str]]:
     """Yield the subfolders of `path` that match one part of the template, with their relative paths in NFC."""
     pieces = re.split(r"(\{[^{}]+\})", part)
     pattern = re.compile("".join(".+" if piece[:1] == "{" else re.escape(composed(piece)) for piece in pieces))
     literal = len(pieces) == 1
-    for entry in _folders_in(root, path, home, found, only=None if not literal else composed(part)):
-        place = "/".join(filter(None, [home, composed(entry.name)]))
+    for entry in _folders_in(root, path, parent, found, only=None if not literal else composed(part)):
+        place = "/".join(filter(None, [parent, composed(entry.name)]))
         if pattern.fullmatch(composed(entry.name)):
             yield path / entry.name, place
         else:
@@ -126,26 +126,26 @@ def _matching_folders(root: Path, path: Path, home: str, part: str, found: Folde
 
 
 def _folders_in(
-    root: Path, path: Path, home: str, found: FolderScan, only: str | None = None
+    root: Path, path: Path, parent: str, found: FolderScan, only: str | None = None
 ) -> Iterator[os.DirEntry[str]]:
     """Yield the readable subfolders of `path` and record other entries in `found`. only: a single name, in NFC."""
     try:
         inside = sorted(folder_entries(path), key=lambda entry: entry.name)
     except InputError as error:
-        found.refused[home] = str(error).removeprefix(f"{path}: ")
+        found.refused[parent] = str(error).removeprefix(f"{path}: ")
         return
     for entry in inside:
-        place = "/".join(filter(None, [home, entry.name]))
+        place = "/".join(filter(None, [parent, entry.name]))
         if only is not None and composed(entry.name) != only:
             continue
         if entry.name.startswith("."):
-            if home:
+            if parent:
                 found.hidden.append(place)
         elif entry.is_symlink() and (why := link_problem(path / entry.name, root)):
             found.refused[place] = why
         elif entry.is_dir():
             yield entry
-        elif home and only is None:
+        elif parent and only is None:
             found.stray.append(place)
 
 

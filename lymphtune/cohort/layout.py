@@ -281,7 +281,7 @@ class Layout(Section):
         return f"{self.table}, {' and '.join(map(str, self.pictures.templates))}"
 
     @property
-    def homes(self) -> list[str]:
+    def parents(self) -> list[str]:
         """The parent folders of patients' folders, one per template, as text."""
         return list(dict.fromkeys(str(template).partition("/<ID>")[0] for template in self.pictures.templates))
 

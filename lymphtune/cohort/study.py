@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from lymphtune.cohort.blocks import CohortSurvey
-from lymphtune.cohort.clinical import attributes_of, homes_of, read_clinical
+from lymphtune.cohort.clinical import attributes_of, parents_of, read_clinical
 from lymphtune.cohort.cohort import COLUMNS, REFERENCE_DATE, TO_PREDICT, Cohort
 from lymphtune.cohort.folders import (
     RECURSIVE,
@@ -76,12 +76,12 @@ def _patients_and_sources(
     """The patients in order of id, a function that lists their picture files, and notes on files that are not read."""
     scans = [scan_folders(folder, template) for template in layout.pictures.templates]
     found = patient_folders(folder, scans)
-    homes = homes_of(table_path(folder, layout), layout)
-    _check_sets(clinical, homes, found, layout, folder)
-    _check_rows_of_folders(clinical, homes, found, layout, folder)
+    parents = parents_of(table_path(folder, layout), layout)
+    _check_sets(clinical, parents, found, layout, folder)
+    _check_rows_of_folders(clinical, parents, found, layout, folder)
     clinical = clinical.sort_values("patient", key=lambda ids: ids.map(natural_key)).reset_index(drop=True)
     bags = [
-        found[homes[patient][label == TO_PREDICT], patient]
+        found[parents[patient][label == TO_PREDICT], patient]
         for patient, label in zip(clinical["patient"], clinical["label"], strict=True)
     ]
     listings = [_list_pictures(bag, folder) for bag in bags]
@@ -109,7 +109,7 @@ def patient_folders(folder: Path, scans: Sequence[FolderScan]) -> dict[tuple[str
         for place, why in scan.refused.items():
             raise InputError(f"{folder / place}: {why}")
         for one in scan.folders:
-            other = found.setdefault((one.home, one.patient), one)
+            other = found.setdefault((one.parent, one.patient), one)
             if other.path != one.path:
                 raise InputError(
                     f"{other.path}: there are two folders of this name, with the same characters coded in two ways; "
@@ -214,20 +214,20 @@ def check_links(folder: Path, below: str) -> None:
 # by parent folder and name
 Folders = Mapping[tuple[str, str], PatientFolder]
 # by patient: parent folder if it is labelled, and if it is to be predicted
-Homes = Mapping[str, tuple[str, str]]
+Parents = Mapping[str, tuple[str, str]]
 
 
-def _check_sets(clinical: pd.DataFrame, homes: Homes, found: Folders, layout: Layout, folder: Path) -> None:
+def _check_sets(clinical: pd.DataFrame, parents: Parents, found: Folders, layout: Layout, folder: Path) -> None:
     """Raise InputError unless every patient has a folder where its label and columns say, and none in the other set."""
     elsewhere: dict[str, list[str]] = {}
-    for home, patient in found:
-        elsewhere.setdefault(patient, []).append(home)
+    for parent, patient in found:
+        elsewhere.setdefault(patient, []).append(parent)
     for row, patient, label in zip(clinical.index, clinical["patient"], clinical["label"], strict=True):
         where = f"{folder / layout.table}, row {row} ({patient})"
-        right, wrong = homes[patient] if label != TO_PREDICT else homes[patient][::-1]
+        right, wrong = parents[patient] if label != TO_PREDICT else parents[patient][::-1]
         if wrong != right and (wrong, patient) in found:
             if (right, patient) in found:
-                here, there = homes[patient]
+                here, there = parents[patient]
                 raise InputError(f"{where}: a folder in {here}/ and one in {there}/; keep {right}/{patient}")
             raise InputError(
                 f"{where}: {layout.columns.label} is {label} and its pictures are in {wrong}/; "
@@ -240,16 +240,18 @@ def _check_sets(clinical: pd.DataFrame, homes: Homes, found: Folders, layout: La
             raise InputError(f"{where}: no folder {'/'.join(filter(None, [right, patient]))}{but or cure}")
 
 
-def _check_rows_of_folders(clinical: pd.DataFrame, homes: Homes, found: Folders, layout: Layout, folder: Path) -> None:
+def _check_rows_of_folders(
+    clinical: pd.DataFrame, parents: Parents, found: Folders, layout: Layout, folder: Path
+) -> None:
     """Raise InputError if a folder has no row, or is not where its row says."""
-    known = {(home, patient) for patient, both in homes.items() for home in both}
+    known = {(parent, patient) for patient, both in parents.items() for parent in both}
     strangers: dict[str, list[str]] = {}
-    for home, patient in found:
-        if (home, patient) not in known:
-            strangers.setdefault(home, []).append(patient)
-    for home, names in strangers.items():
+    for parent, patient in found:
+        if (parent, patient) not in known:
+            strangers.setdefault(parent, []).append(patient)
+    for parent, names in strangers.items():
         raise InputError(
-            f"{folder / home}: {_name_list(sorted(names, key=natural_key))} without a row in {layout.table}; "
+            f"{folder / parent}: {_name_list(sorted(names, key=natural_key))} without a row in {layout.table}; "
             "add the row or remove the folder"
         )
 

@@ -226,7 +226,7 @@ def _copy_bags(evidence: Evidence, scratch: Path, names: dict[str, str], layout:
             name = folders.get(bag.patient, bag.patient)
             if name != PurePosixPath(bag.path).name:
                 changes.append(Change("folder", bag.path, PurePosixPath(bag.path).name, name))
-            target = scratch / bag.home / name
+            target = scratch / bag.parent / name
             target.mkdir(parents=True, exist_ok=True)
             changes += _copy_bag(evidence.folder, bag, target)
             progress.advance(len(bag.names))

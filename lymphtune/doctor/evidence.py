@@ -35,12 +35,12 @@ class Entry:
     # values that patients of one group share, by kind of group
     keys: Mapping[str, str] = field(default_factory=dict)
     # parent folder of the patient's folder if it is labelled, and if it is to be predicted
-    homes: tuple[str, str] | None = None
+    parents: tuple[str, str] | None = None
 
     @property
-    def home(self) -> str | None:
+    def parent(self) -> str | None:
         """Expected parent folder of the patient's folder; None if it is unknown."""
-        return None if self.homes is None or self.label is None else self.homes[self.label == TO_PREDICT]
+        return None if self.parents is None or self.label is None else self.parents[self.label == TO_PREDICT]
 
     @property
     def place(self) -> str:
@@ -79,7 +79,7 @@ class Bag:
     """One folder of pictures, or the pictures of one patient of a packed or simulated cohort."""
 
     # parent folder, relative to the cohort's folder; "" if the bag is not a folder
-    home: str
+    parent: str
     patient: str
     # names of the picture files
     names: Sequence[str] = ()
@@ -97,7 +97,7 @@ class Bag:
 
     @property
     def path(self) -> str:
-        return self.at or (f"{self.home}/{self.patient}" if self.home else self.patient)
+        return self.at or (f"{self.parent}/{self.patient}" if self.parent else self.patient)
 
     def place(self, name: str) -> str:
         return f"{self.path}/{name}"

@@ -59,8 +59,8 @@ def _list_folders(evidence: Evidence, folder: Path) -> list[Bag]:
             at = one.path.relative_to(folder).as_posix()
             bags.setdefault(at, _list_bag(one, folder, at))
         for place, why in scan.refused.items():
-            home, _, patient = place.rpartition("/")
-            bags.setdefault(place, Bag(composed(home), composed(patient), refused={"": why}))
+            parent, _, patient = place.rpartition("/")
+            bags.setdefault(place, Bag(composed(parent), composed(patient), refused={"": why}))
     evidence.reading_findings += _beside_bags(scans)
     return list(bags.values())
 
@@ -68,7 +68,7 @@ def _list_folders(evidence: Evidence, folder: Path) -> list[Bag]:
 def _list_bag(one: PatientFolder, folder: Path, at: str) -> Bag:
     found = list_folder(one.path, folder, one.recursive)
     return Bag(
-        one.home,
+        one.parent,
         one.patient,
         found.names,
         found.hidden,

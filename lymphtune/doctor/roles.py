@@ -12,12 +12,12 @@ from lymphtune.doctor.ids import normalised_id
 from lymphtune.findings import Finding
 
 
-def _homes(evidence: Evidence) -> dict[str, set[str]]:
+def _parents_by_patient(evidence: Evidence) -> dict[str, set[str]]:
     """The parent folders of each patient's folders."""
-    homes: dict[str, set[str]] = {}
+    parents: dict[str, set[str]] = {}
     for bag in evidence.bags:
-        homes.setdefault(bag.patient, set()).add(bag.home)
-    return homes
+        parents.setdefault(bag.patient, set()).add(bag.parent)
+    return parents
 
 
 def both_sets(evidence: Evidence) -> Iterator[Finding]:
@@ -25,14 +25,14 @@ def both_sets(evidence: Evidence) -> Iterator[Finding]:
     rows = evidence.rows
     if evidence.folder is None or len(evidence.layout.pictures.templates) == 1:
         return
-    sets = set(evidence.layout.homes)
+    sets = set(evidence.layout.parents)
     places = tuple(
         patient
-        for patient, found in _homes(evidence).items()
-        if len(found) > 1 and found >= set((rows[patient].homes if patient in rows else None) or sets)
+        for patient, found in _parents_by_patient(evidence).items()
+        if len(found) > 1 and found >= set((rows[patient].parents if patient in rows else None) or sets)
     )
     if places:
-        text = f"{counted(len(places), 'patient')} with a folder in {' and one in '.join(evidence.layout.homes)}"
+        text = f"{counted(len(places), 'patient')} with a folder in {' and one in '.join(evidence.layout.parents)}"
         cure = "Keep the one of the patient's role: who trains must not be predicted."
         yield Finding("error", "two sets", text, cure, places)
 
@@ -41,18 +41,24 @@ def wrong_set(evidence: Evidence) -> Iterator[Finding]:
     """Yield patients whose pictures are in the set of the other role, or in a folder that their row does not name."""
     if evidence.folder is None:
         return
-    found, column = _homes(evidence), evidence.layout.columns.label
-    placed = [(entry, found[entry.patient]) for entry in evidence.entries if entry.home and entry.patient in found]
-    other = [(entry, homes) for entry, homes in placed if entry.home not in homes and homes & set(entry.homes or ())]
+    found, column = _parents_by_patient(evidence), evidence.layout.columns.label
+    placed = [(entry, found[entry.patient]) for entry in evidence.entries if entry.parent and entry.patient in found]
+    other = [
+        (entry, parents)
+        for entry, parents in placed
+        if entry.parent not in parents and parents & set(entry.parents or ())
+    ]
     if other:
-        places = tuple(f"{entry.place} in {'/'.join(homes)}, {column} {entry.label}" for entry, homes in other)
+        places = tuple(f"{entry.place} in {'/'.join(parents)}, {column} {entry.label}" for entry, parents in other)
         text = f"{counted(len(other), 'patient')} whose pictures are in the set of the other role"
         yield Finding("error", "wrong set", text, "Move the folder, or correct the label.", places)
-    strange = [(entry, homes - set(entry.homes or ())) for entry, homes in placed if homes - set(entry.homes or ())]
+    strange = [
+        (entry, parents - set(entry.parents or ())) for entry, parents in placed if parents - set(entry.parents or ())
+    ]
     if strange:
         places = tuple(
-            f"{entry.place} in {', '.join(f'{home}/{entry.patient}' for home in sorted(homes))}, not {entry.home}"
-            for entry, homes in strange
+            f"{entry.place} in {', '.join(f'{one}/{entry.patient}' for one in sorted(parents))}, not {entry.parent}"
+            for entry, parents in strange
         )
         text = f"{counted(len(strange), 'patient')} with pictures in a folder that the row does not name"
         cure = "Move the folder, or correct the row's columns that `pictures` names."
@@ -74,8 +80,8 @@ def repeated_folders(evidence: Evidence) -> Iterator[Finding]:
     """Yield folders whose names differ only in Unicode form."""
     found: dict[tuple[str, str], list[str]] = {}
     for bag in evidence.bags:
-        found.setdefault((bag.home, bag.patient), []).append(bag.path)
-    twice = {f"{home}/{patient}": paths for (home, patient), paths in found.items() if len(paths) > 1}
+        found.setdefault((bag.parent, bag.patient), []).append(bag.path)
+    twice = {f"{parent}/{patient}": paths for (parent, patient), paths in found.items() if len(paths) > 1}
     if evidence.folder is not None and twice:
         text = f"{counted(len(twice), 'name')} of two folders each, the same characters coded in two ways"
         yield Finding("error", "repeated folder", text, "Keep one of the two.", tuple(twice))

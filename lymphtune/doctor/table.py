@@ -176,9 +176,9 @@ def _entry(values: list[str], header: list[str], patient: str, row: int, evidenc
         keys = reader.keys()
     except BadValue as fault:
         keys, faults = {}, [*faults, fault]
-    homes = None
+    parents = None
     try:
-        homes = reader.homes()
+        parents = reader.parents()
     except BadValue as fault:
         faults = [*faults, fault]
-    return Entry(patient, row, values, texts, found, faults, keys, homes)
+    return Entry(patient, row, values, texts, found, faults, keys, parents)
