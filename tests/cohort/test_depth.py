@@ -117,7 +117,10 @@ def in_16_bits(folder: Path, patient: str, largest: Sequence[int]) -> None:
         path.unlink()
 
 
-REFUSAL = r"P3/00000\d.png: 16-bit grey whose largest value is 4095 \(12 bits\), .* nearly black after conversion; convert them to 8 bits"
+REFUSAL = (
+    r"P3/00000\d.png: 16-bit grey whose largest value is 4095 \(12 bits\), .* nearly black after conversion; convert "
+    "them to 8 bits"
+)
 
 
 def test_a_patient_of_12_bits_is_refused_alike_everywhere(tiny_cohort_folder: Path, tmp_path: Path) -> None:

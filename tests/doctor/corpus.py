@@ -287,12 +287,12 @@ def a_misspelt_word_in_the_layout(folder: Path) -> None:
     say(folder, "colums: {patient: ID}")
 
 
-@breaks("layout", "error", "no path inside", "no path inside")
+@breaks("layout", "error", "not a path inside", "not a path inside")
 def a_layout_that_leads_out(folder: Path) -> None:
     say(folder, "table: ../other.csv")
 
 
-@breaks("layout", "error", "no path inside|expected a path", "no path inside|expected a path")
+@breaks("layout", "error", "not a path inside|expected a path", "not a path inside|expected a path")
 def picture_folders_that_lead_out(folder: Path) -> None:
     say(folder, 'pictures: {labelled: "../{patient}"}')
 
@@ -608,7 +608,7 @@ def the_31st_of_february(folder: Path) -> None:
     change(folder, "DOB", "2/31/1950", "P3")
 
 
-@breaks("date", "error", "two digits", "is not a date")
+@breaks("date", "error", "two-digit years", "is not a date")
 def years_of_two_digits(folder: Path) -> None:
     change(folder, "DOB", "3/27/50", "P3")
 
