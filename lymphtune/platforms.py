@@ -1,6 +1,7 @@
-"""What Linux, macOS and Windows do differently: locks, processes, signals, memory.
+"""Functions that differ between Linux, macOS and Windows: locks, processes, signals, memory.
 
-Imports nothing that one of the three lacks. `mypy --platform win32` and `--platform darwin` check all of the package.
+Modules that exist on one system only are imported inside the functions that need them. `mypy --platform win32` and
+`--platform darwin` check the whole package.
 """
 
 import ctypes
@@ -18,20 +19,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-LOCK_AT = 2**30  # of a lock file on Windows, where nobody can read what is locked: far behind its text
-LOCK_ASKED_EVERY_S = 0.05
-LOCK_LOOK_S = 0.5  # on Windows, where `is_held` of another process has the lock itself for a moment
+# Windows locks this byte of the file, far beyond its text, because locked bytes cannot be read
+LOCK_OFFSET = 2**30
+LOCK_POLL_S = 0.05
+# on Windows, `is_locked` in another process holds the lock itself for a moment
+LOCK_RETRY_S = 0.5
 WINDOWS_QUERY, WINDOWS_STILL_ACTIVE, WINDOWS_NO_SUCH_PROCESS = 0x1000, 259, 87
 
 
 @contextmanager
 def file_lock(file: IO[str], wait: bool, shared: bool = False) -> Iterator[None]:
-    """Hold the lock of an open file for the block; raises BlockingIOError where another process does and not `wait`.
+    """Hold the lock of an open file during the block.
 
-    shared: others may hold it as well, if they ask for no more; on Windows nobody else may.
+    wait: wait for another process's lock; False raises BlockingIOError instead.
+    shared: a shared lock, which other processes may share; on Windows the lock is always exclusive.
     """
     if sys.platform == "win32":
-        with _windows_lock(file.fileno(), float("inf") if wait else 0.0 if shared else LOCK_LOOK_S):
+        with _windows_lock(file.fileno(), float("inf") if wait else 0.0 if shared else LOCK_RETRY_S):
             yield
         return
     import fcntl
@@ -44,29 +48,30 @@ def file_lock(file: IO[str], wait: bool, shared: bool = False) -> Iterator[None]
 
 
 @contextmanager
-def _windows_lock(file: int, patience_s: float) -> Iterator[None]:
+def _windows_lock(file: int, timeout_s: float) -> Iterator[None]:
     import msvcrt
 
-    locking: Any = vars(msvcrt)  # without types elsewhere
-    deadline = time.monotonic() + patience_s
+    # through vars: the functions have no type stubs on other systems
+    locking: Any = vars(msvcrt)
+    deadline = time.monotonic() + timeout_s
     while True:
         try:
-            _at_lock(file, locking["locking"], locking["LK_NBLCK"])
+            _change_lock(file, locking["locking"], locking["LK_NBLCK"])
             break
         except OSError as error:
             if time.monotonic() >= deadline:
                 raise BlockingIOError(*error.args) from error
-        time.sleep(LOCK_ASKED_EVERY_S)
+        time.sleep(LOCK_POLL_S)
     try:
         yield
     finally:
-        _at_lock(file, locking["locking"], locking["LK_UNLCK"])
+        _change_lock(file, locking["locking"], locking["LK_UNLCK"])
 
 
-def _at_lock(file: int, locking: Any, mode: int) -> None:
-    """Lock or unlock one byte at LOCK_AT, and return to where the file was."""
+def _change_lock(file: int, locking: Any, mode: int) -> None:
+    """Lock or unlock one byte at LOCK_OFFSET and restore the file position."""
     before = os.lseek(file, 0, os.SEEK_CUR)
-    os.lseek(file, LOCK_AT, os.SEEK_SET)
+    os.lseek(file, LOCK_OFFSET, os.SEEK_SET)
     try:
         locking(file, mode, 1)
     finally:
@@ -74,26 +79,26 @@ def _at_lock(file: int, locking: Any, mode: int) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until what was written to the file is on the disk; Windows refuses that of a file opened to read."""
+    """Flush the file to disk (fsync); Windows needs it opened for writing."""
     with path.open("rb+" if sys.platform == "win32" else "rb") as written:
         os.fsync(written.fileno())
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give the file a second name, or copy it where the file system has no hard links or is another one."""
+    """Hard-link the file, or copy it if the file system has no hard links or the target is on another one."""
     try:
         os.link(source, target)
     except (OSError, AttributeError):
         shutil.copyfile(source, target)
 
 
-def others_may_read(mode: int) -> bool:
-    """Return whether a file of this `st_mode` is open to other users; Windows keeps that elsewhere: False."""
+def readable_by_others(mode: int) -> bool:
+    """Whether `st_mode` lets other users access the file; always False on Windows, which uses access lists."""
     return sys.platform != "win32" and bool(mode & 0o077)
 
 
-def machine() -> str:
-    """Return what tells machines and containers apart in which the same number may name different processes."""
+def machine_id() -> str:
+    """An identifier of the machine or container within which process ids are unique."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
@@ -102,7 +107,7 @@ def machine() -> str:
 
 
 def user() -> str:
-    """Return the user's name, or number where there is no name."""
+    """The user's name, or the user id if there is no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):
@@ -112,10 +117,11 @@ def user() -> str:
 
 
 def is_alive(pid: Any) -> bool:
-    """Return whether a process of this machine has this number; True where it cannot be known."""
+    """Whether a process with this id runs on this machine; True if that cannot be determined."""
     if not isinstance(pid, int) or isinstance(pid, bool) or not 0 < pid < 2**31:
         return True
-    if sys.platform == "win32":  # whose os.kill(pid, 0) is Ctrl-C
+    if sys.platform == "win32":
+        # os.kill(pid, 0) would send Ctrl-C there
         return _windows_is_alive(pid)
     try:
         os.kill(pid, 0)
@@ -143,7 +149,7 @@ def _windows_is_alive(pid: int) -> bool:
 
 
 def start_ticks(pid: int) -> int:
-    """Return when a process of this machine was started, in ticks since the machine was; 0 where it is not known."""
+    """Start time of a process of this machine, in clock ticks since boot; 0 if unknown."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
         return int(fields[19])
@@ -152,7 +158,7 @@ def start_ticks(pid: int) -> int:
 
 
 def process_age_s() -> float | None:
-    """Return the seconds since this process started; None where the system does not tell."""
+    """Seconds since this process started; None if the system does not report it."""
     started = start_ticks(os.getpid())
     if sys.platform != "linux" or not started:
         return None
@@ -161,29 +167,29 @@ def process_age_s() -> float | None:
     return None
 
 
-def ending_signals() -> tuple[signal.Signals, ...]:
-    """Return the signals by which a terminal, a batch system or a person ends a process."""
+def termination_signals() -> tuple[signal.Signals, ...]:
+    """The signals by which a terminal, a batch system or a user ends a process."""
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
     return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
 
 
-def led_groups(pids: list[int]) -> list[int]:
-    """Return which of the processes lead a process group; none on Windows, which has no groups of this kind."""
+def led_process_groups(pids: list[int]) -> list[int]:
+    """Those of the processes that lead a process group; none on Windows, which has no process groups."""
     if sys.platform == "win32":
         return []
     return [pid for pid in pids if os.getpgid(pid) == pid]
 
 
 def kill_groups(groups: list[int]) -> None:
-    """End every process of the groups at once; those that have ended are none."""
+    """Kill every process of the groups; groups that have ended are ignored."""
     if sys.platform != "win32":
         for group in groups:
             with suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
 
 
-def start_beside(command: list[str], nice: int, env: dict[str, str]) -> subprocess.Popen[str]:
-    """Start a process of lower priority that a terminal's Ctrl-C does not reach; only its stderr can be read."""
+def start_in_background(command: list[str], nice: int, env: dict[str, str]) -> subprocess.Popen[str]:
+    """Start a process of lower priority that ignores the terminal's Ctrl-C; only its stderr can be read."""
     null, pipe = subprocess.DEVNULL, subprocess.PIPE
     if sys.platform == "win32":
         apart = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.BELOW_NORMAL_PRIORITY_CLASS
@@ -192,12 +198,17 @@ def start_beside(command: list[str], nice: int, env: dict[str, str]) -> subproce
         )
     return subprocess.Popen(
         ["nice", "-n", str(nice), *command],
-        stdin=null, stdout=null, stderr=pipe, text=True, env=env, start_new_session=True,
-    )  # fmt: skip
+        stdin=null,
+        stdout=null,
+        stderr=pipe,
+        text=True,
+        env=env,
+        start_new_session=True,
+    )
 
 
 def processor() -> str:
-    """Return the processor's model name, "" where the system does not tell it."""
+    """The processor's model name, "" if the system does not report it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -206,14 +217,14 @@ def processor() -> str:
 
 
 def usable_cpus() -> int:
-    """Return how many CPUs this process may use."""
+    """Number of CPUs that this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def peak_memory_bytes() -> int:
-    """Return the most memory that this process has had resident; 0 where the system does not tell."""
+    """Peak resident memory of this process in bytes; 0 if the system does not report it."""
     if sys.platform == "win32":
         return _windows_peak_bytes()
     import resource
@@ -243,12 +254,12 @@ def _windows_peak_bytes() -> int:
 
 
 def longest_socket_path() -> int | None:
-    """Return the most bytes of a Unix socket's path, without its NUL; None on Windows, where Ray uses none."""
+    """Maximum length in bytes of a Unix socket's path, without its NUL; None on Windows, where Ray uses no sockets."""
     return {"linux": 107, "win32": None}.get(sys.platform, 103)
 
 
-def takes_sockets(folder: Path, prefix: str) -> bool:
-    """Return whether a socket can be made in a new folder there; some file systems have none."""
+def supports_sockets(folder: Path, prefix: str) -> bool:
+    """Whether a Unix socket can be created in a new folder there; some file systems do not support them."""
     try:
         with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as made:
             if sys.platform != "win32":

@@ -1,4 +1,4 @@
-"""Names of half-written files and folders, which tell whether the process that writes them still lives."""
+"""Temporary paths whose names identify the writing process, so that abandoned ones can be removed."""
 
 import hashlib
 import os
@@ -9,28 +9,29 @@ import uuid
 from functools import cache
 from pathlib import Path
 
-from lymphtune.platforms import is_alive, machine, start_ticks
+from lymphtune.platforms import is_alive, machine_id, start_ticks
 
 SCRATCH = re.compile(
     r"\.(?P<name>.+)\.(?:(?P<machine>[0-9a-f]{8})-(?P<pid>[0-9]{1,10})-(?P<start>[0-9]{1,20})-)?[0-9a-f]{8}(?P<old>\.old)?"
 )
-SILENT_S = 3600.0  # what a process of another machine, or an unknown one, writes is left over after so long a silence
+# a path written on another machine, or by an unknown process, counts as abandoned after this long without a change
+MAX_SILENCE_S = 3600.0
 
 
 def scratch_path(path: Path) -> Path:
-    """Return a new hidden path beside `path`; its name says which process of which machine writes it."""
+    """A new hidden path beside `path`; its name holds the machine, the process and its start time."""
     pid = os.getpid()
     return path.with_name(f".{path.name}.{_machine_digest()}-{pid}-{start_ticks(pid)}-{uuid.uuid4().hex[:8]}")
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed processes have left half-written in and below the folder; what a living one writes stays.
+    """Remove unfinished files and folders of ended processes, recursively; those of running processes stay.
 
-    A folder that a killed process had moved aside for a new one, which never took its place, is put back.
+    If a process ended while it replaced a folder, the old folder is restored.
     """
     found = [(path, match) for path in folder.rglob(".*") if (match := SCRATCH.fullmatch(path.name))]
     for path, match in found:
-        if not _is_left(path, match):
+        if not _is_abandoned(path, match):
             continue
         home = path.with_name(match["name"])
         if match["old"] and path.is_dir() and not home.exists():
@@ -41,16 +42,16 @@ def remove_unfinished(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _is_left(path: Path, match: re.Match[str]) -> bool:
-    """Return whether nobody writes there any longer: its process has ended or, where that is unknown, fell silent."""
+def _is_abandoned(path: Path, match: re.Match[str]) -> bool:
+    """Whether the writing process has ended or, if it cannot be checked, has not written for MAX_SILENCE_S."""
     if match["machine"] == _machine_digest():
         pid = int(match["pid"])
         return not is_alive(pid) or start_ticks(pid) != int(match["start"])
-    return time.time() - _last_change(path) > SILENT_S
+    return time.time() - _last_change(path) > MAX_SILENCE_S
 
 
 def _last_change(path: Path) -> float:
-    """Return when a file, or anything in a folder, was last written; infinite where it is gone meanwhile."""
+    """Time of the last change of a file, or of anything in a folder; infinite if it has just been removed."""
     try:
         return max(found.lstat().st_mtime for found in [path, *path.rglob("*")])
     except FileNotFoundError:
@@ -59,4 +60,4 @@ def _last_change(path: Path) -> float:
 
 @cache
 def _machine_digest() -> str:
-    return hashlib.sha256(machine().encode()).hexdigest()[:8]
+    return hashlib.sha256(machine_id().encode()).hexdigest()[:8]

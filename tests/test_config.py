@@ -294,7 +294,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     for name, said in [
         ("none.yaml", "no such file"),
         ("latin.yaml", "not a text file in UTF-8"),
-        ("", "not a file; expected one of YAML"),
+        ("", "not a file; expected a YAML file"),
     ]:
         with pytest.raises(InputError, match=re.escape(f"{tmp_path / name}: {said}")):
             read_yaml(tmp_path / name)

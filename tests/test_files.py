@@ -11,10 +11,19 @@ import pytest
 
 import lymphtune
 from lymphtune.errors import InputError
-from lymphtune.files import NoRoom, name_problem, read_yaml, remove, whole, whole_folder, write_csv, write_yaml
+from lymphtune.files import (
+    DiskFullError,
+    atomic_file,
+    atomic_folder,
+    name_problem,
+    read_yaml,
+    remove,
+    write_csv,
+    write_yaml,
+)
 
 
-@pytest.mark.parametrize("write", [whole, whole_folder])
+@pytest.mark.parametrize("write", [atomic_file, atomic_folder])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_what_cannot_be_written_is_named_and_leaves_nothing(write: Callable, number: int, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"out: cannot be written"), write(tmp_path / "out"):
@@ -23,14 +32,15 @@ def test_what_cannot_be_written_is_named_and_leaves_nothing(write: Callable, num
 
 
 @pytest.mark.parametrize(
-    ("number", "cure"), [(errno.EROFS, "name a folder that can be written"), (errno.ENOSPC, "name a folder with room")]
+    ("number", "cure"),
+    [(errno.EROFS, "name a folder that can be written"), (errno.ENOSPC, "name a folder on a disk with free space")],
 )
 def test_a_read_only_folder_is_not_told_to_have_room(number: int, cure: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"{cure}$"), whole(tmp_path / "out"):
+    with pytest.raises(InputError, match=f"{cure}$"), atomic_file(tmp_path / "out"):
         raise OSError(number, "no")
 
 
-@pytest.mark.parametrize("write", [whole, whole_folder])
+@pytest.mark.parametrize("write", [atomic_file, atomic_folder])
 def test_a_file_in_the_place_of_the_folder_is_named(write: Callable, tmp_path: Path) -> None:
     (tmp_path / "way").write_text("a file")
     with pytest.raises(InputError, match=r"way/out: cannot be written"), write(tmp_path / "way" / "out"):
@@ -46,13 +56,21 @@ def test_yaml_is_read_as_it_was_written(value: object, tmp_path: Path) -> None:
 
 BOMBS = {
     "nested": ("[" * 100, "line 1: not YAML .nested deeper than 60"),
-    "aliases": ("a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-        f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
-    ), "more than 100000 values"),
-    "merged aliases": ("a: &a {x: 1}\n" + "".join(
-        f"{new}: &{new} {{<<: [{', '.join([f'*{old}'] * 9)}]}}\n"
-        for old, new in zip("abcdefgh", "bcdefghi", strict=True)
-    ), "more than 100000 values"),
+    "aliases": (
+        "a: &a [x, x, x, x, x, x, x, x, x]\n"
+        + "".join(
+            f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+        ),
+        "more than 100000 values",
+    ),
+    "merged aliases": (
+        "a: &a {x: 1}\n"
+        + "".join(
+            f"{new}: &{new} {{<<: [{', '.join([f'*{old}'] * 9)}]}}\n"
+            for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+        ),
+        "more than 100000 values",
+    ),
     "an alias inside itself": ("&a [*a]", "an alias inside what it names"),
     "many values": ("[" + "1," * 200_000 + "]", "more than 100000 values"),
     "a long number": ("a: 1" + ":1" * 50_000, "a number of 100001 characters"),
@@ -64,7 +82,7 @@ BOMBS = {
     "a list for a key": ("? [a]\n: b", "unhashable key"),
     "no date": ("2020-13-45", "no timestamp"),
     "half a document": ("a: 'b", "unexpected end of stream"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BOMBS)
@@ -117,12 +135,26 @@ def test_every_csv_file_is_written_by_it() -> None:
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("CON", "device"), ("nul.txt", "device"), ("Aux", "device"), ("com1", "device"), ("LPT9.x.y", "device"),
-        ("con .a", "device"), ("P1.", "dot"), ("=1", "formula"), ("-x", "formula"), ("@a", "formula"),
-        ("+a", "formula"), ("P1", None), ("P-1", None),
-        ("-1", None), ("+3.5", None), ("CONSTANCE", None), ("COM10", None), ("a.b", None),
+        ("CON", "device"),
+        ("nul.txt", "device"),
+        ("Aux", "device"),
+        ("com1", "device"),
+        ("LPT9.x.y", "device"),
+        ("con .a", "device"),
+        ("P1.", "dot"),
+        ("=1", "formula"),
+        ("-x", "formula"),
+        ("@a", "formula"),
+        ("+a", "formula"),
+        ("P1", None),
+        ("P-1", None),
+        ("-1", None),
+        ("+3.5", None),
+        ("CONSTANCE", None),
+        ("COM10", None),
+        ("a.b", None),
     ],
-)  # fmt: skip
+)
 def test_names_that_mean_something_elsewhere_are_known(name: str, problem: str | None) -> None:
     found = name_problem(name)
     assert found is None if problem is None else problem in (found or "")
@@ -137,5 +169,5 @@ def test_nothing_is_removed_on_a_read_only_disk_and_what_is_not_there_is_no_erro
     (tmp_path / "there").touch()
     monkeypatch.setattr(Path, "unlink", read_only)
     remove(tmp_path / "not there")
-    with pytest.raises(NoRoom, match="there: cannot be written \\(Read-only file system\\)"):
+    with pytest.raises(DiskFullError, match="there: cannot be written \\(Read-only file system\\)"):
         remove(tmp_path / "there")

@@ -57,9 +57,12 @@ def python(code: str, system: str = "linux", before: str = "") -> str:
     fake = "sys.modules['msvcrt'] = windows\n" if before else ""
     text = "import sys\n" + textwrap.dedent(before) + hidden + fake + textwrap.dedent(code)
     done = subprocess.run(
-        [sys.executable, "-c", text], capture_output=True, text=True, timeout=250,
+        [sys.executable, "-c", text],
+        capture_output=True,
+        text=True,
+        timeout=250,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -104,19 +107,19 @@ def test_every_module_is_imported_and_a_cohort_is_drawn_and_examined(system: str
 LOCKS = """
     from pathlib import Path
     from lymphtune.errors import InputError
-    from lymphtune.files import held, is_held, locked
+    from lymphtune.files import exclusive_lock, is_locked, locked
 
     path = Path(PATH)
-    print(is_held(path))
-    with held(path, {"pid": 7}):
-        print(is_held(path), path.read_text().strip())
+    print(is_locked(path))
+    with exclusive_lock(path, {"pid": 7}):
+        print(is_locked(path), path.read_text().strip())
         try:
-            with held(path, {"pid": 8}):
+            with exclusive_lock(path, {"pid": 8}):
                 print("both")
         except InputError as error:
             print(str(error).partition("process ")[2])
-    print(is_held(path))
-    with held(path, {"pid": 9}), locked(path.with_name("other")):
+    print(is_locked(path))
+    with exclusive_lock(path, {"pid": 9}), locked(path.with_name("other")):
         print(path.read_text().strip())
 """
 
@@ -125,8 +128,12 @@ LOCKS = """
 def test_a_lock_is_held_by_one(system: str, before: str, tmp_path: Path) -> None:
     found = python(LOCKS.replace("PATH", repr(str(tmp_path / "driver.lock"))), system, before)
     assert found.splitlines() == [
-        "False", 'True {"pid": 7}', '({"pid": 7}); wait for it or stop it', "False", '{"pid": 9}',
-    ]  # fmt: skip
+        "False",
+        'True {"pid": 7}',
+        '({"pid": 7}); wait for it or stop it',
+        "False",
+        '{"pid": 9}',
+    ]
 
 
 def test_on_windows_a_lock_that_is_waited_for_is_got(tmp_path: Path) -> None:
@@ -224,16 +231,16 @@ def test_a_process_of_this_machine_is_alive_until_it_has_ended() -> None:
 
 
 def test_signals_that_end_a_process_are_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert platforms.ending_signals() == (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    assert platforms.termination_signals() == (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     monkeypatch.delattr(signal, "SIGHUP")
     monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
-    assert platforms.ending_signals() == (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    assert platforms.termination_signals() == (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 def test_others_may_read_a_file_only_where_its_mode_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert platforms.others_may_read(0o100644) and not platforms.others_may_read(0o100600)
+    assert platforms.readable_by_others(0o100644) and not platforms.readable_by_others(0o100600)
     monkeypatch.setattr(sys, "platform", "win32")
-    assert not platforms.others_may_read(0o100666)  # of every file there
+    assert not platforms.readable_by_others(0o100666)  # of every file there
 
 
 def test_a_file_is_copied_where_it_cannot_be_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +278,10 @@ def test_on_windows_a_file_is_opened_to_write_for_its_sync(tmp_path: Path, monke
 
 
 def test_a_lock_held_elsewhere_names_its_holder(tmp_path: Path) -> None:
-    with files.held(tmp_path / "lock", {"pid": 7}), pytest.raises(InputError, match="held by another process"):  # noqa: SIM117
-        with files.held(tmp_path / "lock", {"pid": 8}):
-            pass
+    with (
+        files.exclusive_lock(tmp_path / "lock", {"pid": 7}),
+        pytest.raises(InputError, match="held by another process"),
+        files.exclusive_lock(tmp_path / "lock", {"pid": 8}),
+    ):
+        pass
     assert json.loads((tmp_path / "lock").read_text()) == {"pid": 7}

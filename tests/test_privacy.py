@@ -163,7 +163,7 @@ def test_a_run_of_pseudonyms_wants_its_own_key(run: Run, key: Path, tmp_path: Pa
     moved = Run(Path(shutil.copytree(run.path, tmp_path / "runs" / "mine")))
     description = (moved.path / "run.yaml").read_text()
     (moved.path / "run.yaml").write_text(description.replace(str(key), str(tmp_path / "key")))
-    with pytest.raises(InputError, match="the key of the pseudonyms is not there; put it back"):
+    with pytest.raises(InputError, match="no such key file; restore it"):
         lymphtune.ensemble(run=moved.path, top=1, source="clinical")
     read_pseudonyms(tmp_path / "key", make=True)
     with pytest.raises(InputError, match="not the key of the run mine"):
@@ -213,7 +213,7 @@ def test_pseudonymised_it_is_the_same_cohort_in_another_order(data: Path, key: P
 def test_blocks_of_pseudonyms_are_the_whole(data: Path, key: Path) -> None:
     surveyed = survey_cohort(data, pseudonyms=read_pseudonyms(key))
     block = surveyed.block(range(3, 9))
-    whole: Cohort = surveyed.whole()
+    whole: Cohort = surveyed.load()
     assert block.cohort.ids == whole.ids[3:9] and len(block.names) == len(block.cohort.pictures_CSS3)
     np.testing.assert_array_equal(block.cohort.pictures_CSS3, whole.pictures_CSS3[whole.starts[3] : whole.starts[9]])
     assert not [name for name in block.names if SECRET in name]
@@ -239,7 +239,7 @@ def test_groups_stay_groups(data: Path, key: Path) -> None:
 def test_what_is_no_key_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "key").write_bytes(text.encode("latin-1"))
     (tmp_path / "key").chmod(0o600)
-    with pytest.raises(InputError, match="holds no key; expected 64 hexadecimal digits"):
+    with pytest.raises(InputError, match="not a key; expected 64 hexadecimal digits"):
         read_pseudonyms(tmp_path / "key", make=True)
     assert (tmp_path / "key").read_bytes() == text.encode("latin-1")
 
@@ -249,7 +249,7 @@ def test_a_key_is_its_owner_s_alone(tmp_path: Path) -> None:
     assert (tmp_path / "deep" / "key").stat().st_mode & 0o777 == 0o600
     assert read_pseudonyms(tmp_path / "deep" / "key") == made
     (tmp_path / "deep" / "key").chmod(0o644)
-    with pytest.raises(InputError, match=r"others may read this key .mode 644.; chmod 600 it"):
+    with pytest.raises(InputError, match=r"others can read this key .mode 644.; run chmod 600 on it"):
         read_pseudonyms(tmp_path / "deep" / "key")
     with pytest.raises(InputError, match="is not there"):
         read_pseudonyms(tmp_path / "none")

@@ -10,14 +10,15 @@ import pytest
 
 import lymphtune
 from lymphtune import files, scratch
-from lymphtune.files import whole, whole_folder
+from lymphtune.files import atomic_file, atomic_folder
 from lymphtune.scratch import SCRATCH, remove_unfinished, scratch_path
 
 WRITER = """
 import sys, time
 from pathlib import Path
-from lymphtune.files import whole, whole_folder
-with whole(Path(sys.argv[1]) / "run.yaml") as file, whole_folder(Path(sys.argv[1]) / "ensembles" / "top") as folder:
+from lymphtune.files import atomic_file, atomic_folder
+out = Path(sys.argv[1])
+with atomic_file(out / "run.yaml") as file, atomic_folder(out / "ensembles" / "top") as folder:
     file.write_text("half")
     (folder / "ensemble.yaml").write_text("half")
     print("writing", flush=True)
@@ -32,7 +33,7 @@ def halves(folder: Path) -> list[Path]:
 def aged(path: Path) -> Path:
     """Return the path, all of it last written long ago."""
     for found in [path, *path.rglob("*")]:
-        os.utime(found, (time.time() - scratch.SILENT_S - 60,) * 2)
+        os.utime(found, (time.time() - scratch.MAX_SILENCE_S - 60,) * 2)
     return path
 
 
@@ -55,7 +56,7 @@ def test_what_a_living_process_writes_stays_and_what_a_dead_one_wrote_goes(tmp_p
 
 
 def test_what_this_process_writes_stays(tmp_path: Path) -> None:
-    with whole(tmp_path / "a") as file, whole_folder(tmp_path / "b") as folder:
+    with atomic_file(tmp_path / "a") as file, atomic_folder(tmp_path / "b") as folder:
         file.write_text("a")
         remove_unfinished(tmp_path)
         assert file.exists() and folder.exists()
@@ -130,6 +131,6 @@ def test_a_folder_is_back_where_its_successor_cannot_take_its_place(
         replace(source, target)
 
     monkeypatch.setattr(files.os, "replace", refused)
-    with pytest.raises(OSError, match="no"), whole_folder(tmp_path / "top") as folder:
+    with pytest.raises(OSError, match="no"), atomic_folder(tmp_path / "top") as folder:
         (folder / "ensemble.yaml").write_text("new")
     assert (tmp_path / "top" / "ensemble.yaml").read_text() == "old" and halves(tmp_path) == []

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lymphtune.errors import InputError
-from lymphtune.files import is_held
+from lymphtune.files import is_locked
 from lymphtune.runs.mirror import Mirror, named
 from lymphtune.runs.run import DRIVER, FIGURES, PROGRESS, REPORT, find_run
 from lymphtune.runs.storage import join, opened
@@ -38,7 +38,7 @@ def brought(arguments: argparse.Namespace) -> Iterator[None]:
         [] if arguments.command == "search" else [_mirror(uri, arguments.runs, name) for name in _named(arguments)]
     )
     for mirror in mirrors:
-        if is_held(mirror.path / DRIVER):  # a search of this machine writes here: nothing there is newer
+        if is_locked(mirror.path / DRIVER):  # a search of this machine writes here: nothing there is newer
             continue
         mirror.pull_own() if arguments.command in OWN_FILES else mirror.pull()
     yield
@@ -61,7 +61,7 @@ def _bring_descriptions(uri: str, runs: Path) -> None:
     with named(uri):
         folders = opened(uri).folders()
     for name in folders:
-        if not is_held(runs / name / DRIVER):
+        if not is_locked(runs / name / DRIVER):
             _mirror(uri, runs, name).pull_files(*DESCRIBING)
 
 

@@ -21,7 +21,7 @@ from lymphtune.cohort import SIMULATED, Cohort, default_data
 from lymphtune.cohort.folds import folds_table, roles_table
 from lymphtune.console import counted
 from lymphtune.errors import InputError
-from lymphtune.files import RUNS, NoRoom, hashes, held, remove, write_table, write_yaml
+from lymphtune.files import RUNS, DiskFullError, exclusive_lock, hashes, remove, write_table, write_yaml
 from lymphtune.platforms import usable_cpus
 from lymphtune.runs.description import RunDescription, StoppingDescription
 from lymphtune.runs.driver_lock import only_driver
@@ -161,7 +161,7 @@ def _drive(
     except KeyboardInterrupt:
         board.halt = StopReason("interrupted", "a signal")
         status = "interrupted"
-    except (NoRoom, StorageError) as error:
+    except (DiskFullError, StorageError) as error:
         board.halt = board.halt or StopReason("paused", str(error))
         status = board.halt.status
     finally:
@@ -266,7 +266,7 @@ def _mirrored(run: Run, storage: str | None, fresh: bool) -> Iterator[Mirror | N
 def _only_driver(run: Run) -> Iterator[None]:
     """Be the only one that drives this run, or raise InputError."""
     who = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}
-    with held(run.path / DRIVER, who):
+    with exclusive_lock(run.path / DRIVER, who):
         remove(run.path / STOP)
         yield
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from lymphtune import console
 from lymphtune.errors import InputError
-from lymphtune.platforms import longest_socket_path, takes_sockets
+from lymphtune.platforms import longest_socket_path, supports_sockets
 
 LONGEST_SOCKET = longest_socket_path() or 4096  # bytes; where Ray uses no sockets of this kind, any path will do
 IN_A_SESSION = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
@@ -76,7 +76,7 @@ def socket_parent() -> Path:
     wanted = [tempfile.gettempdir(), "/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm"]
     tried = list(dict.fromkeys(folder for folder in wanted if folder))
     for folder in tried:
-        if len(os.fsencode(folder)) <= LONGEST_PARENT and takes_sockets(Path(folder), PREFIX):
+        if len(os.fsencode(folder)) <= LONGEST_PARENT and supports_sockets(Path(folder), PREFIX):
             return Path(folder)
     raise InputError(
         f"TMPDIR {tried[0]}: Ray's sockets need a writable folder with a path of at most {LONGEST_PARENT} bytes, and "

@@ -40,7 +40,7 @@ from lymphtune.cluster.tensorboard import tensorboard  # noqa: E402
 from lymphtune.cluster.trainable import FAILED, NO_ROOM, SAID, run_trial  # noqa: E402
 from lymphtune.cohort import Cohort  # noqa: E402
 from lymphtune.errors import InputError, shortened  # noqa: E402
-from lymphtune.platforms import kill_groups, led_groups, usable_cpus  # noqa: E402
+from lymphtune.platforms import kill_groups, led_process_groups, usable_cpus  # noqa: E402
 from lymphtune.runs.description import PrecisionDescription  # noqa: E402
 from lymphtune.searching.board import Board, StopReason  # noqa: E402
 from lymphtune.searching.epoch_report import Report  # noqa: E402
@@ -126,7 +126,7 @@ def _start_ray(folders: Folders) -> None:
 def _own_groups() -> list[int]:
     """Return the process groups that Ray's own processes lead; their helpers are in them."""
     node: Any = ray._private.worker._global_node
-    return led_groups([started.process.pid for kind in node.all_processes.values() for started in kind])
+    return led_process_groups([started.process.pid for kind in node.all_processes.values() for started in kind])
 
 
 def _keep_signals_from_ray() -> None:

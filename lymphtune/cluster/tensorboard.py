@@ -8,7 +8,7 @@ from ray import tune
 from ray.tune.logger import TBXLoggerCallback
 from tensorboardX.record_writer import register_writer_factory
 
-from lymphtune.files import refusals_named
+from lymphtune.files import named_write_errors
 from lymphtune.searching.board import Board
 from lymphtune.searching.stop_watcher import StopWatcher
 
@@ -26,7 +26,7 @@ class Tracking(tune.Callback):
         self.inner.setup(*given, **info)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        with self.stop_watcher.pausing(), refusals_named(self.board.run.path):
+        with self.stop_watcher.pausing(), named_write_errors(self.board.run.path):
             self.inner.log_trial_start(trial)
 
     def on_trial_result(
@@ -36,7 +36,7 @@ class Tracking(tune.Callback):
         if latest:
             numbers = {name: float(value) for name, value in latest.items()}
             epoch = int(latest["epoch"])
-            with self.stop_watcher.pausing(), refusals_named(self.board.run.path):
+            with self.stop_watcher.pausing(), named_write_errors(self.board.run.path):
                 self.inner.log_trial_result(iteration, trial, numbers | {"training_iteration": epoch})
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

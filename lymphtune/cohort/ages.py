@@ -1,21 +1,22 @@
-"""Ages in words: to which day they are counted, and how old the youngest and the oldest patient are."""
+"""Text about ages: the day at which they are computed, and their range."""
 
 from lymphtune.cohort.attributes import STANDARD
-from lymphtune.cohort.blocks import Surveyed
+from lymphtune.cohort.blocks import CohortSurvey
 from lymphtune.cohort.cohort import Cohort
 from lymphtune.cohort.layout import FILE, OPTIONAL
 
 AGE_YEARS = STANDARD[0].name
-COLUMN = f"{OPTIONAL['examined_on']} (`examined_on` in {FILE})"  # that gives the day of each patient's examination
+# the column with the day of each patient's examination
+COLUMN = f"{OPTIONAL['examined_on']} (`examined_on` in {FILE})"
 
 
-def has_ages(cohort: Cohort | Surveyed) -> bool:
-    """Return whether age is an attribute of the cohort."""
+def has_ages(cohort: Cohort | CohortSurvey) -> bool:
+    """Whether age is an attribute of the cohort."""
     return any(attribute.name == AGE_YEARS for attribute in cohort.attributes)
 
 
-def age_note(cohort: Cohort | Surveyed) -> str:
-    """Return to what ages are counted and their range, "" where the cohort has none."""
+def age_note(cohort: Cohort | CohortSurvey) -> str:
+    """The day at which ages are computed and their range, as text; "" if the cohort has no ages."""
     if not has_ages(cohort):
         return ""
     if cohort.ages == "examination":
@@ -26,8 +27,8 @@ def age_note(cohort: Cohort | Surveyed) -> str:
     return f"{counted} (`--reference-date` counts to another day, a column {COLUMN} to each patient's examination)"
 
 
-def age_range(cohort: Cohort | Surveyed) -> str:
-    """Return the lowest and the highest age, in words."""
+def age_range(cohort: Cohort | CohortSurvey) -> str:
+    """The lowest and the highest age, as text."""
     ages_P = cohort.patients[AGE_YEARS].dropna()
     if not len(ages_P):
         return "none is known"

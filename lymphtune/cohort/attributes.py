@@ -1,4 +1,4 @@
-"""Clinical attributes of patients as numbers: which there are, and how a model is shown them.
+"""Clinical attributes of patients, and their encoding as numbers for models.
 
 Shapes: P patients, A columns of all attributes, L levels of one.
 """
@@ -13,15 +13,18 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Attribute:
-    """One column of a cohort's patients: numbers, or words of which `levels` are known."""
+    """One column of a cohort's patients.
+
+    log: models see the natural logarithm. levels: the known words of a categorical attribute, None for numbers.
+    """
 
     name: str
-    log: bool = False  # its natural logarithm is what a model sees
-    levels: tuple[str, ...] | None = None  # None: numbers
+    log: bool = False
+    levels: tuple[str, ...] | None = None
 
     @property
     def names(self) -> list[str]:
-        """Return a name for each of its numbers: there is one, or one a level where there are more than two."""
+        """Names of its encoded columns: one for numbers and for two levels, else one per level."""
         if self.levels is None:
             return [f"log {self.name}" if self.log else self.name]
         return [f"{self.name} = {level}" for level in self._shown]
@@ -35,7 +38,7 @@ class Attribute:
         return asdict(self) | {"levels": None if self.levels is None else list(self.levels)}
 
     def numbers(self, column: pd.Series) -> np.ndarray:
-        """Return [P, numbers] float64; NaN where there is no value, or a word that is none of the levels."""
+        """Encoded columns [P, columns] float64; NaN for missing values and unknown words."""
         if self.levels is None:
             values_P = column.to_numpy(dtype=np.float64)
             return (np.log(values_P) if self.log else values_P)[:, None]
@@ -45,17 +48,18 @@ class Attribute:
         return numbers_PL
 
 
-STANDARD = (Attribute("age_years"), Attribute("lymphocytes_g_per_l", log=True))  # the study's
+# the study's attributes
+STANDARD = (Attribute("age_years"), Attribute("lymphocytes_g_per_l", log=True))
 
 
 def attribute_matrix(patients: pd.DataFrame, attributes: Sequence[Attribute]) -> np.ndarray:
-    """Return [P, A] float64 of the patients, NaN where a value is missing: it is imputed within the fold."""
+    """Encoded attributes [P, A] float64; NaN for missing values, which are imputed within each fold."""
     columns = [attribute.numbers(patients[attribute.name]) for attribute in attributes]
     return np.concatenate([np.zeros((len(patients), 0)), *columns], axis=1)
 
 
-def in_words(attributes: Sequence[Attribute]) -> str:
-    """Return what models are told beside the pictures, for a sentence."""
+def attribute_names_text(attributes: Sequence[Attribute]) -> str:
+    """The attributes that models use beside the pictures, as part of a sentence."""
     if tuple(attributes) == STANDARD:
         return "age and lymphocyte count"
     *names, last = [attribute.name for attribute in attributes]
@@ -63,16 +67,16 @@ def in_words(attributes: Sequence[Attribute]) -> str:
 
 
 def names_of(attributes: Iterable[Attribute]) -> list[str]:
-    """Return the A names of the matrix's columns."""
+    """The A names of the matrix's columns."""
     return [name for attribute in attributes for name in attribute.names]
 
 
 def attributes_of_yaml(given: Any) -> tuple[Attribute, ...]:
-    """Return the attributes that `as_yaml` wrote; raises ValueError, KeyError or TypeError where it wrote no such."""
+    """Read attributes written by `as_yaml`; raises ValueError, KeyError or TypeError if they are invalid."""
     found = tuple(
         Attribute(str(one["name"]), bool(one["log"]), None if one["levels"] is None else tuple(map(str, one["levels"])))
         for one in given
     )
     if len({attribute.name for attribute in found}) < len(found):
-        raise ValueError("an attribute is there twice")
+        raise ValueError("an attribute is given twice")
     return found

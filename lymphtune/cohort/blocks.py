@@ -1,4 +1,4 @@
-"""A cohort a few patients at a time: listed whole, read and decoded block by block, nothing kept in the cache.
+"""A cohort whose table is read and whose pictures are decoded later: all at once, or in blocks of patients.
 
 Shapes: P patients, C cells of a block, S picture side in pixels.
 """
@@ -22,26 +22,27 @@ from lymphtune.cohort.pictures import (
     cache_dir,
     check_depths,
     decode,
-    decoded,
-    decoded_here,
+    decode_cached,
+    decode_in_memory,
     digests_of,
     notes_of,
 )
 
-BLOCK_PATIENTS, BLOCK_CELLS = 32, 2000  # at most in a block, 300 MB of pixels; a larger bag is one alone
+# maximum size of a block, 300 MB of pixels; a larger bag is a block of its own
+BLOCK_PATIENTS, BLOCK_CELLS = 32, 2000
 
 
 class Block(NamedTuple):
-    """Some patients, one after the other, as a cohort of their own; `names`: of their pictures, C."""
+    """Consecutive patients as a cohort; rows: their rows in the whole cohort; names: of their pictures, C."""
 
-    rows: range  # of the whole cohort
+    rows: range
     cohort: Cohort
     names: list[str]
 
 
 @dataclass(frozen=True)
-class _Some:
-    """Some pictures of a source, by their numbers."""
+class _SourceSubset:
+    """A subset of a source's pictures, by index."""
 
     source: PictureSource
     numbers: np.ndarray
@@ -59,11 +60,11 @@ class _Some:
 
 
 @dataclass(frozen=True)
-class Surveyed:
-    """A cohort whose patients (as Cohort has them, in order of id) are known and whose pictures are not read yet.
+class CohortSurvey:
+    """A cohort whose patients are known (as in Cohort, in order of id) and whose pictures are not read yet.
 
-    sources: from patients in a range of rows to what holds their pictures, in order, and no others. notes: what was
-    left out or is worth knowing, without an id. ages: as in Cohort.
+    sources: returns the picture sources of the patients in a range of rows, in order. notes: remarks on skipped files
+    and the like, without ids. ages: as in Cohort.
     """
 
     name: str
@@ -79,15 +80,15 @@ class Surveyed:
     def __len__(self) -> int:
         return len(self.patients)
 
-    def whole(self) -> Cohort:
-        """Return all of it, its pictures decoded into the cache or taken from there."""
-        pictures_CSS3, digests, notes = decoded(
+    def load(self) -> Cohort:
+        """The whole cohort; its pictures are decoded into the cache or read from it."""
+        pictures_CSS3, digests, notes = decode_cached(
             self.sources(range(len(self))), cache_dir(), self.decode, self.patients["n_cells"].tolist()
         )
         return self._cohort(self.patients, pictures_CSS3, digests, notes)
 
-    def spans(self) -> Iterator[range]:
-        """Yield the rows of each block: at most BLOCK_PATIENTS patients, and BLOCK_CELLS cells unless one has more."""
+    def block_ranges(self) -> Iterator[range]:
+        """Yield the rows of each block: at most BLOCK_PATIENTS patients and BLOCK_CELLS cells, or one larger bag."""
         first, held = 0, 0
         for row, n_cells in enumerate(self.patients["n_cells"].tolist()):
             if row > first and (row - first == BLOCK_PATIENTS or held + n_cells > BLOCK_CELLS):
@@ -97,32 +98,33 @@ class Surveyed:
         yield range(first, len(self))
 
     def digests(self, rows: range) -> list[list[str]]:
-        """Return the digests of some patients' pictures, a list a patient; nothing is decoded."""
+        """The digests of the patients' pictures, one list per patient; nothing is decoded."""
         left = iter(digests_of(self.sources(rows)))
         return [list(islice(left, n_cells)) for n_cells in self._patients(rows)["n_cells"]]
 
     def block(self, rows: range) -> Block:
-        """Return some patients, their pictures decoded; raises InputError as reading the whole cohort does."""
-        pictures_CSS3, read = decoded_here(self.sources(rows), self.decode)
+        """Decode the pictures of some patients in memory; raises InputError as `load` does."""
+        pictures_CSS3, read = decode_in_memory(self.sources(rows), self.decode)
         check_depths(read, self._patients(rows)["n_cells"].tolist())
         digests = [digest for source in read for digest in source.digests]
         names = [name for source in read for name in source.names]
         return Block(rows, self._cohort(self._patients(rows), pictures_CSS3, digests, notes_of(read)), names)
 
-    def glimpse(self, most: int) -> Cohort:
-        """Return everybody with `most` pictures at most, evenly spaced in the bag, decoded in memory.
+    def subsample(self, most: int) -> Cohort:
+        """All patients with at most `most` pictures each, evenly spaced in the bag, decoded in memory.
 
-        Its `n_cells` counts these pictures; raises InputError as reading the whole cohort does.
+        Its `n_cells` counts these pictures. Raises InputError as `load` does.
         """
         counts = self.patients["n_cells"].to_numpy()
         starts, numbers = np.cumsum([0, *counts]), [evenly_spaced(count, most) for count in counts]
         wanted = np.concatenate([start + some for start, some in zip(starts, numbers, strict=False)])
         low, sources = 0, []
-        for source in self.sources(range(len(self))):  # of one patient, or of several
+        # a source holds the pictures of one patient or of several
+        for source in self.sources(range(len(self))):
             high = low + len(source)
-            sources.append(_Some(source, wanted[(wanted >= low) & (wanted < high)] - low))
+            sources.append(_SourceSubset(source, wanted[(wanted >= low) & (wanted < high)] - low))
             low = high
-        pictures_CSS3, read = decoded_here(sources, self.decode)
+        pictures_CSS3, read = decode_in_memory(sources, self.decode)
         digests = [digest for source in read for digest in source.digests]
         return self._cohort(self.patients.assign(n_cells=list(map(len, numbers))), pictures_CSS3, digests, [])
 
@@ -133,6 +135,13 @@ class Surveyed:
         self, patients: pd.DataFrame, pictures_CSS3: np.ndarray, digests: list[str], notes: list[str]
     ) -> Cohort:
         return Cohort(
-            self.name, patients, pictures_CSS3, digests, self.reference_date, self.simulated,
-            (*self.notes, *notes), self.attributes, self.ages,
-        )  # fmt: skip
+            self.name,
+            patients,
+            pictures_CSS3,
+            digests,
+            self.reference_date,
+            self.simulated,
+            (*self.notes, *notes),
+            self.attributes,
+            self.ages,
+        )

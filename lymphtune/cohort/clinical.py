@@ -1,4 +1,4 @@
-"""The table of patients, read and checked: one row a patient, ages instead of dates of birth."""
+"""Read and check the table of patients: one row per patient, with ages instead of dates of birth."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from lymphtune.cohort.attributes import STANDARD, Attribute
 from lymphtune.cohort.cohort import TO_PREDICT
 from lymphtune.cohort.dates import WRITTEN, read_date
 from lymphtune.cohort.layout import FILE, OPTIONAL, STUDY, UNITS, Extra, Group, Layout
-from lymphtune.cohort.table import open_table, shown
+from lymphtune.cohort.table import open_table, quoted
 from lymphtune.errors import InputError
 from lymphtune.files import NUMBER, name_problem
 
@@ -27,17 +27,18 @@ LATE_BIRTH = (
     f"{OPTIONAL['examined_on']} (`examined_on` in {FILE})"
 )
 ALLOW_MISSING = f'fill it in, or write in {FILE} what stands for no value (`missing: ""` where it is empty)'
-NO_FOLDER = "no folder's name"  # kind of fault
+# kind of a fault
+NO_FOLDER = "no folder's name"
 PERIODS = {"day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
 
 
 def read_clinical(path: Path, reference_date: date | None, layout: Layout = STUDY) -> pd.DataFrame:
-    """Return one row a patient, in the file's order, the index the spreadsheet's row.
+    """Read the table: one row per patient in the file's order, indexed by the spreadsheet's row number.
 
-    Columns ATTRIBUTES, then the layout's own attributes, then `group` where it groups patients: those of one group
-    stay in one fold. Label -1 marks a patient to be predicted; age is in years at the examination where the table
-    says, else at `reference_date`, and missing without one. A missing value is NaN, or "" of words, where the layout
-    says what stands for one. Raises InputError naming the file, the row and the patient.
+    Columns: ATTRIBUTES, the layout's further attributes, and `group` if the layout groups patients. Label -1 marks a
+    patient to be predicted. Age is in years at the examination if the table has its date, else at `reference_date`,
+    and missing without either. Missing values are NaN, or "" for words, if the layout allows them. Raises InputError
+    with file, row and patient.
     """
     rows_of_ids: dict[str, int] = {}
     parsed, keys = [], []
@@ -49,28 +50,28 @@ def read_clinical(path: Path, reference_date: date | None, layout: Layout = STUD
         parsed.append({"row": row, "patient": patient} | reader.attributes())
         keys.append(reader.keys())
     if not parsed:
-        raise InputError(f"{path}: a header and no patient below it; expected one row a patient")
+        raise InputError(f"{path}: a header and no patient below it; expected one row per patient")
     kinds = {"patient": "str", "label": "int64", "sex": "str", "age_years": "float64", "lymphocytes_g_per_l": "float64"}
     table = pd.DataFrame(parsed).set_index("row").astype(kinds)
     if layout.person or layout.groups:
-        table["group"] = joined(table["patient"].tolist(), keys)
+        table["group"] = linked_groups(table["patient"].tolist(), keys)
     if layout.person:
         _check_persons(table, [key.get("person") for key in keys], path)
     return table
 
 
-def homes_of(path: Path, layout: Layout) -> dict[str, tuple[str, str]]:
-    """Return, by patient of a table that has been checked, the folders that `Row.homes` names."""
+def parents_of(path: Path, layout: Layout) -> dict[str, tuple[str, str]]:
+    """The parent folders (`Row.parents`) of each patient of a valid table."""
     _, layout, rows = open_table(path, layout)
     column = layout.columns.patient
     return {
-        values[column]: Row(values, layout, None, f"{path}, row {row} ({values[column]})").homes()
+        values[column]: Row(values, layout, None, f"{path}, row {row} ({values[column]})").parents()
         for row, values in rows
     }
 
 
 def attributes_of(table: pd.DataFrame, layout: Layout) -> tuple[Attribute, ...]:
-    """Return the attributes that models are shown: age and lymphocyte count where there are such, and the layout's."""
+    """The attributes that models use: age and lymphocyte count if present, and the layout's further ones."""
     columns = layout.columns
     given = (columns.birth_date or columns.age_years, columns.lymphocytes)
     found = [attribute for attribute, column in zip(STANDARD, given, strict=True) if column]
@@ -86,7 +87,7 @@ def attributes_of(table: pd.DataFrame, layout: Layout) -> tuple[Attribute, ...]:
 
 
 def id_problem(patient: str) -> str | None:
-    """Return why the id cannot name a folder and be printed, or None where it can."""
+    """Why the id is invalid as a printable folder name, None if it is valid."""
     if not patient:
         return "is empty"
     if len(patient) > MAX_ID_LENGTH:
@@ -101,7 +102,7 @@ def id_problem(patient: str) -> str | None:
 
 
 class BadValue(InputError):
-    """One value of the table that does not fit; `kind` says in a word or two what is wrong with it."""
+    """An invalid value of the table; `kind`: what is wrong, in a word or two."""
 
     def __init__(self, where: str, column: str, kind: str, text: str, found: str, expected: str) -> None:
         super().__init__(f"{where}: {column} {found}; {expected}")
@@ -109,17 +110,17 @@ class BadValue(InputError):
 
 
 class Row:
-    """One row of the table; every message opens with where it is."""
+    """One row of the table; messages start with its position `where`."""
 
     def __init__(self, values: Mapping[str, str], layout: Layout, reference_date: date | None, where: str) -> None:
         self.values, self.layout, self.reference_date, self.where = values, layout, reference_date, where
 
     def attributes(self) -> dict[str, Any]:
-        """Return the values of a patient's columns, id and group left aside; raises BadValue at the first fault."""
+        """The parsed values except id and group; raises BadValue at the first fault."""
         return {name: read() for name, read in self._readers().items()}
 
-    def looked_over(self) -> tuple[dict[str, Any], list[BadValue]]:
-        """Return those of `attributes` that can be read, and what is wrong with the others."""
+    def attributes_and_faults(self) -> tuple[dict[str, Any], list[BadValue]]:
+        """The values that can be parsed, and the faults of the others."""
         values, faults = {}, []
         for name, read in self._readers().items():
             try:
@@ -129,42 +130,44 @@ class Row:
         return values, faults
 
     def _readers(self) -> dict[str, Callable[[], Any]]:
-        """Return what reads each of the patient's columns."""
+        """The function that parses each value."""
         named: dict[str, Callable[[], Any]] = {
-            "label": self._label, "sex": self._sex, "age_years": self._age_years,
+            "label": self._label,
+            "sex": self._sex,
+            "age_years": self._age_years,
             "lymphocytes_g_per_l": self._lymphocytes,
-        }  # fmt: skip
+        }
         return named | {name: partial(self._extra, extra) for name, extra in self.layout.attributes.items()}
 
     def keys(self) -> dict[str, str]:
-        """Return what the patient shares with others of its group, by column; a missing value is shared with none."""
+        """The values that the patient shares with others of its group, by kind of group; missing ones are left out."""
         keys = {f"group {group.column}": self._period(group) for group in self.layout.groups}
         if self.layout.person:
             keys["person"] = self._text(self.layout.person)
         return {name: key for name, key in keys.items() if key}
 
-    def homes(self) -> tuple[str, str]:
-        """Return the folder in which the patient has its own where it is labelled, and where it is to be predicted."""
+    def parents(self) -> tuple[str, str]:
+        """Parent folder of the patient's folder if it is labelled, and if it is to be predicted."""
         templates = [self.layout.pictures.template(0), self.layout.pictures.template(TO_PREDICT)]
         columns = {name for template in templates for name in template.columns}
         values = {column: self._folder_name(column) for column in columns}
-        labelled, to_predict = (template.home(values) for template in templates)
+        labelled, to_predict = (template.parent(values) for template in templates)
         return labelled, to_predict
 
     def _folder_name(self, column: str) -> str:
         text = self._text(column)
         if problem := id_problem(text):
             expected = f"expected the name of a folder, as `pictures` in {FILE} has {{{column}}} for one"
-            raise self._bad(column, NO_FOLDER, text, f"{shown(text)} {problem}", expected)
+            raise self._bad(column, NO_FOLDER, text, f"{quoted(text)} {problem}", expected)
         return text
 
     def _text(self, column: str) -> str:
-        """Return the text of a column, "" where it stands for no value."""
+        """The text of a column, "" if it is missing."""
         text = self.values[column]
         return "" if text in self.layout.missing else text
 
-    def _given(self, column: str, expected: str) -> str:
-        """Return the text of a column, "" only where a missing value is allowed."""
+    def _required_text(self, column: str, expected: str) -> str:
+        """The text of a column, "" if it is missing and the layout allows that; else raises BadValue."""
         text = self._text(column)
         if not text and not self.layout.missing:
             raise self._bad(column, "missing", "", "is missing", f"{expected}; {ALLOW_MISSING}")
@@ -178,7 +181,7 @@ class Row:
         if text not in words.values:
             known = (words.reactive[0], words.tumoral[0], words.to_predict[0])
             expected = "{} (reactive), {} (tumoral) or {} (to predict)".format(*known)
-            raise self._bad(column, "unknown", text, shown(text), f"expected {expected}")
+            raise self._bad(column, "unknown", text, quoted(text), f"expected {expected}")
         return words.values[text]
 
     def _sex(self) -> str:
@@ -188,7 +191,7 @@ class Row:
             return ""
         if text not in words:
             expected = " or ".join([", ".join(self.layout.sexes.F[:1] + self.layout.sexes.M[:1]), "nothing"])
-            raise self._bad(str(column), "unknown", text, shown(text), f"expected {expected}")
+            raise self._bad(str(column), "unknown", text, quoted(text), f"expected {expected}")
         return words[text]
 
     def _age_years(self) -> float:
@@ -198,8 +201,8 @@ class Row:
         if columns.birth_date is None:
             return math.nan
         column = columns.birth_date
-        text = self._given(column, f"expected {WRITTEN[self.layout.dates]}")
-        day, counted_to = self._counted_to()
+        text = self._required_text(column, f"expected {WRITTEN[self.layout.dates]}")
+        day, counted_to = self._age_date()
         if not text or day is None:
             return math.nan
         born = self._day(column, text)
@@ -212,24 +215,24 @@ class Row:
             raise self._bad(column, "too old", text, found, f"expected {MAX_AGE_YEARS} at most")
         return age_years
 
-    def _counted_to(self) -> tuple[date | None, str]:
-        """Return the day to which the age is counted, None where it is missing, and that day in words."""
+    def _age_date(self) -> tuple[date | None, str]:
+        """The day at which the age is computed, None if it is missing, and that day as text."""
         column = self.layout.columns.examined_on
         if column is None:
             return self.reference_date, f"the reference date {self.reference_date}"
-        text = self._given(column, f"expected {WRITTEN[self.layout.dates]}")
+        text = self._required_text(column, f"expected {WRITTEN[self.layout.dates]}")
         day = self._day(column, text) if text else None
         return day, f"the examination on {text}"
 
     def _age(self, column: str) -> float:
         unit = self.layout.age_unit
         expected = f"expected an age in {unit}, from 0 to {MAX_AGE_YEARS} years"
-        text = self._given(column, expected)
+        text = self._required_text(column, expected)
         if not text:
             return math.nan
         age_years = self._number(column, text, expected) / (12 if unit == "months" else 1)
         if not 0 <= age_years <= MAX_AGE_YEARS:
-            raise self._bad(column, "out of range", text, f"{shown(text)} is out of range", expected)
+            raise self._bad(column, "out of range", text, f"{quoted(text)} is out of range", expected)
         return age_years
 
     def _lymphocytes(self) -> float:
@@ -238,19 +241,19 @@ class Row:
             return math.nan
         point = "point" if self.layout.decimal == "." else "comma"
         expected = f"expected a number above 0, in {unit}, with a decimal {point}"
-        text = self._given(column, expected)
+        text = self._required_text(column, expected)
         return self._positive(column, text, expected) * UNITS[unit] if text else math.nan
 
     def _extra(self, extra: Extra) -> float | str:
-        """Return the value of one of the layout's own attributes."""
+        """The value of one of the layout's further attributes."""
         if extra.kind == "categorical":
-            word = self._given(extra.column, "expected a word")
+            word = self._required_text(extra.column, "expected a word")
             if len(word) > MAX_ID_LENGTH or not word.isprintable():
                 expected = f"expected a word of {MAX_ID_LENGTH} characters at most that can be printed"
-                raise self._bad(extra.column, "unknown", word, f"{shown(word)} is no category", expected)
+                raise self._bad(extra.column, "unknown", word, f"{quoted(word)} is no category", expected)
             return word
         expected = f"expected a number{' above 0' if extra.log else ''}"
-        text = self._given(extra.column, expected)
+        text = self._required_text(extra.column, expected)
         if not text:
             return math.nan
         number = self._positive if extra.log else self._number
@@ -259,22 +262,22 @@ class Row:
     def _number(self, column: str, text: str, expected: str) -> float:
         written = text.translate(str.maketrans(",.", ".,")) if self.layout.decimal == "," else text
         if not NUMBER.fullmatch(written):
-            raise self._bad(column, "not a number", text, f"{shown(text)} is not a number", expected)
+            raise self._bad(column, "not a number", text, f"{quoted(text)} is not a number", expected)
         if not math.isfinite(float(written)):
-            raise self._bad(column, "out of range", text, f"{shown(text)} is out of range", expected)
+            raise self._bad(column, "out of range", text, f"{quoted(text)} is out of range", expected)
         return float(written)
 
     def _positive(self, column: str, text: str, expected: str) -> float:
         number = self._number(column, text, expected)
         if number <= 0:
-            raise self._bad(column, "out of range", text, f"{shown(text)} is out of range", expected)
+            raise self._bad(column, "out of range", text, f"{quoted(text)} is out of range", expected)
         return number
 
     def _day(self, column: str, text: str) -> date:
         day = read_date(text, self.layout.dates)
         if day is None:
             expected = f"expected {WRITTEN[self.layout.dates]}"
-            raise self._bad(column, "not a date", text, f"{shown(text)} is not a date", expected)
+            raise self._bad(column, "not a date", text, f"{quoted(text)} is not a date", expected)
         return day
 
     def _bad(self, column: str, kind: str, text: str, found: str, expected: str) -> BadValue:
@@ -290,16 +293,16 @@ class Row:
 def _new_id(text: str, layout: Layout, where: str, rows_of_ids: Mapping[str, int]) -> str:
     column, problem = layout.columns.patient, id_problem(text)
     if problem:
-        raise InputError(f"{where}: {column} {shown(text)} {problem}; expected the name of the patient's folder")
+        raise InputError(f"{where}: {column} {quoted(text)} {problem}; expected the name of the patient's folder")
     if text in rows_of_ids:
         raise InputError(
-            f"{where}: {column} {text!r} is in row {rows_of_ids[text]} already; expected one row a patient"
+            f"{where}: {column} {text!r} is in row {rows_of_ids[text]} already; expected one row per patient"
         )
     return text
 
 
-def joined(patients: list[str], keys: list[dict[str, str]]) -> list[str]:
-    """Return the group of each patient, named after its first: all that are linked by shared keys, however far."""
+def linked_groups(patients: list[str], keys: list[dict[str, str]]) -> list[str]:
+    """The group of each patient, named after its first: connected components of patients that share a key."""
     group_of = list(range(len(patients)))
 
     def root(number: int) -> int:
@@ -317,7 +320,7 @@ def joined(patients: list[str], keys: list[dict[str, str]]) -> list[str]:
 
 
 def _check_persons(table: pd.DataFrame, persons: list[str | None], path: Path) -> None:
-    """Raise InputError where one person is labelled in one row and to be predicted in another."""
+    """Raise InputError if one person is labelled in one row and to be predicted in another."""
     known = {person: row for person, row, label in zip(persons, table.index, table["label"], strict=True) if label >= 0}
     for person, row, label, patient in zip(persons, table.index, table["label"], table["patient"], strict=True):
         if person and label == TO_PREDICT and person in known:

@@ -16,24 +16,28 @@ import pandas as pd
 from lymphtune.cohort.attributes import STANDARD, Attribute, attribute_matrix
 from lymphtune.times import REFERENCE_DATE
 
-PICTURE_PX = 224  # side of a picture in a cohort's array
+# side of a picture in a cohort's array
+PICTURE_PX = 224
 REACTIVE, TUMORAL, TO_PREDICT = 0, 1, -1
-GROUP = "group"  # column of those who stay together
-AgesAt = Literal["examination", "reference_date"]  # the day that each patient's age is counted to
+# column of the group, whose patients stay in one fold
+GROUP = "group"
+# the day at which ages are computed
+AgesAt = Literal["examination", "reference_date"]
 COLUMNS = ("patient", "label", "sex", "age_years", "lymphocytes_g_per_l", "n_cells")
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """Patients (in order of id) and the cells of each, one after the other.
+    """Patients in order of id, and the cells of each, concatenated.
 
-    patients: one row a patient, columns COLUMNS: id (str), label (0 reactive, 1 tumoral, -1 to be
-    predicted), sex ("F", "M" or "" where unknown), age in years, lymphocytes in 10^9/L, number of cells.
-    Then maybe more attributes, and maybe GROUP: patients of one group stay in one fold.
-    attributes: those of a patient's columns that models are shown.
+    patients: one row per patient with columns COLUMNS: id (str), label (0 reactive, 1 tumoral, -1 to be predicted),
+    sex ("F", "M" or "" if unknown), age in years, lymphocytes in 10^9/L, number of cells. Further attributes and
+    GROUP may follow; patients of one group stay in one fold.
+    attributes: the columns that models use.
     pictures_CSS3: uint8 RGB, read-only; the cells of patient p are rows starts[p] to starts[p + 1].
     picture_digests: SHA-256 of each cell's encoded file, C hexadecimal strings.
-    ages: whether ages are counted to each patient's examination, or to `reference_date`.
+    notes: what was converted or skipped while reading.
+    ages: whether ages are those at each patient's examination, or at `reference_date`.
     """
 
     name: str
@@ -42,7 +46,7 @@ class Cohort:
     picture_digests: Sequence[str]
     reference_date: date = REFERENCE_DATE
     simulated: bool = False
-    notes: Sequence[str] = field(default_factory=tuple)  # what was converted or left out while reading
+    notes: Sequence[str] = field(default_factory=tuple)
     attributes: tuple[Attribute, ...] = STANDARD
     ages: AgesAt = "reference_date"
 
@@ -52,7 +56,7 @@ class Cohort:
             raise ValueError(f"{counts.sum()} cells counted, {len(self.pictures_CSS3)} pictures held")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Let mapped pictures travel between the processes of a host as their file's name, not as bytes."""
+        """Pickle memory-mapped pictures as their file's name, so that processes of a host share them."""
         state = dict(self.__dict__)
         mapped = self.pictures_CSS3
         if isinstance(mapped, np.memmap):
@@ -68,65 +72,65 @@ class Cohort:
 
     @property
     def starts(self) -> np.ndarray:
-        """Return P + 1 row numbers: where each patient's cells start, and the end of the last."""
+        """P + 1 row numbers: where each patient's cells start, and the end of the last."""
         return np.concatenate([[0], self.patients["n_cells"].to_numpy().cumsum()])
 
     def bag(self, patient: int) -> np.ndarray:
-        """Return the pictures [n, S, S, 3] of the patient in row `patient`, without a copy."""
+        """The pictures [n, S, S, 3] of the patient in row `patient`, without a copy."""
         starts = self.starts
         return self.pictures_CSS3[starts[patient] : starts[patient + 1]]
 
     @property
     def digests_of_bags(self) -> list[Sequence[str]]:
-        """Return the digests of each patient's pictures, P lists."""
+        """The digests of each patient's pictures, P lists."""
         return [self.picture_digests[low:high] for low, high in pairwise(self.starts)]
 
     @property
     def attributes_PA(self) -> np.ndarray:
-        """Return [P, A] float64: the attributes as models are shown them, NaN where a value is missing."""
+        """The encoded attributes [P, A] float64, NaN for missing values."""
         return attribute_matrix(self.patients, self.attributes)
 
     @property
     def groups(self) -> np.ndarray:
-        """Return the group [P] of every patient: its own id where none is named."""
+        """The group [P] of every patient; the patient's id if the cohort has no groups."""
         return self.patients[GROUP if GROUP in self.patients else "patient"].to_numpy()
 
     @property
     def title(self) -> str:
-        """Return its name, marked where it is simulated."""
+        """The name, marked if the cohort is simulated."""
         return self.name + (" (SIMULATED)" if self.simulated else "")
 
     @property
     def ids(self) -> list[str]:
-        """Return the id of every patient."""
+        """The id of every patient."""
         return self.patients["patient"].tolist()
 
     @property
     def about(self) -> dict[str, str]:
-        """Return what every file written from this cohort says of it: nothing simulated passes for real."""
+        """Metadata for every file written from this cohort, which mark simulated data."""
         return file_metadata(self.name, self.hash, self.simulated)
 
     @property
     def labels(self) -> np.ndarray:
-        """Return the label [P] of every patient: 0 reactive, 1 tumoral, -1 to be predicted."""
+        """The label [P] of every patient: 0 reactive, 1 tumoral, -1 to be predicted."""
         return self.patients["label"].to_numpy()
 
     @property
     def labelled(self) -> np.ndarray:
-        """Return the rows of patients whose label is known."""
+        """The rows of patients whose label is known."""
         return np.flatnonzero(self.labels != TO_PREDICT)
 
     @property
     def to_predict(self) -> np.ndarray:
-        """Return the rows of patients whose label is to be predicted."""
+        """The rows of patients whose label is to be predicted."""
         return np.flatnonzero(self.labels == TO_PREDICT)
 
     @property
     def hash(self) -> str:
-        """Return 16 hexadecimal digits that change with any patient's attributes, label or pictures."""
-        told = CohortHash(self.reference_date, self.attributes)
-        told.add(self.patients, self.digests_of_bags)
-        return str(told)
+        """A hash of attributes, labels and pictures, 16 hexadecimal digits."""
+        cohort_hash = CohortHash(self.reference_date, self.attributes)
+        cohort_hash.add(self.patients, self.digests_of_bags)
+        return str(cohort_hash)
 
 
 def file_metadata(name: str, cohort_hash: str, simulated: bool) -> dict[str, str]:
@@ -134,12 +138,12 @@ def file_metadata(name: str, cohort_hash: str, simulated: bool) -> dict[str, str
 
 
 def evenly_spaced(count: int, most: int) -> np.ndarray:
-    """Return the numbers of so many cells of a bag of `count`, from its first to its last; all where it has fewer."""
+    """At most `most` evenly spaced indices of `count` items, from the first to the last."""
     return np.linspace(0, count - 1, min(count, most)).round().astype(int)
 
 
 class CohortHash:
-    """The hash of a cohort from its patients and digests, given all at once or some after others."""
+    """Incremental hash of a cohort's patients and picture digests."""
 
     def __init__(self, reference_date: date, attributes: Sequence[Attribute] = STANDARD) -> None:
         self._digest = hashlib.sha256(str(reference_date).encode())
@@ -147,7 +151,7 @@ class CohortHash:
             self._digest.update(str([attribute.as_yaml() for attribute in attributes]).encode())
 
     def add(self, patients: pd.DataFrame, digests: Iterable[Sequence[str]]) -> None:
-        """Take the next patients (as Cohort has them) with the digests of each one's pictures."""
+        """Add the next patients (columns as in Cohort) and the digests of each one's pictures."""
         more = [patients.columns.get_loc(name) for name in patients.columns if name not in COLUMNS]
         for row, cells in zip(patients.itertuples(index=False), digests, strict=True):
             values = [row[place] for place in more]

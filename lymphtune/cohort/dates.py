@@ -1,4 +1,4 @@
-"""Dates as tables write them, each in the one reading that its layout names."""
+"""Parse dates in the format that a table's layout names."""
 
 import re
 from datetime import date
@@ -11,12 +11,15 @@ ISO = re.compile(r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})")
 
 READINGS = {"study": (SLASHED, DASHED), "month_first": (MONTH_FIRST,), "day_first": (DAY_FIRST,), "iso": (ISO,)}
 WRITTEN = {
-    "study": "M/D/YYYY or DD-MM-YYYY", "month_first": "M/D/YYYY", "day_first": "D/M/YYYY", "iso": "YYYY-MM-DD",
-}  # fmt: skip
+    "study": "M/D/YYYY or DD-MM-YYYY",
+    "month_first": "M/D/YYYY",
+    "day_first": "D/M/YYYY",
+    "iso": "YYYY-MM-DD",
+}
 
 
 def read_date(text: str, reading: str = "study") -> date | None:
-    """Return the day that the text names in that reading (a word of READINGS), or None where it names none."""
+    """The date of a text in the format `reading` (a key of READINGS); None if it is not one."""
     for form in READINGS[reading]:
         if match := form.fullmatch(text):
             try:

@@ -1,7 +1,7 @@
-"""Pictures of more than 8 bits: how much of their range a patient's use, as what is scaled to 8 bits shows no other.
+"""Bit depth: find pictures of more than 8 bits that use so little of the range that conversion makes them black.
 
-16 bits are read by their high byte. Of a camera of 12 bits that byte is at most 15 of 255: the picture comes out nearly
-black. A picture may be merely dark, so that all of a patient's are looked at together.
+Pictures of 16 bits are reduced to their high byte. With a 12-bit camera that byte is at most 15 of 255, and the picture
+is nearly black. A single picture may just be dark, so all pictures of a patient are checked together.
 """
 
 import re
@@ -11,16 +11,17 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-LEAST_BITS = 15  # of the brightest value of a patient's pictures; cameras give 10, 12, 14 or 16
+# bits of the brightest value of a patient's pictures; cameras give 10, 12, 14 or 16
+MIN_BITS = 15
 CURE = "convert them to 8 bits, from the lowest to the highest value of the camera"
 
 
 class BadDepth(ValueError):
-    """Grey levels that no 16 bits hold."""
+    """Grey levels that do not fit 16 bits."""
 
 
 class Depth(NamedTuple):
-    """What a picture of more than 8 bits uses of them; kind: as `16-bit grey`; largest: value, a bound if not exact."""
+    """Range of a picture of more than 8 bits; kind: such as `16-bit grey`; largest: value, a bound if not exact."""
 
     kind: str
     largest: int
@@ -31,19 +32,19 @@ class Depth(NamedTuple):
         return self.largest.bit_length()
 
     def __str__(self) -> str:
-        said = f"whose largest value is {self.largest}" if self.exact else f"without a value over {self.largest}"
-        return f"{self.kind} {said} ({self.bits} bits)"
+        range_text = f"whose largest value is {self.largest}" if self.exact else f"without a value over {self.largest}"
+        return f"{self.kind} {range_text} ({self.bits} bits)"
 
 
 def stored_as(image: Image.Image) -> str:
-    """Return Pillow's name for how the file stores pixels, as `RGB;16B`; of a picture that has not been decoded."""
+    """Pillow's name for the file's pixel format, such as `RGB;16B`; call it before the picture is decoded."""
     tile = image.tile[0] if image.tile else None  # type: ignore[attr-defined]
     given = tile[3] if tile else ""
     return str(given[0] if isinstance(given, tuple) and given else given)
 
 
 def depth_of(image: Image.Image, stored: str) -> Depth | None:
-    """Return the depth of a decoded picture, None where it has 8 bits or fewer; raises BadDepth beyond 16 bits."""
+    """The depth of a decoded picture, None if it has 8 bits or fewer; raises BadDepth beyond 16 bits."""
     if image.mode == "F":
         raise BadDepth("floating-point grey levels")
     found = re.search(r";(12|16|32)", stored)
@@ -57,17 +58,17 @@ def depth_of(image: Image.Image, stored: str) -> Depth | None:
         return Depth(kind, high)
     if not found or stored.startswith("BGR") or image.mode not in ("RGB", "RGBA", "LA"):
         return None
-    # Pillow keeps the high byte of each colour: the low one can be anything
+    # Pillow keeps only the high byte of each colour, so the low byte is unknown
     colours = image.getextrema()[: 1 if image.mode == "LA" else 3]
     high_byte = max(int(high) for _, high in colours)  # type: ignore[misc]
     return Depth("16-bit grey" if image.mode == "LA" else "16-bit colour", high_byte << 8 | 0xFF, exact=False)
 
 
 def underused(depths: Iterable[Depth | None]) -> Depth | None:
-    """Return the largest depth of a patient's pictures where none uses the range of 16 bits, else None.
+    """The largest depth of a patient's pictures if none of them uses the range of 16 bits, else None.
 
-    Pictures of 8 bits, and black ones, say nothing.
+    Pictures of 8 bits and black ones are ignored.
     """
     known = [depth for depth in depths if depth is not None and depth.largest]
     most = max(known, key=lambda depth: depth.largest, default=None)
-    return most if most is not None and most.bits < LEAST_BITS else None
+    return most if most is not None and most.bits < MIN_BITS else None

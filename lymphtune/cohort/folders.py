@@ -1,6 +1,6 @@
-"""Where patients' pictures lie: folders that a template names, found and listed once for the doctor and for reading.
+"""Find and list patients' picture folders by a path template, for reading a cohort and for the doctor.
 
-Names are compared in Unicode's composed form (NFC): another system may have stored them in the decomposed one.
+Names are compared in Unicode's composed form (NFC), because some systems store them decomposed.
 """
 
 import os
@@ -13,124 +13,145 @@ from pathlib import Path, PurePosixPath
 from lymphtune.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-UNREAD = (".jpe", ".jfif", ".gif", ".webp", ".heic", ".avif", ".svs", ".ndpi", ".dcm", ".j2k", ".jp2", ".raw", ".ppm")
-PATIENT = "{patient}"  # the patient's own folder, in a template
-BELOW = "**"  # behind it: pictures in folders below it, too
+UNSUPPORTED_SUFFIXES = (
+    ".jpe",
+    ".jfif",
+    ".gif",
+    ".webp",
+    ".heic",
+    ".avif",
+    ".svs",
+    ".ndpi",
+    ".dcm",
+    ".j2k",
+    ".jp2",
+    ".raw",
+    ".ppm",
+)
+# the patient's folder in a template
+PATIENT = "{patient}"
+# after the patient's folder: subfolders are read as well
+RECURSIVE = "**"
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
 def composed(text: str) -> str:
-    """Return the text in the form in which names are compared."""
+    """The text in Unicode's composed form (NFC)."""
     return unicodedata.normalize("NFC", text)
 
 
 @dataclass(frozen=True)
 class Template:
-    """A path like `pictures/{centre}/{patient}/**`; above: its parts before the patient's folder."""
+    """A path such as `pictures/{centre}/{patient}/**`; above: its parts before the patient's folder."""
 
     above: tuple[str, ...]
-    deep: bool = False
+    recursive: bool = False
 
     @classmethod
     def parse(cls, text: str) -> "Template":
-        """Return the template of a path inside the cohort's folder; raises ValueError where it is none."""
+        """Parse a path inside the cohort's folder; raises ValueError if it is not a template."""
         parts = PurePosixPath(text).parts
-        deep = parts[-1:] == (BELOW,)
-        *above, last = (parts[:-1] if deep else parts) or ("",)
-        bad = [part for part in above if BELOW in part or re.search(r"[{}]", PLACEHOLDER.sub("", part))]
+        recursive = parts[-1:] == (RECURSIVE,)
+        *above, last = (parts[:-1] if recursive else parts) or ("",)
+        bad = [part for part in above if RECURSIVE in part or re.search(r"[{}]", PLACEHOLDER.sub("", part))]
         if last != PATIENT or bad or PATIENT in above:
             raise ValueError(
-                f"{text!r}: expected a path that ends in /{PATIENT}, or in /{PATIENT}/{BELOW} for pictures in folders "
-                "below it; {column} before it stands for a column of the table"
+                f"{text!r}: expected a path that ends in /{PATIENT}, or in /{PATIENT}/{RECURSIVE} for pictures in "
+                "folders below it; {column} before it stands for a column of the table"
             )
-        return cls(tuple(above), deep)
+        return cls(tuple(above), recursive)
 
     @property
     def columns(self) -> list[str]:
-        """Return the columns whose values name folders."""
+        """The columns whose values name folders."""
         return list(dict.fromkeys(name for part in self.above for name in PLACEHOLDER.findall(part)))
 
-    def home(self, values: Mapping[str, str]) -> str:
-        """Return the folder in which a patient with these values of `columns` has its own folder."""
+    def parent(self, values: Mapping[str, str]) -> str:
+        """The parent folder for a patient with these values of `columns`."""
         return "/".join(PLACEHOLDER.sub(lambda found: values[found[1]], part) for part in self.above)
 
     def __str__(self) -> str:
         shown = PLACEHOLDER.sub(r"<\1>", "/".join(self.above))
-        return "/".join(filter(None, [shown, "<ID>", BELOW if self.deep else ""])) + "/*.jpg"
+        return "/".join(filter(None, [shown, "<ID>", RECURSIVE if self.recursive else ""])) + "/*.jpg"
 
 
 @dataclass(frozen=True)
 class PatientFolder:
-    """A folder that a template fits; path: as the file system spells it; home, patient: composed."""
+    """A patient's folder; path: as the file system spells it; parent (folder) and patient: in NFC."""
 
     path: Path
-    home: str
+    parent: str
     patient: str
-    deep: bool = False
+    recursive: bool = False
 
 
 @dataclass
-class Walk:
-    """What lies where a template leads; places: below the cohort's folder."""
+class FolderScan:
+    """Folders that match a template, and other entries beside them, as paths relative to the cohort's folder."""
 
     folders: list[PatientFolder] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)  # places that must not be read, and why
-    loose: list[str] = field(default_factory=list)  # files beside folders
+    # reason by path for entries that must not be read
+    refused: dict[str, str] = field(default_factory=dict)
+    # files beside the folders
+    stray: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
-    unmatched: list[str] = field(default_factory=list)  # folders that the template does not fit
+    # folders that do not match the template
+    unmatched: list[str] = field(default_factory=list)
 
 
-def walk(root: Path, template: Template) -> Walk:
-    """Return the patients' folders of a template, and what lies beside them."""
-    found = Walk()
+def scan_folders(root: Path, template: Template) -> FolderScan:
+    """Find the patients' folders of a template, and the entries beside them."""
+    found = FolderScan()
     places = [(root, "")]
     for part in template.above:
-        places = [below for path, home in places for below in _fitting(root, path, home, part, found)]
-    for path, home in places:
-        for entry in _entries(root, path, home, found):
+        places = [below for path, parent in places for below in _matching_folders(root, path, parent, part, found)]
+    for path, parent in places:
+        for entry in _folders_in(root, path, parent, found):
             name = composed(entry.name)
-            found.folders.append(PatientFolder(path / entry.name, home, name, template.deep))
+            found.folders.append(PatientFolder(path / entry.name, parent, name, template.recursive))
     return found
 
 
-def _fitting(root: Path, path: Path, home: str, part: str, found: Walk) -> Iterator[tuple[Path, str]]:
-    """Yield the folders at `path` that a part of the template fits, with their composed places."""
+def _matching_folders(root: Path, path: Path, parent: str, part: str, found: FolderScan) -> Iterator[tuple[Path, str]]:
+    """Yield the subfolders of `path` that match one part of the template, with their relative paths in NFC."""
     pieces = re.split(r"(\{[^{}]+\})", part)
     pattern = re.compile("".join(".+" if piece[:1] == "{" else re.escape(composed(piece)) for piece in pieces))
     literal = len(pieces) == 1
-    for entry in _entries(root, path, home, found, only=None if not literal else composed(part)):
-        place = "/".join(filter(None, [home, composed(entry.name)]))
+    for entry in _folders_in(root, path, parent, found, only=None if not literal else composed(part)):
+        place = "/".join(filter(None, [parent, composed(entry.name)]))
         if pattern.fullmatch(composed(entry.name)):
             yield path / entry.name, place
         else:
             found.unmatched.append(place)
 
 
-def _entries(root: Path, path: Path, home: str, found: Walk, only: str | None = None) -> Iterator[os.DirEntry[str]]:
-    """Yield the folders at `path` that may be entered; note what else there is. only: of this composed name."""
+def _folders_in(
+    root: Path, path: Path, parent: str, found: FolderScan, only: str | None = None
+) -> Iterator[os.DirEntry[str]]:
+    """Yield the readable subfolders of `path` and record other entries in `found`. only: a single name, in NFC."""
     try:
-        inside = sorted(entries(path), key=lambda entry: entry.name)
+        inside = sorted(folder_entries(path), key=lambda entry: entry.name)
     except InputError as error:
-        found.refused[home] = str(error).removeprefix(f"{path}: ")
+        found.refused[parent] = str(error).removeprefix(f"{path}: ")
         return
     for entry in inside:
-        place = "/".join(filter(None, [home, entry.name]))
+        place = "/".join(filter(None, [parent, entry.name]))
         if only is not None and composed(entry.name) != only:
             continue
         if entry.name.startswith("."):
-            if home:
+            if parent:
                 found.hidden.append(place)
-        elif entry.is_symlink() and (why := refusal(path / entry.name, root)):
+        elif entry.is_symlink() and (why := link_problem(path / entry.name, root)):
             found.refused[place] = why
         elif entry.is_dir():
             yield entry
-        elif home and only is None:
-            found.loose.append(place)
+        elif parent and only is None:
+            found.stray.append(place)
 
 
 @dataclass
 class Listing:
-    """What one patient's folder holds; names: of pictures, below it; n_below: pictures in folders not looked into."""
+    """Content of one patient's folder; names: relative paths of pictures; n_below: pictures in subfolders not read."""
 
     names: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
@@ -140,55 +161,55 @@ class Listing:
     n_below: int = 0
 
 
-def listing(path: Path, root: Path, deep: bool) -> Listing:
-    """Return what the patient's folder at `path` holds, with all folders below it where it is deep.
+def list_folder(path: Path, root: Path, recursive: bool) -> Listing:
+    """List the patient's folder at `path`, with its subfolders if `recursive`.
 
-    Links must stay inside `root`; the folder itself cannot be read: the place "" is refused.
+    Links out of `root` are refused. If the folder itself cannot be read, `refused` has the name "".
     """
     found = Listing()
-    _list(path, "", root, deep, found, {os.path.realpath(path)})
+    _list(path, "", root, recursive, found, {os.path.realpath(path)})
     for names in (found.names, found.hidden, found.others, found.folders):
         names.sort()
     return found
 
 
-def _list(path: Path, prefix: str, root: Path, deep: bool, found: Listing, seen: set[str]) -> None:
+def _list(path: Path, prefix: str, root: Path, recursive: bool, found: Listing, seen: set[str]) -> None:
     try:
-        inside = entries(path)
+        inside = folder_entries(path)
     except InputError as error:
         found.refused[prefix.rstrip("/")] = str(error).removeprefix(f"{path}: ")
         return
     for entry in inside:
         name, is_picture = f"{prefix}{entry.name}", entry.name.lower().endswith(SUFFIXES)
         linked = entry.is_symlink()
-        why = refusal(path / entry.name, root) if linked else None
+        why = link_problem(path / entry.name, root) if linked else None
         if entry.name.startswith("."):
             found.hidden.append(name)
         elif is_picture and not entry.name.isprintable():
             found.refused[name] = UNPRINTABLE
-        elif why and (is_picture or deep):
+        elif why and (is_picture or recursive):
             found.refused[name] = why
         elif why:
             found.others.append(name)
         elif entry.is_dir():
-            _list_below(path / entry.name, name, root, deep, found, seen)
+            _list_below(path / entry.name, name, root, recursive, found, seen)
         else:
             (found.names if is_picture and entry.is_file() else found.others).append(name)
 
 
-def _list_below(path: Path, name: str, root: Path, deep: bool, found: Listing, seen: set[str]) -> None:
-    if not deep:
+def _list_below(path: Path, name: str, root: Path, recursive: bool, found: Listing, seen: set[str]) -> None:
+    if not recursive:
         found.folders.append(name)
-        found.n_below += _n_pictures(path)
+        found.n_below += _count_pictures(path)
     elif (real := os.path.realpath(path)) in seen:
         found.refused[name] = f"a symbolic link to {real}, which is read already; remove it"
     else:
         seen.add(real)
-        _list(path, f"{name}/", root, deep, found, seen)
+        _list(path, f"{name}/", root, recursive, found, seen)
 
 
-def _n_pictures(path: Path) -> int:
-    """Return how many pictures lie at and below a folder, links left aside."""
+def _count_pictures(path: Path) -> int:
+    """Number of pictures in a folder and its subfolders, without following links."""
     return sum(
         name.lower().endswith(SUFFIXES) and not name.startswith(".") for _, _, names in os.walk(path) for name in names
     )
@@ -197,16 +218,16 @@ def _n_pictures(path: Path) -> int:
 UNPRINTABLE = "a name that cannot be printed; rename it"
 
 
-def find_pictures(folder: Path, root: Path | None = None, deep: bool = False) -> list[Path]:
-    """Return the folder's picture files sorted by name; hidden files and other suffixes are left out.
+def find_pictures(folder: Path, root: Path | None = None, recursive: bool = False) -> list[Path]:
+    """The folder's picture files sorted by name, without hidden files and other suffixes.
 
-    Raises InputError on a symbolic link that leads nowhere or out of `root` (the folder itself unless given).
+    Raises InputError on a broken symbolic link, or one out of `root` (default: the folder itself).
     """
-    return [folder / name for name in readable(listing(folder, root or folder, deep), folder).names]
+    return [folder / name for name in readable(list_folder(folder, root or folder, recursive), folder).names]
 
 
 def readable(found: Listing, folder: Path) -> Listing:
-    """Return what was found; raises InputError where some of it must not be read."""
+    """The listing unchanged; raises InputError if an entry must not be read."""
     for name, why in found.refused.items():
         if why == UNPRINTABLE:
             raise InputError(f"{folder}: the picture's name {name!r} cannot be printed; rename it")
@@ -214,8 +235,8 @@ def readable(found: Listing, folder: Path) -> Listing:
     return found
 
 
-def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return what the folder holds; raises InputError where it cannot be listed."""
+def folder_entries(folder: Path) -> list[os.DirEntry[str]]:
+    """The folder's entries; raises InputError if it cannot be listed."""
     try:
         with os.scandir(folder) as found:
             return list(found)
@@ -223,8 +244,8 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
         raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
 
 
-def refusal(path: Path, root: Path) -> str | None:
-    """Return why the symbolic link must not be followed: it leads out of `root`, or nowhere; None where it may."""
+def link_problem(path: Path, root: Path) -> str | None:
+    """Why the symbolic link must not be followed (out of `root`, or broken); None if it may be followed."""
     target = Path(os.path.realpath(path))
     if not target.is_relative_to(os.path.realpath(root)):
         return f"a symbolic link out of {root}; put a copy in its place"
@@ -232,18 +253,18 @@ def refusal(path: Path, root: Path) -> str | None:
 
 
 def check_link(path: Path, root: Path) -> None:
-    """Raise InputError where the symbolic link leads out of `root`, or nowhere."""
-    if why := refusal(path, root):
+    """Raise InputError if the symbolic link leads out of `root` or is broken."""
+    if why := link_problem(path, root):
         raise InputError(f"{path}: {why}")
 
 
-def spelt(folder: Path, below: str) -> Path:
-    """Return the path below the folder as the file system spells it, as it stands where there is none such."""
+def actual_path(folder: Path, below: str) -> Path:
+    """The path `below` inside the folder as the file system spells it; unchanged where it does not exist."""
     path = folder
     for step in PurePosixPath(below).parts:
         there = path / step
         if not there.exists() and not there.is_symlink() and path.is_dir():
-            alike = [entry.name for entry in entries(path) if composed(entry.name) == composed(step)]
+            alike = [entry.name for entry in folder_entries(path) if composed(entry.name) == composed(step)]
             there = path / (alike[0] if alike else step)
         path = there
     return path

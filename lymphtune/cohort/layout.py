@@ -1,6 +1,6 @@
-"""How a folder is laid out: what its `cohort.yaml` says of table, columns, words, units and pictures, else the study's.
+"""Layout of a cohort's folder: table, columns, words, units and pictures, from `cohort.yaml` or as in the study.
 
-The file is safe YAML; every path in it stays inside the folder.
+The file is read as safe YAML. Every path in it must stay inside the folder.
 """
 
 import re
@@ -12,25 +12,29 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from lymphtune.cohort.cohort import COLUMNS, TO_PREDICT, AgesAt
-from lymphtune.cohort.folders import PATIENT, PLACEHOLDER, Template, composed, entries
+from lymphtune.cohort.folders import PATIENT, PLACEHOLDER, Template, composed, folder_entries
 from lymphtune.config import Section, mishap
 from lymphtune.errors import InputError, listed
 from lymphtune.files import read_yaml
 
 FILE = "cohort.yaml"
-FILES = (FILE, "cohort.yml")  # its names
+# accepted file names
+FILES = (FILE, "cohort.yml")
 CLINICAL = "clinical_annotation.csv"
 TRAINSET, TESTSET = "trainset", "testset"
-RESERVED = (*COLUMNS, "group", "picture", "encoded", "age", "lymphocytes", "cells")  # names of other columns
-AGE = "AGE"  # column of ages that the study's table may have in place of dates of birth
-UNITS = {"10^9/L": 1.0, "10^3/uL": 1.0, "1/uL": 1e-3, "10^6/L": 1e-3, "1/L": 1e-9}  # of one in 10^9/L
+# names that attributes cannot have, because other columns use them
+RESERVED = (*COLUMNS, "group", "picture", "encoded", "age", "lymphocytes", "cells")
+# column of ages that the study's table may have in place of dates of birth
+AGE = "AGE"
+# one of each unit in 10^9/L
+UNITS = {"10^9/L": 1.0, "10^3/uL": 1.0, "1/uL": 1e-3, "10^6/L": 1e-3, "1/L": 1e-9}
 
 
 def _words(given: Any) -> Any:
-    """Return the texts that a cell of a table may hold, from one or a list of them, numbers as they are written."""
+    """A tuple of cell texts from one text or number, or a list of them."""
     some = given if isinstance(given, list) else [given]
     if not all(isinstance(one, str | int | float) and not isinstance(one, bool) for one in some):
-        raise ValueError("expected texts or numbers as they stand in the table; quote yes, no, true, false and null")
+        raise ValueError("expected texts or numbers as written in the table; quote yes, no, true, false and null")
     return tuple(str(one).strip() for one in some)
 
 
@@ -38,10 +42,10 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
 def _inside(given: str) -> str:
-    """Return a path below the cohort's folder; raises ValueError where it leaves it."""
+    """A relative path, normalised; raises ValueError if it leaves the cohort's folder."""
     path = PurePosixPath(given)
     if not given or path.is_absolute() or ".." in path.parts or "\\" in given or not given.isprintable():
-        raise ValueError(f"{given!r} is no path inside the cohort's folder")
+        raise ValueError(f"{given!r} is not a path inside the cohort's folder")
     return str(path)
 
 
@@ -49,17 +53,20 @@ class Columns(Section):
     """Names of the table's columns; null: there is no such column."""
 
     patient: str = "ID"
-    label: str | None = "LABEL"  # null: all patients are to be predicted
+    # null: all patients are to be predicted
+    label: str | None = "LABEL"
     sex: str | None = "GENDER"
     birth_date: str | None = "DOB"
-    examined_on: str | None = "EXAMINED_ON"  # date to which the age is counted; without it, the reference date
-    age_years: str | None = None  # age at the examination, in place of birth_date and examined_on
+    # date at which the age is computed; without it, the reference date
+    examined_on: str | None = "EXAMINED_ON"
+    # age at the examination, instead of birth_date and examined_on
+    age_years: str | None = None
     lymphocytes: str | None = "LYMPH_COUNT"
 
     @model_validator(mode="before")
     @classmethod
     def _age(cls, given: Any) -> Any:
-        """Take a column of ages in place of the dates of birth and of examination."""
+        """A column of ages replaces the dates of birth and of examination."""
         if not isinstance(given, dict):
             return given
         if given.get("age_years") is not None:
@@ -69,23 +76,23 @@ class Columns(Section):
             return given | {"birth_date": None, "examined_on": None}
         if "birth_date" in given and given["birth_date"] is None:
             if given.get("examined_on") is not None:
-                raise ValueError("examined_on: goes with birth_date, from which the age is counted")
+                raise ValueError("examined_on: needs birth_date, from which the age is computed")
             return given | {"examined_on": None}
         return given
 
     @property
     def optional(self) -> dict[str, str]:
-        """Return, by key, the columns that the table may lack: those that cohort.yaml leaves as in the study."""
+        """By key, the columns that the table may lack: those that cohort.yaml does not rename."""
         found = {key: getattr(self, key) for key in OPTIONAL}
         return {key: name for key, name in found.items() if name is not None and name == OPTIONAL[key]}
 
     @property
     def may_give_ages(self) -> bool:
-        """Return whether the table may have the column AGE in place of dates of birth."""
+        """Whether the table may have the column AGE instead of dates of birth."""
         return self.birth_date is not None and "birth_date" not in self.model_fields_set
 
     def fitted(self, header: Collection[str]) -> "Columns":
-        """Return them without the optional columns that the header lacks, ages in place of dates of birth it lacks."""
+        """The columns without missing optional ones, and with AGE if the header has it instead of dates of birth."""
         changes: dict[str, str | None] = {key: None for key, name in self.optional.items() if name not in header}
         if self.may_give_ages and self.birth_date not in header and AGE in header:
             changes |= {"birth_date": None, "examined_on": None, "age_years": AGE}
@@ -98,7 +105,8 @@ OPTIONAL = {key: str(Columns.model_fields[key].default) for key in ("sex", "exam
 class Labels(Section):
     """The words of the label's column."""
 
-    reactive: Words = ("0", "0.0")  # "0.0": pandas writes whole numbers so as soon as one is missing
+    # "0.0": pandas writes integers this way if any value is missing
+    reactive: Words = ("0", "0.0")
     tumoral: Words = ("1", "1.0")
     to_predict: Words = ("-1", "-1.0", "")
 
@@ -144,7 +152,7 @@ class Extra(Section):
 
 
 class Group(Section):
-    """A column whose patients stay in one fold where they share its value; `by`: of a date, no more than this."""
+    """A column by which patients are grouped: those that share its value stay in one fold; by: precision of a date."""
 
     column: str
     by: Literal["value", "day", "month", "year"] = "value"
@@ -155,7 +163,7 @@ def _group(given: Any) -> Any:
 
 
 class Pictures(Section):
-    """Folders of a patient's pictures; {column} stands for the patient's value in the table, ** for folders below."""
+    """Folders of a patient's pictures; {column} stands for the patient's value in the table, ** for subfolders."""
 
     labelled: str = f"{TRAINSET}/{PATIENT}"
     to_predict: str = f"{TESTSET}/{PATIENT}"
@@ -168,17 +176,17 @@ class Pictures(Section):
         return text
 
     def template(self, label: int) -> Template:
-        """Return the template of a patient with this label."""
+        """The template for a patient with this label."""
         return Template.parse(self.to_predict if label == TO_PREDICT else self.labelled)
 
     @property
     def templates(self) -> list[Template]:
-        """Return both templates, or the one that both are."""
+        """The distinct templates, one or two."""
         return list(dict.fromkeys([self.template(0), self.template(TO_PREDICT)]))
 
 
 class Layout(Section):
-    """What a folder's table and pictures look like; without arguments, the study's."""
+    """Layout of a folder's table and pictures; the defaults are the study's."""
 
     table: str = CLINICAL
     separator: Literal[",", ";", "\t", "|"] = ","
@@ -187,12 +195,16 @@ class Layout(Section):
     columns: Columns = Columns()
     labels: Labels = Labels()
     sexes: Sexes = Sexes()
-    missing: Words = ()  # what stands for no value; without it a missing value is refused
-    dates: Literal["study", "month_first", "day_first", "iso"] = "study"  # study: M/D/YYYY and DD-MM-YYYY
+    # texts that mean a missing value; without any, missing values are refused
+    missing: Words = ()
+    # study: M/D/YYYY and DD-MM-YYYY
+    dates: Literal["study", "month_first", "day_first", "iso"] = "study"
     lymphocyte_unit: str = "10^9/L"
-    age_unit: Literal["years", "months"] = "years"  # of the column age_years
+    # unit of the column age_years
+    age_unit: Literal["years", "months"] = "years"
     attributes: dict[str, Extra] = Field(default_factory=dict)
-    person: str | None = None  # column that is the same for the same person
+    # column that identifies persons with several rows
+    person: str | None = None
     groups: tuple[Annotated[Group, BeforeValidator(_group)], ...] = ()
     pictures: Pictures = Pictures()
 
@@ -232,7 +244,7 @@ class Layout(Section):
 
     @model_validator(mode="after")
     def _no_answers(self) -> "Layout":
-        """Refuse what must not be shown to a model: the label, who a patient is, and the groups that stay together."""
+        """Refuse attributes that would leak the label, the patient's id, or the group."""
         columns = self.columns
         answers = {"label": columns.label, "patient": columns.patient}
         keys = answers | {"person": self.person} | {f"groups {one.column}": one.column for one in self.groups}
@@ -245,7 +257,7 @@ class Layout(Section):
 
     @property
     def required(self) -> list[str]:
-        """Return the columns that the table must have."""
+        """The columns that the table must have."""
         columns, extra = self.columns, [one.column for one in self.attributes.values()]
         named = [columns.patient, columns.label, columns.birth_date, columns.age_years, columns.lymphocytes]
         named += [getattr(columns, key) for key in OPTIONAL if key not in columns.optional]
@@ -254,44 +266,44 @@ class Layout(Section):
         return list(dict.fromkeys(name for name in named if name is not None))
 
     def fitted(self, header: Collection[str]) -> "Layout":
-        """Return the layout of a table with this header: without the optional columns that it lacks."""
+        """The layout without the optional columns that the header lacks."""
         return self.model_copy(update={"columns": self.columns.fitted(header)})
 
     @property
     def ages(self) -> AgesAt:
-        """Return to what ages are counted; of a layout that `fitted` has returned."""
+        """The day at which ages are computed; call it on a layout returned by `fitted`."""
         columns = self.columns
         return "examination" if columns.examined_on or columns.age_years else "reference_date"
 
     @property
     def described(self) -> str:
-        """Return in words what a folder must hold."""
+        """The required content of a folder, as text."""
         return f"{self.table}, {' and '.join(map(str, self.pictures.templates))}"
 
     @property
-    def homes(self) -> list[str]:
-        """Return in words the folders in which patients have theirs, one of each template."""
+    def parents(self) -> list[str]:
+        """The parent folders of patients' folders, one per template, as text."""
         return list(dict.fromkeys(str(template).partition("/<ID>")[0] for template in self.pictures.templates))
 
     @property
     def tops(self) -> set[str]:
-        """Return the folders of the cohort's own that pictures lie in or below, "" where that can be any."""
+        """The top-level folders that contain pictures; "" if a template starts with a placeholder."""
         firsts = [template.above[0] if template.above else "" for template in self.pictures.templates]
         return {"" if PLACEHOLDER.search(first) else first for first in firsts}
 
 
 def _refuse_same(what: str, column: str | None, taken: dict[str, str | None]) -> None:
-    """Raise ValueError where the column is one of those taken, however it is spelt."""
+    """Raise ValueError if the column is one of those taken, regardless of spelling."""
     for role, other in taken.items():
         if column is not None and other is not None and _plain(column) == _plain(other):
             raise ValueError(
-                f"{what} is the column {other!r}, which is that of the {role.partition(' ')[0].removesuffix('s')}; a "
-                "model that is shown it has been told the answer; name another column, or leave it out"
+                f"{what} is the column {other!r}, which is that of the {role.partition(' ')[0].removesuffix('s')} and "
+                "would leak the answer to the model; name another column, or leave it out"
             )
 
 
 def _plain(column: str) -> str:
-    """Return a column's name without case, spaces, _ and -."""
+    """A column's name without case, spaces, _ and -."""
     return re.sub(r"[\s_-]", "", unicodedata.normalize("NFKC", column)).casefold()
 
 
@@ -299,11 +311,11 @@ STUDY = Layout()
 
 
 def read_layout(folder: Path) -> Layout:
-    """Return what the folder's cohort.yaml says, the study's layout where there is none; raises InputError."""
+    """The layout in the folder's cohort.yaml, or the study's if there is no such file; raises InputError."""
     path = layout_file(folder)
     if path is None:
         return STUDY
-    given = _composed(read_yaml(path))
+    given = _normalised(read_yaml(path))
     try:
         return Layout.model_validate({} if given is None else given)
     except ValidationError as error:
@@ -312,8 +324,8 @@ def read_layout(folder: Path) -> Layout:
 
 
 def layout_file(folder: Path) -> Path | None:
-    """Return the folder's cohort.yaml or cohort.yml, None where there is neither; raises InputError on both."""
-    found = sorted(entry.name for entry in entries(folder) if entry.name.casefold() in FILES)
+    """The folder's cohort.yaml or cohort.yml, None if there is neither; raises InputError if there are both."""
+    found = sorted(entry.name for entry in folder_entries(folder) if entry.name.casefold() in FILES)
     if len(found) > 1:
         raise InputError(f"{folder}: {' and '.join(found)} both describe the cohort; keep one of them")
     if not found:
@@ -323,22 +335,27 @@ def layout_file(folder: Path) -> Path | None:
     return folder / found[0]
 
 
-def _composed(given: Any) -> Any:
-    """Return what a YAML file holds with every text in the form in which names are compared."""
+def _normalised(given: Any) -> Any:
+    """The content of a YAML file with every text in NFC."""
     if isinstance(given, str):
         return composed(given)
     if isinstance(given, list):
-        return [_composed(one) for one in given]
+        return [_normalised(one) for one in given]
     if isinstance(given, dict):
-        return {_composed(name): _composed(one) for name, one in given.items()}
+        return {_normalised(name): _normalised(one) for name, one in given.items()}
     return given
 
 
 SECTIONS: dict[str, type[Section]] = {
-    "columns": Columns, "labels": Labels, "sexes": Sexes, "attributes": Extra, "groups": Group, "pictures": Pictures,
-}  # fmt: skip
+    "columns": Columns,
+    "labels": Labels,
+    "sexes": Sexes,
+    "attributes": Extra,
+    "groups": Group,
+    "pictures": Pictures,
+}
 
 
 def _known(place: tuple[int | str, ...]) -> list[str]:
-    """Return the words that there are at this place of the file."""
+    """The known keys at this place of the file."""
     return sorted((Layout if len(place) < 2 else SECTIONS.get(str(place[0]), Layout)).model_fields)

@@ -1,4 +1,4 @@
-"""What a picture file says beside its pixels (camera, day, names, thumbnails), taken out of it."""
+"""Remove metadata (camera, date, names, thumbnails) from picture files."""
 
 import io
 from collections.abc import Iterator
@@ -8,22 +8,25 @@ from PIL import Image
 
 from lymphtune.cohort.pictures import decode
 
-SOS, EOI = 0xDA, 0xD9  # markers of a JPEG file: before pixels, and at its end
-JFIF, ADOBE = 0xE0, 0xEE  # how colours are meant
+# markers of a JPEG file: start of scan, and end of image
+SOS, EOI = 0xDA, 0xD9
+# segments that define the colour space
+JFIF, ADOBE = 0xE0, 0xEE
 COMMENT = 0xFE
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"pHYs"}
 
 
 def without_metadata(data: bytes, where: str) -> bytes:
-    """Return the same picture without metadata; bytes that have none come back as they are.
+    """The picture's file without metadata; unchanged if it has none.
 
-    JPEG and PNG keep their encoded pixels; what else there is, and files that are not as they should be, are encoded
-    anew, without loss, as PNG. Raises InputError where the picture cannot be decoded.
+    JPEG and PNG files keep their encoded pixels. Other formats and irregular files are re-encoded losslessly as PNG.
+    Raises InputError if the picture cannot be decoded.
     """
     pixels_SS3 = decode(data, where).pixels_SS3
     if data.startswith(b"BM"):
-        return data  # BMP has no place for any
+        # BMP files contain no metadata
+        return data
     try:
         if data.startswith(b"\xff\xd8"):
             bare = b"".join(_jpeg_parts(data))
@@ -38,7 +41,7 @@ def without_metadata(data: bytes, where: str) -> bytes:
 
 
 def _jpeg_parts(data: bytes) -> Iterator[bytes]:
-    """Yield the segments that pixels need, up to the end of the picture; what follows that is no part of it."""
+    """Yield the segments that the pixels need, up to the end of the picture; later bytes are dropped."""
     yield data[:2]
     place = 2
     while data[place] == 0xFF:
@@ -58,7 +61,7 @@ def _jpeg_parts(data: bytes) -> Iterator[bytes]:
 
 
 def _end_of_scan(data: bytes, place: int) -> int:
-    """Return where the next marker is: in a scan, 0xFF is followed by 0 or the number of a restart."""
+    """Position of the next marker after a scan, in which 0xFF is followed by 0 or a restart number."""
     while data[place] != 0xFF or data[place + 1] == 0 or 0xD0 <= data[place + 1] <= 0xD7:
         place = data.index(b"\xff", place + 1)
     return place
@@ -66,7 +69,8 @@ def _end_of_scan(data: bytes, place: int) -> int:
 
 def _is_metadata(marker: int, content: bytes) -> bool:
     if marker == JFIF:
-        return content[:5] != b"JFIF\0" or len(content) != 14  # longer: with a thumbnail
+        # a longer segment contains a thumbnail
+        return content[:5] != b"JFIF\0" or len(content) != 14
     return marker == COMMENT or (0xE0 <= marker <= 0xEF and marker != ADOBE)
 
 

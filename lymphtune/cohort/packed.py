@@ -1,4 +1,4 @@
-"""A cohort packed in one Parquet file: one row a picture, with its patient's attributes and its encoded bytes."""
+"""A cohort packed in one Parquet file: one row per picture, with its patient's attributes and its encoded bytes."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -16,27 +16,32 @@ import pyarrow.parquet as pq
 from lymphtune import console
 from lymphtune.cohort.ages import age_note
 from lymphtune.cohort.attributes import STANDARD, Attribute, attributes_of_yaml
-from lymphtune.cohort.blocks import Surveyed
+from lymphtune.cohort.blocks import CohortSurvey
 from lymphtune.cohort.clinical import ATTRIBUTES, DAYS_PER_YEAR, MAX_AGE_YEARS, id_problem
 from lymphtune.cohort.cohort import COLUMNS, GROUP, AgesAt, Cohort
 from lymphtune.cohort.depth import Depth
 from lymphtune.cohort.folders import composed
 from lymphtune.cohort.metadata import without_metadata
-from lymphtune.cohort.pictures import MAX_ENCODED_BYTES, Encoded, check_bag, decode
+from lymphtune.cohort.pictures import MAX_ENCODED_BYTES, Encoded, check_bag_depth, decode
 from lymphtune.cohort.pseudonyms import Pseudonyms, pseudonymised
 from lymphtune.cohort.study import natural_key, survey_study
 from lymphtune.errors import InputError, reason
-from lymphtune.files import whole
+from lymphtune.files import atomic_file
 from lymphtune.runs.tables import is_text, text_bytes
 
 FORMAT = 1
-METADATA = b"lymphtune"  # key of the description, JSON, in the schema's metadata
-GROUP_BYTES = 8 * 2**20  # encoded pictures in a row group: what is held in memory while writing
+# key of the description (JSON) in the schema's metadata
+METADATA = b"lymphtune"
+# encoded bytes of a row group, which is held in memory while writing
+GROUP_BYTES = 8 * 2**20
 MAX_GROUP_BYTES = 2**30
 MAX_GROUP_ROWS = 2**20
-MAX_ROWS = 2**26  # of all groups: pictures of a cohort
-READ_ROWS = 64  # pictures held in memory by each thread while reading
-DAMAGED = (pa.ArrowException, OSError, ValueError)  # what pyarrow raises on damaged files
+# pictures of a cohort
+MAX_ROWS = 2**26
+# pictures held in memory by each thread while reading
+READ_ROWS = 64
+# exceptions that pyarrow raises on damaged files
+DAMAGED = (pa.ArrowException, OSError, ValueError)
 
 SCHEMA = pa.schema(
     {
@@ -52,8 +57,8 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class About:
-    """What a packed file says of its cohort as a whole; missing: values of attributes may be; grouped: patients are."""
+class PackedDescription:
+    """Description of a packed cohort; missing: attributes may have missing values; grouped: patients have groups."""
 
     name: str
     reference_date: date
@@ -64,14 +69,14 @@ class About:
     ages: AgesAt = "reference_date"
 
     @property
-    def more(self) -> dict[str, pa.DataType]:
-        """Return the columns of a patient beyond those of every cohort."""
+    def extra_columns(self) -> dict[str, pa.DataType]:
+        """The patient columns beyond those of every cohort, with their types."""
         own = [attribute for attribute in self.attributes if attribute.name not in SCHEMA.names]
         types = {attribute.name: pa.float64() if attribute.levels is None else pa.string() for attribute in own}
         return types | ({GROUP: pa.string()} if self.grouped else {})
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as it is written down; what is as in the study's cohort is left out."""
+        """The description for JSON, without values that equal the study's."""
         given: dict[str, Any] = {
             "format": FORMAT,
             "name": self.name,
@@ -87,7 +92,7 @@ class About:
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Some rows of a packed file, `n_pictures` of one row group from its row `first`, read a few at a time."""
+    """`n_pictures` rows of a packed file, from row `first` of one row group, read in batches."""
 
     path: Path
     index: int
@@ -100,10 +105,10 @@ class RowGroup:
     def read(self) -> Iterator[Encoded]:
         columns = ["patient", "picture", "encoded"]
         try:
-            # pictures as a dictionary: a file may name a large one in any number of rows
+            # pictures are read dictionary-encoded: a hostile file may repeat a large one in many rows
             with pq.ParquetFile(self.path, read_dictionary=["encoded"], page_checksum_verification=True) as file:
                 groups = file.iter_batches(READ_ROWS, [self.index], columns, use_threads=False)
-                rows = (row for batch in groups for row in _one_by_one(batch))
+                rows = (row for batch in groups for row in _row_dicts(batch))
                 for row in islice(rows, self.first, self.first + self.n_pictures):
                     where = f"{self.path}, {row['patient']}/{row['picture']}"
                     if row["encoded"] is None or len(row["encoded"]) > MAX_ENCODED_BYTES:
@@ -113,17 +118,17 @@ class RowGroup:
             raise _damaged(self.path, error) from error
 
 
-def _one_by_one(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+def _row_dicts(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     for row in range(batch.num_rows):
         yield {name: batch.column(name)[row].as_py() for name in batch.schema.names}
 
 
 def pack(folder: Path, out: Path, reference_date: date, pseudonyms: Pseudonyms | None = None) -> None:
-    """Write the cohort of a folder in the study's layout to the Parquet file `out`.
+    """Write the cohort of a folder to the Parquet file `out`.
 
-    The pictures' own bytes are kept, and ages, at the examination or at `reference_date`, in place of dates.
-    Every picture is decoded once as a check. With pseudonyms, which stand in place of ids, pictures lose what they
-    say beside their pixels. Raises InputError as reading the folder does.
+    The pictures' encoded bytes are kept. Dates are replaced by ages, at the examination or at `reference_date`. Every
+    picture is decoded once as a check. With pseudonyms, which replace ids, metadata is removed from the pictures.
+    Raises InputError as reading the folder does.
     """
     surveyed = survey_study(folder, reference_date)
     if pseudonyms is not None:
@@ -140,7 +145,7 @@ def pack(folder: Path, out: Path, reference_date: date, pseudonyms: Pseudonyms |
 
     checked = console.each(pictures(), "Packing pictures", sum(map(len, sources)))
     missing = bool(patients[[attribute.name for attribute in surveyed.attributes]].isna().any(axis=None))
-    about = About(
+    description = PackedDescription(
         surveyed.name,
         reference_date,
         surveyed.simulated,
@@ -149,29 +154,31 @@ def pack(folder: Path, out: Path, reference_date: date, pseudonyms: Pseudonyms |
         GROUP in patients.columns,
         surveyed.ages,
     )
-    write_packed(out, patients, checked, about)
+    write_packed(out, patients, checked, description)
 
 
-def write_packed(out: Path, patients: pd.DataFrame, pictures: Iterable[tuple[str, str, bytes]], about: About) -> None:
+def write_packed(
+    out: Path, patients: pd.DataFrame, pictures: Iterable[tuple[str, str, bytes]], description: PackedDescription
+) -> None:
     """Write patients (columns ATTRIBUTES and `about.more`, in order of id) and their pictures to the file `out`.
 
-    `pictures` yields a patient's id, a picture's name and its encoded bytes, patient after patient in the order
-    of the table; about GROUP_BYTES of them are held at a time. Raises InputError on a picture that cannot be
-    decoded.
+    `pictures` yields a patient's id, a picture's name and its encoded bytes, in the order of the patients. About
+    GROUP_BYTES are held in memory at a time. Raises InputError on a picture that cannot be decoded.
     """
     if out.suffix.lower() != ".parquet":
         raise InputError(f"{out}: a packed cohort is a .parquet file; name it so")
-    own = [*ATTRIBUTES, *about.more]
+    own = [*ATTRIBUTES, *description.extra_columns]
     attributes = {row[0]: row for row in patients[own].itertuples(index=False, name=None)}
-    fields = [pa.field(name, kind) for name, kind in about.more.items()]
+    fields = [pa.field(name, kind) for name, kind in description.extra_columns.items()]
     at = SCHEMA.get_field_index("picture")
     schema = pa.schema([*list(SCHEMA)[:at], *fields, *list(SCHEMA)[at:]])
-    schema = schema.with_metadata({METADATA: json.dumps(about.as_json()).encode()})
-    plain = [name for name in schema.names if name != "encoded"]  # encoded pictures cannot be compressed
+    schema = schema.with_metadata({METADATA: json.dumps(description.as_json()).encode()})
+    # encoded pictures cannot be compressed further
+    plain = [name for name in schema.names if name != "encoded"]
     compression = {name: "zstd" for name in plain} | {"encoded": "none"}
     options = {"compression": compression, "use_dictionary": plain, "write_statistics": plain}
     with (
-        whole(out) as scratch,
+        atomic_file(out) as scratch,
         pq.ParquetWriter(scratch, schema, write_page_checksum=True, **options) as writer,
     ):
         for rows in _row_groups(pictures, attributes):
@@ -188,7 +195,7 @@ def _row_groups(
     of, deep = "", list[tuple[str, Depth]]()
     for patient, name, data in pictures:
         if patient != of:
-            check_bag(deep)
+            check_bag_depth(deep)
             of, deep = patient, []
         if depth := decode(data, f"{patient}/{name}").depth:
             deep.append((f"{patient}/{name}", depth))
@@ -197,29 +204,29 @@ def _row_groups(
         if n_bytes >= GROUP_BYTES:
             yield rows
             rows, n_bytes = [], 0
-    check_bag(deep)
+    check_bag_depth(deep)
     if rows:
         yield rows
 
 
 def read_packed(path: Path, reference_date: date | None) -> Cohort:
-    """Return the packed cohort, ages counted to `reference_date`, or as packed where it is None.
+    """Load a packed cohort with ages at `reference_date`, or as packed if that is None.
 
-    Raises InputError where the file is damaged, was not written by `write_packed` or holds values out of range.
+    Raises InputError if the file is damaged, was not written by `write_packed` or holds values out of range.
     """
-    return survey_packed(path, reference_date).whole()
+    return survey_packed(path, reference_date).load()
 
 
-def survey_packed(path: Path, reference_date: date | None) -> Surveyed:
-    """Return the packed cohort before any picture is read; raises InputError as `read_packed` does."""
+def survey_packed(path: Path, reference_date: date | None) -> CohortSurvey:
+    """Read a packed cohort without its pictures; raises InputError as `read_packed` does."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            about = _about(file.schema_arrow, path)
-            _check_types(file.schema_arrow, about, path)
+            description = _read_description(file.schema_arrow, path)
+            _check_types(file.schema_arrow, description, path)
             groups = _groups(file.metadata, path)
-            _check_texts(path, [*ATTRIBUTES, *about.more, "picture"], len(groups))
-            bags = _bags(file, groups, [*ATTRIBUTES, *about.more, "picture"])
-            patients = pd.concat([_patients(rows, about, path) for rows in bags], ignore_index=True)
+            _check_texts(path, [*ATTRIBUTES, *description.extra_columns, "picture"], len(groups))
+            bags = _patient_blocks(file, groups, [*ATTRIBUTES, *description.extra_columns, "picture"])
+            patients = pd.concat([_patients(rows, description, path) for rows in bags], ignore_index=True)
     except DAMAGED as error:
         raise _damaged(path, error) from error
     _check(patients, ~patients.duplicated("patient"), "rows in two places", path)
@@ -228,28 +235,34 @@ def survey_packed(path: Path, reference_date: date | None) -> Surveyed:
     for name in {"patient", GROUP} & set(patients.columns):
         patients[name] = patients[name].map(composed)
     _check(patients, ~patients.duplicated("patient"), "another one with the same characters, coded otherwise", path)
-    wanted = reference_date or about.reference_date
-    if about.ages == "reference_date":
-        patients["age_years"] += (wanted - about.reference_date).days / DAYS_PER_YEAR
+    wanted = reference_date or description.reference_date
+    if description.ages == "reference_date":
+        patients["age_years"] += (wanted - description.reference_date).days / DAYS_PER_YEAR
     aged = patients["age_years"].between(0, MAX_AGE_YEARS) | patients["age_years"].isna()
     if not aged.all():
         raise InputError(
             f"{path}: patient {patients.loc[~aged, 'patient'].iloc[0]!r} has an age outside 0-{MAX_AGE_YEARS} years at "
-            f"{wanted}; count ages to another day with --reference-date ({about.reference_date} when it was packed), "
-            "or pack the cohort with the day of each examination in its table"
+            f"{wanted}; count ages to another day with --reference-date ({description.reference_date} when it "
+            "was packed), or pack the cohort with the day of each examination in its table"
         )
     starts = [0, *patients["n_cells"].cumsum().tolist()]
 
     def sources(rows: range) -> list[RowGroup]:
-        return _parts(groups, starts[rows.start], starts[rows.stop])
+        return _row_range(groups, starts[rows.start], starts[rows.stop])
 
-    return Surveyed(
-        about.name, patients, sources, wanted, about.simulated, attributes=about.attributes, ages=about.ages
+    return CohortSurvey(
+        description.name,
+        patients,
+        sources,
+        wanted,
+        description.simulated,
+        attributes=description.attributes,
+        ages=description.ages,
     )
 
 
-def _bags(file: pq.ParquetFile, groups: list[RowGroup], columns: list[str]) -> Iterator[pd.DataFrame]:
-    """Yield rows without their pictures, a row group's at a time, those of its last patient once all are there."""
+def _patient_blocks(file: pq.ParquetFile, groups: list[RowGroup], columns: list[str]) -> Iterator[pd.DataFrame]:
+    """Yield rows without pictures, one row group at a time; a patient that spans two groups is yielded once."""
     held = pd.DataFrame()
     for group in groups:
         rows = pd.concat([held, file.read_row_group(group.index, columns).to_pandas()], ignore_index=True)
@@ -260,8 +273,8 @@ def _bags(file: pq.ParquetFile, groups: list[RowGroup], columns: list[str]) -> I
     yield held.reset_index(drop=True)
 
 
-def _parts(groups: list[RowGroup], first: int, stop: int) -> list[RowGroup]:
-    """Return what holds the file's rows from `first` until before `stop`."""
+def _row_range(groups: list[RowGroup], first: int, stop: int) -> list[RowGroup]:
+    """The row groups, or parts of them, that hold the file's rows from `first` up to and excluding `stop`."""
     parts, before = [], 0
     for group in groups:
         low, high = max(first - before, 0), min(stop - before, len(group))
@@ -275,8 +288,8 @@ def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(f"{path}: not a Parquet file, or a damaged one ({reason(error)}); pack the cohort again")
 
 
-def _about(schema: pa.Schema, path: Path) -> About:
-    """Return the description in the schema's metadata; raises InputError where it is missing or another's."""
+def _read_description(schema: pa.Schema, path: Path) -> PackedDescription:
+    """Parse the description in the schema's metadata; raises InputError if it is missing or invalid."""
     wrong = f"{path}: not a cohort packed by lymphtune; make one with lymphtune pack"
     try:
         found = json.loads((schema.metadata or {})[METADATA])
@@ -291,11 +304,11 @@ def _about(schema: pa.Schema, path: Path) -> About:
         raise InputError(f"{path}: packed in format {version!r}, this version reads {FORMAT}; pack the cohort again")
     if not (isinstance(name, str) and len(name) <= 255 and name.isprintable() and isinstance(simulated, bool)):
         raise InputError(wrong)
-    return About(name, reference_date, simulated, attributes, missing, grouped, ages)
+    return PackedDescription(name, reference_date, simulated, attributes, missing, grouped, ages)
 
 
-def _check_types(schema: pa.Schema, about: About, path: Path) -> None:
-    expected = [*SCHEMA, *(pa.field(name, kind) for name, kind in about.more.items())]
+def _check_types(schema: pa.Schema, description: PackedDescription, path: Path) -> None:
+    expected = [*SCHEMA, *(pa.field(name, kind) for name, kind in description.extra_columns.items())]
     names = sorted({field.name for field in expected} - set(schema.names))
     if names:
         raise InputError(f"{path}: no column {', '.join(names)}; pack the cohort again")
@@ -327,7 +340,7 @@ def _groups(metadata: pq.FileMetaData, path: Path) -> list[RowGroup]:
 
 
 def _check_texts(path: Path, columns: list[str], n_groups: int) -> None:
-    """Raise InputError where texts would take gigabytes once each row has its own; a group is looked at at a time."""
+    """Raise InputError if texts would take gigabytes when expanded per row; row groups are read one by one."""
     with pq.ParquetFile(path, read_dictionary=columns, page_checksum_verification=True) as file:
         texts = [field.name for field in file.schema_arrow if field.name in columns and is_text(field.type)]
         for index in range(n_groups):
@@ -335,15 +348,22 @@ def _check_texts(path: Path, columns: list[str], n_groups: int) -> None:
                 raise InputError(f"{path}: texts of over {console.size(MAX_GROUP_BYTES)}; pack the cohort again")
 
 
-def _patients(rows: pd.DataFrame, about: About, path: Path) -> pd.DataFrame:
-    """Return one row a patient (columns COLUMNS and `about.more`) from one row a picture; InputError on odd values."""
-    own = [*ATTRIBUTES, *about.more]
-    may_miss = [attribute.name for attribute in about.attributes if attribute.levels is None] if about.missing else []
-    absent = {"age_years", "lymphocytes_g_per_l"} - {attribute.name for attribute in about.attributes}
+def _patients(rows: pd.DataFrame, description: PackedDescription, path: Path) -> pd.DataFrame:
+    """One row per patient from one row per picture (columns COLUMNS and `description.extra_columns`).
+
+    Raises InputError on invalid or inconsistent values.
+    """
+    own = [*ATTRIBUTES, *description.extra_columns]
+    may_miss = (
+        [attribute.name for attribute in description.attributes if attribute.levels is None]
+        if description.missing
+        else []
+    )
+    absent = {"age_years", "lymphocytes_g_per_l"} - {attribute.name for attribute in description.attributes}
     _check(rows, rows.drop(columns=[*may_miss, *absent]).notna().all(axis=1), "a missing value", path)
     for name, fits, problem in _RANGES:
         _check(rows, rows[name].map(fits) | rows[name].isna(), problem, path)
-    for attribute in about.attributes:
+    for attribute in description.attributes:
         if attribute.levels is None:
             fine = np.isfinite(rows[attribute.name]) & ((rows[attribute.name] > 0) | (not attribute.log))
             _check(rows, fine | rows[attribute.name].isna(), f"no proper {attribute.name}", path)
@@ -355,7 +375,7 @@ def _patients(rows: pd.DataFrame, about: About, path: Path) -> pd.DataFrame:
     same = ((given == first) | (given.isna() & first.isna())).all(axis=1)
     _check(rows, same.set_axis(rows.index), "attributes that differ from picture to picture", path)
     n_cells = np.bincount(starts.cumsum() - 1)
-    return patients.assign(n_cells=n_cells.astype(np.int64))[[*COLUMNS, *about.more]]
+    return patients.assign(n_cells=n_cells.astype(np.int64))[[*COLUMNS, *description.extra_columns]]
 
 
 _RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (

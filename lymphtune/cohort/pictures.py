@@ -1,4 +1,4 @@
-"""Pictures of cells: found, checked, decoded in parallel, and kept decoded in a cache on disk.
+"""Pictures of cells: check them, decode them in parallel, and cache the decoded pixels on disk.
 
 Shapes: C cells, S picture side (PICTURE_PX), 3 colours.
 """
@@ -27,28 +27,36 @@ from lymphtune import console
 from lymphtune.cohort.cohort import PICTURE_PX
 from lymphtune.cohort.depth import CURE, BadDepth, Depth, depth_of, stored_as, underused
 from lymphtune.errors import InputError
-from lymphtune.files import whole, write_json
+from lymphtune.files import atomic_file, write_json
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 MAX_PIXELS = 4096 * 4096
 MIN_SIDE_PX = 16
 LIMITS = f"expected sides of {MIN_SIDE_PX} pixels or more and {MAX_PIXELS} pixels in all at most"
-ORIENTATION = 0x0112  # EXIF tag
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+# EXIF tag, and the transpose for each of its values
+ORIENTATION = 0x0112
+TRANSPOSES = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
-SIDEWAYS = {TURNS[number] for number in (5, 6, 7, 8)}
-MAX_SCANS = 100  # of a JPEG file; each goes over all pixels, and may take a few bytes
-MAX_ENCODED_BYTES = 160 * 2**20  # the largest picture allowed, four 16-bit channels, not compressed
-CACHE_FORMAT = 2  # part of a cache file's name; raise it when decoding changes
+}
+SIDEWAYS = {TRANSPOSES[number] for number in (5, 6, 7, 8)}
+# scans of a JPEG file: each takes a pass over all pixels, but may need few bytes
+MAX_SCANS = 100
+# size of the largest picture allowed: four 16-bit channels, uncompressed
+MAX_ENCODED_BYTES = 160 * 2**20
+# part of a cache file's name; increase it when decoding changes
+CACHE_FORMAT = 2
 CACHE_VARIABLE = "LYMPHTUNE_CACHE"
-# what Pillow raises on damaged files, found by feeding it some
+# exceptions that Pillow raises on damaged files, found by fuzzing
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, TypeError, KeyError, IndexError, OverflowError)
 
-# Pillow only warns of pictures that are too large by less than a factor of two; warnings.catch_warnings
-# is not thread-safe, so the filter is set once.
+# Pillow only warns about pictures up to twice its size limit. The filter is set once because warnings.catch_warnings
+# is not thread-safe.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 Job = TypeVar("Job")
@@ -56,7 +64,7 @@ Result = TypeVar("Result")
 
 
 class Encoded(NamedTuple):
-    """An encoded picture; where: it lies, for messages; name: below its patient's folder."""
+    """An encoded picture; where: its location, for messages; name: relative to its patient's folder."""
 
     where: str
     name: str
@@ -64,18 +72,18 @@ class Encoded(NamedTuple):
 
 
 class PictureSource(Protocol):
-    """Pictures that one thread reads one after the other: a patient's folder, a row group of a packed cohort."""
+    """Pictures that one thread reads in order, such as a patient's folder or a row group of a packed cohort."""
 
     def __len__(self) -> int: ...
 
     def read(self) -> Iterator[Encoded]:
-        """Yield each picture's encoded bytes, with its name and where it lies."""
+        """Yield the encoded pictures."""
         ...
 
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """The picture files of one patient, whose own folder is `folder`; None: the one that each file lies in."""
+    """The picture files of one patient; folder: the patient's folder, None for each file's own parent."""
 
     paths: Sequence[Path]
     folder: Path | None = None
@@ -86,24 +94,27 @@ class PictureFiles:
     def read(self) -> Iterator[Encoded]:
         for path in self.paths:
             name = path.name if self.folder is None else path.relative_to(self.folder).as_posix()
-            yield Encoded(str(path), name, encoded(path))
+            yield Encoded(str(path), name, read_encoded(path))
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One decoded picture [S, S, 3], what had to be done to it, in words, and its depth where that is over 8 bits."""
+    """A decoded picture [S, S, 3]; changes: conversions made, as text; depth: only of pictures of more than 8 bits."""
 
     pixels_SS3: np.ndarray
     changes: tuple[str, ...] = ()
     depth: Depth | None = None
 
 
-Decoder = Callable[[bytes, str], Picture]  # the second argument opens its messages
+# arguments: encoded bytes, and the location that starts error messages
+Decoder = Callable[[bytes, str], Picture]
 
 
-class Read(NamedTuple):
-    """What was found while the pictures of one source were decoded; changes: how often what was converted; depths: of
-    each picture, and where it lies, None of 8 bits."""
+class DecodedSource(NamedTuple):
+    """Results of decoding one source.
+
+    changes: number of pictures by conversion. depths: location and depth of each picture, None for 8 bits.
+    """
 
     digests: list[str]
     names: list[str]
@@ -112,7 +123,7 @@ class Read(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """One source, the rows [N, S, S, 3] its pictures go to, and the digests that they must have, where known."""
+    """One source, the array [N, S, S, 3] to decode it into, and the digests that it must have, None if unknown."""
 
     source: PictureSource
     pixels_NSS3: np.ndarray
@@ -121,36 +132,37 @@ class _Job(NamedTuple):
 
 
 def decode(data: bytes, where: str) -> Picture:
-    """Return the picture as uint8 RGB [S, S, 3], converted, scaled and centre-cropped as need be.
+    """Decode a picture to uint8 RGB [S, S, 3], converted, scaled and centre-cropped if necessary.
 
-    Thread-safe. It is turned as its EXIF orientation says. Raises InputError, opening with `where`, on anything but a
-    JPEG, PNG, BMP or TIFF file of sensible size.
+    Thread-safe. The EXIF orientation is applied. Raises InputError, starting with `where`, on anything but a JPEG,
+    PNG, BMP or TIFF file of allowed size.
     """
-    with opened(data, where) as image:
+    with open_picture(data, where) as image:
         stored, several_pages = stored_as(image), getattr(image, "is_animated", False)
         turned = upright(image)
         depth = depth_of(turned, stored)
         changes = changes_of(turned, several_pages, turned is not image)
-        return Picture(np.asarray(_square(rgb(turned))), changes, depth)
+        return Picture(np.asarray(_square(to_rgb(turned))), changes, depth)
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Return the picture turned as its EXIF orientation says, itself where it says nothing, or is damaged."""
-    turn = turn_of(image)
+    """The picture with its EXIF orientation applied; unchanged if that is missing or damaged."""
+    turn = orientation_of(image)
     return image if turn is None else image.transpose(turn)
 
 
-def turn_of(image: Image.Image) -> Image.Transpose | None:
-    """Decode the picture, and return how its EXIF orientation says to turn it."""
-    image.load()  # by which Pillow turns a TIFF itself
+def orientation_of(image: Image.Image) -> Image.Transpose | None:
+    """Decode the picture and return the transpose that its EXIF orientation asks for, None if there is none."""
+    # load() lets Pillow apply a TIFF's orientation itself
+    image.load()
     try:
-        return TURNS.get(image.getexif().get(ORIENTATION, 1))
+        return TRANSPOSES.get(image.getexif().get(ORIENTATION, 1))
     except (*UNREADABLE, AttributeError):
         return None
 
 
 def changes_of(image: Image.Image, several_pages: bool, turned: bool) -> tuple[str, ...]:
-    """Return what `decode` has to do to the picture, or has done, in words."""
+    """The conversions that `decode` makes, as text."""
     changes = []
     if several_pages:
         changes.append("with several pages, the first one kept")
@@ -164,12 +176,12 @@ def changes_of(image: Image.Image, several_pages: bool, turned: bool) -> tuple[s
 
 
 @contextmanager
-def opened(data: bytes, where: str) -> Iterator[Image.Image]:
-    """Yield the picture, of allowed size, before it is decoded; whatever turns up then is told as an InputError."""
+def open_picture(data: bytes, where: str) -> Iterator[Image.Image]:
+    """Open a picture of allowed size without decoding it; errors during the block become InputError."""
     if not data:
         raise InputError(f"{where}: truncated or unreadable picture (empty file); replace or remove it")
     if data.startswith(b"\xff\xd8") and (scans := data.count(b"\xff\xda")) > MAX_SCANS:
-        raise InputError(f"{where}: a JPEG file of {scans} scans; expected {MAX_SCANS} at most: save it anew")
+        raise InputError(f"{where}: a JPEG file of {scans} scans; expected {MAX_SCANS} at most: save it again")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size, where)
@@ -192,8 +204,8 @@ def _check_size(size: tuple[int, int], where: str) -> None:
         raise InputError(f"{where}: {width} x {height} pixels; {LIMITS}")
 
 
-def rgb(image: Image.Image) -> Image.Image:
-    """Return the picture in RGB, of 16 bits the high byte; its depth is one that `depth_of` allows."""
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The picture in RGB; 16 bits are reduced to the high byte. `depth_of` must have accepted its depth."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I"):
@@ -204,10 +216,10 @@ def rgb(image: Image.Image) -> Image.Image:
 
 
 def _square(image: Image.Image) -> Image.Image:
-    """Return the central square at PICTURE_PX: the shorter side scaled, the longer one cropped."""
+    """The central square scaled to PICTURE_PX."""
     if image.size == (PICTURE_PX, PICTURE_PX):
         return image
-    # cropping first: scaling a picture of 16 x 1,000,000 pixels whole would take gigabytes
+    # Crop before scaling: scaling a whole picture of 16 x 1,000,000 pixels would take gigabytes.
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
@@ -216,33 +228,33 @@ def _square(image: Image.Image) -> Image.Image:
 
 
 def cache_dir() -> Path:
-    """Return the folder for decoded pictures: $LYMPHTUNE_CACHE, or lymphtune in the user's cache folder."""
+    """The folder for decoded pictures: $LYMPHTUNE_CACHE, or lymphtune in the user's cache folder."""
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "lymphtune"
 
 
-def decoded(
+def decode_cached(
     sources: Sequence[PictureSource], folder: Path, decode: Decoder = decode, bags: Sequence[int] | None = None
 ) -> tuple[np.ndarray, list[str], list[str]]:
-    """Return all pictures [C, S, S, 3] mapped read-only from the cache in `folder`, their digests, and notes.
+    """All pictures [C, S, S, 3], memory-mapped read-only from the cache in `folder`, their digests, and notes.
 
-    A digest is the SHA-256 of a picture's encoded file; a note says what was converted. Pictures are decoded
-    only where the cache holds no sound file for exactly these digests in this order. bags: how many pictures each
-    patient has; None: each source is one.
+    A digest is the SHA-256 of a picture's encoded file; notes describe conversions. Pictures are decoded only if the
+    cache has no valid file for exactly these digests in this order. bags: number of pictures of each patient; None if
+    each source is one patient.
     """
     digests_of_sources = _parallel(_digests, sources, sources, "Reading pictures")
     digests = [digest for some in digests_of_sources for digest in some]
     target = folder / f"pictures-{_key(digests)}.npy"
-    notes = _stored_notes(target) if _is_sound(target, len(digests)) else None
+    notes = _cached_notes(target) if _is_valid_cache(target, len(digests)) else None
     if notes is None:
-        notes = _build(sources, digests_of_sources, target, decode, bags)
+        notes = _write_cache(sources, digests_of_sources, target, decode, bags)
     return np.load(target, mmap_mode="r", allow_pickle=False), digests, notes
 
 
-def decoded_here(sources: Sequence[PictureSource], decode: Decoder) -> tuple[np.ndarray, list[Read]]:
-    """Return all pictures [C, S, S, 3] in memory, read-only, and what was read of each source; no cache is touched."""
+def decode_in_memory(sources: Sequence[PictureSource], decode: Decoder) -> tuple[np.ndarray, list[DecodedSource]]:
+    """Decode all pictures [C, S, S, 3] in memory, read-only, without the cache; also the results of each source."""
     starts = np.cumsum([0, *map(len, sources)])
     pixels_CSS3 = np.empty((starts[-1], PICTURE_PX, PICTURE_PX, 3), np.uint8)
     jobs = [
@@ -250,41 +262,41 @@ def decoded_here(sources: Sequence[PictureSource], decode: Decoder) -> tuple[np.
         for source, start in zip(sources, starts, strict=False)
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        read = list(pool.map(_fill, jobs))
+        read = list(pool.map(_decode_source, jobs))
     pixels_CSS3.flags.writeable = False
     return pixels_CSS3, read
 
 
 def digests_of(sources: Sequence[PictureSource]) -> list[str]:
-    """Return the digest of every picture, in order; nothing is decoded."""
+    """The digest of every picture, in order; nothing is decoded."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return [digest for some in pool.map(_digests, sources) for digest in some]
 
 
-def notes_of(read: Sequence[Read]) -> list[str]:
-    """Return how many pictures were converted, and how."""
+def notes_of(read: Sequence[DecodedSource]) -> list[str]:
+    """Notes on how many pictures were converted, and how."""
     n_pictures = sum(len(source.digests) for source in read)
     changes = sum((source.changes for source in read), Counter[str]())
     return [f"{count} of {n_pictures} pictures {change}" for change, count in sorted(changes.items())]
 
 
-def check_depths(read: Sequence[Read], bags: Sequence[int] | None = None) -> None:
-    """Raise InputError where the pictures of a patient have more than 8 bits and none of them uses their range.
+def check_depths(read: Sequence[DecodedSource], bags: Sequence[int] | None = None) -> None:
+    """Raise InputError if a patient has pictures of more than 8 bits and none of them uses the range.
 
-    bags: how many pictures each patient has, in order; None: as many as each source.
+    bags: number of pictures of each patient, in order; None if each source is one patient.
     """
     every = iter([depth for source in read for depth in source.depths])
     for count in bags if bags is not None else [len(source.depths) for source in read]:
-        check_bag([depth for depth in islice(every, count) if depth is not None])
+        check_bag_depth([depth for depth in islice(every, count) if depth is not None])
 
 
-def check_bag(deep: Sequence[tuple[str, Depth]]) -> None:
-    """Raise InputError where a patient's pictures of more than 8 bits, each with where it lies, are underused."""
+def check_bag_depth(deep: Sequence[tuple[str, Depth]]) -> None:
+    """Raise InputError if none of a patient's deep pictures (location, depth) uses its range."""
     if most := underused(depth for _, depth in deep):
         where = next(where for where, depth in deep if depth == most)
         raise InputError(
-            f"{where}: {most}, the largest of this patient's {len(deep)} of more than 8 bits: they would come out "
-            f"nearly black; {CURE}"
+            f"{where}: {most}, the largest of this patient's {len(deep)} of more than 8 bits: they would be nearly "
+            f"black after conversion; {CURE}"
         )
 
 
@@ -294,7 +306,8 @@ def _parallel(
     results = []
     with (
         console.bar(label, sum(map(len, sources))) as progress,
-        ThreadPoolExecutor(os.cpu_count()) as pool,  # hashing and decoding let other threads run
+        # threads suffice: hashing and decoding release the GIL
+        ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
         for source, result in zip(sources, pool.map(work, jobs), strict=True):
             results.append(result)
@@ -302,8 +315,8 @@ def _parallel(
     return results
 
 
-def encoded(path: Path) -> bytes:
-    """Return the file's bytes; raises InputError where it cannot be read or is too large for a picture."""
+def read_encoded(path: Path) -> bytes:
+    """The file's bytes; raises InputError if it cannot be read or is too large for a picture."""
     try:
         with path.open("rb", buffering=0) as file:
             if os.fstat(file.fileno()).st_size > MAX_ENCODED_BYTES:
@@ -323,14 +336,14 @@ def _key(digests: Sequence[str]) -> str:
 
 
 def _layout(n_pictures: int) -> tuple[bytes, int]:
-    """Return the .npy header for so many pictures, and the size of the whole file in bytes."""
+    """The .npy header for this number of pictures, and the size of the whole file in bytes."""
     shape = (n_pictures, PICTURE_PX, PICTURE_PX, 3)
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return header.getvalue(), len(header.getvalue()) + int(np.prod(shape, dtype=np.int64))
 
 
-def _is_sound(target: Path, n_pictures: int) -> bool:
+def _is_valid_cache(target: Path, n_pictures: int) -> bool:
     header, n_bytes = _layout(n_pictures)
     try:
         with target.open("rb") as file:
@@ -339,7 +352,7 @@ def _is_sound(target: Path, n_pictures: int) -> bool:
         return False
 
 
-def _stored_notes(target: Path) -> list[str] | None:
+def _cached_notes(target: Path) -> list[str] | None:
     try:
         notes = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -347,18 +360,18 @@ def _stored_notes(target: Path) -> list[str] | None:
     return notes if isinstance(notes, list) and all(isinstance(note, str) for note in notes) else None
 
 
-def _build(
+def _write_cache(
     sources: Sequence[PictureSource],
     digests_of_sources: Sequence[list[str]],
     target: Path,
     decode: Decoder,
     bags: Sequence[int] | None,
 ) -> list[str]:
-    """Decode every picture into the cache file; return the notes."""
+    """Decode every picture into a new cache file; return the notes."""
     n_pictures = sum(map(len, digests_of_sources))
     header, n_bytes = _layout(n_pictures)
     _check_room(target.parent, n_bytes)
-    with whole(target) as scratch:
+    with atomic_file(target) as scratch:
         with scratch.open("wb") as file:
             file.write(header)
             _reserve(file, n_bytes, target.parent)
@@ -368,7 +381,7 @@ def _build(
             _Job(source, pixels_CSS3[start : start + len(digests)], decode, digests)
             for source, digests, start in zip(sources, digests_of_sources, starts, strict=False)
         ]
-        read = _parallel(_fill, jobs, sources, "Decoding pictures")
+        read = _parallel(_decode_source, jobs, sources, "Decoding pictures")
         check_depths(read, bags)
         notes = notes_of(read)
         pixels_CSS3.flush()
@@ -376,9 +389,9 @@ def _build(
     return notes
 
 
-def _fill(job: _Job) -> Read:
-    """Decode one source into its rows; raises InputError where it does not hold what it held before."""
-    read = Read([], [], Counter(), [])
+def _decode_source(job: _Job) -> DecodedSource:
+    """Decode one source into its array; raises InputError if its pictures changed since they were hashed."""
+    read = DecodedSource([], [], Counter(), [])
     for pixels_SS3, (where, name, data) in zip(job.pixels_NSS3, job.source.read(), strict=True):
         read.digests.append(hashlib.sha256(data).hexdigest())
         if job.expected is not None and read.digests[-1] != job.expected[len(read.digests) - 1]:
@@ -407,12 +420,13 @@ def _check_room(folder: Path, n_bytes: int) -> None:
 
 
 def _reserve(file: BinaryIO, n_bytes: int, folder: Path) -> None:
-    """Take the disk space now: writing to a mapped file past a full disk or a quota would kill the process."""
+    """Reserve the disk space: writing to a mapped file on a full disk would kill the process."""
     try:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, n_bytes)
     except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # file systems without it
+        # these two mean that the file system does not support it
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
             raise _unwritable(folder, error) from error
     file.truncate(n_bytes)
 

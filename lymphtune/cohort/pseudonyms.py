@@ -1,6 +1,6 @@
-"""Ids replaced by keyed hashes: what is written from such a cohort names nobody, unless one has the key and the ids.
+"""Pseudonyms: ids replaced by keyed hashes, which only the holder of the key and the ids can trace back.
 
-A pseudonym is HMAC-SHA-256 (RFC 2104) of the id; the key lies in a file of its own and is written nowhere else.
+A pseudonym is HMAC-SHA-256 (RFC 2104) of the id. The key is stored in its own file and nowhere else.
 """
 
 import hashlib
@@ -15,23 +15,24 @@ from pathlib import Path
 
 import numpy as np
 
-from lymphtune.cohort.blocks import Surveyed
+from lymphtune.cohort.blocks import CohortSurvey
 from lymphtune.cohort.cohort import GROUP
 from lymphtune.cohort.folders import composed
 from lymphtune.cohort.pictures import Encoded, PictureSource
 from lymphtune.cohort.study import natural_key
 from lymphtune.errors import InputError
-from lymphtune.files import refusals_named
-from lymphtune.platforms import others_may_read
+from lymphtune.files import named_write_errors
+from lymphtune.platforms import readable_by_others
 
 KEY = re.compile(r"[0-9a-f]{64}\n?")
 PSEUDONYM = re.compile(r"x[0-9a-f]{16}")
-AGE_DIGITS = 1  # a tenth of a year: from an exact age and its day follows the date of birth
+# ages are rounded to tenths of a year, because an exact age reveals the date of birth
+AGE_DIGITS = 1
 
 
 @dataclass(frozen=True)
 class Pseudonyms:
-    """What turns ids into pseudonyms; fingerprint: of the key, by which another one is noticed."""
+    """Turns ids into pseudonyms; `fingerprint` identifies the key."""
 
     key: bytes = field(repr=False)
 
@@ -47,9 +48,9 @@ class Pseudonyms:
 
 
 def read_pseudonyms(path: Path, make: bool = False) -> Pseudonyms:
-    """Return the pseudonyms of a key's file; `make`: one that is not there is made, readable by its owner alone.
+    """Read the key from a file; make=True creates a missing file, readable by its owner only.
 
-    Raises InputError where it cannot be read, holds no key, or others may read it.
+    Raises InputError if the file cannot be read, holds no key, or can be read by others.
     """
     if make and not path.exists() and not path.is_symlink():
         _make(path)
@@ -57,20 +58,20 @@ def read_pseudonyms(path: Path, make: bool = False) -> Pseudonyms:
         with path.open("rb") as file:
             mode, text = os.fstat(file.fileno()).st_mode, file.read(100).decode("ascii")
     except FileNotFoundError as error:
-        raise InputError(f"{path}: the key of the pseudonyms is not there; put it back, or name it anew") from error
+        raise InputError(f"{path}: no such key file; restore it, or name another one") from error
     except OSError as error:
         raise InputError(f"{path}: the key cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise _no_key(path) from error
     if not KEY.fullmatch(text):
         raise _no_key(path)
-    if others_may_read(mode):
-        raise InputError(f"{path}: others may read this key (mode {stat.S_IMODE(mode):o}); chmod 600 it")
+    if readable_by_others(mode):
+        raise InputError(f"{path}: others can read this key (mode {stat.S_IMODE(mode):o}); run chmod 600 on it")
     return Pseudonyms(bytes.fromhex(text.strip()))
 
 
 def _make(path: Path) -> None:
-    with refusals_named(path):
+    with named_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(
             os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii", newline="\n"
@@ -81,17 +82,17 @@ def _make(path: Path) -> None:
 
 
 def _no_key(path: Path) -> InputError:
-    return InputError(f"{path}: holds no key; expected 64 hexadecimal digits, or name a file that is not there yet")
+    return InputError(f"{path}: not a key; expected 64 hexadecimal digits, or name a file that does not exist yet")
 
 
 def are_pseudonyms(ids: Sequence[str]) -> bool:
     return all(map(PSEUDONYM.fullmatch, ids))
 
 
-def pseudonymised(surveyed: Surveyed, pseudonyms: Pseudonyms) -> Surveyed:
-    """Return the cohort with pseudonyms for ids, in their order; pictures go by number, ages by tenths of a year.
+def pseudonymised(surveyed: CohortSurvey, pseudonyms: Pseudonyms) -> CohortSurvey:
+    """The cohort with pseudonyms as ids, sorted by them; pictures are named by number, ages rounded to 0.1 years.
 
-    Raises InputError where ids are pseudonyms already.
+    Raises InputError if the ids are pseudonyms already.
     """
     ids = surveyed.patients["patient"].tolist()
     if are_pseudonyms(ids):
@@ -100,14 +101,15 @@ def pseudonymised(surveyed: Surveyed, pseudonyms: Pseudonyms) -> Surveyed:
         patient=[pseudonyms.of(patient) for patient in ids],
         age_years=surveyed.patients["age_years"].round(AGE_DIGITS),
     )
-    if GROUP in named.columns:  # of which each is named after a patient
+    if GROUP in named.columns:
+        # groups are named after a patient
         named[GROUP] = [pseudonyms.of(group) for group in named[GROUP]]
     order = np.array(sorted(range(len(ids)), key=lambda row: natural_key(named["patient"][row])), dtype=int)
     patients = named.iloc[order].reset_index(drop=True)
 
     def sources(rows: range) -> list[PictureSource]:
         return [
-            _Nameless(surveyed.sources(range(order[row], order[row] + 1)), patients["patient"][row], n_cells)
+            _NumberedPictures(surveyed.sources(range(order[row], order[row] + 1)), patients["patient"][row], n_cells)
             for row, n_cells in zip(rows, patients["n_cells"].iloc[rows.start : rows.stop], strict=True)
         ]
 
@@ -115,8 +117,8 @@ def pseudonymised(surveyed: Surveyed, pseudonyms: Pseudonyms) -> Surveyed:
 
 
 @dataclass(frozen=True)
-class _Nameless:
-    """A patient's pictures, whose files may be named after it: they go by their number."""
+class _NumberedPictures:
+    """A patient's pictures named by their number, because file names may contain the patient's id."""
 
     parts: Sequence[PictureSource]
     pseudonym: str

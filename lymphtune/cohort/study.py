@@ -1,6 +1,6 @@
-"""A cohort in a folder: a table of patients and a folder of pictures each, as the study's or as cohort.yaml says.
+"""Read a cohort from a folder: a table of patients, and a folder of pictures for each patient.
 
-The study's layout is `clinical_annotation.csv`, `trainset/<ID>/`, `testset/<ID>/`.
+The study's layout is `clinical_annotation.csv`, `trainset/<ID>/`, `testset/<ID>/`; `cohort.yaml` describes others.
 """
 
 import re
@@ -10,78 +10,88 @@ from pathlib import Path
 
 import pandas as pd
 
-from lymphtune.cohort.blocks import Surveyed
-from lymphtune.cohort.clinical import attributes_of, homes_of, read_clinical
+from lymphtune.cohort.blocks import CohortSurvey
+from lymphtune.cohort.clinical import attributes_of, parents_of, read_clinical
 from lymphtune.cohort.cohort import COLUMNS, REFERENCE_DATE, TO_PREDICT, Cohort
 from lymphtune.cohort.folders import (
-    BELOW,
+    RECURSIVE,
     SUFFIXES,
-    UNREAD,
+    UNSUPPORTED_SUFFIXES,
+    FolderScan,
     Listing,
     PatientFolder,
-    Walk,
+    actual_path,
     check_link,
-    entries,
-    listing,
+    folder_entries,
+    list_folder,
     readable,
-    spelt,
-    walk,
+    scan_folders,
 )
 from lymphtune.cohort.layout import FILE, STUDY, Layout, layout_file, read_layout
 from lymphtune.cohort.pictures import PictureFiles
-from lymphtune.cohort.table import has_columns, open_table, unread_ages
+from lymphtune.cohort.table import has_columns, ignored_age_note, open_table
 from lymphtune.errors import InputError, one_line
 
-MARKER = "SIMULATED"  # a file of this name tells a simulated folder from a real one
+# a file of this name marks a simulated cohort
+MARKER = "SIMULATED"
 LAYOUT = STUDY.described
 
 
 def read_study(folder: Path, reference_date: date) -> Cohort:
-    """Return the folder's cohort, its pictures decoded or taken from the cache.
+    """Load the folder's cohort; its pictures are decoded or read from the cache.
 
-    Raises InputError where the table or the folders are not as they should be, or do not fit together.
+    Raises InputError if the table or the folders are invalid or do not match.
     """
-    return survey_study(folder, reference_date).whole()
+    return survey_study(folder, reference_date).load()
 
 
-def survey_study(folder: Path, reference_date: date | None) -> Surveyed:
-    """Return the folder's cohort before any picture is read; raises InputError as `read_study` does.
+def survey_study(folder: Path, reference_date: date | None) -> CohortSurvey:
+    """Read the folder's cohort without its pictures; raises InputError as `read_study` does.
 
-    reference_date: None where nobody asks for ages, which then are missing where they would be counted to one day.
+    reference_date: None if ages are not needed; ages at a reference date are then missing.
     """
     layout, notes = _checked_layout(folder)
     clinical = read_clinical(table_path(folder, layout), reference_date, layout)
     attributes = attributes_of(clinical, layout)
-    patients, sources, left_out = _listed(folder, clinical, layout)
-    return Surveyed(
-        folder.resolve().name, patients, sources, reference_date or REFERENCE_DATE, is_simulated(folder),
-        attributes=attributes, ages=layout.ages, notes=(*notes, *left_out),
-    )  # fmt: skip
+    patients, sources, left_out = _patients_and_sources(folder, clinical, layout)
+    return CohortSurvey(
+        folder.resolve().name,
+        patients,
+        sources,
+        reference_date or REFERENCE_DATE,
+        is_simulated(folder),
+        attributes=attributes,
+        ages=layout.ages,
+        notes=(*notes, *left_out),
+    )
 
 
-Sources = Callable[[range], list[PictureFiles]]  # the picture files of the patients in some rows
+# from a range of rows to the patients' picture files
+Sources = Callable[[range], list[PictureFiles]]
 
 
-def _listed(folder: Path, clinical: pd.DataFrame, layout: Layout) -> tuple[pd.DataFrame, Sources, tuple[str, ...]]:
-    """Return the patients in order of id, what lists their picture files, and notes on what is not read."""
-    walks = [walk(folder, template) for template in layout.pictures.templates]
-    found = patient_folders(folder, walks)
-    homes = homes_of(table_path(folder, layout), layout)
-    _check_sets(clinical, homes, found, layout, folder)
-    _check_known(clinical, homes, found, layout, folder)
+def _patients_and_sources(
+    folder: Path, clinical: pd.DataFrame, layout: Layout
+) -> tuple[pd.DataFrame, Sources, tuple[str, ...]]:
+    """The patients in order of id, a function that lists their picture files, and notes on files that are not read."""
+    scans = [scan_folders(folder, template) for template in layout.pictures.templates]
+    found = patient_folders(folder, scans)
+    parents = parents_of(table_path(folder, layout), layout)
+    _check_sets(clinical, parents, found, layout, folder)
+    _check_rows_of_folders(clinical, parents, found, layout, folder)
     clinical = clinical.sort_values("patient", key=lambda ids: ids.map(natural_key)).reset_index(drop=True)
     bags = [
-        found[homes[patient][label == TO_PREDICT], patient]
+        found[parents[patient][label == TO_PREDICT], patient]
         for patient, label in zip(clinical["patient"], clinical["label"], strict=True)
     ]
-    listings = [_listing(bag, folder) for bag in bags]
+    listings = [_list_pictures(bag, folder) for bag in bags]
     counted = clinical.assign(n_cells=[len(one.names) for one in listings])
     patients = counted[[*COLUMNS, *(name for name in counted.columns if name not in COLUMNS)]]
 
     def sources(rows: range) -> list[PictureFiles]:
-        # listed once more: the names of all patients' pictures would be held as long as the cohort
+        # The folders are listed again, so that file names of all patients need not be kept in memory.
         found = [
-            PictureFiles([bags[row].path / name for name in _listing(bags[row], folder).names], bags[row].path)
+            PictureFiles([bags[row].path / name for name in _list_pictures(bags[row], folder).names], bags[row].path)
             for row in rows
         ]
         for row, source in zip(rows, found, strict=True):
@@ -89,17 +99,17 @@ def _listed(folder: Path, clinical: pd.DataFrame, layout: Layout) -> tuple[pd.Da
                 raise InputError(f"{bags[row].path}: changed while it was read; start again")
         return found
 
-    return patients, sources, (*_beside(walks), *_left_out(listings))
+    return patients, sources, (*_beside(scans), *_left_out(listings))
 
 
-def patient_folders(folder: Path, walks: Sequence[Walk]) -> dict[tuple[str, str], PatientFolder]:
-    """Return the patients' folders by home and name; raises InputError on links out, and two of one name."""
+def patient_folders(folder: Path, scans: Sequence[FolderScan]) -> dict[tuple[str, str], PatientFolder]:
+    """The patients' folders by parent and name; raises InputError on links out of the folder and duplicate names."""
     found: dict[tuple[str, str], PatientFolder] = {}
-    for walked in walks:
-        for place, why in walked.refused.items():
+    for scan in scans:
+        for place, why in scan.refused.items():
             raise InputError(f"{folder / place}: {why}")
-        for one in walked.folders:
-            other = found.setdefault((one.home, one.patient), one)
+        for one in scan.folders:
+            other = found.setdefault((one.parent, one.patient), one)
             if other.path != one.path:
                 raise InputError(
                     f"{other.path}: there are two folders of this name, with the same characters coded in two ways; "
@@ -108,25 +118,25 @@ def patient_folders(folder: Path, walks: Sequence[Walk]) -> dict[tuple[str, str]
     return found
 
 
-def _beside(walks: Sequence[Walk]) -> Iterator[str]:
-    """Yield notes on folders and pictures that lie in no patient's folder, without a name."""
-    unmatched = {place for walked in walks for place in walked.unmatched}
-    loose = {place for walked in walks for place in walked.loose if place.lower().endswith(SUFFIXES)}
+def _beside(scans: Sequence[FolderScan]) -> Iterator[str]:
+    """Yield notes, without names, on folders and pictures outside the patients' folders."""
+    unmatched = {place for scan in scans for place in scan.unmatched}
+    stray = {place for scan in scans for place in scan.stray if place.lower().endswith(SUFFIXES)}
     if unmatched:
         yield f"not read: {_counted(len(unmatched), 'folder')} that no path of `pictures` in {FILE} fits"
-    if loose:
-        yield f"not read: {_counted(len(loose), 'picture')} beside patients' folders"
+    if stray:
+        yield f"not read: {_counted(len(stray), 'picture')} beside patients' folders"
 
 
 def _left_out(listings: Sequence[Listing]) -> tuple[str, ...]:
-    """Return notes on pictures that lie where nothing reads them, without an id."""
+    """Notes, without ids, on pictures in subfolders and in unsupported formats."""
     below = [one.n_below for one in listings if one.n_below]
-    unread = sum(name.lower().endswith(UNREAD) for one in listings for name in one.others)
+    unread = sum(name.lower().endswith(UNSUPPORTED_SUFFIXES) for one in listings for name in one.others)
     notes = []
     if below:
         notes.append(
             f"not read: {_counted(sum(below), 'picture')} in folders below those of {_counted(len(below), 'patient')}; "
-            f"`/{BELOW}` at the end of a path of `pictures` in {FILE} reads them, too"
+            f"`/{RECURSIVE}` at the end of a path of `pictures` in {FILE} reads them, too"
         )
     if unread:
         notes.append(f"not read: {_counted(unread, 'picture')} in other formats than {', '.join(SUFFIXES)}")
@@ -142,25 +152,25 @@ def is_simulated(folder: Path) -> bool:
 
 
 def natural_key(patient: str) -> tuple[tuple[str | int, ...], str]:
-    """Return a sort key by which P2 comes before P10."""
+    """A sort key that puts P2 before P10."""
     parts = re.split("([0-9]+)", patient)
     return tuple(int(part) if position % 2 else part for position, part in enumerate(parts)), patient
 
 
 def _checked_layout(folder: Path) -> tuple[Layout, tuple[str, ...]]:
-    """Return the folder's layout, fitted to its table's header, and notes on what is not read of the table.
+    """The folder's layout, fitted to its table's header, and notes on ignored columns.
 
-    Raises InputError where there is no such folder, or no table in it.
+    Raises InputError if the folder or its table does not exist.
     """
     layout = folder_layout(folder)
     header, layout, _ = open_table(table_path(folder, layout), layout)
-    note = unread_ages(header, layout)
+    note = ignored_age_note(header, layout)
     return layout, (note,) if note else ()
 
 
 def table_path(folder: Path, layout: Layout) -> Path:
-    """Return the table's file; raises InputError where there is none, or a link leads out of the folder."""
-    path = spelt(folder, layout.table)
+    """The table's file; raises InputError if it does not exist or a link leads out of the folder."""
+    path = actual_path(folder, layout.table)
     if not path.is_file():
         raise InputError(
             f"{folder}: no {layout.table} in it{_other_table(folder, layout)}; expected {layout.described}"
@@ -170,8 +180,8 @@ def table_path(folder: Path, layout: Layout) -> Path:
 
 
 def _other_table(folder: Path, layout: Layout) -> str:
-    """Return what would do where one file of the folder may be its table, alone or by its header; "" else."""
-    found = [entry.name for entry in entries(folder) if entry.name.lower().endswith((".csv", ".tsv"))]
+    """A hint if exactly one other file of the folder may be the table, else ""."""
+    found = [entry.name for entry in folder_entries(folder) if entry.name.lower().endswith((".csv", ".tsv"))]
     found = [name for name in found if not (folder / name).is_symlink() and (folder / name).is_file()]
     if len(found) > 1:
         found = [name for name in found if has_columns(folder / name, layout)]
@@ -182,7 +192,7 @@ def _other_table(folder: Path, layout: Layout) -> str:
 
 
 def folder_layout(folder: Path) -> Layout:
-    """Return what the folder's cohort.yaml says, or the study's layout; raises InputError where it is no folder."""
+    """The layout in the folder's cohort.yaml, or the study's; raises InputError if it is not a folder."""
     if not folder.exists():
         raise InputError(f"{folder}: no such folder; expected one with {LAYOUT}")
     if not folder.is_dir():
@@ -193,7 +203,7 @@ def folder_layout(folder: Path) -> Layout:
 
 
 def check_links(folder: Path, below: str) -> None:
-    """Raise InputError where a step of the way down from `folder` is a link that leads out of it."""
+    """Raise InputError if a component of the path `below` is a link out of `folder`."""
     path = folder
     for step in Path(below).parts:
         path = path / step
@@ -201,21 +211,23 @@ def check_links(folder: Path, below: str) -> None:
             check_link(path, folder)
 
 
-Folders = Mapping[tuple[str, str], PatientFolder]  # by home and name
-Homes = Mapping[str, tuple[str, str]]  # by patient: where it is labelled, and where it is to be predicted
+# by parent folder and name
+Folders = Mapping[tuple[str, str], PatientFolder]
+# by patient: parent folder if it is labelled, and if it is to be predicted
+Parents = Mapping[str, tuple[str, str]]
 
 
-def _check_sets(clinical: pd.DataFrame, homes: Homes, found: Folders, layout: Layout, folder: Path) -> None:
-    """Raise InputError unless every patient has a folder where its label and its columns say, and in no other set."""
+def _check_sets(clinical: pd.DataFrame, parents: Parents, found: Folders, layout: Layout, folder: Path) -> None:
+    """Raise InputError unless every patient has a folder where its label and columns say, and none in the other set."""
     elsewhere: dict[str, list[str]] = {}
-    for home, patient in found:
-        elsewhere.setdefault(patient, []).append(home)
+    for parent, patient in found:
+        elsewhere.setdefault(patient, []).append(parent)
     for row, patient, label in zip(clinical.index, clinical["patient"], clinical["label"], strict=True):
         where = f"{folder / layout.table}, row {row} ({patient})"
-        right, wrong = homes[patient] if label != TO_PREDICT else homes[patient][::-1]
+        right, wrong = parents[patient] if label != TO_PREDICT else parents[patient][::-1]
         if wrong != right and (wrong, patient) in found:
             if (right, patient) in found:
-                here, there = homes[patient]
+                here, there = parents[patient]
                 raise InputError(f"{where}: a folder in {here}/ and one in {there}/; keep {right}/{patient}")
             raise InputError(
                 f"{where}: {layout.columns.label} is {label} and its pictures are in {wrong}/; "
@@ -228,29 +240,31 @@ def _check_sets(clinical: pd.DataFrame, homes: Homes, found: Folders, layout: La
             raise InputError(f"{where}: no folder {'/'.join(filter(None, [right, patient]))}{but or cure}")
 
 
-def _check_known(clinical: pd.DataFrame, homes: Homes, found: Folders, layout: Layout, folder: Path) -> None:
-    """Raise InputError where folders have no row, or lie where their row does not say."""
-    known = {(home, patient) for patient, both in homes.items() for home in both}
+def _check_rows_of_folders(
+    clinical: pd.DataFrame, parents: Parents, found: Folders, layout: Layout, folder: Path
+) -> None:
+    """Raise InputError if a folder has no row, or is not where its row says."""
+    known = {(parent, patient) for patient, both in parents.items() for parent in both}
     strangers: dict[str, list[str]] = {}
-    for home, patient in found:
-        if (home, patient) not in known:
-            strangers.setdefault(home, []).append(patient)
-    for home, names in strangers.items():
+    for parent, patient in found:
+        if (parent, patient) not in known:
+            strangers.setdefault(parent, []).append(patient)
+    for parent, names in strangers.items():
         raise InputError(
-            f"{folder / home}: {_named(sorted(names, key=natural_key))} without a row in {layout.table}; "
+            f"{folder / parent}: {_name_list(sorted(names, key=natural_key))} without a row in {layout.table}; "
             "add the row or remove the folder"
         )
 
 
-def _named(names: Sequence[str]) -> str:
+def _name_list(names: Sequence[str]) -> str:
     some = ", ".join(map(repr, names[:3]))
     return f"{some} and {len(names) - 3} more folders ({len(names)} in all)" if len(names) > 3 else some
 
 
-def _listing(bag: PatientFolder, root: Path) -> Listing:
-    found = readable(listing(bag.path, root, bag.deep), bag.path)
+def _list_pictures(bag: PatientFolder, root: Path) -> Listing:
+    found = readable(list_folder(bag.path, root, bag.recursive), bag.path)
     if not found.names:
-        below = f"{found.n_below} in folders below it: `/{BELOW}` at the end of `pictures` in {FILE} reads them"
+        below = f"{found.n_below} in folders below it: `/{RECURSIVE}` at the end of `pictures` in {FILE} reads them"
         cure = below if found.n_below else "add some or remove the patient"
         raise InputError(f"{bag.path}: no picture in it ({', '.join(SUFFIXES)}); {cure}")
     return found

@@ -1,4 +1,4 @@
-"""A csv table as texts: bounded in size, a header that has what is needed, one row of values a line."""
+"""Read a csv table as texts, with limits on its size and a check of its header."""
 
 import csv
 import io
@@ -15,23 +15,25 @@ from lymphtune.errors import InputError
 
 MAX_BYTES = 64 * 2**20
 MAX_COLUMNS = 2000
-LONGEST_HEADER = 2**16  # bytes of it that are looked at to tell a table from another file
+# bytes of the first line that are read to recognise a table
+LONGEST_HEADER = 2**16
 
 
 class Table(NamedTuple):
-    """A table whose header has been read; rows: each that is not blank, its number in a spreadsheet and its values."""
+    """A table with a checked header; rows: number in the spreadsheet and values by column, without blank rows."""
 
     header: list[str]
-    layout: Layout  # fitted to the header
+    # fitted to the header
+    layout: Layout
     rows: Iterator[tuple[int, dict[str, str]]]
 
 
 def open_table(path: Path, layout: Layout) -> Table:
-    """Return the table, its rows to be read one after the other.
+    """Open a table whose rows are read lazily.
 
-    Raises InputError where the file is no such table, or lacks a column of the layout.
+    Raises InputError if the file is not a table or lacks a column of the layout.
     """
-    read = lines(text_of(data_of(path), layout, path), layout.separator, path)
+    read = csv_rows(decode_text(read_bytes(path), layout, path), layout.separator, path)
     _, names = next(read, (0, []))
     if not names:
         raise InputError(f"{path}: empty; expected the columns {', '.join(layout.required)}")
@@ -52,15 +54,15 @@ def _rows(
         yield row, dict(zip(header, values, strict=True))
 
 
-def lines(text: str, separator: str, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number and the values of each line that is not blank, spaces around them left aside.
+def csv_rows(text: str, separator: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the stripped values of each row that is not blank.
 
-    Raises InputError where the text is not CSV.
+    Raises InputError if the text is not CSV.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
     try:
         for row, values in enumerate(reader, start=1):
-            # not the text as a whole: a Greek question mark is composed to a semicolon, and would part values
+            # Values are composed one by one: NFC turns a Greek question mark into a semicolon, a separator.
             values = [composed(value.strip()) for value in values]
             if any(values):
                 yield row, values
@@ -68,13 +70,13 @@ def lines(text: str, separator: str, path: Path) -> Iterator[tuple[int, list[str
         raise InputError(f"{path}, row {reader.line_num}: not CSV ({error})") from error
 
 
-def shown(text: str) -> str:
-    """Return the text as a message shows it."""
+def quoted(text: str) -> str:
+    """The text quoted and shortened for a message."""
     return repr(text if len(text) <= 40 else text[:40] + "...")
 
 
 def separators(layout: Layout) -> str:
-    """Return what stands between values, in words."""
+    """The name of the separator, in the plural."""
     return {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}[layout.separator]
 
 
@@ -82,18 +84,18 @@ def _points(layout: Layout) -> str:
     return "a point" if layout.decimal == "." else "a comma"
 
 
-def data_of(path: Path) -> bytes:
-    """Return the file's bytes; raises InputError where it cannot be read or is no table by its size."""
+def read_bytes(path: Path) -> bytes:
+    """The file's bytes; raises InputError if it cannot be read or is too large."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: over {MAX_BYTES // 2**20} MB; expected a table with one row a patient")
+            raise InputError(f"{path}: over {MAX_BYTES // 2**20} MB; expected a table with one row per patient")
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def text_of(data: bytes, layout: Layout, path: Path) -> str:
-    """Return the file's text; raises InputError where its encoding is another."""
+def decode_text(data: bytes, layout: Layout, path: Path) -> str:
+    """Decode the table; raises InputError if it is not in the layout's encoding."""
     try:
         text = data.decode("utf-8-sig" if layout.encoding == "utf-8" else layout.encoding)
     except UnicodeDecodeError as error:
@@ -107,7 +109,7 @@ def text_of(data: bytes, layout: Layout, path: Path) -> str:
 
 
 def checked_header(names: list[str], path: Path, layout: Layout) -> list[str]:
-    """Return the names of the columns; raises InputError where one is missing, spelt otherwise, or there twice."""
+    """The names of the columns; raises InputError if one is missing, misspelt or duplicated."""
     if len(names) > MAX_COLUMNS:
         raise InputError(f"{path}: {len(names)} columns; expected {MAX_COLUMNS} at most")
     fitted = layout.fitted(names)
@@ -115,46 +117,55 @@ def checked_header(names: list[str], path: Path, layout: Layout) -> list[str]:
     if missing:
         or_age = f" (or {AGE})" if layout.columns.may_give_ages and layout.columns.birth_date in missing else ""
         raise InputError(
-            f"{path}: no column {', '.join(missing)}{or_age}; found {', '.join(map(shown, names[:20]))}; "
-            f"expected {', '.join(layout.required)} separated by {separators(layout)}{_near(missing, names, fitted)}"
+            f"{path}: no column {', '.join(missing)}{or_age}; found {', '.join(map(quoted, names[:20]))}; "
+            f"expected {', '.join(layout.required)} separated by {separators(layout)}"
+            f"{_suggestion(missing, names, fitted)}"
         )
-    for name, other in _optional_misspelt(names, layout).items():
+    for name, other in _misspelt_optional(names, layout).items():
         key = next(key for key, own in layout.columns.optional.items() if own == name)
         raise InputError(
-            f"{path}: column {shown(other)} is spelt {name} where it is read; rename it, or name it in {FILE} under "
+            f"{path}: column {quoted(other)} is spelt {name} where it is read; rename it, or name it in {FILE} under "
             f"`columns` (`{key}: {other}`, or `{key}: null` to leave it aside)"
         )
     read = {*fitted.required, *fitted.columns.optional.values()}
     twice = sorted(name for name in read if names.count(name) > 1)
     if twice:
-        raise InputError(f"{path}: column {', '.join(twice)} is there twice; keep one")
+        raise InputError(f"{path}: column {', '.join(twice)} occurs twice; keep one")
     return names
 
 
-def _near(missing: list[str], names: list[str], layout: Layout) -> str:
-    """Return which columns may be the missing ones, misspelt; "" where none is."""
-    unused = {plain(name): name for name in names if name and name not in layout.required}
+def _suggestion(missing: list[str], names: list[str], layout: Layout) -> str:
+    """A suggestion of columns that may be misspelt missing ones, else ""."""
+    unused = {normalised_name(name): name for name in names if name and name not in layout.required}
     pairs = []
     for name in missing:
-        holding = [key for key, other in unused.items() if plain(name) in map(plain, re.split(r"[\W_]+", other))]
-        near = get_close_matches(plain(name), unused, n=1, cutoff=0.6) or holding  # PATIENT_ID holds the word ID
-        pairs += [f"{shown(unused[key])} for {name}" for key in near[:1]]
+        wanted = normalised_name(name)
+        # a name that contains the word: PATIENT_ID contains ID
+        containing = [
+            key for key, other in unused.items() if wanted in map(normalised_name, re.split(r"[\W_]+", other))
+        ]
+        near = get_close_matches(wanted, unused, n=1, cutoff=0.6) or containing
+        pairs += [f"{quoted(unused[key])} for {name}" for key in near[:1]]
     return f"; did you mean {', '.join(pairs)}? Rename it, or name it in {FILE}" if pairs else ""
 
 
-def _optional_misspelt(names: list[str], layout: Layout) -> dict[str, str]:
-    """Return, by optional column that is not there, the one that stands for it: written otherwise, or one slip away."""
+def _misspelt_optional(names: list[str], layout: Layout) -> dict[str, str]:
+    """By missing optional column, the column that is a spelling variant of it or one edit apart."""
     expected, used = list(layout.columns.optional.values()), set(layout.fitted(names).required)
     slips = {}
     for name in (name for name in expected if name not in names):
-        near = [other for other in names if other not in used and one_slip(plain(name), plain(other))]
+        near = [
+            other
+            for other in names
+            if other not in used and one_edit_apart(normalised_name(name), normalised_name(other))
+        ]
         if len(near) == 1:
             slips[name] = near[0]
-    return slips | spelt_otherwise(expected, names)
+    return slips | spelling_variants(expected, names)
 
 
-def one_slip(word: str, other: str) -> bool:
-    """Return whether one letter after the first, more, less, changed or swapped with the next, makes one the other."""
+def one_edit_apart(word: str, other: str) -> bool:
+    """Whether the words differ by one inserted, deleted, changed or swapped letter after the first."""
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word, other, strict=False)))
     if not same:
         return False
@@ -163,30 +174,32 @@ def one_slip(word: str, other: str) -> bool:
 
 
 def has_columns(path: Path, layout: Layout) -> bool:
-    """Return whether the first line of the file holds the columns of the layout, whatever separates them."""
+    """Whether the first line of the file holds the columns of the layout, with any separator."""
     with path.open("rb") as file:
         line = composed(file.readline(LONGEST_HEADER).decode(errors="replace"))
-    names = {plain(name) for name in re.split(r"[,;\t|]", line)}
-    return {plain(name) for name in layout.fitted([AGE] if plain(AGE) in names else []).required} <= names
+    names = {normalised_name(name) for name in re.split(r"[,;\t|]", line)}
+    return {
+        normalised_name(name) for name in layout.fitted([AGE] if normalised_name(AGE) in names else []).required
+    } <= names
 
 
-def spelt_otherwise(expected: Sequence[str], names: Sequence[str]) -> dict[str, str]:
-    """Return, by expected name that is not among the names, the one name that differs by case, spaces and signs."""
+def spelling_variants(expected: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """By missing expected name, the one name that equals it after normalisation."""
     found = {}
     for name in (name for name in expected if name not in names):
-        alike = [other for other in names if plain(other) == plain(name)]
+        alike = [other for other in names if normalised_name(other) == normalised_name(name)]
         if len(alike) == 1:
             found[name] = alike[0]
     return found
 
 
-def plain(name: str) -> str:
-    """Return what is left of a column's name without case, spaces and signs."""
+def normalised_name(name: str) -> str:
+    """A column's name without case, spaces and punctuation."""
     return "".join(character for character in name.casefold() if character.isalnum())
 
 
-def unread_ages(header: Sequence[str], layout: Layout) -> str:
-    """Return a note where a table with dates of birth has a column AGE as well, which is not read, else ""."""
+def ignored_age_note(header: Sequence[str], layout: Layout) -> str:
+    """A note if a table with dates of birth also has a column AGE, which is not read; else ""."""
     columns = layout.columns
     extra = {one.column for one in layout.attributes.values()}
     if columns.birth_date is None or columns.examined_on is not None or AGE not in header or AGE in extra:

@@ -1,4 +1,4 @@
-"""A cohort examined before hours are spent on it: what is there, and what is wrong, odd or worth knowing."""
+"""Checks of a cohort before training: a summary of its contents and a list of findings."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,68 +11,77 @@ from lymphtune.cohort.cohort import Cohort
 from lymphtune.cohort.pseudonyms import are_pseudonyms
 from lymphtune.doctor import dates, duplicates, groups, ids, labels, pictures, roles, separation, values
 from lymphtune.doctor.evidence import Evidence
-from lymphtune.doctor.gathering import gather_cohort, gather_folder, gather_packed, of_patients
+from lymphtune.doctor.gathering import evidence_of_patients, gather_cohort, gather_folder, gather_packed
 from lymphtune.doctor.summary import Summary, summary
 from lymphtune.findings import SEVERITIES, Finding
 
 Check = Callable[[Evidence], Iterator[Finding]]
-OF_THE_TABLE: tuple[Check, ...] = (
-    *ids.CHECKS, *roles.CHECKS, *labels.CHECKS, *dates.CHECKS, *values.CHECKS, *separation.CHECKS,
+TABLE_CHECKS: tuple[Check, ...] = (
+    *ids.CHECKS,
+    *roles.CHECKS,
+    *labels.CHECKS,
+    *dates.CHECKS,
+    *values.CHECKS,
+    *separation.CHECKS,
     *groups.CHECKS,
-)  # fmt: skip
-OF_PICTURES: tuple[Check, ...] = (*pictures.CHECKS, *duplicates.CHECKS)
+)
+PICTURE_CHECKS: tuple[Check, ...] = (*pictures.CHECKS, *duplicates.CHECKS)
 
 
 @dataclass(frozen=True)
 class Examination:
-    """What is there and what was found, the worst first."""
+    """Evidence, summary and findings of a cohort, the most severe findings first."""
 
     evidence: Evidence
     summary: Summary
     findings: Sequence[Finding]
 
     def with_findings(self, more: Sequence[Finding]) -> "Examination":
-        """Return the same with some findings more."""
+        """A copy with more findings."""
         return replace(self, findings=_sorted([*self.findings, *more]))
 
     @property
     def values(self) -> dict[str, Any]:
-        """Return it for programs."""
+        """The content for JSON."""
         counts = {f"n_{one}s": sum(finding.severity == one for finding in self.findings) for one in SEVERITIES}
         return {"cohort": self.summary, **counts, "findings": [finding.values for finding in self.findings]}
 
 
 def examine(data: str | Path, reference_date: date = REFERENCE_DATE) -> Examination:
-    """Return the examination of the cohort that `data` names, every picture looked at.
+    """Run all checks on the cohort that `data` names; every picture is decoded.
 
-    Raises InputError where `data` names no cohort.
+    Raises InputError if `data` names no cohort.
     """
     path = find_cohort(data)
     if path is None:
         from lymphtune.cohort.simulation.patients import simulated_cohort
 
-        return examined(gather_cohort(simulated_cohort(reference_date)))
-    return examined((gather_folder if path.is_dir() else gather_packed)(path, reference_date))
+        return examine_evidence(gather_cohort(simulated_cohort(reference_date)))
+    return examine_evidence((gather_folder if path.is_dir() else gather_packed)(path, reference_date))
 
 
-def examined(evidence: Evidence) -> Examination:
-    """Return what all checks find."""
-    found = [*evidence.form, *(finding for check in (*OF_THE_TABLE, *OF_PICTURES) for finding in check(evidence))]
+def examine_evidence(evidence: Evidence) -> Examination:
+    """Run all checks on the evidence."""
+    found = [
+        *evidence.reading_findings,
+        *(finding for check in (*TABLE_CHECKS, *PICTURE_CHECKS) for finding in check(evidence)),
+    ]
     return Examination(evidence, summary(evidence), _sorted(found))
 
 
-def glance(data: str | Path, cohort: Cohort) -> list[Finding]:
-    """Return what is worse than a note in a cohort that has been read, as far as its table and digests tell.
+def quick_findings(data: str | Path, cohort: Cohort) -> list[Finding]:
+    """Errors and warnings of a loaded cohort, from its table and its picture digests alone.
 
-    Whether there are patients and groups enough depends on the folds, and is left to who makes them.
+    Checks on the number of patients and groups are skipped: they depend on the folds, whose maker checks them.
     """
     path = find_cohort(data)
-    if path is not None and path.is_dir() and not are_pseudonyms(cohort.ids):  # else ids would be in what is said
+    # with pseudonyms, the folder is not read again because its findings would name ids
+    if path is not None and path.is_dir() and not are_pseudonyms(cohort.ids):
         evidence = gather_folder(path, cohort.reference_date, pictures=False)
     else:
-        evidence = of_patients(cohort, cohort.reference_date)
-    checks = [check for check in OF_THE_TABLE if check not in (labels.classes, groups.too_few)]
-    found = [*evidence.form, *(finding for check in checks for finding in check(evidence))]
+        evidence = evidence_of_patients(cohort, cohort.reference_date)
+    checks = [check for check in TABLE_CHECKS if check not in (labels.classes, groups.too_few)]
+    found = [*evidence.reading_findings, *(finding for check in checks for finding in check(evidence))]
     found += duplicates.within_bags(cohort.ids, cohort.digests_of_bags)
     return _sorted(finding for finding in found if finding.severity != "note")
 

@@ -1,8 +1,8 @@
-"""A corrected copy of a cohort: facts alone, never a guess; every change is written down, nothing is changed in place.
+"""Write a corrected copy of a cohort. Only unambiguous faults are corrected, and every change is logged.
 
-What is corrected: the table's encoding, separator, decimals and names of columns; ids spelt as their folder is; words
-of labels and sexes spelt in another way; dates all of which are in one other reading; counts all of which are in one
-other unit. Left out: pictures that cannot be read or that a patient has twice, hidden files, links out of the cohort.
+Corrected: the table's encoding, separator, decimals and column names; ids whose spelling differs from their folder;
+spellings of labels and sexes; dates that all follow one other format; counts that are all in one other unit.
+Left out: unreadable pictures, duplicates within a patient, hidden files, links out of the cohort.
 """
 
 import csv
@@ -23,7 +23,7 @@ from lymphtune.cohort.dates import read_date
 from lymphtune.cohort.folders import check_link, composed
 from lymphtune.cohort.layout import STUDY, Layout
 from lymphtune.cohort.study import folder_layout, table_path
-from lymphtune.cohort.table import data_of
+from lymphtune.cohort.table import read_bytes
 from lymphtune.doctor import values
 from lymphtune.doctor.dates import accepts, consistent
 from lymphtune.doctor.evidence import Bag, Entry, Evidence
@@ -31,17 +31,19 @@ from lymphtune.doctor.gathering import gather_folder
 from lymphtune.doctor.roles import matches
 from lymphtune.doctor.table import decoded
 from lymphtune.errors import InputError, one_line
-from lymphtune.files import NUMBER, whole_folder, write_csv, write_text
+from lymphtune.files import NUMBER, atomic_folder, write_csv, write_text
 
 CHANGES = ("doctor-changes.csv", "doctor-changes.txt")
-PASSES = 3  # one correction may show what another one has to do
+# a correction may make another one possible
+PASSES = 3
 SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
-Corrector = tuple[str, str, Callable[[Entry], str]]  # kind, column, the row's text as it should be
+# kind of change, column, and a function that returns the row's corrected text
+Corrector = tuple[str, str, Callable[[Entry], str]]
 
 
 @dataclass(frozen=True)
 class Change:
-    """One change of the copy: what kind, where, and from what to what ("" where it is gone); all can be printed."""
+    """One change in the copy, as printable texts; `after` is "" for what was left out."""
 
     kind: str
     where: str
@@ -54,48 +56,50 @@ class Change:
 
 
 def correct(folder: Path, out: Path, reference_date: date) -> list[Change]:
-    """Write the corrected copy of a folder to `out`, with its changes beside it, and return them.
+    """Write a corrected copy of a folder to `out`, with a log of the changes, and return the changes.
 
-    Raises InputError where `out` is there or lies in the folder, or where the table is none that can be read.
+    Raises InputError if `out` exists or lies inside the folder, or if the table cannot be read.
     """
     if out.exists() or out.is_symlink():
-        raise InputError(f"{out}: is there already; name another folder with --fix")
+        raise InputError(f"{out}: exists already; name another folder with --fix")
     if out.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{out}: is inside {folder}, which is left as it is; name another folder with --fix")
     evidence = gather_folder(folder, reference_date)
     if not evidence.entries:
-        first = evidence.form[0]
-        raise InputError(f"{folder}: nothing can be corrected before this is: {first.text}; {first.cure}")
+        first = evidence.reading_findings[0]
+        raise InputError(f"{folder}: correct this first: {first.text}; {first.cure}")
     layout = folder_layout(folder)
-    with whole_folder(out) as scratch:
-        names = _names(evidence)
-        changes = [*_copied(evidence, scratch, names, layout), *_formal(evidence)]
-        changes += _table(evidence, scratch, names, layout)
+    with atomic_folder(out) as scratch:
+        names = _spelling_corrections(evidence)
+        changes = [*_copy_bags(evidence, scratch, names, layout), *_form_changes(evidence)]
+        changes += _correct_table(evidence, scratch, names, layout)
         for _ in range(PASSES - 1):
-            changes += _table(gather_folder(scratch, reference_date, pictures=False), scratch, {}, layout)
+            changes += _correct_table(gather_folder(scratch, reference_date, pictures=False), scratch, {}, layout)
         _write_changes(scratch, changes)
     return changes
 
 
-def _names(evidence: Evidence) -> dict[str, str]:
-    """Return the one name of each id that its row and its folder spell in two ways: the folder's, if it can be one."""
+def _spelling_corrections(evidence: Evidence) -> dict[str, str]:
+    """The id to use, by the row's spelling, for ids that row and folder spell differently: the folder's if valid."""
     return {row: row if id_problem(folder) else folder for row, folder in matches(evidence).items()}
 
 
 # ---- the table
 
 
-def _formal(evidence: Evidence) -> Iterator[Change]:
-    """Yield what is changed by writing the table in the layout's own form."""
-    for finding in evidence.form:
+def _form_changes(evidence: Evidence) -> Iterator[Change]:
+    """Yield the changes that follow from writing the table in the layout's encoding, separator and column names."""
+    for finding in evidence.reading_findings:
         if finding.check in ("encoding", "separator", "columns"):
             yield Change(finding.check, evidence.layout.table, finding.text, "as the layout says")
     assert evidence.folder is not None
     path = table_path(evidence.folder, evidence.layout)
-    raw = data_of(path).decode(evidence.layout.encoding, errors="replace")
+    raw = read_bytes(path).decode(evidence.layout.encoding, errors="replace")
     if count := sum(line != composed(line) for line in raw.splitlines()):
         yield Change("characters", evidence.layout.table, f"{count} rows with decomposed ones", "composed")
-    text = decoded(data_of(path), replace(evidence, form=[], layout=folder_layout(evidence.folder)), path)
+    text = decoded(
+        read_bytes(path), replace(evidence, reading_findings=[], layout=folder_layout(evidence.folder)), path
+    )
     sign = re.escape(evidence.layout.separator)
     spaced, blank = rf"(?:^|{sign}) +[^ ]|[^ ] +(?:{sign}|\r?$)", rf"^[ {sign}]*\r?\n"
     for kind, pattern in (("spaces round values", spaced), ("blank rows", blank)):
@@ -103,8 +107,8 @@ def _formal(evidence: Evidence) -> Iterator[Change]:
             yield Change(kind, evidence.layout.table, str(count), "taken out")
 
 
-def _table(evidence: Evidence, scratch: Path, names: dict[str, str], layout: Layout) -> list[Change]:
-    """Write the table anew, and return what has changed in it."""
+def _correct_table(evidence: Evidence, scratch: Path, names: dict[str, str], layout: Layout) -> list[Change]:
+    """Write the corrected table and return its changes."""
     changes: list[Change] = []
     rows = []
     at = {name: place for place, name in enumerate(evidence.columns)}
@@ -123,7 +127,7 @@ def _table(evidence: Evidence, scratch: Path, names: dict[str, str], layout: Lay
 
 
 def _correctors(evidence: Evidence, names: dict[str, str]) -> list[Corrector]:
-    """Return, by kind and column, what gives each row's text as it should be."""
+    """The correctors that apply to this table."""
     columns = evidence.layout.columns
     found: list[Corrector] = [("id", columns.patient, lambda entry: names.get(entry.patient, entry.patient))]
     if columns.label:
@@ -142,7 +146,7 @@ def _correctors(evidence: Evidence, names: dict[str, str]) -> list[Corrector]:
 
 
 def _label(entry: Entry, layout: Layout) -> str:
-    """Return the study's word for a number that equals it; words of another layout say more than the label."""
+    """The study's spelling of a numeric label; other layouts' words are kept."""
     text = entry.texts[str(layout.columns.label)]
     if layout.labels != STUDY.labels or not NUMBER.fullmatch(text):
         return text
@@ -150,7 +154,7 @@ def _label(entry: Entry, layout: Layout) -> str:
 
 
 def _sex(entry: Entry, layout: Layout) -> str:
-    """Return the layout's first word for a sex that is spelt in another case, or out in full."""
+    """The layout's first word for a sex that is written in another case or in full."""
     text, words = entry.texts[str(layout.columns.sex)], {"F": layout.sexes.F[0], "M": layout.sexes.M[0]}
     for word in words.values():
         if text.casefold() == word.casefold():
@@ -159,7 +163,7 @@ def _sex(entry: Entry, layout: Layout) -> str:
 
 
 def _other_reading(evidence: Evidence) -> str | None:
-    """Return the one reading in which every date of birth and examination is one, where the one in use is not."""
+    """The only date format that fits every date of birth and examination, if the layout's does not; else None."""
     column, absent = str(evidence.layout.columns.birth_date), {"", *evidence.layout.missing}
     given = [entry for entry in evidence.entries if entry.texts.get(column, "") not in absent]
     if all(accepts(entry, evidence.layout.dates, evidence) for entry in given):
@@ -209,10 +213,10 @@ def _write_table(path: Path, rows: Sequence[Sequence[str]], layout: Layout) -> N
 # ---- pictures and other files
 
 
-def _copied(evidence: Evidence, scratch: Path, names: dict[str, str], layout: Layout) -> list[Change]:
-    """Copy what is kept, byte by byte; return what is left out, and which folders are called otherwise."""
+def _copy_bags(evidence: Evidence, scratch: Path, names: dict[str, str], layout: Layout) -> list[Change]:
+    """Copy the kept files unchanged; return what was left out and which folders were renamed."""
     assert evidence.folder is not None
-    changes = [*_top_files(evidence.folder, scratch, layout), *_beside(evidence)]
+    changes = [*_copy_top_files(evidence.folder, scratch, layout), *_beside_bags(evidence)]
     folders = {folder: names[row] for row, folder in matches(evidence).items()}
     with console.bar("Copying pictures", sum(len(bag.names) for bag in evidence.bags)) as progress:
         for bag in evidence.bags:
@@ -222,24 +226,24 @@ def _copied(evidence: Evidence, scratch: Path, names: dict[str, str], layout: La
             name = folders.get(bag.patient, bag.patient)
             if name != PurePosixPath(bag.path).name:
                 changes.append(Change("folder", bag.path, PurePosixPath(bag.path).name, name))
-            target = scratch / bag.home / name
+            target = scratch / bag.parent / name
             target.mkdir(parents=True, exist_ok=True)
-            changes += _copied_bag(evidence.folder, bag, target)
+            changes += _copy_bag(evidence.folder, bag, target)
             progress.advance(len(bag.names))
     return changes
 
 
-def _beside(evidence: Evidence) -> Iterator[Change]:
-    """Yield what lies beside the patients' folders and is not copied."""
+def _beside_bags(evidence: Evidence) -> Iterator[Change]:
+    """Yield files beside the patients' folders, which are not copied."""
     kinds = {"other files": "other file", "hidden files": "hidden file", "link": "link"}
-    for finding in evidence.form:
+    for finding in evidence.reading_findings:
         if finding.check in kinds:
             for place in finding.places or (finding.text,):
                 yield Change(kinds[finding.check], place, place, "")
 
 
-def _top_files(folder: Path, scratch: Path, layout: Layout) -> Iterator[Change]:
-    """Copy the plain files beside the table; yield what is not copied: folders that are not of the cohort, links."""
+def _copy_top_files(folder: Path, scratch: Path, layout: Layout) -> Iterator[Change]:
+    """Copy the regular files beside the table; yield what is not copied: other folders, hidden files, links."""
     own = {PurePosixPath(layout.table).parts[0], *layout.tops} - {""}
     for path in sorted(folder.iterdir()):
         if composed(path.name) in (*own, *CHANGES):
@@ -255,29 +259,30 @@ def _top_files(folder: Path, scratch: Path, layout: Layout) -> Iterator[Change]:
             shutil.copyfile(path, scratch / path.name)
 
 
-def _copied_bag(folder: Path, bag: Bag, target: Path) -> Iterator[Change]:
+def _copy_bag(folder: Path, bag: Bag, target: Path) -> Iterator[Change]:
     """Copy one patient's files; yield what is left out."""
-    kept: dict[str, str] = {}  # name by digest
-    for look in bag.looks:
-        if look.problem:
-            yield Change("unreadable picture", bag.place(look.name), look.problem.partition(";")[0], "")
-        elif look.digest in kept:
-            yield Change("same picture", bag.place(look.name), f"the same file as {kept[look.digest]}", "")
+    # name by digest
+    kept: dict[str, str] = {}
+    for picture in bag.inspected:
+        if picture.problem:
+            yield Change("unreadable picture", bag.place(picture.name), picture.problem.partition(";")[0], "")
+        elif picture.digest in kept:
+            yield Change("same picture", bag.place(picture.name), f"the same file as {kept[picture.digest]}", "")
         else:
-            kept[look.digest] = look.name
-            (target / look.name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / bag.place(look.name), target / look.name)
+            kept[picture.digest] = picture.name
+            (target / picture.name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / bag.place(picture.name), target / picture.name)
     for name in bag.hidden:
         yield Change("hidden file", bag.place(name), name, "")
     for name, why in bag.refused.items():
         yield Change("link" if "link" in why else "name", f"{bag.path}/{name!r}", why.partition(";")[0], "")
     for name in (*bag.others, *bag.folders):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        yield from _copied_other(folder / bag.place(name), target / name, bag.place(name))
+        yield from _copy_other(folder / bag.place(name), target / name, bag.place(name))
 
 
-def _copied_other(path: Path, target: Path, place: str) -> Iterator[Change]:
-    """Copy a file that is no picture, or a folder of such; yield what is none of them."""
+def _copy_other(path: Path, target: Path, place: str) -> Iterator[Change]:
+    """Copy a file that is not a picture, or a folder of them; yield links and special files, which are not copied."""
     if path.is_symlink() or not (path.is_file() or path.is_dir()):
         yield Change("no plain file", place, path.name, "")
     elif path.is_file():
@@ -285,7 +290,7 @@ def _copied_other(path: Path, target: Path, place: str) -> Iterator[Change]:
     else:
         target.mkdir()
         for inner in sorted(path.iterdir()):
-            yield from _copied_other(inner, target / inner.name, f"{place}/{inner.name}")
+            yield from _copy_other(inner, target / inner.name, f"{place}/{inner.name}")
 
 
 def _inside(path: Path, folder: Path) -> bool:
@@ -301,7 +306,7 @@ def _inside(path: Path, folder: Path) -> bool:
 
 
 def _write_changes(scratch: Path, changes: Sequence[Change]) -> None:
-    """Write the changes as a table, no cell of which a spreadsheet would run, and as text."""
+    """Write the changes as a csv table (formulas escaped) and as text."""
     columns = [field.name for field in fields(Change)]
     write_csv(scratch / CHANGES[0], pd.DataFrame([astuple(change) for change in changes], columns=columns))
     lines = [

@@ -1,4 +1,4 @@
-"""What an examination looks at: the rows of the table, the bags of pictures, and what was seen of each picture.
+"""Input of the checks: rows of the table, bags of pictures, and what is known of each picture.
 
 Shapes: T side of a thumbnail.
 """
@@ -21,21 +21,26 @@ from lymphtune.findings import Finding
 
 @dataclass(frozen=True)
 class Entry:
-    """One patient of the table: its texts as they stand there, its values as far as they can be read."""
+    """One patient of the table, with its texts and the values that could be parsed."""
 
     patient: str
-    row: int | None = None  # of the spreadsheet; None: of a packed or simulated cohort
-    line: Sequence[str] = ()  # of the table, as it stands
-    texts: Mapping[str, str] = field(default_factory=dict)  # by column; of a line that fits the header
+    # row number in the spreadsheet; None in a packed or simulated cohort
+    row: int | None = None
+    # all cells of the row
+    line: Sequence[str] = ()
+    # cells by column; empty if the row's length differs from the header's
+    texts: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
     faults: Sequence[BadValue] = ()
-    keys: Mapping[str, str] = field(default_factory=dict)  # shared with others of its group
-    homes: tuple[str, str] | None = None  # folders in which its own lies where it is labelled, and to be predicted
+    # values that patients of one group share, by kind of group
+    keys: Mapping[str, str] = field(default_factory=dict)
+    # parent folder of the patient's folder if it is labelled, and if it is to be predicted
+    parents: tuple[str, str] | None = None
 
     @property
-    def home(self) -> str | None:
-        """Return the folder in which the patient's own has to lie; None where that cannot be told."""
-        return None if self.homes is None or self.label is None else self.homes[self.label == TO_PREDICT]
+    def parent(self) -> str | None:
+        """Expected parent folder of the patient's folder; None if it is unknown."""
+        return None if self.parents is None or self.label is None else self.parents[self.label == TO_PREDICT]
 
     @property
     def place(self) -> str:
@@ -47,8 +52,8 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What was seen of one picture; `problem`: why it cannot be used, "" where it can."""
+class InspectedPicture:
+    """Properties of one picture; `problem`: why it cannot be used, "" if it can."""
 
     name: str
     digest: str
@@ -58,31 +63,41 @@ class Look:
     mode: str = ""
     size: tuple[int, int] = (0, 0)
     several_pages: bool = False
-    thumbnail_TT: np.ndarray | None = None  # uint8, brightness
-    contrast: float = 0.0  # standard deviation of the thumbnail
-    brightness: float = 0.0  # 0 to 255
-    levels: tuple[int, int] = (0, 255)  # the darkest and the brightest of all pixels
-    depth: Depth | None = None  # where it has more than 8 bits
+    # uint8 brightness
+    thumbnail_TT: np.ndarray | None = None
+    # standard deviation and mean of the thumbnail, in levels from 0 to 255
+    contrast: float = 0.0
+    brightness: float = 0.0
+    # darkest and brightest pixel
+    levels: tuple[int, int] = (0, 255)
+    # only for pictures of more than 8 bits
+    depth: Depth | None = None
 
 
 @dataclass
 class Bag:
     """One folder of pictures, or the pictures of one patient of a packed or simulated cohort."""
 
-    home: str  # the folder it lies in, below the cohort's; "": not a folder
+    # parent folder, relative to the cohort's folder; "" if the bag is not a folder
+    parent: str
     patient: str
-    names: Sequence[str] = ()  # of its pictures
+    # names of the picture files
+    names: Sequence[str] = ()
     hidden: Sequence[str] = ()
-    others: Sequence[str] = ()  # files that are no pictures by their names
+    # files without a picture's suffix
+    others: Sequence[str] = ()
     folders: Sequence[str] = ()
-    refused: Mapping[str, str] = field(default_factory=dict)  # entries that must not be read, and why; "": itself
-    looks: list[Look] = field(default_factory=list)
-    at: str = ""  # where it lies, as the file system spells it; "": as home and patient say
-    n_below: int = 0  # pictures in folders below it that are not looked into
+    # reason by name for entries that must not be read; the name "" is the folder itself
+    refused: Mapping[str, str] = field(default_factory=dict)
+    inspected: list[InspectedPicture] = field(default_factory=list)
+    # path as the file system spells it; "" if it equals home/patient
+    at: str = ""
+    # pictures in subfolders that are not read
+    n_below: int = 0
 
     @property
     def path(self) -> str:
-        return self.at or (f"{self.home}/{self.patient}" if self.home else self.patient)
+        return self.at or (f"{self.parent}/{self.patient}" if self.parent else self.patient)
 
     def place(self, name: str) -> str:
         return f"{self.path}/{name}"
@@ -90,25 +105,30 @@ class Bag:
 
 @dataclass
 class Evidence:
-    """All of a cohort that its checks look at."""
+    """Everything about a cohort that the checks use."""
 
     name: str
     reference_date: date
-    folder: Path | None = None  # None: packed or simulated
+    # None for a packed or simulated cohort
+    folder: Path | None = None
     simulated: bool = False
     layout: Layout = STUDY
-    columns: Sequence[str] = ()  # of the table
+    # columns of the table
+    columns: Sequence[str] = ()
     entries: list[Entry] = field(default_factory=list)
     bags: list[Bag] = field(default_factory=list)
     ages: AgesAt = "reference_date"
-    attributes: Sequence[str] = tuple(attribute.name for attribute in STANDARD)  # numbers among the values
-    form: list[Finding] = field(default_factory=list)  # found while reading
-    complete: bool = True  # False: rows are missing, so nothing is said of who has none
-    pictures_seen: bool = False
+    # names of the numeric values
+    attributes: Sequence[str] = tuple(attribute.name for attribute in STANDARD)
+    # findings made while the cohort was read
+    reading_findings: list[Finding] = field(default_factory=list)
+    # False if rows could not be read; checks for missing rows are then skipped
+    complete: bool = True
+    pictures_inspected: bool = False
 
     @property
     def aged_at(self) -> str:
-        """Return to what ages are counted, in words."""
+        """The day at which ages are computed, as text."""
         return "at the examination" if self.ages == "examination" else f"at {self.reference_date}"
 
     def with_label(self, label: int) -> list[Entry]:
@@ -120,25 +140,25 @@ class Evidence:
 
     @property
     def rows(self) -> dict[str, Entry]:
-        """Return the first entry of each id."""
+        """The first entry of each id."""
         found: dict[str, Entry] = {}
         for entry in self.entries:
             found.setdefault(entry.patient, entry)
         return found
 
     def faults(self, *columns: str | None) -> Iterator[tuple[Entry, BadValue]]:
-        """Yield what cannot be read in these columns of the table."""
+        """Yield the values of these columns that could not be parsed."""
         for entry in self.entries:
             for fault in entry.faults:
                 if fault.column in columns:
                     yield entry, fault
 
-    def looks(self) -> Iterator[tuple[Bag, Look]]:
-        """Yield each picture that was looked at."""
+    def inspected(self) -> Iterator[tuple[Bag, InspectedPicture]]:
+        """Yield each inspected picture."""
         for bag in self.bags:
-            for look in bag.looks:
-                yield bag, look
+            for picture in bag.inspected:
+                yield bag, picture
 
-    def sound(self) -> Iterator[tuple[Bag, Look]]:
-        """Yield each picture that can be used."""
-        return ((bag, look) for bag, look in self.looks() if not look.problem)
+    def sound(self) -> Iterator[tuple[Bag, InspectedPicture]]:
+        """Yield each usable picture."""
+        return ((bag, picture) for bag, picture in self.inspected() if not picture.problem)

@@ -1,8 +1,8 @@
-"""Groups: enough of them for folds, of both classes each, and what the two roles share."""
+"""Checks of groups: enough of them for folds, with both classes, and shared between roles."""
 
 from collections.abc import Iterator
 
-from lymphtune.cohort.clinical import joined
+from lymphtune.cohort.clinical import linked_groups
 from lymphtune.cohort.cohort import TO_PREDICT
 from lymphtune.cohort.folds import CLASSES
 from lymphtune.console import counted
@@ -12,12 +12,14 @@ from lymphtune.findings import Finding
 
 
 def too_few(evidence: Evidence) -> Iterator[Finding]:
-    """Yield a word on labelled patients whose groups are fewer than the usual folds, or hold a whole class."""
+    """Yield a finding if there are fewer groups than the usual folds, or if one group holds a whole class."""
     labelled = evidence.labelled
     if not any(entry.keys for entry in evidence.entries) or not labelled:
         return
     patients = [entry.patient for entry in evidence.entries]
-    group_of = dict(zip(patients, joined(patients, [dict(entry.keys) for entry in evidence.entries]), strict=True))
+    group_of = dict(
+        zip(patients, linked_groups(patients, [dict(entry.keys) for entry in evidence.entries]), strict=True)
+    )
     n_groups = len({group_of[entry.patient] for entry in labelled})
     regroup = "roup by a column with more values (cohort.yaml, `groups`)."
     whole = [
@@ -26,16 +28,16 @@ def too_few(evidence: Evidence) -> Iterator[Finding]:
         if len({group_of[entry.patient] for entry in evidence.with_label(label)}) == 1
     ]
     if n_groups < USUAL_FOLDS:
-        text = f"the labelled patients are in {counted(n_groups, 'group')}, none of which is ever split between folds"
+        text = f"the labelled patients are in {counted(n_groups, 'group')}; a group is never split between folds"
         cure = f"Search with {n_groups} folds or fewer, or g{regroup}" if n_groups > 1 and not whole else f"G{regroup}"
         yield Finding("error" if n_groups < 2 else "warning", "groups", text, cure)
     if whole and n_groups > 1:
-        text = f"all {whole[0]} patients are in one group: whichever fold holds it out has none of them to learn from"
+        text = f"all {whole[0]} patients are in one group: the fold that holds it out has none of them to train on"
         yield Finding("error", "groups", text, f"G{regroup}")
 
 
 def no_value(evidence: Evidence) -> Iterator[Finding]:
-    """Yield columns to group by that are empty for some patients: those patients are grouped by nothing there."""
+    """Yield columns to group by that are empty for some labelled patients, each of whom forms its own group."""
     for column in dict.fromkeys(group.column for group in evidence.layout.groups):
         empty = ("", *evidence.layout.missing)
         without = [entry for entry in evidence.labelled if entry.texts.get(column, "-").strip() in empty]
@@ -47,7 +49,7 @@ def no_value(evidence: Evidence) -> Iterator[Finding]:
 
 
 def one_class(evidence: Evidence) -> Iterator[Finding]:
-    """Yield groups all of whose labelled patients are of one class: there the group tells the label."""
+    """Yield columns to group by in which groups contain one class only, so that the group reveals the label."""
     for name, members in _by_column(evidence).items():
         known = {value: [entry for entry in of if entry.label in CLASSES.values()] for value, of in members.items()}
         large = {value: of for value, of in known.items() if len(of) > 1}
@@ -64,7 +66,7 @@ def one_class(evidence: Evidence) -> Iterator[Finding]:
 
 
 def shared(evidence: Evidence) -> Iterator[Finding]:
-    """Yield groups with labelled patients and patients to predict: what is predicted is no new group."""
+    """Yield columns to group by whose groups contain both labelled patients and patients to predict."""
     for name, members in _by_column(evidence).items():
         both = [value for value, of in members.items() if len({entry.label == TO_PREDICT for entry in of}) > 1]
         if both and name != "person":
@@ -74,7 +76,7 @@ def shared(evidence: Evidence) -> Iterator[Finding]:
 
 
 def persons(evidence: Evidence) -> Iterator[Finding]:
-    """Yield persons of several rows."""
+    """Yield persons with several rows."""
     several = {value: of for value, of in _by_column(evidence).get("person", {}).items() if len(of) > 1}
     if several:
         places = tuple(" and ".join(entry.place for entry in of) for of in several.values())
@@ -83,7 +85,7 @@ def persons(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _by_column(evidence: Evidence) -> dict[str, dict[str, list[Entry]]]:
-    """Return the patients by column to group by and its value."""
+    """The patients by column to group by and value."""
     found: dict[str, dict[str, list[Entry]]] = {}
     for entry in evidence.entries:
         for name, value in entry.keys.items():

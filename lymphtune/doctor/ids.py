@@ -1,4 +1,4 @@
-"""Ids: that each can name a folder, is there once, and is no other id spelt in another way."""
+"""Checks of ids: valid as folder names, unique, and not merely different spellings of each other."""
 
 import re
 import unicodedata
@@ -9,11 +9,12 @@ from lymphtune.console import counted
 from lymphtune.doctor.evidence import Evidence
 from lymphtune.findings import Finding
 
-PADDING = re.compile(r"(?<![0-9])\s+|\s+(?![0-9])|(?<![0-9])0+(?=[0-9])")  # spaces but between digits, leading zeros
+# leading zeros, and spaces except between digits
+PADDING = re.compile(r"(?<![0-9])\s+|\s+(?![0-9])|(?<![0-9])0+(?=[0-9])")
 
 
-def alike(patient: str) -> str:
-    """Return what is left of an id without case, spaces, leading zeros and different codes of one character."""
+def normalised_id(patient: str) -> str:
+    """The id without case, spaces, leading zeros and Unicode variants (NFKC)."""
     return PADDING.sub("", unicodedata.normalize("NFKC", patient).casefold())
 
 
@@ -27,7 +28,7 @@ def unusable(evidence: Evidence) -> Iterator[Finding]:
 
 
 def repeated(evidence: Evidence) -> Iterator[Finding]:
-    """Yield ids that stand in more than one row."""
+    """Yield ids that occur in more than one row."""
     rows: dict[str, list[str]] = {}
     for entry in evidence.entries:
         rows.setdefault(entry.patient, []).append(str(entry.row))
@@ -35,16 +36,16 @@ def repeated(evidence: Evidence) -> Iterator[Finding]:
     if twice:
         places = tuple(f"{patient} (rows {', '.join(found)})" for patient, found in twice.items())
         text = f"{counted(len(twice), 'id')} in more than one row"
-        yield Finding("error", "repeated id", text, "Keep one row a patient.", places)
+        yield Finding("error", "repeated id", text, "Keep one row per patient.", places)
 
 
-def spelt_alike(evidence: Evidence) -> Iterator[Finding]:
-    """Yield ids, of rows or folders, that differ only by case, spaces, leading zeros or codes of one character."""
+def similar_ids(evidence: Evidence) -> Iterator[Finding]:
+    """Yield ids, of rows or folders, that differ only in case, spaces, leading zeros or Unicode form."""
     spellings: dict[str, dict[str, None]] = {}
     for patient in [*(entry.patient for entry in evidence.entries), *(bag.patient for bag in evidence.bags)]:
-        spellings.setdefault(alike(patient), {})[patient] = None
+        spellings.setdefault(normalised_id(patient), {})[patient] = None
     rows, folders = set(evidence.rows), {bag.patient for bag in evidence.bags}
-    # one row and one folder that differ are a matter of who has no folder
+    # a row and a folder that differ from each other are reported by roles.unmatched
     several = [tuple(found) for found in spellings.values() if len(rows & {*found}) > 1 or len(folders & {*found}) > 1]
     if several:
         text = (
@@ -54,4 +55,4 @@ def spelt_alike(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("warning", "similar ids", text, cure, tuple(" and ".join(map(repr, one)) for one in several))
 
 
-CHECKS = (unusable, repeated, spelt_alike)
+CHECKS = (unusable, repeated, similar_ids)

@@ -1,8 +1,8 @@
-"""A look at a picture: whether it can be used, and what it would be told apart by; each is decoded once, small.
+"""Inspect pictures: whether each can be used, its properties and a thumbnail; each is decoded once, at reduced size.
 
-A JPEG is decoded in grey at a quarter of its size or less, which takes its whole stream of codes through the same
-decoder: what is truncated or damaged fails as it would at full size.
-Shapes: T side of a thumbnail (SIDE), S of a picture.
+A JPEG is decoded in grey at a quarter of its size or less. The decoder still reads the whole file, so truncated and
+damaged files fail as they would at full size.
+Shapes: C pictures, T side of a thumbnail (SIDE), S side of a picture.
 """
 
 import hashlib
@@ -21,45 +21,53 @@ from lymphtune import console
 from lymphtune.cohort.cohort import Cohort
 from lymphtune.cohort.depth import depth_of, stored_as
 from lymphtune.cohort.folders import composed
-from lymphtune.cohort.pictures import SIDEWAYS, PictureSource, encoded, opened, rgb, turn_of
-from lymphtune.doctor.evidence import Bag, Look
+from lymphtune.cohort.pictures import SIDEWAYS, PictureSource, open_picture, orientation_of, read_encoded, to_rgb
+from lymphtune.doctor.evidence import Bag, InspectedPicture
 from lymphtune.errors import InputError
 
 SIDE = 16
-OF_PACKED = re.compile(r"\.parquet, ", re.IGNORECASE)  # before a patient's id, where a packed picture lies
-DRAFT = (56, 56)  # a quarter of 224 pixels
+# text before the patient's id in the location of a packed picture
+OF_PACKED = re.compile(r"\.parquet, ", re.IGNORECASE)
+# a quarter of 224 pixels
+DRAFT = (56, 56)
 
 
-class _Glimpse(NamedTuple):
-    """One picture decoded: all of a look but what is counted over the brightness [T, T] of several at once."""
+class _SmallPicture(NamedTuple):
+    """An inspected picture without its thumbnail statistics, and its thumbnail as bytes, "" if it is unreadable."""
 
-    seen: Look
+    seen: InspectedPicture
     bright: bytes = b""
 
 
-def look(name: str, data: bytes) -> Look:
-    """Return what is seen of one encoded picture."""
-    return _counted([_glimpse(name, data)])[0]
+def inspect_picture(name: str, data: bytes) -> InspectedPicture:
+    """Inspect one encoded picture."""
+    return _with_brightness([_inspect(name, data)])[0]
 
 
-def _glimpse(name: str, data: bytes) -> _Glimpse:
+def _inspect(name: str, data: bytes) -> _SmallPicture:
     digest = hashlib.sha256(data).hexdigest()
     try:
-        with opened(data, name) as image:
-            seen = Look(
-                name, digest, len(data), "", image.format or "", image.mode, image.size,
+        with open_picture(data, name) as image:
+            seen = InspectedPicture(
+                name,
+                digest,
+                len(data),
+                "",
+                image.format or "",
+                image.mode,
+                image.size,
                 getattr(image, "is_animated", False),
-            )  # fmt: skip
+            )
             stored = stored_as(image)
             image.draft("L", DRAFT)
-            turn = turn_of(image)
+            turn = orientation_of(image)
             turned = image if turn is None else image.transpose(turn)
             size = seen.size[::-1] if turn in SIDEWAYS else seen.size
             depth = depth_of(turned, stored)
-            grey = turned if turned.mode == "L" else rgb(turned).convert("L")
-            return _Glimpse(replace(seen, size=size, depth=depth, levels=_levels(grey)), _small(grey, size))
+            grey = turned if turned.mode == "L" else to_rgb(turned).convert("L")
+            return _SmallPicture(replace(seen, size=size, depth=depth, levels=_levels(grey)), _small(grey, size))
     except InputError as error:
-        return _Glimpse(Look(name, digest, len(data), str(error).removeprefix(f"{name}: ")))
+        return _SmallPicture(InspectedPicture(name, digest, len(data), str(error).removeprefix(f"{name}: ")))
 
 
 def _levels(grey: Image.Image) -> tuple[int, int]:
@@ -68,9 +76,9 @@ def _levels(grey: Image.Image) -> tuple[int, int]:
 
 
 def _small(image: Image.Image, size: tuple[int, int]) -> bytes:
-    """Return the central square of a grey picture as small as a thumbnail [T, T].
+    """Thumbnail [T, T], as bytes, of the central square of a grey picture.
 
-    size: of the picture before it was decoded smaller; its square is cut where it lay there.
+    size: size of the picture at full resolution, in which the square is placed.
     """
     scale = next(scale for scale in (1, 2, 4, 8) if -(-size[0] // scale) == image.width)
     side = min(size)
@@ -79,80 +87,85 @@ def _small(image: Image.Image, size: tuple[int, int]) -> bytes:
     return image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box).tobytes()
 
 
-def _counted(glimpses: Sequence[_Glimpse]) -> list[Look]:
-    """Return the looks, with their thumbnails [T, T], the standard deviations and the means of their brightness."""
-    decoded = b"".join(glimpse.bright for glimpse in glimpses)
+def _with_brightness(small_pictures: Sequence[_SmallPicture]) -> list[InspectedPicture]:
+    """The inspected pictures with thumbnails [T, T] and the standard deviation and mean of their brightness.
+
+    Computed for several pictures at once, which is faster.
+    """
+    decoded = b"".join(small_picture.bright for small_picture in small_pictures)
     thumbnails_CTT = np.frombuffer(decoded, np.uint8).reshape(-1, SIDE, SIDE)
     contrast_C, brightness_C = thumbnails_CTT.std(axis=(1, 2)), thumbnails_CTT.mean(axis=(1, 2))
     counted = zip(thumbnails_CTT, contrast_C.tolist(), brightness_C.tolist(), strict=True)
-    looks = []
-    for seen, bright in glimpses:
+    inspected = []
+    for seen, bright in small_pictures:
         if bright:
             thumbnail_TT, contrast, brightness = next(counted)
             seen = replace(seen, thumbnail_TT=thumbnail_TT, contrast=contrast, brightness=brightness)
-        looks.append(seen)
-    return looks
+        inspected.append(seen)
+    return inspected
 
 
-def look_through(folder: Path, bags: Sequence[Bag]) -> None:
-    """Fill the bags of a folder with a look at each of their pictures."""
+def inspect_folder(folder: Path, bags: Sequence[Bag]) -> None:
+    """Inspect every picture of a folder's bags, in place."""
     jobs = [(folder, bag) for bag in bags]
     with (
         console.bar("Examining pictures", sum(len(bag.names) for bag in bags)) as progress,
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
-        for bag, looks in zip(bags, pool.map(_looks_of_bag, jobs), strict=True):
-            bag.looks = looks
+        for bag, inspected in zip(bags, pool.map(_inspect_bag, jobs), strict=True):
+            bag.inspected = inspected
             progress.advance(len(bag.names))
 
 
-def _looks_of_bag(job: tuple[Path, Bag]) -> list[Look]:
+def _inspect_bag(job: tuple[Path, Bag]) -> list[InspectedPicture]:
     folder, bag = job
-    return _counted([_glimpse_of_file(folder / bag.place(name), name) for name in bag.names])
+    return _with_brightness([_inspect_file(folder / bag.place(name), name) for name in bag.names])
 
 
-def _glimpse_of_file(path: Path, name: str) -> _Glimpse:
+def _inspect_file(path: Path, name: str) -> _SmallPicture:
     try:
-        data = encoded(path)
+        data = read_encoded(path)
     except InputError as error:
-        return _Glimpse(Look(name, "", 0, str(error).removeprefix(f"{path}: ")))
-    return _glimpse(name, data)
+        return _SmallPicture(InspectedPicture(name, "", 0, str(error).removeprefix(f"{path}: ")))
+    return _inspect(name, data)
 
 
-def look_through_sources(sources: Sequence[PictureSource], bags: dict[str, Bag]) -> list[InputError]:
-    """Fill the bags (by patient) of a packed cohort, and return what could not be read of it."""
+def inspect_sources(sources: Sequence[PictureSource], bags: dict[str, Bag]) -> list[InputError]:
+    """Inspect every picture of a packed cohort's bags (by patient), in place; return the read errors."""
     failed = []
     with (
         console.bar("Examining pictures", sum(map(len, sources))) as progress,
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
-        for source, (looks, error) in zip(sources, pool.map(_looks_of_source, sources), strict=True):
-            for patient, seen in looks:
-                bags[patient].looks.append(seen)
+        for source, (inspected, error) in zip(sources, pool.map(_inspect_source, sources), strict=True):
+            for patient, seen in inspected:
+                bags[patient].inspected.append(seen)
             if error is not None:
                 failed.append(error)
             progress.advance(len(source))
     return failed
 
 
-def _looks_of_source(source: PictureSource) -> tuple[list[tuple[str, Look]], InputError | None]:
-    patients, glimpses, failed = [], [], None
+def _inspect_source(source: PictureSource) -> tuple[list[tuple[str, InspectedPicture]], InputError | None]:
+    patients, small_pictures, failed = [], [], None
     try:
         for where, name, data in source.read():
             patients.append(composed(OF_PACKED.split(where.removesuffix(f"/{name}"), 1)[-1]))
-            glimpses.append(_glimpse(name, data))
+            small_pictures.append(_inspect(name, data))
     except InputError as error:
         failed = error
-    return list(zip(patients, _counted(glimpses), strict=True)), failed
+    return list(zip(patients, _with_brightness(small_pictures), strict=True)), failed
 
 
-def look_through_pixels(cohort: Cohort) -> Iterator[list[Look]]:
-    """Yield the looks of each patient of a cohort whose pictures are at hand decoded, as a drawn one's are."""
+def inspect_pixels(cohort: Cohort) -> Iterator[list[InspectedPicture]]:
+    """Yield each patient's inspected pictures for a cohort in memory, such as a simulated one."""
     for row, digests in enumerate(cohort.digests_of_bags):
-        yield _counted([_of_pixels(digest, pixels) for digest, pixels in zip(digests, cohort.bag(row), strict=True)])
+        yield _with_brightness(
+            [_inspect_array(digest, pixels) for digest, pixels in zip(digests, cohort.bag(row), strict=True)]
+        )
 
 
-def _of_pixels(digest: str, pixels_SS3: np.ndarray) -> _Glimpse:
+def _inspect_array(digest: str, pixels_SS3: np.ndarray) -> _SmallPicture:
     image = Image.fromarray(pixels_SS3).convert("L")
-    seen = Look(digest[:8], digest, 0, mode="RGB", size=image.size, levels=_levels(image))
-    return _Glimpse(seen, _small(image, image.size))
+    seen = InspectedPicture(digest[:8], digest, 0, mode="RGB", size=image.size, levels=_levels(image))
+    return _SmallPicture(seen, _small(image, image.size))

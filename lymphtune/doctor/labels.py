@@ -1,32 +1,33 @@
-"""Labels and sexes: words that are known, and patients of both classes."""
+"""Checks of labels and sexes: unknown words, missing or rare classes."""
 
 from collections.abc import Iterator
 
 from lymphtune.cohort.folds import CLASSES
-from lymphtune.cohort.table import shown
+from lymphtune.cohort.table import quoted
 from lymphtune.console import counted
 from lymphtune.doctor.evidence import Evidence
-from lymphtune.findings import Finding, sentence, some
+from lymphtune.findings import Finding, first_few, sentence
 
 USUAL_FOLDS = 5
-RARE = 0.1  # share of a class that is worth a note
+# share of labelled patients below which a class is rare
+RARE = 0.1
 
 
 def words(evidence: Evidence) -> Iterator[Finding]:
-    """Yield words of the label's and the sex's columns that are none of those known."""
+    """Yield unknown words in the columns of label and sex."""
     columns = evidence.layout.columns
     for check, name, column in (("label", "labels", columns.label), ("sex", "sexes", columns.sex)):
         found = list(evidence.faults(column))
         if not found:
             continue
-        distinct = list(dict.fromkeys(shown(fault.text) for _, fault in found))
-        text = f"{counted(len(found), 'row')} with {column} {some(distinct)}"
-        cure = sentence(f"{found[0][1].expected}; or say in cohort.yaml, under `{name}`, what these words mean")
+        distinct = list(dict.fromkeys(quoted(fault.text) for _, fault in found))
+        text = f"{counted(len(found), 'row')} with {column} {first_few(distinct)}"
+        cure = sentence(f"{found[0][1].expected}; or define these words in cohort.yaml under `{name}`")
         yield Finding("error", check, text, cure, tuple(entry.place for entry, _ in found))
 
 
 def classes(evidence: Evidence) -> Iterator[Finding]:
-    """Yield a class without patients, with few, or with next to none."""
+    """Yield a class with no or few labelled patients."""
     if not evidence.entries or next(evidence.faults(evidence.layout.columns.label), None) or not evidence.complete:
         return
     if any(entry.label is None for entry in evidence.entries):
@@ -37,17 +38,17 @@ def classes(evidence: Evidence) -> Iterator[Finding]:
     if not n_labelled:
         yield Finding("note", "classes", "no patient is labelled: there is nothing to train on, only to predict", "")
     elif not counts[fewest]:
-        text = f"{counted(n_labelled, 'labelled patient')}, none of them {fewest}: nothing can be learnt"
+        text = f"{counted(n_labelled, 'labelled patient')}, none of them {fewest}: no model can be trained"
         yield Finding("error", "classes", text, "Label patients of both classes; 0 is reactive, 1 tumoral.")
     elif counts[fewest] == 1:
-        text = f"1 {fewest} patient: whichever fold holds it out has none to learn from, and no search is possible"
+        text = f"1 {fewest} patient: the fold that holds it out has none to train on, and no search is possible"
         yield Finding("error", "classes", text, f"Label at least one more {fewest} patient.")
     elif counts[fewest] < USUAL_FOLDS:
         text = f"{counted(counts[fewest], f'{fewest} patient')} for {USUAL_FOLDS} folds"
         cure = f"Label more patients, or search with {counts[fewest]} folds or fewer."
         yield Finding("warning", "classes", text, cure)
     elif counts[fewest] < RARE * n_labelled:
-        text = f"{counts[fewest]} of {n_labelled} labelled patients are {fewest}: scores will be wide"
+        text = f"{counts[fewest]} of {n_labelled} labelled patients are {fewest}: intervals of scores will be wide"
         yield Finding("note", "classes", text, "")
 
 

@@ -1,4 +1,4 @@
-"""An examination as a person reads it, and its one line for the search that comes next."""
+"""Text reports of findings: the full list, and one line per finding at the start of a search."""
 
 import textwrap
 from collections.abc import Sequence
@@ -7,11 +7,12 @@ from lymphtune import console
 from lymphtune.console import counted
 from lymphtune.findings import SEVERITIES, Finding
 
-MOST_LINES = 8  # of what is said at the start of a search
+# findings printed at the start of a search
+MAX_LINES = 8
 
 
 def report(summary: Sequence[str], findings: Sequence[Finding]) -> str:
-    """Return what is there, then what was found by severity, each with where, how often and what to do."""
+    """The summary, then the findings by severity, each with its places and its remedy."""
     lines = [line for text in summary for line in console.hanging(text)]
     for severity in SEVERITIES:
         of = [finding for finding in findings if finding.severity == severity]
@@ -32,21 +33,25 @@ def _lines(finding: Finding) -> list[str]:
 
 def _indented(text: str) -> list[str]:
     return textwrap.wrap(
-        text, console.width(), initial_indent="    ", subsequent_indent="    ", break_long_words=False,
+        text,
+        console.width(),
+        initial_indent="    ",
+        subsequent_indent="    ",
+        break_long_words=False,
         break_on_hyphens=False,
-    )  # fmt: skip
+    )
 
 
-def count_of(findings: Sequence[Finding]) -> str:
-    """Return how many of each severity, in words."""
+def severity_counts(findings: Sequence[Finding]) -> str:
+    """The number of findings of each severity, as text."""
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in SEVERITIES}
     return ", ".join(counted(count, severity) for severity, count in counts.items() if count) or "nothing found"
 
 
-def in_short(name: str, findings: Sequence[Finding], data: object) -> list[str]:
-    """Return a line a finding, the first MOST_LINES of them, and how to hear all of it; nothing where none is."""
+def short_listing(name: str, findings: Sequence[Finding], data: object) -> list[str]:
+    """One line per finding, at most MAX_LINES, and the command that lists all; [] without findings."""
     lines = []
-    for finding in findings[:MOST_LINES]:
+    for finding in findings[:MAX_LINES]:
         where = f" ({finding.where})" if finding.places else ""
         lines.append(f"{name}: {finding.severity}: {finding.check}: {finding.text}{where}")
     more = len(findings) - len(lines)

@@ -1,31 +1,37 @@
-"""Pictures: those that cannot be read, that show nothing, that differ in form, that lie where nothing reads them."""
+"""Checks of pictures: unreadable, blank, of mixed sizes or formats, or in places that are not read."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 
 from lymphtune.cohort.cohort import PICTURE_PX
 from lymphtune.cohort.depth import CURE, underused
-from lymphtune.cohort.folders import BELOW, SUFFIXES, UNREAD
+from lymphtune.cohort.folders import RECURSIVE, SUFFIXES, UNSUPPORTED_SUFFIXES
 from lymphtune.cohort.layout import FILE
 from lymphtune.console import counted
-from lymphtune.doctor.evidence import Bag, Evidence, Look
-from lymphtune.findings import Finding, sentence, some
+from lymphtune.doctor.evidence import Bag, Evidence, InspectedPicture
+from lymphtune.findings import Finding, first_few, sentence
 
-ONE_COLOUR = 2  # levels between the darkest and the brightest pixel, at most
-LEAST_CONTRAST = 3.0  # standard deviation of brightness, of 255; photographs of cells have 10 and more
+# largest range of levels of a picture of one colour
+ONE_COLOUR = 2
+# standard deviation of brightness (0 to 255); photographs of cells have 10 or more
+MIN_CONTRAST = 3.0
 BLACK, WHITE = 10, 245
-FEW = 3  # pictures of a patient below which little is seen of it
-UNLIKE = 20  # times as many pictures in the largest bag as in the smallest
+# pictures that a patient should have at least
+MIN_PICTURES = 3
+# ratio of the largest to the smallest bag
+MAX_SIZE_RATIO = 20
 FORMAT_OF = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "bmp": "BMP", "tif": "TIFF", "tiff": "TIFF"}
 ARCHIVES = (".zip", ".tar", ".gz", ".7z", ".rar")
 
 
 def unreadable(evidence: Evidence) -> Iterator[Finding]:
-    """Yield pictures that cannot be used: empty, truncated, of no known form, too small or too large."""
+    """Yield pictures that cannot be used: empty, truncated, of unknown format, too small or too large."""
     kinds: dict[str, list[str]] = {}
-    for bag, look in evidence.looks():
-        if look.problem:
-            kinds.setdefault(_kind(look.problem), []).append(f"{bag.place(look.name)} ({_reason(look.problem)})")
+    for bag, picture in evidence.inspected():
+        if picture.problem:
+            kinds.setdefault(_kind(picture.problem), []).append(
+                f"{bag.place(picture.name)} ({_reason(picture.problem)})"
+            )
     for kind, places in kinds.items():
         cure = "Replace them, or leave them out."
         yield Finding("error", f"{kind} picture", f"{counted(len(places), f'{kind} picture')}", cure, tuple(places))
@@ -41,13 +47,14 @@ def _kind_of_size(problem: str) -> str:
 
 
 def _reason(problem: str) -> str:
-    """Return why, without what would do."""
+    """The reason of a problem, without its remedy."""
     reason = problem.rpartition("; ")[0] or problem
     start = "truncated or unreadable picture ("
     return reason.removeprefix(start).removesuffix(")") if reason.startswith(start) else reason
 
 
-REFUSED = {  # why an entry must not be read: check, what it is, what would do
+# by start of the reason why an entry must not be read: check, text, cure
+REFUSED = {
     "symbolic link out": ("link", "symbolic link{} out of the cohort", "Put copies in their place."),
     "symbolic link to nothing": ("link", "symbolic link{} to nothing", "Replace or remove them."),
     "symbolic link": ("link", "symbolic link{} to a folder that is read already", "Remove them."),
@@ -57,7 +64,7 @@ REFUSED = {  # why an entry must not be read: check, what it is, what would do
 
 
 def refused(evidence: Evidence) -> Iterator[Finding]:
-    """Yield what must not be read: links out of the cohort or to nothing, names not to be printed."""
+    """Yield entries that must not be read: links out of the cohort, broken links, unprintable names."""
     kinds: dict[str, list[str]] = {}
     for bag in evidence.bags:
         for name, why in bag.refused.items():
@@ -70,59 +77,62 @@ def refused(evidence: Evidence) -> Iterator[Finding]:
 
 
 def bags(evidence: Evidence) -> Iterator[Finding]:
-    """Yield bags that are empty, small, or unlike the others in size."""
-    if evidence.folder is None and not evidence.pictures_seen:
+    """Yield bags that are empty or small, and a note on very different bag sizes."""
+    if evidence.folder is None and not evidence.pictures_inspected:
         return
     read = [bag for bag in evidence.bags if "" not in bag.refused]
-    sizes = {bag.path: max(len(bag.names), len(bag.looks)) for bag in read}
+    sizes = {bag.path: max(len(bag.names), len(bag.inspected)) for bag in read}
     empty = tuple(path for path, size in sizes.items() if not size)
     if empty:
         text = f"{counted(len(empty), 'folder')} without a picture"
         cure = f"Add some ({', '.join(SUFFIXES)}), or remove the patient."
         if any(bag.n_below for bag in read if bag.path in {*empty}):
-            cure = f"Write `/{BELOW}` at the end of the path of `pictures` in {FILE}: there are some in folders below."
+            cure = (
+                f"Write `/{RECURSIVE}` at the end of the path of `pictures` in {FILE}: there are some in folders below."
+            )
         yield Finding("error", "no picture", text, cure, empty)
-    few = tuple(f"{path} ({size})" for path, size in sizes.items() if 0 < size < FEW)
+    few = tuple(f"{path} ({size})" for path, size in sizes.items() if 0 < size < MIN_PICTURES)
     if few:
-        text = f"{counted(len(few), 'patient')} with fewer than {FEW} pictures: little is seen of them"
+        text = f"{counted(len(few), 'patient')} with fewer than {MIN_PICTURES} pictures"
         yield Finding("warning", "few pictures", text, "Add pictures, or leave these patients out.", few)
     filled = [size for size in sizes.values() if size]
-    if filled and max(filled) > UNLIKE * min(filled):
+    if filled and max(filled) > MAX_SIZE_RATIO * min(filled):
         text = f"from {min(filled)} to {max(filled)} pictures a patient"
-        yield Finding("note", "bag sizes", f"{text}; `bag_size` in a space draws as many of each", "")
+        yield Finding("note", "bag sizes", f"{text}; `bag_size` in a space samples the same number of each", "")
 
 
 def depths(evidence: Evidence) -> Iterator[Finding]:
-    """Yield pictures of more than 8 bits that use few of them, patient by patient."""
+    """Yield patients whose pictures of more than 8 bits use a small part of the range."""
     places, n_pictures = [], 0
     for bag in evidence.bags:
-        if most := underused(look.depth for look in bag.looks):
-            deep = [look for look in bag.looks if look.depth is not None]
+        if most := underused(picture.depth for picture in bag.inspected):
+            deep = [picture for picture in bag.inspected if picture.depth is not None]
             n_pictures += len(deep)
-            places.append(f"{bag.place(next(look.name for look in deep if look.depth == most))} ({most})")
+            places.append(f"{bag.place(next(picture.name for picture in deep if picture.depth == most))} ({most})")
     if places:
         text = (
             f"{counted(n_pictures, 'picture')} of more than 8 bits, of {counted(len(places), 'patient')}, that use few "
-            "of them: they would come out nearly black"
+            "of them: they would be nearly black after conversion"
         )
         yield Finding("error", "bit depth", text, sentence(CURE), tuple(places))
 
 
 def blank(evidence: Evidence) -> Iterator[Finding]:
-    """Yield pictures that show nothing."""
+    """Yield blank pictures."""
     kinds: dict[str, list[str]] = {}
     for bag in evidence.bags:
-        if underused(look.depth for look in bag.looks):
-            continue  # which says why they are black
-        for look in filter(is_blank, bag.looks):
-            kinds.setdefault(_blankness(look.levels), []).append(bag.place(look.name))
+        if underused(picture.depth for picture in bag.inspected):
+            # reported by `depths`
+            continue
+        for picture in filter(is_blank, bag.inspected):
+            kinds.setdefault(_blankness(picture.levels), []).append(bag.place(picture.name))
     for kind, places in kinds.items():
         text = f"{counted(len(places), 'picture')} {kind}"
         yield Finding("warning", "blank picture", text, "Replace them, or leave them out.", tuple(places))
 
 
 def _blankness(levels: tuple[int, int]) -> str:
-    """Return in words what a picture shows that shows nothing; levels: its darkest and its brightest pixel."""
+    """The kind of a blank picture as text; levels: its darkest and brightest pixel."""
     low, high = levels
     if high < BLACK:
         return "all black"
@@ -131,45 +141,47 @@ def _blankness(levels: tuple[int, int]) -> str:
     return "all of one colour" if high - low <= ONE_COLOUR else "of hardly any contrast"
 
 
-def is_blank(look: Look) -> bool:
-    return not look.problem and look.contrast < LEAST_CONTRAST
+def is_blank(picture: InspectedPicture) -> bool:
+    return not picture.problem and picture.contrast < MIN_CONTRAST
 
 
 def forms(evidence: Evidence) -> Iterator[Finding]:
-    """Yield pictures of other sizes, modes and formats than the rest, or of several pages."""
+    """Yield pictures whose size, mode or format differs from the others', and pictures of several pages."""
     seen = list(evidence.sound())
     if not seen:
         return
     yield from _sizes(seen)
-    grey = _places(seen, lambda look: look.mode in ("1", "L", "LA") or look.mode.startswith("I"))
+    grey = _places(seen, lambda picture: picture.mode in ("1", "L", "LA") or picture.mode.startswith("I"))
     if 0 < len(grey) < len(seen):
         text = f"{counted(len(grey), 'grey picture')} among {counted(len(seen) - len(grey), 'coloured one')}"
-        cure = "A stain is told by its colour: take them from the same source as the others, or leave them out."
+        cure = "Models use the stain's colour: take them from the same source as the others, or leave them out."
         yield Finding("warning", "mode", text, cure, grey)
     elif grey:
         yield Finding("note", "mode", f"all {len(grey)} pictures are grey", "")
-    other = _places(seen, lambda look: look.mode in ("RGBA", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"))
+    other = _places(seen, lambda picture: picture.mode in ("RGBA", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"))
     if other:
-        modes = some(sorted({look.mode for _, look in seen} - {"RGB", "L"}))
+        modes = first_few(sorted({picture.mode for _, picture in seen} - {"RGB", "L"}))
         yield Finding(
             "note", "mode", f"{counted(len(other), 'picture')} in mode {modes}, converted when read", "", other
         )
-    pages = _places(seen, lambda look: look.several_pages)
+    pages = _places(seen, lambda picture: picture.several_pages)
     if pages:
         text = f"{counted(len(pages), 'picture')} of several pages, of which the first alone is read"
         yield Finding("warning", "several pages", text, "Save the pages as pictures of their own.", pages)
-    wrong = _places(seen, lambda look: bool(look.format) and look.format != _format_by_name(look.name))
+    wrong = _places(seen, lambda picture: bool(picture.format) and picture.format != _format_by_name(picture.name))
     if wrong:
         text = f"{counted(len(wrong), 'picture')} in another format than its suffix says, read all the same"
         yield Finding("note", "suffix", text, "", wrong)
 
 
-def _sizes(seen: list[tuple[Bag, Look]]) -> Iterator[Finding]:
-    sizes = Counter(look.size for _, look in seen)
+def _sizes(seen: list[tuple[Bag, InspectedPicture]]) -> Iterator[Finding]:
+    sizes = Counter(picture.size for _, picture in seen)
     usual, count = sizes.most_common(1)[0]
     if len(sizes) > 1:
         places = tuple(
-            f"{bag.place(look.name)} ({look.size[0]}x{look.size[1]})" for bag, look in seen if look.size != usual
+            f"{bag.place(picture.name)} ({picture.size[0]}x{picture.size[1]})"
+            for bag, picture in seen
+            if picture.size != usual
         )
         text = f"{len(seen) - count:,} of {len(seen):,} pictures are not {usual[0]}x{usual[1]}"
         cells = "; each is scaled and cropped, and a cell's size no longer compares"
@@ -180,8 +192,8 @@ def _sizes(seen: list[tuple[Bag, Look]]) -> Iterator[Finding]:
         yield Finding("note", "sizes", text, "")
 
 
-def _places(seen: list[tuple[Bag, Look]], fits: Callable[[Look], bool]) -> tuple[str, ...]:
-    return tuple(bag.place(look.name) for bag, look in seen if fits(look))
+def _places(seen: list[tuple[Bag, InspectedPicture]], fits: Callable[[InspectedPicture], bool]) -> tuple[str, ...]:
+    return tuple(bag.place(picture.name) for bag, picture in seen if fits(picture))
 
 
 def _format_by_name(name: str) -> str:
@@ -189,10 +201,10 @@ def _format_by_name(name: str) -> str:
 
 
 def leftovers(evidence: Evidence) -> Iterator[Finding]:
-    """Yield what lies in the bags and is not read: hidden files, other files, folders, pictures of other formats."""
+    """Yield files in the bags that are not read: hidden files, other files, subfolders, unsupported formats."""
     hidden = tuple(bag.place(name) for bag in evidence.bags for name in bag.hidden)
     others = [bag.place(name) for bag in evidence.bags for name in bag.others]
-    unread = tuple(place for place in others if place.lower().endswith(UNREAD))
+    unread = tuple(place for place in others if place.lower().endswith(UNSUPPORTED_SUFFIXES))
     archives = tuple(place for place in others if place.lower().endswith(ARCHIVES))
     folders = tuple(bag.place(name) for bag in evidence.bags for name in bag.folders)
     rest = tuple(place for place in others if place not in {*unread, *archives})
@@ -204,8 +216,8 @@ def leftovers(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("warning", "unread pictures", text, "Unpack what belongs there, and take them out.", archives)
     if folders:
         inside, n_below = counted(len(folders), "folder"), sum(bag.n_below for bag in evidence.bags)
-        text = f"{inside} inside patients' folders, not looked into, with {counted(n_below, 'picture')}"
-        cure = f"Write `/{BELOW}` at the end of the path of `pictures` in {FILE}, move them up, or take them out."
+        text = f"{inside} inside patients' folders, not read, with {counted(n_below, 'picture')}"
+        cure = f"Write `/{RECURSIVE}` at the end of the path of `pictures` in {FILE}, move them up, or take them out."
         yield Finding("warning", "unread pictures", text, cure, folders)
     if rest:
         yield Finding("note", "other files", f"{counted(len(rest), 'other file')}, which nothing reads", "", rest)

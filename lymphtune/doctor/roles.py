@@ -1,122 +1,129 @@
-"""Roles: every patient has one row, one folder of pictures in the set of its label, and one role."""
+"""Checks of roles: every patient has one row, one folder, in the set of its label, and one role."""
 
 from collections.abc import Iterator
 
 from lymphtune.cohort.clinical import NO_FOLDER
 from lymphtune.cohort.cohort import GROUP, TO_PREDICT
 from lymphtune.cohort.layout import FILE
-from lymphtune.cohort.table import shown
+from lymphtune.cohort.table import quoted
 from lymphtune.console import counted
 from lymphtune.doctor.evidence import Entry, Evidence
-from lymphtune.doctor.ids import alike
+from lymphtune.doctor.ids import normalised_id
 from lymphtune.findings import Finding
 
 
-def _homes(evidence: Evidence) -> dict[str, set[str]]:
-    """Return, by patient, the folders in which it has one of its own."""
-    homes: dict[str, set[str]] = {}
+def _parents_by_patient(evidence: Evidence) -> dict[str, set[str]]:
+    """The parent folders of each patient's folders."""
+    parents: dict[str, set[str]] = {}
     for bag in evidence.bags:
-        homes.setdefault(bag.patient, set()).add(bag.home)
-    return homes
+        parents.setdefault(bag.patient, set()).add(bag.parent)
+    return parents
 
 
 def both_sets(evidence: Evidence) -> Iterator[Finding]:
-    """Yield patients with a folder in either set."""
+    """Yield patients with a folder in both sets."""
     rows = evidence.rows
     if evidence.folder is None or len(evidence.layout.pictures.templates) == 1:
         return
-    sets = set(evidence.layout.homes)
+    sets = set(evidence.layout.parents)
     places = tuple(
         patient
-        for patient, found in _homes(evidence).items()
-        if len(found) > 1 and found >= set((rows[patient].homes if patient in rows else None) or sets)
+        for patient, found in _parents_by_patient(evidence).items()
+        if len(found) > 1 and found >= set((rows[patient].parents if patient in rows else None) or sets)
     )
     if places:
-        text = f"{counted(len(places), 'patient')} with a folder in {' and one in '.join(evidence.layout.homes)}"
+        text = f"{counted(len(places), 'patient')} with a folder in {' and one in '.join(evidence.layout.parents)}"
         cure = "Keep the one of the patient's role: who trains must not be predicted."
         yield Finding("error", "two sets", text, cure, places)
 
 
 def wrong_set(evidence: Evidence) -> Iterator[Finding]:
-    """Yield patients whose pictures lie in the set of the other role, or where their columns do not say."""
+    """Yield patients whose pictures are in the set of the other role, or in a folder that their row does not name."""
     if evidence.folder is None:
         return
-    found, column = _homes(evidence), evidence.layout.columns.label
-    placed = [(entry, found[entry.patient]) for entry in evidence.entries if entry.home and entry.patient in found]
+    found, column = _parents_by_patient(evidence), evidence.layout.columns.label
+    placed = [(entry, found[entry.patient]) for entry in evidence.entries if entry.parent and entry.patient in found]
     other = [
-        (entry, homes) for entry, homes in placed if entry.home not in homes and homes & set(entry.homes or ())
-    ]  # fmt: skip
+        (entry, parents)
+        for entry, parents in placed
+        if entry.parent not in parents and parents & set(entry.parents or ())
+    ]
     if other:
-        places = tuple(f"{entry.place} in {'/'.join(homes)}, {column} {entry.label}" for entry, homes in other)
+        places = tuple(f"{entry.place} in {'/'.join(parents)}, {column} {entry.label}" for entry, parents in other)
         text = f"{counted(len(other), 'patient')} whose pictures are in the set of the other role"
         yield Finding("error", "wrong set", text, "Move the folder, or correct the label.", places)
-    strange = [(entry, homes - set(entry.homes or ())) for entry, homes in placed if homes - set(entry.homes or ())]
+    strange = [
+        (entry, parents - set(entry.parents or ())) for entry, parents in placed if parents - set(entry.parents or ())
+    ]
     if strange:
         places = tuple(
-            f"{entry.place} in {', '.join(f'{home}/{entry.patient}' for home in sorted(homes))}, not {entry.home}"
-            for entry, homes in strange
+            f"{entry.place} in {', '.join(f'{one}/{entry.patient}' for one in sorted(parents))}, not {entry.parent}"
+            for entry, parents in strange
         )
-        text = f"{counted(len(strange), 'patient')} with pictures where the row does not say"
+        text = f"{counted(len(strange), 'patient')} with pictures in a folder that the row does not name"
         cure = "Move the folder, or correct the row's columns that `pictures` names."
         yield Finding("error", "wrong folder", text, cure, places)
 
 
 def folder_names(evidence: Evidence) -> Iterator[Finding]:
-    """Yield values that name no folder, in columns that `pictures` names."""
+    """Yield values that cannot name a folder, in columns that `pictures` uses."""
     columns = {name for template in evidence.layout.pictures.templates for name in template.columns}
     for column in sorted(columns):
         bad = [(entry, fault) for entry, fault in evidence.faults(column) if fault.kind == NO_FOLDER]
         if bad:
             text = f"{counted(len(bad), 'row')} whose {column} can name no folder of pictures"
-            places = tuple(f"{entry.place} {shown(fault.text)}" for entry, fault in bad)
+            places = tuple(f"{entry.place} {quoted(fault.text)}" for entry, fault in bad)
             yield Finding("error", "folder name", text, f"Correct them, or `pictures` in {FILE}.", places)
 
 
 def repeated_folders(evidence: Evidence) -> Iterator[Finding]:
-    """Yield folders whose names are the same characters, coded in two ways."""
+    """Yield folders whose names differ only in Unicode form."""
     found: dict[tuple[str, str], list[str]] = {}
     for bag in evidence.bags:
-        found.setdefault((bag.home, bag.patient), []).append(bag.path)
-    twice = {f"{home}/{patient}": paths for (home, patient), paths in found.items() if len(paths) > 1}
+        found.setdefault((bag.parent, bag.patient), []).append(bag.path)
+    twice = {f"{parent}/{patient}": paths for (parent, patient), paths in found.items() if len(paths) > 1}
     if evidence.folder is not None and twice:
         text = f"{counted(len(twice), 'name')} of two folders each, the same characters coded in two ways"
         yield Finding("error", "repeated folder", text, "Keep one of the two.", tuple(twice))
 
 
 def unmatched(evidence: Evidence) -> Iterator[Finding]:
-    """Yield rows without a folder and folders without a row, with the one that is probably meant."""
+    """Yield rows without a folder and folders without a row, with the probable counterpart."""
     if evidence.folder is None:
         return
     rows, folders = evidence.rows, {bag.patient: bag for bag in evidence.bags}
     without = [entry for patient, entry in rows.items() if patient and patient not in folders]
     lone = [bag for patient, bag in folders.items() if patient not in rows]
-    folders_alike, rows_alike = _alike([bag.patient for bag in lone]), _alike([entry.patient for entry in without])
+    folders_alike, rows_alike = (
+        _by_normalised_id([bag.patient for bag in lone]),
+        _by_normalised_id([entry.patient for entry in without]),
+    )
     if without:
-        places = tuple(entry.place + _meant(folders_alike.get(alike(entry.patient))) for entry in without)
+        places = tuple(entry.place + _suggestion(folders_alike.get(normalised_id(entry.patient))) for entry in without)
         text = f"{counted(len(without), 'row')} of the table without a folder of pictures"
         cure = f"Add pictures in {evidence.layout.described.partition(', ')[2]}, or remove the row."
         yield Finding("error", "no folder", text, cure, places)
     if lone and evidence.complete:
-        places = tuple(bag.path + _meant(rows_alike.get(alike(bag.patient))) for bag in lone)
+        places = tuple(bag.path + _suggestion(rows_alike.get(normalised_id(bag.patient))) for bag in lone)
         text = f"{counted(len(lone), 'folder')} without a row in {evidence.layout.table}"
         yield Finding("error", "no row", text, "Add the row, or remove the folder.", places)
 
 
-def _alike(patients: list[str]) -> dict[str, list[str]]:
+def _by_normalised_id(patients: list[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for patient in patients:
-        found.setdefault(alike(patient), []).append(patient)
+        found.setdefault(normalised_id(patient), []).append(patient)
     return found
 
 
-def _meant(candidates: list[str] | None) -> str:
+def _suggestion(candidates: list[str] | None) -> str:
     return f", probably {candidates[0]!r}" if candidates and len(candidates) == 1 else ""
 
 
 def matches(evidence: Evidence) -> dict[str, str]:
-    """Return the folder's name for every id that has no folder and differs from exactly one by its spelling alone."""
+    """The folder's name for every id without a folder that matches exactly one unused folder after normalisation."""
     rows, folders = set(evidence.rows), {bag.patient for bag in evidence.bags}
-    lone, without = _alike(sorted(folders - rows)), _alike(sorted(rows - folders))
+    lone, without = _by_normalised_id(sorted(folders - rows)), _by_normalised_id(sorted(rows - folders))
     return {
         patients[0]: lone[key][0]
         for key, patients in without.items()
@@ -138,7 +145,7 @@ def persons(evidence: Evidence) -> Iterator[Finding]:
 
 
 def twins(evidence: Evidence) -> Iterator[Finding]:
-    """Yield rows that may be one person's: sex, date of birth and count all the same."""
+    """Yield rows that may belong to one person: same sex, date of birth and count."""
     found: dict[tuple[object, ...], list[Entry]] = {}
     for entry in evidence.entries:
         age, count = entry.values.get("age_years"), entry.values.get("lymphocytes_g_per_l")
@@ -153,7 +160,7 @@ def twins(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _known_as_one(rows: list[Entry]) -> bool:
-    """Return whether the rows are one person's already; a packed cohort says of its groups no more than which."""
+    """Whether the rows are known to belong together; a packed cohort stores groups without their kind."""
     return any(name in rows[0].keys and len({row.keys.get(name) for row in rows}) == 1 for name in ("person", GROUP))
 
 

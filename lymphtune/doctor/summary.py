@@ -1,4 +1,4 @@
-"""What is there: patients, classes, pictures, sizes, ages and counts, before anything is said against it."""
+"""Summary of a cohort: patients, classes, pictures, sizes, ages and counts."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -12,12 +12,13 @@ from lymphtune.doctor.evidence import Evidence
 from lymphtune.doctor.values import AGE, COUNT, given
 from lymphtune.errors import one_line
 
-MOST_KINDS = 3  # of sizes, modes, formats
+# sizes, modes and formats listed
+MAX_KINDS = 3
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The smallest, the middle and the largest of some numbers."""
+    """Minimum, median and maximum."""
 
     low: float
     median: float
@@ -29,7 +30,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a cohort holds; None where there is nothing to say it of."""
+    """Contents of a cohort; None for a spread without values."""
 
     name: str
     simulated: bool
@@ -37,21 +38,24 @@ class Summary:
     n_reactive: int
     n_tumoral: int
     n_to_predict: int
-    n_unlabelled: int  # whose label cannot be read
+    # patients whose label cannot be read
+    n_unlabelled: int
     n_pictures: int
-    n_bytes: int  # of pictures, encoded
+    # total size of the encoded pictures
+    n_bytes: int
     pictures_a_patient: Spread | None
     sizes: Mapping[str, int]
     modes: Mapping[str, int]
     formats: Mapping[str, int]
     sexes: Mapping[str, int]
     age_years: Spread | None
-    aged_at: str  # what ages are counted to, in words
+    # the day at which ages are computed, as text
+    aged_at: str
     lymphocytes_g_per_l: Spread | None
 
     @property
     def lines(self) -> list[str]:
-        """Return it as a person reads it."""
+        """The summary as lines of text."""
         n_labelled = self.n_reactive + self.n_tumoral
         unread = f", {self.n_unlabelled} whose label cannot be read" if self.n_unlabelled else ""
         lines = [
@@ -74,28 +78,38 @@ class Summary:
 
 
 def _most(of: Mapping[str, int]) -> str:
-    """Return the most frequent kinds; how often where there are several."""
+    """The most frequent kinds as text, with counts if there are several."""
     if len(of) == 1:
         return next(iter(of))
     common = sorted(of.items(), key=lambda item: -item[1])
-    more = f" and {len(common) - MOST_KINDS} more" if len(common) > MOST_KINDS else ""
-    return ", ".join(f"{name} {count:,}" for name, count in common[:MOST_KINDS]) + more
+    more = f" and {len(common) - MAX_KINDS} more" if len(common) > MAX_KINDS else ""
+    return ", ".join(f"{name} {count:,}" for name, count in common[:MAX_KINDS]) + more
 
 
 def summary(evidence: Evidence) -> Summary:
-    """Return what the evidence holds."""
-    counts = [len(bag.looks) or len(bag.names) for bag in evidence.bags]
-    seen = [look for _, look in evidence.sound()]
+    """Summarise the evidence."""
+    counts = [len(bag.inspected) or len(bag.names) for bag in evidence.bags]
+    seen = [picture for _, picture in evidence.sound()]
     sexes = Counter(str(entry.values["sex"]) or "unknown" for entry in evidence.entries if "sex" in entry.values)
     return Summary(
-        one_line(evidence.name), evidence.simulated, len(evidence.entries),
-        len(evidence.with_label(REACTIVE)), len(evidence.with_label(TUMORAL)), len(evidence.with_label(TO_PREDICT)),
+        one_line(evidence.name),
+        evidence.simulated,
+        len(evidence.entries),
+        len(evidence.with_label(REACTIVE)),
+        len(evidence.with_label(TUMORAL)),
+        len(evidence.with_label(TO_PREDICT)),
         sum(entry.label is None for entry in evidence.entries),
-        sum(counts), sum(look.n_bytes for _, look in evidence.looks()), _spread(np.array(counts)),
-        Counter(f"{look.size[0]}x{look.size[1]}" for look in seen), Counter(look.mode for look in seen),
-        Counter(look.format for look in seen if look.format), sexes,
-        _spread(given(evidence, AGE)[1]), evidence.aged_at, _spread(given(evidence, COUNT)[1]),
-    )  # fmt: skip
+        sum(counts),
+        sum(picture.n_bytes for _, picture in evidence.inspected()),
+        _spread(np.array(counts)),
+        Counter(f"{picture.size[0]}x{picture.size[1]}" for picture in seen),
+        Counter(picture.mode for picture in seen),
+        Counter(picture.format for picture in seen if picture.format),
+        sexes,
+        _spread(given(evidence, AGE)[1]),
+        evidence.aged_at,
+        _spread(given(evidence, COUNT)[1]),
+    )
 
 
 def _spread(numbers: np.ndarray) -> Spread | None:

@@ -1,4 +1,4 @@
-"""Values: numbers that are none, other units, what cannot be or hardly is, what is missing, what never varies.
+"""Checks of values: invalid numbers, wrong units, implausible, missing and constant values.
 
 Shapes: P patients.
 """
@@ -12,28 +12,32 @@ import numpy as np
 from lymphtune.cohort.clinical import NUMBER
 from lymphtune.cohort.cohort import REACTIVE, TO_PREDICT, TUMORAL
 from lymphtune.cohort.layout import FILE, UNITS
-from lymphtune.cohort.table import shown
+from lymphtune.cohort.table import quoted
 from lymphtune.console import counted
 from lymphtune.doctor.evidence import Entry, Evidence
-from lymphtune.doctor.ids import alike
-from lymphtune.findings import Finding, Severity, sentence, some
+from lymphtune.doctor.ids import normalised_id
+from lymphtune.findings import Finding, Severity, first_few, sentence
 
 COUNT, AGE = "lymphocytes_g_per_l", "age_years"
-PLAUSIBLE = (0.5, 500.0)  # lymphocytes in 10^9/L
-MOST = 0.9  # share of a column that has to agree before something is said of all of it
+# lymphocytes in 10^9/L
+PLAUSIBLE = (0.5, 500.0)
+# share of a column's values that must agree for a finding about the whole column
+MIN_SHARE = 0.9
 CHILD_YEARS, OLD_YEARS = 18, 105
-MANY = 20  # patients from which a column that hardly varies is worth a note
-NEARLY = 0.95
-BY_CHANCE = 0.01  # as rarely as this is what is missing spread so over the classes
+# patients from which a nearly constant column is reported
+MIN_PATIENTS = 20
+NEARLY_CONSTANT = 0.95
+# p-value below which missing values are reported to depend on the class
+MAX_P = 0.01
 
 
 def numbers(evidence: Evidence) -> Iterator[Finding]:
-    """Yield, column by column, values that are missing, no numbers, or out of range."""
+    """Yield, by column, values that are missing, not numbers, or out of range."""
     for column in _number_columns(evidence):
         faults = list(evidence.faults(column))
         for kind in dict.fromkeys(fault.kind for _, fault in faults):
             found = [(entry, fault) for entry, fault in faults if fault.kind == kind]
-            places = tuple(f"{entry.place} {shown(fault.text)}" for entry, fault in found)
+            places = tuple(f"{entry.place} {quoted(fault.text)}" for entry, fault in found)
             given = _n_given(evidence, column)
             if kind == "not a number" and column in other_decimals(evidence):
                 other = "," if evidence.layout.decimal == "." else "."
@@ -53,7 +57,7 @@ def numbers(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _number_columns(evidence: Evidence) -> list[str]:
-    """Return the columns whose faults are this module's: birth dates, labels and sexes are others'."""
+    """The numeric columns, whose faults this module reports."""
     columns, layout = evidence.layout.columns, evidence.layout
     named = [columns.age_years, columns.lymphocytes, *(extra.column for extra in layout.attributes.values())]
     return list(dict.fromkeys(name for name in named if name is not None))
@@ -64,9 +68,9 @@ def _n_given(evidence: Evidence, column: str) -> int:
 
 
 def other_decimals(evidence: Evidence) -> list[str]:
-    """Return the columns half of which or more are numbers only with the other sign before their decimals.
+    """The columns of which at least half of the values are numbers only with the other decimal sign.
 
-    Where three digits follow it in all of them, it may as well part thousands: then the column is left out.
+    A column in which three digits follow the sign everywhere is left out: the sign may separate thousands.
     """
     sign = "," if evidence.layout.decimal == "." else "."
     found = []
@@ -83,7 +87,7 @@ def _in_months(evidence: Evidence, column: str) -> bool:
     if column != evidence.layout.columns.age_years or evidence.layout.age_unit == "months":
         return False
     texts = [fault.text for _, fault in evidence.faults(column)]
-    return len(texts) >= MOST * len(evidence.entries) and all(_between(text, 120, 120 * 12) for text in texts)
+    return len(texts) >= MIN_SHARE * len(evidence.entries) and all(_between(text, 120, 120 * 12) for text in texts)
 
 
 def _between(text: str, low: float, high: float) -> bool:
@@ -94,17 +98,17 @@ def _between(text: str, low: float, high: float) -> bool:
 
 
 def given(evidence: Evidence, name: str) -> tuple[list[Entry], np.ndarray]:
-    """Return the patients whose number of that name is there, and those numbers [P]."""
+    """The patients with a finite value of that name, and the values [P]."""
     entries = [entry for entry in evidence.entries if math.isfinite(entry.values.get(name, math.nan))]
     return entries, np.array([entry.values[name] for entry in entries], dtype=np.float64)
 
 
 def unit_factor(evidence: Evidence) -> float:
-    """Return what all counts have to be multiplied by to be plausible, 1 where they are, or nothing makes them so."""
+    """The factor that makes the counts plausible; 1 if they are plausible, or if no single factor does."""
     _, counts_P = given(evidence, COUNT)
-    if len(counts_P) < 3 or _share_plausible(counts_P) > 1 - MOST:
+    if len(counts_P) < 3 or _share_plausible(counts_P) > 1 - MIN_SHARE:
         return 1.0
-    fits = [factor for factor in (1e-3, 1e3, 1e-6, 1e-9) if _share_plausible(counts_P * factor) >= MOST]
+    fits = [factor for factor in (1e-3, 1e3, 1e-6, 1e-9) if _share_plausible(counts_P * factor) >= MIN_SHARE]
     return fits[0] if len(fits) == 1 else 1.0
 
 
@@ -113,7 +117,7 @@ def _share_plausible(counts_P: np.ndarray) -> float:
 
 
 def counts(evidence: Evidence) -> Iterator[Finding]:
-    """Yield counts in another unit: of the whole column, or of a few patients."""
+    """Yield counts in another unit, of the whole column or of a few patients."""
     entries, counts_P = given(evidence, COUNT)
     if not len(entries):
         return
@@ -124,8 +128,10 @@ def counts(evidence: Evidence) -> Iterator[Finding]:
     if factor != 1:
         size = f"{1 / factor:,.0f} times too large" if factor < 1 else f"{factor:,.0f} times too small"
         text = f"lymphocyte counts with a median of {median:g} 10^9/L are {size}: they are in another unit"
-        said = UNITS[evidence.layout.lymphocyte_unit]
-        units = [f"`lymphocyte_unit: {unit}`" for unit, of in UNITS.items() if math.isclose(of, said * factor)]
+        unit_factor_used = UNITS[evidence.layout.lymphocyte_unit]
+        units = [
+            f"`lymphocyte_unit: {unit}`" for unit, of in UNITS.items() if math.isclose(of, unit_factor_used * factor)
+        ]
         known = f"Write {' or '.join(units)} in {FILE}" if units else f"Multiply the column by {factor:g}"
         cure = f"{known}." if evidence.folder else "Correct the table and pack the cohort again."
         yield Finding("error", "count unit", text, cure, tuple(entry.place for entry in odd))
@@ -156,21 +162,21 @@ def ages(evidence: Evidence) -> Iterator[Finding]:
 
 
 def missing(evidence: Evidence) -> Iterator[Finding]:
-    """Yield columns with values that are missing, and those where what is missing goes with the label."""
+    """Yield columns with missing values; a warning if missingness depends on the label."""
     for name in [*evidence.attributes, "sex", *_words(evidence)]:
         known = [entry for entry in evidence.entries if name in entry.values]
-        absent = [entry for entry in known if _absent(entry.values[name])]
+        absent = [entry for entry in known if _is_missing(entry.values[name])]
         if not absent or (name == "sex" and len(absent) == len(known)):
             continue
         text = f"{name} is missing of {len(absent)} of {counted(len(known), 'patient')}"
         by_label = [
             [
-                sum(_absent(entry.values[name]) is gone for entry in known if entry.label == label)
+                sum(_is_missing(entry.values[name]) is gone for entry in known if entry.label == label)
                 for gone in (True, False)
             ]
             for label in (REACTIVE, TUMORAL)
         ]
-        if fisher(by_label) < BY_CHANCE:
+        if fisher(by_label) < MAX_P:
             (reactive, has), (tumoral, have) = by_label
             of_classes = f"{reactive} of {reactive + has} reactive, {tumoral} of {tumoral + have} tumoral"
             text += f", and that tells the label: {of_classes}"
@@ -184,44 +190,44 @@ def _words(evidence: Evidence) -> list[str]:
     return [name for name, extra in evidence.layout.attributes.items() if extra.kind == "categorical"]
 
 
-def _absent(value: object) -> bool:
+def _is_missing(value: object) -> bool:
     return value == "" or value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def fisher(table: Sequence[Sequence[int]]) -> float:
-    """Return how probable a table of two rows and columns as uneven as this is by chance (Fisher's exact test)."""
+    """Two-sided p-value of a 2 x 2 table (Fisher's exact test)."""
     (a, b), (c, d) = table
-    first, second, drawn = a + b, c + d, a + c
+    first, second, first_column = a + b, c + d, a + c
     ways = [
-        math.comb(first, taken) * math.comb(second, drawn - taken)
-        for taken in range(max(0, drawn - second), min(first, drawn) + 1)
+        math.comb(first, taken) * math.comb(second, first_column - taken)
+        for taken in range(max(0, first_column - second), min(first, first_column) + 1)
     ]
-    found = ways[a - max(0, drawn - second)]
+    found = ways[a - max(0, first_column - second)]
     return sum(way for way in ways if way <= found) / sum(ways)
 
 
 def constant(evidence: Evidence) -> Iterator[Finding]:
-    """Yield attributes that never vary, or hardly."""
+    """Yield attributes that are constant or nearly so."""
     for name in [*evidence.attributes, *_words(evidence)]:
-        values = [entry.values[name] for entry in evidence.entries if not _absent(entry.values.get(name))]
+        values = [entry.values[name] for entry in evidence.entries if not _is_missing(entry.values.get(name))]
         if len(values) < 3:
             continue
         value, count = Counter(values).most_common(1)[0]
-        told = _number(value) if isinstance(value, float) else shown(value)
+        value_text = _number(value) if isinstance(value, float) else quoted(value)
         if count == len(values):
-            text = f"{name} is {told} of all {len(values)} patients: it can tell nothing"
+            text = f"{name} is {value_text} of all {len(values)} patients: it can tell nothing"
             yield Finding("warning", "constant", text, "See whether the right column was taken.")
-        elif len(values) >= MANY and count >= NEARLY * len(values):
-            yield Finding("note", "constant", f"{name} is {told} of {count} of {len(values)} patients", "")
+        elif len(values) >= MIN_PATIENTS and count >= NEARLY_CONSTANT * len(values):
+            yield Finding("note", "constant", f"{name} is {value_text} of {count} of {len(values)} patients", "")
 
 
 def levels(evidence: Evidence) -> Iterator[Finding]:
-    """Yield words of attributes that differ only by case, that one patient has alone, or that nobody labelled has."""
+    """Yield words of attributes that differ only in spelling, are rare, or occur in patients to predict only."""
     for name in _words(evidence):
         words = [(entry, entry.values[name]) for entry in evidence.entries if entry.values.get(name)]
         spellings: dict[str, dict[str, None]] = {}
         for _, word in words:
-            spellings.setdefault(alike(word), {})[word] = None
+            spellings.setdefault(normalised_id(word), {})[word] = None
         several = tuple(" and ".join(map(repr, found)) for found in spellings.values() if len(found) > 1)
         if several:
             text = f"{counted(len(several), 'word')} of {name} spelt in several ways: each counts as a kind of its own"
@@ -229,12 +235,12 @@ def levels(evidence: Evidence) -> Iterator[Finding]:
         seen = {word for entry, word in words if entry.label != TO_PREDICT}
         unseen = {word for _, word in words} - seen
         if seen and unseen:
-            text = f"{name}: {some(sorted(map(repr, unseen)))} only of patients to predict: no model will know it"
+            text = f"{name}: {first_few(sorted(map(repr, unseen)))} only of patients to predict: no model will know it"
             places = tuple(entry.place for entry, word in words if word in unseen)
             yield Finding("warning", "unseen word", text, "See whether it is another spelling of a known one.", places)
         lone = sorted(word for word, count in Counter(word for _, word in words).items() if count == 1 and word in seen)
         if lone:
-            yield Finding("note", "rare word", f"{name}: {some(list(map(repr, lone)))} of one patient alone", "")
+            yield Finding("note", "rare word", f"{name}: {first_few(list(map(repr, lone)))} of one patient alone", "")
 
 
 CHECKS = (numbers, counts, ages, missing, constant, levels)

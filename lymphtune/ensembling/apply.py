@@ -12,7 +12,7 @@ from typing import TypedDict, Unpack
 import numpy as np
 
 from lymphtune import console
-from lymphtune.cohort import Surveyed, survey_cohort
+from lymphtune.cohort import CohortSurvey, survey_cohort
 from lymphtune.cohort.blocks import Block
 from lymphtune.cohort.cohort import TO_PREDICT, CohortHash, file_metadata
 from lymphtune.cohort.pseudonyms import Pseudonyms, are_pseudonyms, read_pseudonyms
@@ -22,7 +22,7 @@ from lymphtune.ensembling.bundle import Ensemble, EnsemblePrediction, FoldPredic
 from lymphtune.ensembling.cells import cells_file
 from lymphtune.ensembling.external import check_scorable, external_scores, external_summary
 from lymphtune.errors import InputError
-from lymphtune.files import whole_folder
+from lymphtune.files import atomic_folder
 from lymphtune.result import Result
 
 CellsFile = Callable[[Block, np.ndarray], None]
@@ -66,7 +66,7 @@ def predict_to(ensemble: Path, data: str, out: Path, **options: Unpack[Options])
     if given["simulated"] != surveyed.simulated:
         console.say("One of the two cohorts is SIMULATED: these predictions mean nothing for real patients.")
     about = file_metadata(surveyed.name, cohort_hash, surveyed.simulated)
-    with whole_folder(out) as scratch:
+    with atomic_folder(out) as scratch:
         with ExitStack() as open_files:
             file = open_files.enter_context(cells_file(scratch / "cells.parquet", about)) if cells else None
             blocks, final_hash = _predict_blocks(loaded, surveyed, file)
@@ -82,7 +82,7 @@ def predict_to(ensemble: Path, data: str, out: Path, **options: Unpack[Options])
     return Result(text, values | {"external": external.values})
 
 
-def _check_attributes(loaded: Ensemble, surveyed: Surveyed, day: date | None) -> np.ndarray:
+def _check_attributes(loaded: Ensemble, surveyed: CohortSurvey, day: date | None) -> np.ndarray:
     """Return the names of each patient's missing attributes [P]; print notes on ages and differences from training."""
     notes = [*surveyed.notes, *loaded.check_attributes(surveyed)]
     if uses_age(loaded.used_attributes):
@@ -95,7 +95,7 @@ def _check_attributes(loaded: Ensemble, surveyed: Surveyed, day: date | None) ->
     return missing_P
 
 
-def _other_names(theirs: str | None, ours: Pseudonyms | None, surveyed: Surveyed) -> str:
+def _other_names(theirs: str | None, ours: Pseudonyms | None, surveyed: CohortSurvey) -> str:
     """Return a note if ids cannot reveal patients seen in training, because the pseudonyms differ; else ""."""
     pseudonymised = ours is not None or are_pseudonyms(surveyed.patients["patient"].tolist())
     if theirs and not pseudonymised:
@@ -109,14 +109,14 @@ def _other_names(theirs: str | None, ours: Pseudonyms | None, surveyed: Surveyed
     return ""
 
 
-def _check_seen(loaded: Ensemble, surveyed: Surveyed, data: str, allow_seen: bool) -> tuple[np.ndarray, str]:
+def _check_seen(loaded: Ensemble, surveyed: CohortSurvey, data: str, allow_seen: bool) -> tuple[np.ndarray, str]:
     """Return the mask [P] of patients seen in training, and the cohort's hash; pictures are read but not decoded."""
     ids = surveyed.patients["patient"].tolist()
     seen_P, cohort_hash = loaded.seen_ids(ids), CohortHash(surveyed.reference_date, surveyed.attributes)
     if not allow_seen:
         _refuse_seen(seen_P, ids, data, "id")
     with console.bar("Reading patients", len(surveyed)) as bar:
-        for rows in surveyed.spans():
+        for rows in surveyed.block_ranges():
             digests, some = surveyed.digests(rows), slice(rows.start, rows.stop)
             cohort_hash.add(surveyed.patients[some], digests)
             seen_P[some] |= loaded.seen_pictures(digests)
@@ -135,12 +135,14 @@ def _refuse_seen(seen_P: np.ndarray, ids: list[str], data: str, by: str) -> None
         )
 
 
-def _predict_blocks(loaded: Ensemble, surveyed: Surveyed, file: CellsFile | None) -> tuple[list[FoldPredictions], str]:
+def _predict_blocks(
+    loaded: Ensemble, surveyed: CohortSurvey, file: CellsFile | None
+) -> tuple[list[FoldPredictions], str]:
     """Predict block by block and write the cells to `file`; return the predictions and the hash of the cohort read."""
     cohort_hash = CohortHash(surveyed.reference_date, surveyed.attributes)
     predictions = []
     with console.bar("Predicting patients", len(surveyed)) as bar:
-        for rows in surveyed.spans():
+        for rows in surveyed.block_ranges():
             # Nothing here keeps a reference to the block, so memory never holds two blocks.
             predictions.append(_predict_block(surveyed.block(rows), loaded, cohort_hash, file))
             bar.advance(len(rows))
@@ -161,7 +163,7 @@ def _counts(loaded: Ensemble, prediction: EnsemblePrediction, seen_P: np.ndarray
     return f"{len(seen_P)} patients, {tumoral} called tumoral" + (seen if seen_P.any() else "")
 
 
-def _external(loaded: Ensemble, surveyed: Surveyed, prediction: EnsemblePrediction, seen_P: np.ndarray) -> Result:
+def _external(loaded: Ensemble, surveyed: CohortSurvey, prediction: EnsemblePrediction, seen_P: np.ndarray) -> Result:
     """Return the scores on the labelled patients that were not seen in training, one per line; empty without any."""
     labels_P = surveyed.patients["label"].to_numpy()
     counted_P = (labels_P != TO_PREDICT) & ~seen_P

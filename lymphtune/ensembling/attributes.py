@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lymphtune.cohort import Cohort, Surveyed
+from lymphtune.cohort import Cohort, CohortSurvey
 from lymphtune.cohort.ages import AGE_YEARS, COLUMN, age_range
 from lymphtune.cohort.attributes import Attribute
 from lymphtune.cohort.cohort import AgesAt
@@ -32,7 +32,7 @@ class TrainedAges:
             raise ValueError("ages")
         return cls(at, date.fromisoformat(cohort["reference_date"]))
 
-    def note(self, cohort: Cohort | Surveyed, asked: date | None) -> str:
+    def note(self, cohort: Cohort | CohortSurvey, asked: date | None) -> str:
         """Return a note on the date and range of new patients' ages, and on the difference from training.
 
         asked: date given by `--reference-date`. Raises InputError if the ensemble was trained on ages at the

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lymphtune import console
 from lymphtune.cohort import Cohort, load_cohort
-from lymphtune.cohort.attributes import STANDARD, in_words
+from lymphtune.cohort.attributes import STANDARD, attribute_names_text
 from lymphtune.cohort.folds import check_roles, hashed
 from lymphtune.cohort.pseudonyms import Pseudonyms, read_pseudonyms
 from lymphtune.ensembling.bundle import FORMAT, LEARNT, PACKAGES, Ensemble
@@ -30,10 +30,10 @@ from lymphtune.ensembling.summary import better_recipes, recipes_rows, recipes_t
 from lymphtune.errors import InputError
 from lymphtune.files import (
     RUNS,
+    atomic_folder,
     is_formula,
     read_yaml,
     sha256,
-    whole_folder,
     write_csv,
     write_table,
     write_text,
@@ -88,7 +88,7 @@ def build_ensemble(
     cohort = trained_cohort(found, data)
     check_roles(cohort)
     path = found.path / "ensembles" / name
-    with whole_folder(path) as scratch:
+    with atomic_folder(path) as scratch:
         chosen, weights = _select_and_copy(procedure, found, cohort, scratch / "weights")
         check_reproduction(found, cohort, dict(zip(chosen.trials, chosen.epochs, strict=True)), scratch / "weights")
         comparison = Comparison.of(chosen.candidates)
@@ -291,7 +291,7 @@ def _summary(
         f"{len(cohort.to_predict)} to predict"
     )
     members = candidates.trials(chosen.rows).assign(weight=_member_weights(chosen))
-    known = in_words(cohort.attributes)
+    known = attribute_names_text(cohort.attributes)
     lines = [*console.wrapped(opening), *summary(scores, chosen.procedure, members, allowed, known)]
     if warning := candidates.shortage(chosen.procedure.recipe.choice, len(chosen.rows)):
         lines += [console.painted(line, "warning") for line in console.wrapped(warning)]

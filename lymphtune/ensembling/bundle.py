@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lymphtune import console
-from lymphtune.cohort import Cohort, Surveyed
+from lymphtune.cohort import Cohort, CohortSurvey
 from lymphtune.cohort.attributes import STANDARD, Attribute, attributes_of_yaml
 from lymphtune.cohort.folds import hashed
 from lymphtune.config import Configuration, configuration, parse_part
@@ -138,7 +138,7 @@ class Ensemble:
         """Return the names of each patient's missing attributes [P], among those that the members use."""
         return missing_values(patients, self.used_attributes)
 
-    def check_attributes(self, cohort: Cohort | Surveyed) -> list[str]:
+    def check_attributes(self, cohort: Cohort | CohortSurvey) -> list[str]:
         """Return notes on categories that did not occur in training; InputError if the cohort lacks an attribute."""
         given, notes = {attribute.name: attribute for attribute in cohort.attributes}, []
         for attribute in self.attributes:

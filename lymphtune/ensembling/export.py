@@ -19,7 +19,7 @@ from lymphtune.cohort.cohort import PICTURE_PX, TO_PREDICT, Cohort
 from lymphtune.config import Configuration, configuration
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.errors import InputError
-from lymphtune.files import whole
+from lymphtune.files import atomic_file
 from lymphtune.registry import combiners
 from lymphtune.result import Result
 from lymphtune.versions import version
@@ -49,7 +49,7 @@ def export_onnx(ensemble: Path, out: Path, overwrite: bool = False) -> Result:
     if out.exists() and not overwrite:
         raise InputError(f"{out}: exists; name another file with --onnx, or replace it with --overwrite")
     loaded = Ensemble.load(ensemble)
-    with whole(out) as scratch:
+    with atomic_file(out) as scratch:
         model, members = _graph(loaded)
         scratch.write_bytes(model.SerializeToString(deterministic=True))
         farthest = _farthest(scratch, loaded, members)

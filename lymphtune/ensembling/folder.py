@@ -8,7 +8,7 @@ from typing import Any
 
 from lymphtune import console
 from lymphtune.errors import InputError
-from lymphtune.files import read_yaml, refusals_named
+from lymphtune.files import named_write_errors, read_yaml
 
 MADE_BY = ("recipe", "calibration", "error_rate")  # keys of ensemble.yaml that define how an ensemble was made
 
@@ -26,7 +26,7 @@ def keep_different(path: Path, described: dict[str, Any]) -> None:
         return
     numbers = itertools.count(1)
     kept = next(other for number in numbers if not (other := path.with_name(f"{path.name}-{number}")).exists())
-    with refusals_named(path):
+    with named_write_errors(path):
         os.replace(path, kept)
     console.say(f"{path}: an ensemble with other options existed; renamed to {kept.name} (--name names the new one)")
 

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lymphtune.cohort import Cohort
-from lymphtune.cohort.attributes import in_words
+from lymphtune.cohort.attributes import attribute_names_text
 from lymphtune.cohort.folds import folds_text
 from lymphtune.ensembling.commands import ensemble_command, search_command
 from lymphtune.ensembling.groups import LEAST_PATIENTS, SEXES, groups, scored_patients
@@ -113,7 +113,7 @@ def _description(subject: Subject) -> dict[str, Any]:
         "cohort": subject.run.cohort,
         "n_judged": len(subject.comparison.candidates.labels_P),
         "attributes": list(_attributes(subject)),
-        "seen": in_words(subject.cohort.attributes),
+        "seen": attribute_names_text(subject.cohort.attributes),
         "space": subject.run.space,
     }
 
@@ -174,7 +174,7 @@ def _results(subject: Subject) -> dict[str, Any]:
         "titles": TITLES,
         "least": LEAST_PATIENTS,
         "scores": list(_scores(scores)),
-        "differences": list(_differences(scores, in_words(subject.cohort.attributes))),
+        "differences": list(_differences(scores, attribute_names_text(subject.cohort.attributes))),
         "groups": groups(scorer, mine.resampled.predictions, patients),
         "bag_size_auc": fixed_score(share_P, scorer.labels_P, "auc", group_P=scorer.group_P),
         "n_fixed": sum(_is_fixed(member) for member in subject.ensemble["members"]),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lymphtune.files import whole, write_csv
+from lymphtune.files import atomic_file, write_csv
 
 STAGES = {"before": ("#999999", "o"), "after": ("#0072b2", "s")}
 
@@ -34,5 +34,5 @@ def write_reliability(folder: Path, table: pd.DataFrame, simulated: bool) -> Non
     axes.set_title("held-out patients (area: number)" + (", SIMULATED" if simulated else ""), fontsize=9)
     axes.legend(loc="upper left", fontsize=8, frameon=False)
     for suffix, options in ((".svg", {"metadata": {"Date": None}}), (".png", {"dpi": 300})):
-        with whole(folder / f"reliability{suffix}") as scratch:
+        with atomic_file(folder / f"reliability{suffix}") as scratch:
             figure.savefig(scratch, format=suffix[1:], **options)

@@ -15,7 +15,7 @@ from lymphtune.ensembling.recipe import SOURCES
 from lymphtune.ensembling.single_runs import SingleRuns, choose_trials, read_single_runs
 from lymphtune.ensembling.stability_figure import save_figure
 from lymphtune.errors import InputError, listed
-from lymphtune.files import whole_folder, write_csv
+from lymphtune.files import atomic_folder, write_csv
 from lymphtune.result import Result
 from lymphtune.runs.run import Run
 from lymphtune.statistics.ensemble_sizes import SizeStability, stability
@@ -54,7 +54,7 @@ def measure_stability(
     progress = console.each(sizes, "sampling ensembles", len(sizes))
     found = [stability(runs.oof_TRP, runs.labels_P, [size], draws, seed)[0] for size in progress]
     folder = run.path / "stability"
-    with whole_folder(folder) as scratch:
+    with atomic_folder(folder) as scratch:
         _write_csv(scratch / "stability.csv", sizes_table(found), runs)
         _write_csv(scratch / "runs.csv", _runs_table(runs), runs)
         save_figure(scratch, runs, found)

@@ -104,7 +104,7 @@ def submission_report(
     """
     if data is not None and run is None:
         pseudonyms = None if key is None else read_pseudonyms(key)
-        return check_submission(file, survey_cohort(data, None, pseudonyms).whole())
+        return check_submission(file, survey_cohort(data, None, pseudonyms).load())
     return check_submission(file, trained_cohort(find_run(run, runs), data))
 
 

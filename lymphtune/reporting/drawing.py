@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from lymphtune.files import whole
+from lymphtune.files import atomic_file
 from lymphtune.reporting.parts import Drawing
 
 DPI = 300
@@ -97,8 +97,8 @@ def in_page(svg: str, alt_id: str) -> str:
 
 def save_drawing(folder: Path, drawing: Drawing, svg: str, cohort: str) -> None:
     """Write the figure as .svg and, for print, as .png of 300 dpi, on white."""
-    with whole(folder / f"{drawing.name}.svg") as scratch:
+    with atomic_file(folder / f"{drawing.name}.svg") as scratch:
         scratch.write_text(svg, encoding="utf-8")
-    with mpl.rc_context(STYLE), whole(folder / f"{drawing.name}.png") as scratch:
+    with mpl.rc_context(STYLE), atomic_file(folder / f"{drawing.name}.png") as scratch:
         metadata = {"Title": drawing.title, "Source": cohort, "Software": "lymphtune"}
         drawing.figure.savefig(scratch, format="png", dpi=DPI, facecolor="white", metadata=metadata)

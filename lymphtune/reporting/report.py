@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 
 from lymphtune import console
-from lymphtune.files import whole_folder, write_text
+from lymphtune.files import atomic_folder, write_text
 from lymphtune.reporting.drawing import mark_simulated, save_drawing, styled, svg_of
 from lymphtune.reporting.facts import Facts, gather
 from lymphtune.reporting.page import page
@@ -35,7 +35,7 @@ def write_sections(facts: Facts, sections: list[Section]) -> None:
     """Write figures/ and report.html of these sections."""
     parts = [part for section in sections for part in section.parts]
     svgs: dict[str, str] = {}
-    with whole_folder(facts.run.path / FIGURES) as scratch:
+    with atomic_folder(facts.run.path / FIGURES) as scratch:
         for part in console.each(parts, "drawing", len(parts)):
             if isinstance(part, Drawing):
                 if facts.simulated:

@@ -17,9 +17,9 @@ from datetime import datetime
 from typing import Any
 
 from lymphtune import console
-from lymphtune.files import held
+from lymphtune.files import exclusive_lock
 from lymphtune.masking import masked
-from lymphtune.platforms import is_alive, machine, user
+from lymphtune.platforms import is_alive, machine_id, user
 from lymphtune.runs.mirror import StorageError, named
 from lymphtune.runs.storage import PATIENT_S, S3, opened
 
@@ -34,7 +34,7 @@ class DriverLock:
     def __init__(self, uri: str, store: S3) -> None:
         self.uri, self.store = uri, store
         self.owner = {
-            "id": uuid.uuid4().hex, "pid": os.getpid(), "host": socket.gethostname(), "machine": machine(),
+            "id": uuid.uuid4().hex, "pid": os.getpid(), "host": socket.gethostname(), "machine": machine_id(),
             "user": user(), "since": datetime.now().isoformat(timespec="seconds"),
         }  # fmt: skip
         self.lost = ""  # to whom, once another search has taken the lock over
@@ -138,7 +138,7 @@ def only_driver(uri: str) -> Iterator[Callable[[], None]]:
         console.say(f"{uri}: this storage has no conditional write, so two searches of one run are not told apart")
         yield lambda: None
         return
-    with held(store.folder / LOCK, {"pid": os.getpid(), "host": socket.gethostname(), "user": user()}):
+    with exclusive_lock(store.folder / LOCK, {"pid": os.getpid(), "host": socket.gethostname(), "user": user()}):
         yield lambda: None
 
 

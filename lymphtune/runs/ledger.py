@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lymphtune.files import refusals_named, write_text
+from lymphtune.files import named_write_errors, write_text
 
 
 class Ledger:
@@ -27,7 +27,7 @@ class Ledger:
         """Write a fact of plain values down; it is on the disk when this returns. Raises InputError where it is not."""
         if not self._mended:
             self._mend()
-        with refusals_named(self.path), self.path.open("ab") as file:
+        with named_write_errors(self.path), self.path.open("ab") as file:
             before = file.tell()
             try:
                 file.write(_line(fact))
@@ -50,7 +50,7 @@ class Ledger:
         write_text(self.path, b"".join(map(_line, self.read()[:facts])).decode())
 
     def _mend(self) -> None:
-        with refusals_named(self.path):
+        with named_write_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists() and self.path.stat().st_size != sum(len(_line(fact)) for fact in self.read()):
             self.cut(len(self.read()))

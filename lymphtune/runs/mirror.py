@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from lymphtune.errors import InputError, shortened
-from lymphtune.files import read_json, whole, write_json
+from lymphtune.files import atomic_file, read_json, write_json
 from lymphtune.masking import masked
 from lymphtune.runs.storage import HASTY_S, Entry, Store, is_uri, opened
 
@@ -76,7 +76,7 @@ class Mirror:
             if self._is_current(file, local, entry):
                 continue
             try:
-                with whole(local) as scratch:
+                with atomic_file(local) as scratch:
                     self.store.fetch(file, scratch)
             except FileNotFoundError:
                 gone.append(file)

@@ -15,7 +15,7 @@ from pyarrow import ArrowException
 from lymphtune import console
 from lymphtune.config import Configuration, configuration
 from lymphtune.errors import InputError, listed, one_line, reason
-from lymphtune.files import RUNS, is_held, read_json, read_yaml
+from lymphtune.files import RUNS, is_locked, read_json, read_yaml
 from lymphtune.masking import masked
 from lymphtune.platforms import is_alive
 from lymphtune.runs.description import LONGEST_TEXT, RunDescription, StoppingDescription
@@ -49,7 +49,7 @@ class Run:
     def status(self) -> str:
         """Return running, done, interrupted, stopped, out of time, paused, failed, or broken off: nobody drives it."""
         status = self.description.status
-        if is_held(self.path / DRIVER):
+        if is_locked(self.path / DRIVER):
             return "running"
         if status != "running":
             return status

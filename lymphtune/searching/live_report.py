@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lymphtune import console
 from lymphtune.errors import InputError
-from lymphtune.platforms import start_beside
+from lymphtune.platforms import start_in_background
 from lymphtune.runs.mirror import Mirror
 from lymphtune.runs.run import FIGURES, REPORT, Run
 from lymphtune.searching.board import Board
@@ -37,7 +37,7 @@ class LiveReport:
     def start(self) -> None:
         """Begin a report, which a terminal's Ctrl-C does not end: that is for the search."""
         self.began = time.monotonic()
-        self.process = start_beside(self.command, NICE, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        self.process = start_in_background(self.command, NICE, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
     def over(self, board: Board) -> None:
         """Note that the search has ended, and that a last report is due."""

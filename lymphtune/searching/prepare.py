@@ -8,17 +8,17 @@ import numpy as np
 from lymphtune import console
 from lymphtune.cohort import Cohort, default_data, load_cohort
 from lymphtune.cohort.ages import age_note
-from lymphtune.cohort.folds import check_roles, cohort_folds, folds_hash, folds_table, scarce_note
+from lymphtune.cohort.folds import check_roles, cohort_folds, few_held_out_note, folds_hash, folds_table
 from lymphtune.cohort.pseudonyms import Pseudonyms, read_pseudonyms
 from lymphtune.config import Part
-from lymphtune.doctor import glance
-from lymphtune.doctor.listing import in_short
+from lymphtune.doctor import quick_findings
+from lymphtune.doctor.listing import short_listing
 from lymphtune.errors import InputError
 from lymphtune.registry import encoders
 from lymphtune.searching.plan import Plan, Stage, encoder_option, make_plan
 from lymphtune.searching.settings import Settings
 from lymphtune.searching.trackers.checks import check_trackers
-from lymphtune.shortcuts.audit import enough, shortcut_audit
+from lymphtune.shortcuts.audit import enough_patients, shortcut_audit
 from lymphtune.spaces import Space, load_space
 
 
@@ -41,13 +41,15 @@ def prepare(
     data = default_data() if data is None else data
     cohort = load_cohort(data, settings.reference_date, _pseudonyms(settings, bool(before), dry))
     notes = [*cohort.notes, *filter(None, [age_note(cohort)])]
-    for line in [f"{cohort.name}: {note}" for note in notes] + in_short(cohort.name, glance(data, cohort), data):
+    for line in [f"{cohort.name}: {note}" for note in notes] + short_listing(
+        cohort.name, quick_findings(data, cohort), data
+    ):
         console.say(line)
     if note := check_roles(cohort):
         console.say(f"{cohort.name}: {note}")
     repeats = settings.repeats or chosen.suggested.repeats
     folds_RP = cohort_folds(cohort, folds, repeats, settings.seed_of_folds)
-    if note := scarce_note(cohort.labels[folds_RP[0] >= 0]):
+    if note := few_held_out_note(cohort.labels[folds_RP[0] >= 0]):
         console.say(f"{cohort.name}: {note}")
     _warn_of_shortcuts(cohort, data, folds_RP[0] if folds > 1 else None)
     defining = {"cohort": cohort.hash, "folds": folds_hash(folds_table(cohort, folds_RP))}
@@ -58,7 +60,7 @@ def prepare(
 
 def _warn_of_shortcuts(cohort: Cohort, data: str | Path, fold_P: np.ndarray | None) -> None:
     """Print the properties that predict the label alone although they should not, where there are enough patients."""
-    if enough(cohort.labels):
+    if enough_patients(cohort.labels):
         for finding in shortcut_audit(cohort, data, fold_P).findings:
             if finding.severity == "warning":
                 console.say(f"{cohort.name}: {finding.text}")

@@ -10,8 +10,8 @@ from typing import Any
 
 from lymphtune import console
 from lymphtune.errors import InputError
-from lymphtune.files import NoRoom, remove, write_text
-from lymphtune.platforms import ending_signals
+from lymphtune.files import DiskFullError, remove, write_text
+from lymphtune.platforms import termination_signals
 from lymphtune.runs.mirror import StorageError
 from lymphtune.runs.run import Run
 from lymphtune.searching.board import Board, StopReason
@@ -43,7 +43,7 @@ class StopWatcher:
         try:
             if self._asked():
                 return StopReason("stopped", "`lymphtune stop` asked for it")
-        except (NoRoom, StorageError) as error:
+        except (DiskFullError, StorageError) as error:
             return StopReason("paused", str(error))
         if self.budget.over:
             return StopReason("out of time", self._out_of_time())
@@ -93,7 +93,7 @@ class StopWatcher:
                 raise KeyboardInterrupt
             console.say("Stopping: what has been trained is kept. Once more stops at once.")
 
-        before = {number: signal.signal(number, note) for number in ending_signals()}
+        before = {number: signal.signal(number, note) for number in termination_signals()}
         try:
             yield
         finally:

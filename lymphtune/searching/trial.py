@@ -17,7 +17,7 @@ from typing import Any
 from lymphtune import console
 from lymphtune.cohort import Cohort
 from lymphtune.config import Configuration, digest
-from lymphtune.files import hashes, held, is_held, refusals_named, sha256, write_text
+from lymphtune.files import exclusive_lock, hashes, is_locked, named_write_errors, sha256, write_text
 from lymphtune.runs.ledger import Ledger
 from lymphtune.runs.mirror import Mirror
 from lymphtune.runs.storage import PATIENT_S
@@ -107,11 +107,11 @@ def _own_folder(scratch: Path | None) -> Iterator[Path]:
     parent = Path(tempfile.gettempdir()) if scratch is None else scratch
     for left in parent.glob(f"{OWN}*"):
         with suppress(FileNotFoundError):  # another worker removes it
-            if time.time() - left.stat().st_mtime > LEFT_S and not is_held(left / IN_USE):
+            if time.time() - left.stat().st_mtime > LEFT_S and not is_locked(left / IN_USE):
                 shutil.rmtree(left, ignore_errors=True)
     with (
         tempfile.TemporaryDirectory(prefix=OWN, dir=parent, ignore_cleanup_errors=True) as folder,
-        held(Path(folder) / IN_USE, {"pid": os.getpid()}),
+        exclusive_lock(Path(folder) / IN_USE, {"pid": os.getpid()}),
     ):
         yield Path(folder)
 
@@ -170,7 +170,7 @@ class Place:
         fresh = path.with_name(f"{CHECKPOINT}-new")
         result.checkpoint(fresh)
         self.ledger.append({"checkpoint": sha256(fresh), "after": result.epoch})  # before it takes the old one's name
-        with refusals_named(path):
+        with named_write_errors(path):
             os.replace(fresh, path)
         self._saved = time.monotonic()
         self._cost_s = self._saved - began

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lymphtune.files import refusals_named, remove, write_table, write_yaml
+from lymphtune.files import named_write_errors, remove, write_table, write_yaml
 from lymphtune.runs.mirror import Mirror
 from lymphtune.runs.run import Run
 from lymphtune.searching.record import Record
@@ -65,7 +65,7 @@ def _place_weights(folder: Path, source: Path, move: bool) -> None:
     """Put the weights of the last epoch in their place; a copy where the trial may yet be stopped earlier."""
     if not source.is_dir():  # moved already, before an interruption
         return
-    with refusals_named(folder / WEIGHTS):
+    with named_write_errors(folder / WEIGHTS):
         shutil.rmtree(folder / WEIGHTS, ignore_errors=True)
         if move:
             source.rename(folder / WEIGHTS)

@@ -1,1 +1,1 @@
-"""What a network may learn in place of the disease: properties that tell the label alone, and shifts of pictures."""
+"""Shortcuts that a network may learn instead of the disease: an audit of confounders, and picture shifts."""

@@ -1,4 +1,4 @@
-"""The shortcut audit: what of a cohort ought not to matter, and whether it tells the label alone.
+"""The shortcut audit: whether properties that should not matter predict the label alone.
 
 Shapes: P patients with a label, in the cohort's order.
 """
@@ -13,45 +13,48 @@ import pandas as pd
 from lymphtune.cohort import SIMULATED, Cohort, survey_cohort
 from lymphtune.cohort.folds import CLASSES, make_folds, usable
 from lymphtune.findings import Finding
-from lymphtune.shortcuts.origins import Attributes, alike, origins
-from lymphtune.shortcuts.properties import BAG_SIZE, CELLS, shortcuts
+from lymphtune.shortcuts.origins import Attributes, is_constant, origins
+from lymphtune.shortcuts.properties import BAG_SIZE, CELLS_PER_PATIENT, shortcuts
 from lymphtune.statistics.audit import audit, in_columns
 
 SIGNIFICANT = 0.05
 FOLDS = 5
-FEWEST = 10  # patients of each class, of whom anything can be told
-HARDLY_CHANCE = 0.01  # one of a hundred audits of sound cohorts has such a finding
-MOST_PICTURES = 4000  # decoded at once, 600 MB
-CURE = "Find out how the classes came to differ in it, and let neither of them have it alone."
+# patients of each class below which no audit is made
+MIN_PER_CLASS = 10
+# p-value (over all attributes) below which a finding is a warning: 1 in 100 audits of valid cohorts has one
+WARNING_P = 0.01
+# pictures decoded at once, 600 MB
+MAX_PICTURES = 4000
+CURE = "Find out why the classes differ in it, and collect both classes alike."
 
 
 @dataclass(frozen=True)
-class Shortcuts:
-    """What was found; table: as `audit` returns it, empty where nothing differs between the patients."""
+class ShortcutAudit:
+    """Result of the audit; table: as `audit` returns it, empty if no attribute varies between patients."""
 
     table: pd.DataFrame
 
     @property
     def suspects(self) -> pd.DataFrame:
-        """Return the rows that beat chance taken alone, best first."""
+        """The rows that are significant without correction for multiple tests, best first."""
         return self.table[self.table["p"] < SIGNIFICANT]
 
     @property
-    def sure(self) -> pd.DataFrame:
-        """Return the rows that beat chance among all that were tried, best first."""
+    def significant(self) -> pd.DataFrame:
+        """The rows that are significant after correction for all attributes tried, best first."""
         return self.table[self.table["p_all"] < SIGNIFICANT]
 
     @property
     def findings(self) -> list[Finding]:
-        """Return one for each attribute that beats chance among all tried, a warning where it is hardly chance."""
+        """One finding per significant attribute: a warning below WARNING_P, else a note."""
         texts = [
             f"{row.attribute} alone predicts the label: balanced accuracy {row.balanced_accuracy:.2f}, AUC "
             f"{row.auc:.2f} out of fold (by chance up to {row.auc_high:.2f}; p = {row.p_all:.3g} with all "
             f"{len(self.table)} tried); a network may learn it in place of the disease"
             + (", and cannot with `bag_size: fixed`" if row.attribute == BAG_SIZE else "")
-            for row in self.sure.itertuples()
+            for row in self.significant.itertuples()
         ]
-        severities = np.where(self.sure["p_all"] < HARDLY_CHANCE, "warning", "note").tolist()
+        severities = np.where(self.significant["p_all"] < WARNING_P, "warning", "note").tolist()
         return [Finding(each, "shortcut", text, CURE) for each, text in zip(severities, texts, strict=True)]
 
 
@@ -61,43 +64,44 @@ def shortcut_audit(
     fold_P: np.ndarray | None = None,
     n_cells_P: np.ndarray | None = None,
     seed: int = 0,
-) -> Shortcuts:
-    """Return what each attribute tells of the label of the cohort's labelled patients, each alone, out of fold.
+) -> ShortcutAudit:
+    """Predict the labels of the cohort's labelled patients from each attribute alone, out of fold.
 
-    data: what the cohort was read from; where it is a folder, its files and table are looked at too. fold_P: where
-    each patient of the cohort is held out, -1 never; None: FOLDS stratified folds, or as many as the smaller class has
-    patients, groups kept together where that can be. n_cells_P: of each patient, where the cohort holds but some.
+    data: what the cohort was read from; attributes of a folder's files and table are included.
+    fold_P: the fold that holds out each patient of the cohort, -1 for none; None makes FOLDS stratified folds (fewer
+    if a class is smaller) and keeps groups together if possible.
+    n_cells_P: cells of each patient if the cohort holds only some of them.
     """
     rows = cohort.labelled
     labels_P = cohort.labels[rows]
     if fold_P is None:
         fold_P = _folds(cohort, seed)
     if fold_P is None:
-        return Shortcuts(_nothing())
+        return ShortcutAudit(_empty_table())
     given = _attributes(cohort, rows, data, n_cells_P)
-    return Shortcuts(audit(given, labels_P, fold_P[rows], seed) if given else _nothing())
+    return ShortcutAudit(audit(given, labels_P, fold_P[rows], seed) if given else _empty_table())
 
 
-def glanced_audit(data: str | Path, reference_date: date) -> Shortcuts | None:
-    """Return the same of what `data` names, of whose pictures few are decoded and none is kept.
+def sampled_audit(data: str | Path, reference_date: date) -> ShortcutAudit | None:
+    """Audit the cohort that `data` names on a few pictures of each patient, decoded in memory.
 
-    None where patients are too few to tell. Raises InputError as reading the cohort does.
+    None if there are too few patients. Raises InputError as reading the cohort does.
     """
     surveyed = survey_cohort(data, reference_date)
-    if not enough(surveyed.patients["label"].to_numpy()):
+    if not enough_patients(surveyed.patients["label"].to_numpy()):
         return None
-    cohort = surveyed.glimpse(max(1, min(CELLS, MOST_PICTURES // len(surveyed))))
+    cohort = surveyed.subsample(max(1, min(CELLS_PER_PATIENT, MAX_PICTURES // len(surveyed))))
     return shortcut_audit(cohort, data, n_cells_P=surveyed.patients["n_cells"].to_numpy())
 
 
 def shortcut_findings(data: str | Path, reference_date: date) -> list[Finding]:
-    """Return what the audit finds in what `data` names, nothing where patients are too few to tell."""
-    audited = glanced_audit(data, reference_date)
+    """Findings of the audit of the cohort that `data` names; [] if there are too few patients."""
+    audited = sampled_audit(data, reference_date)
     return [] if audited is None else audited.findings
 
 
 def _folds(cohort: Cohort, seed: int) -> np.ndarray | None:
-    """Return where each patient is held out [P]; None where a class has one patient or none."""
+    """The fold [P] that holds out each patient; None if a class has fewer than two patients."""
     rows = cohort.labelled
     fewest = min(int((cohort.labels == label).sum()) for label in CLASSES.values())
     if fewest < 2:
@@ -110,17 +114,17 @@ def _folds(cohort: Cohort, seed: int) -> np.ndarray | None:
     return make_folds(cohort.labels, n_folds, 1, seed)[0]
 
 
-def enough(labels_P: np.ndarray) -> bool:
-    """Return whether there are so many labelled patients that a finding would be worth a line."""
-    return all(int((labels_P == label).sum()) >= FEWEST for label in CLASSES.values())
+def enough_patients(labels_P: np.ndarray) -> bool:
+    """Whether each class has at least MIN_PER_CLASS labelled patients."""
+    return all(int((labels_P == label).sum()) >= MIN_PER_CLASS for label in CLASSES.values())
 
 
-def _nothing() -> pd.DataFrame:
+def _empty_table() -> pd.DataFrame:
     return audit({"nothing": np.zeros(4)}, np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])).iloc[:0]
 
 
 def _attributes(cohort: Cohort, rows: np.ndarray, data: str | Path | None, n_cells_P: np.ndarray | None) -> Attributes:
-    """Return all attributes that differ between the patients, once each."""
+    """All attributes that vary between the patients, without duplicates."""
     table = shortcuts(cohort, rows)
     found: Attributes = {name: table[name].to_numpy() for name in table}
     if n_cells_P is not None:
@@ -131,6 +135,6 @@ def _attributes(cohort: Cohort, rows: np.ndarray, data: str | Path | None, n_cel
     kept: Attributes = {}
     for name, values in found.items():
         columns = in_columns(values)
-        if not alike(columns) and not any(np.array_equal(columns, in_columns(other)) for other in kept.values()):
+        if not is_constant(columns) and not any(np.array_equal(columns, in_columns(other)) for other in kept.values()):
             kept[name] = values
     return kept

@@ -1,6 +1,6 @@
-"""What a folder tells of its patients beside the cells: files, formats and dates of pictures, how the table is written.
+"""Attributes of a folder that should not predict the label: files, formats and dates of pictures, form of the table.
 
-None of it should know the label. Shapes: P patients, L pictures of one that are looked into.
+Shapes: P patients, L pictures of one patient whose headers are read.
 """
 
 import re
@@ -21,18 +21,24 @@ from lymphtune.cohort.study import survey_study, table_path
 from lymphtune.cohort.table import open_table
 from lymphtune.files import NUMBER, sha256
 
-Attributes = dict[str, np.ndarray]  # by name: numbers [P], words [P], or [P, D] columns of one attribute
-LOOKS = 8  # pictures of a patient whose headers are read, evenly spaced in its bag
-COPYING_S = 3600.0  # files that were all last changed within so long were copied then, which tells nothing
-MOST_COLUMNS = 100  # of a table
-MOST_SHOWN = 40  # characters of a column's name
+# by name: numbers [P], words [P], or [P, D] columns of one attribute
+Attributes = dict[str, np.ndarray]
+# pictures of a patient whose headers are read, evenly spaced in its bag
+HEADERS_PER_PATIENT = 8
+# files all changed within this time were copied together, so that their dates carry no information
+MAX_COPYING_S = 3600.0
+# columns of a table that are audited
+MAX_COLUMNS = 100
+# characters of a column's name
+MAX_SHOWN = 40
 DATE = re.compile(r"[0-9]{1,4}([-/.])[0-9]{1,2}\1[0-9]{1,4}([ T].*)?")
-EXIF, TAKEN, CHANGED = 0x8769, 0x9003, 0x0132  # EXIF's own directory, and the tags of its dates
+# the tag of the EXIF directory, and the tags of its dates
+EXIF, TAKEN, CHANGED = 0x8769, 0x9003, 0x0132
 STAMP = "%Y:%m:%d %H:%M:%S"
 
 
 class _Header(NamedTuple):
-    """What a picture's file says of it before a pixel is decoded; stamp: seconds, NaN without a date."""
+    """Properties read from a picture's header; stamp: date in seconds, NaN without one."""
 
     width: int
     height: int
@@ -42,10 +48,10 @@ class _Header(NamedTuple):
 
 
 def origins(folder: Path, cohort: Cohort, rows: np.ndarray) -> Attributes:
-    """Return what the folder tells of the patients in `rows`, without what is alike for all or not to be had.
+    """Attributes of the patients in `rows` from the folder's files and table, without constant or unavailable ones.
 
-    Nothing is decoded; of pictures' headers LOOKS a patient are read. Patients whose ids the folder does not know, as
-    pseudonyms, are found by their first pictures; {} where one is not.
+    No picture is decoded; HEADERS_PER_PATIENT headers a patient are read. Patients with pseudonyms are identified by
+    the digest of their first picture; {} if one cannot be found.
     """
     surveyed = survey_study(folder, cohort.reference_date)
     names = surveyed.patients["patient"].tolist()
@@ -62,21 +68,21 @@ def origins(folder: Path, cohort: Cohort, rows: np.ndarray) -> Attributes:
     paths_P = [files[number] for number in places]
     ids = [names[number] for number in places]
     found = _of_table(folder, ids, read_layout(folder)) | _of_files(paths_P) | _of_headers(paths_P)
-    return {name: values for name, values in found.items() if not alike(values)}
+    return {name: values for name, values in found.items() if not is_constant(values)}
 
 
-def alike(values: np.ndarray) -> bool:
-    """Return whether an attribute is the same for all patients, up to the rounding of means of equal numbers."""
+def is_constant(values: np.ndarray) -> bool:
+    """Whether an attribute is equal for all patients, up to rounding of means."""
     if values.dtype.kind == "f":
         return np.allclose(values, values[:1], rtol=1e-12, atol=0)
     return bool((values == values[:1]).all())
 
 
 def _of_table(folder: Path, ids: Sequence[str], layout: Layout) -> Attributes:
-    """Return the order of rows, and of each column what is missing, how its dates are written, and its decimals."""
+    """The order of rows and, by column, missing values, date format and number of decimals."""
     own = (layout.columns.patient, layout.columns.label)
     texts = {values[own[0]]: (row, values) for row, values in open_table(table_path(folder, layout), layout).rows}
-    columns = [name for name in texts[ids[0]][1] if name not in own][:MOST_COLUMNS]
+    columns = [name for name in texts[ids[0]][1] if name not in own][:MAX_COLUMNS]
     found: Attributes = {"order of rows in the table": _order([texts[patient][0] for patient in ids])}
     for name in columns:
         cells = [texts[patient][1][name] for patient in ids]
@@ -92,8 +98,8 @@ def _of_table(folder: Path, ids: Sequence[str], layout: Layout) -> Attributes:
 
 
 def _shown(column: str) -> str:
-    """Return a column's name as lines and tables can hold it."""
-    return "".join(letter if letter.isprintable() else "?" for letter in column[:MOST_SHOWN]) or "the unnamed column"
+    """A column's name, shortened and printable."""
+    return "".join(letter if letter.isprintable() else "?" for letter in column[:MAX_SHOWN]) or "the unnamed column"
 
 
 def _order(numbers: Sequence[float]) -> np.ndarray:
@@ -105,12 +111,12 @@ def _most(cells: Sequence[str], true_of: Callable[[str], bool]) -> bool:
 
 
 def _date_format(cell: str) -> str:
-    """Return how a date is written: N/N/YYYY of 3/27/1961; what is none as itself without its digits."""
+    """The format of a date, such as N/N/YYYY for 3/27/1961; other texts without their digits."""
     return re.sub("[0-9]+", lambda digits: "YYYY" if len(digits[0]) == 4 else "N", cell)
 
 
 def _of_files(paths_P: Sequence[Sequence[Path]]) -> Attributes:
-    """Return mean and spread of the logarithm of file sizes, and when the files were last changed."""
+    """Mean and standard deviation of the logarithm of file sizes, and the mean time of the last change."""
     sizes, changed = [], []
     for paths in paths_P:
         stats = [path.stat() for path in paths]
@@ -120,17 +126,17 @@ def _of_files(paths_P: Sequence[Sequence[Path]]) -> Attributes:
         "size of picture files": np.array([size_L.mean() for size_L in sizes]),
         "spread of file sizes": np.array([size_L.std() for size_L in sizes]),
     }
-    if np.ptp(changed) > COPYING_S:
+    if np.ptp(changed) > MAX_COPYING_S:
         found["date of picture files"] = np.array(changed)
     return found
 
 
 def _of_headers(paths_P: Sequence[Sequence[Path]]) -> Attributes:
-    """Return dimensions, format, compression and dates of the pictures, as their headers say."""
+    """Dimensions, format, compression and dates of the pictures, from their headers."""
     headers_P = []
     for paths in console.each(paths_P, "Reading picture headers", len(paths_P)):
-        looked_at = [_header(paths[number]) for number in evenly_spaced(len(paths), LOOKS)]
-        headers_P.append([header for header in looked_at if header is not None])
+        headers = [_header(paths[number]) for number in evenly_spaced(len(paths), HEADERS_PER_PATIENT)]
+        headers_P.append([header for header in headers if header is not None])
     if not all(headers_P):
         return {}
     side_P2 = [np.log([[one.width, one.height] for one in some]).mean(axis=0) for some in headers_P]
@@ -143,14 +149,15 @@ def _of_headers(paths_P: Sequence[Sequence[Path]]) -> Attributes:
         "pictures without a date": undated_P,
     }
     if (undated_P < 1).any():
-        dated_P = np.array([np.nan if share == 1 else np.nanmean(stamp_L)
-                            for share, stamp_L in zip(undated_P, stamps_P, strict=True)])  # fmt: skip
+        dated_P = np.array(
+            [np.nan if share == 1 else np.nanmean(stamp_L) for share, stamp_L in zip(undated_P, stamps_P, strict=True)]
+        )
         found["date in pictures"] = np.where(np.isnan(dated_P), np.nanmean(dated_P), dated_P)
     return found
 
 
 def _header(path: Path) -> _Header | None:
-    """Return what a picture's header says; None where it cannot be read, which decoding tells."""
+    """A picture's header; None if it cannot be read, which decoding reports."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             tables: Mapping[int, Sequence[int]] = getattr(image, "quantization", None) or {}
@@ -161,13 +168,15 @@ def _header(path: Path) -> _Header | None:
 
 
 def _stamp(image: Image.Image) -> float:
-    """Return when the picture was taken, else last changed, in seconds; NaN where it does not say."""
+    """When the picture was taken, else last changed, in seconds; NaN without a date."""
     if image.format == "PNG" and "exif" not in image.info:
-        return float("nan")  # Pillow would decode all of it to look further
+        # Pillow would decode the whole picture to look for EXIF data elsewhere
+        return float("nan")
     exif = image.getexif()
-    for said in (exif.get_ifd(EXIF).get(TAKEN), exif.get(CHANGED)):
+    for text in (exif.get_ifd(EXIF).get(TAKEN), exif.get(CHANGED)):
         try:
-            return (datetime.strptime(str(said).strip("\0 "), STAMP) - datetime(1970, 1, 1)).total_seconds()
-        except ValueError:  # none, or no date
+            return (datetime.strptime(str(text).strip("\0 "), STAMP) - datetime(1970, 1, 1)).total_seconds()
+        except ValueError:
+            # missing, or not a date
             continue
     return float("nan")

@@ -1,6 +1,6 @@
-"""What a model may learn in place of the disease: properties of a patient's bag and pictures that ought not to matter.
+"""Properties of a patient's bag, pictures and id that should not predict the label.
 
-Shapes: P patients, C cells looked at, S side of a picture.
+Shapes: P patients, C cells used, N pixels of a picture, S side of a picture.
 """
 
 import re
@@ -11,30 +11,41 @@ import pandas as pd
 from lymphtune import console
 from lymphtune.cohort.cohort import GROUP, Cohort, evenly_spaced
 
-CELLS = 4  # of a patient, evenly spaced in the bag
-PALE = 0.25  # share of a picture's pixels, the brightest, that is taken for background
-STEP = 2  # of the pixels whose colours are averaged, every second row and column
+# evenly spaced in the bag
+CELLS_PER_PATIENT = 4
+# share of the pixels, the brightest, that counts as background
+PALE = 0.25
+# colours are averaged over every second row and column
+STEP = 2
 BAG_SIZE = "number of cells"
 NAMES = (
-    BAG_SIZE, "background red", "background green", "background blue", "brightness", "sharpness",
-    "order of ids", "pattern of ids",
-)  # fmt: skip
+    BAG_SIZE,
+    "background red",
+    "background green",
+    "background blue",
+    "brightness",
+    "sharpness",
+    "order of ids",
+    "pattern of ids",
+)
 
 
 def shortcuts(cohort: Cohort, rows: np.ndarray) -> pd.DataFrame:
-    """Return these properties (columns NAMES) of the patients in `rows`; colours and brightness from 0 to 255.
+    """The properties (columns NAMES) of the patients in `rows`; colours and brightness from 0 to 255.
 
-    Beyond them `missing <column>` for each clinical column: 1 where it has no value.
+    Also a column `missing <column>` for each clinical column: 1 without a value, else 0.
 
-    Of pictures: the mean over CELLS of the patient's. Background: mean colour of the brightest quarter of the pixels;
-    sharpness: logarithm of the variance of the Laplacian of green; order of ids: place among these patients, in the
-    cohort's own order (P2 before P10); pattern of ids: words, as `pattern_of` gives them.
+    Picture properties are means over CELLS_PER_PATIENT pictures. Background: mean colour of the brightest quarter of
+    the pixels. Sharpness: logarithm of the variance of the Laplacian of green. Order of ids: rank among these patients
+    in the cohort's order (P2 before P10). Pattern of ids: words, as `pattern_of` returns them.
     """
     counts = cohort.patients["n_cells"].to_numpy()[rows]
-    looked_at = console.each(rows, "Looking for shortcuts", len(rows))
-    seen_P5 = np.array([_of_pictures(_some(cohort.bag(row))) for row in looked_at]).reshape(len(rows), 5)
+    progress_rows = console.each(rows, "Looking for shortcuts", len(rows))
+    properties_P5 = np.array([_picture_properties(_some(cohort.bag(row))) for row in progress_rows]).reshape(
+        len(rows), 5
+    )
     place_P = np.argsort(np.argsort(rows))
-    numbers = pd.DataFrame(np.column_stack([counts, seen_P5, place_P]).astype(float), columns=list(NAMES[:-1]))
+    numbers = pd.DataFrame(np.column_stack([counts, properties_P5, place_P]).astype(float), columns=list(NAMES[:-1]))
     numbers[NAMES[-1]] = [pattern_of(cohort.ids[row]) for row in rows]
     given = (
         cohort.patients.iloc[rows]
@@ -46,16 +57,16 @@ def shortcuts(cohort: Cohort, rows: np.ndarray) -> pd.DataFrame:
 
 
 def pattern_of(patient: str) -> str:
-    """Return the id with # for each of its numbers: `A#-#` of A12-3."""
+    """The id with # in place of each number: A12-3 becomes `A#-#`."""
     return re.sub("[0-9]+", "#", patient)
 
 
 def _some(bag_NSS3: np.ndarray) -> np.ndarray:
-    return bag_NSS3[evenly_spaced(len(bag_NSS3), CELLS)]
+    return bag_NSS3[evenly_spaced(len(bag_NSS3), CELLS_PER_PATIENT)]
 
 
-def _of_pictures(pictures_CSS3: np.ndarray) -> np.ndarray:
-    """Return background red, green and blue, brightness and sharpness, mean over some pictures [5]."""
+def _picture_properties(pictures_CSS3: np.ndarray) -> np.ndarray:
+    """Background red, green and blue, brightness and sharpness, each a mean over the pictures [5]."""
     pixels_CN3 = pictures_CSS3[:, ::STEP, ::STEP].reshape(len(pictures_CSS3), -1, 3)
     light_CN = pixels_CN3.sum(axis=2, dtype=np.uint16)
     pale_CN = light_CN >= np.quantile(light_CN, 1 - PALE, axis=1, method="higher")[:, None]
@@ -65,7 +76,7 @@ def _of_pictures(pictures_CSS3: np.ndarray) -> np.ndarray:
 
 
 def _sharpness(green_SS: np.ndarray) -> float:
-    """Return the logarithm of the variance of the Laplacian, so that flat pictures and crisp ones compare."""
+    """Logarithm of the variance of the Laplacian."""
     given = green_SS.astype(np.int16)
     around = given[:-2, 1:-1] + given[2:, 1:-1] + given[1:-1, :-2] + given[1:-1, 2:]
     return float(np.log1p((around - 4 * given[1:-1, 1:-1]).var(dtype=np.float32)))

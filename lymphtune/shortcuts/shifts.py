@@ -1,4 +1,4 @@
-"""Pictures as another microscope, stain or camera might have made them: shifts that ought not to change an answer.
+"""Picture shifts that imitate another microscope, stain or camera and should not change a prediction.
 
 Shapes: C pictures, S side, 3 colours; D dyes.
 """
@@ -11,19 +11,24 @@ from PIL import Image, ImageFilter
 
 Shift = Callable[[np.ndarray], np.ndarray]
 
-# optical densities of haematoxylin, eosin and DAB in red, green and blue: Ruifrok and Johnston 2001, table 1
+# Optical densities of haematoxylin, eosin and DAB in red, green and blue: Ruifrok and Johnston 2001, table 1.
 DYES_D3 = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 UNMIXED_3D = np.linalg.inv(DYES_D3 / np.linalg.norm(DYES_D3, axis=1, keepdims=True))
 MIXED_D3 = np.linalg.inv(UNMIXED_3D)
-TINT = 12  # levels of red, and of blue the other way
-PALE_LEVELS = 40  # a pixel this far below the palest ones is no background
-PALEST = 0.9  # quantile of brightness that stands for the palest pixels
-BLUR_PX = 1.5  # standard deviation
-QUALITY = 30  # of a JPEG
+# levels added to red and subtracted from blue
+TINT = 12
+# a pixel this many levels darker than the palest ones is not background
+PALE_LEVELS = 40
+# quantile of brightness that represents the palest pixels
+PALEST = 0.9
+# standard deviation of the Gaussian blur
+BLUR_PX = 1.5
+# JPEG quality
+QUALITY = 30
 
 
 def tinted(levels: int) -> Shift:
-    """Return the shift by which the background, and no cell, is so many levels warmer (cooler below 0)."""
+    """A shift that makes the background, but not the cells, warmer by this many levels (cooler if negative)."""
 
     def shift(pictures_CSS3: np.ndarray) -> np.ndarray:
         given_CSS3 = pictures_CSS3.astype(np.float32)
@@ -36,10 +41,9 @@ def tinted(levels: int) -> Shift:
 
 
 def stained(haematoxylin: float, eosin: float) -> Shift:
-    """Return the shift by which there is so many times as much of either dye.
+    """A shift that multiplies the amount of each dye.
 
-    Source: colour deconvolution, Ruifrok and Johnston 2001. Blood smears are stained with azure and eosin, for which
-    the two stand.
+    Source: colour deconvolution, Ruifrok and Johnston 2001. Haematoxylin stands in for azure, the dye of blood smears.
     """
     factor_D = np.array([haematoxylin, eosin, 1.0])
     change_33 = (UNMIXED_3D @ np.diag(factor_D) @ MIXED_D3).astype(np.float32)
@@ -52,17 +56,17 @@ def stained(haematoxylin: float, eosin: float) -> Shift:
 
 
 def lit(factor: float) -> Shift:
-    """Return the shift by which there is so many times as much light."""
+    """A shift that multiplies the light."""
     return lambda pictures_CSS3: _as_levels(pictures_CSS3.astype(np.float32) * factor)
 
 
 def blurred(pictures_CSS3: np.ndarray) -> np.ndarray:
-    """Return the pictures a little out of focus."""
+    """The pictures slightly out of focus."""
     return _each(pictures_CSS3, lambda picture: picture.filter(ImageFilter.GaussianBlur(BLUR_PX)))
 
 
 def recompressed(pictures_CSS3: np.ndarray) -> np.ndarray:
-    """Return the pictures as a coarse JPEG has them."""
+    """The pictures after strong JPEG compression."""
 
     def through_jpeg(picture: Image.Image) -> Image.Image:
         file = io.BytesIO()
@@ -73,12 +77,17 @@ def recompressed(pictures_CSS3: np.ndarray) -> np.ndarray:
 
 
 SHIFTS: dict[str, Shift] = {
-    "warmer background": tinted(TINT), "cooler background": tinted(-TINT),
-    "more stain": stained(1.2, 1.2), "less stain": stained(0.8, 0.8),
-    "bluer stain": stained(1.2, 0.8), "redder stain": stained(0.8, 1.2),
-    "brighter": lit(1.1), "darker": lit(0.9),
-    "blurred": blurred, "recompressed": recompressed,
-}  # fmt: skip
+    "warmer background": tinted(TINT),
+    "cooler background": tinted(-TINT),
+    "more stain": stained(1.2, 1.2),
+    "less stain": stained(0.8, 0.8),
+    "bluer stain": stained(1.2, 0.8),
+    "redder stain": stained(0.8, 1.2),
+    "brighter": lit(1.1),
+    "darker": lit(0.9),
+    "blurred": blurred,
+    "recompressed": recompressed,
+}
 
 
 def _each(pictures_CSS3: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:

@@ -9,7 +9,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from lymphtune import registry
 from lymphtune.config import Configuration
-from lymphtune.files import whole
+from lymphtune.files import atomic_file
 
 SUFFIX = ".skops"
 
@@ -35,7 +35,7 @@ class ClinicalMember:
         """Write the pipeline without pickle."""
         import skops.io  # takes seconds; networks do not need it
 
-        with whole(path.with_suffix(SUFFIX)) as scratch:
+        with atomic_file(path.with_suffix(SUFFIX)) as scratch:
             skops.io.dump(pipeline, scratch)
 
 

@@ -19,7 +19,7 @@ from lymphtune.cohort import Cohort
 from lymphtune.cohort.pictures import CACHE_FORMAT, cache_dir
 from lymphtune.config import Configuration, digest
 from lymphtune.errors import InputError
-from lymphtune.files import locked, sha256, whole
+from lymphtune.files import atomic_file, locked, sha256
 from lymphtune.models.backbone import Backbone, feature_count, file_state
 from lymphtune.models.bag_classifier import as_pictures
 from lymphtune.platforms import link_or_copy
@@ -138,7 +138,7 @@ def backbone_file(configuration: Configuration) -> Path:
     with _lock_if_needed(kept, Path.is_file) as wanted:
         if wanted:
             state = {key: value.contiguous() for key, value in options.state().items()}
-            with whole(kept) as scratch:
+            with atomic_file(kept) as scratch:
                 save_file(state, scratch)
     return kept
 
@@ -148,7 +148,7 @@ def place_backbone(configuration: Configuration, folder: Path) -> None:
     if not is_frozen(configuration) or (folder / WEIGHTS).exists():
         return
     source = backbone_file(configuration)
-    with whole(folder / WEIGHTS) as scratch:
+    with atomic_file(folder / WEIGHTS) as scratch:
         link_or_copy(source, scratch)
 
 
@@ -179,7 +179,7 @@ def _cached_features(
             backbone, crop_px = load_backbone(configuration, weights).to(device), configuration.data.crop_px
             label = f"{configuration.title.split()[0]} features, {crop_px} px, orientation {orientation + 1}"
             computed_CD = _compute_features(backbone, cohort.pictures_CSS3, crop_px, orientation, label, check)
-            with whole(kept) as scratch, scratch.open("wb") as file:
+            with atomic_file(kept) as scratch, scratch.open("wb") as file:
                 np.save(file, computed_CD, allow_pickle=False)
     return np.load(kept, mmap_mode="r", allow_pickle=False)
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from lymphtune.cohort.cohort import TO_PREDICT, Cohort
 from lymphtune.config import Configuration
-from lymphtune.files import whole
+from lymphtune.files import atomic_file
 from lymphtune.models.bag_classifier import Chunk
 from lymphtune.models.memory import keep_freed_memory
 from lymphtune.statistics.metrics import balanced_log_loss
@@ -228,7 +228,7 @@ class _SavedWeights:
         members = {member_name(r, k): member.progress() for (r, k), member in self.members.items()}
         states = {member_name(r, k): state for (r, k), state in self.states.items()}
         given = {"epoch": epoch, "members": members, "states": states, "lowest": float(self.lowest)}
-        with whole(path) as scratch:
+        with atomic_file(path) as scratch:
             torch.save(given | {"chunk": asdict(self.chunk)}, scratch)
 
     def resume(self, start: Start, device: torch.device) -> None:

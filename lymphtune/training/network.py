@@ -15,7 +15,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from lymphtune import registry
 from lymphtune.config import Configuration, Training
-from lymphtune.files import whole
+from lymphtune.files import atomic_file
 from lymphtune.models.bag_classifier import BagClassifier, Chunk
 from lymphtune.models.output import BagOutput
 from lymphtune.training.averaging import MovingAverage
@@ -213,7 +213,7 @@ class NetworkMember:
     @staticmethod
     def save(state: Mapping[str, Tensor], path: Path) -> None:
         """Write the state as safetensors."""
-        with whole(path.with_suffix(SUFFIX)) as scratch:
+        with atomic_file(path.with_suffix(SUFFIX)) as scratch:
             save_file({name: value.contiguous() for name, value in state.items()}, scratch)
 
 

@@ -273,4 +273,4 @@ def test_a_hold_out_of_two_groups_of_one_class_each_is_refused_before_training(
     given = ["search", "--data", str(tiny_cohort_folder), "--space", "tiny", "--folds", "1"]
     assert main([*given, "--runs", str(tmp_path / "runs")]) == 2 and not (tmp_path / "runs").exists()
     said = " ".join(capsys.readouterr().err.split())
-    assert "all reactive patients are in one group, which stays together" in said and "for a hold-out" in said
+    assert "all reactive patients are in one group, which is never split" in said and "for a hold-out" in said

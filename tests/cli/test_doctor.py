@@ -51,7 +51,7 @@ def test_a_corrected_copy_and_what_is_left(
     assert "16 changes" in said.out and "count unit (15)" in said.out and "all black" in said.out
     assert f"{tmp_path / 'out'}: corrected; 1 warning, 1 note remain" in said.err
     assert main(given) == 2
-    assert "out: is there already; name another folder with --fix" in capsys.readouterr().err
+    assert "out: exists already; name another folder with --fix" in capsys.readouterr().err
 
 
 def test_of_a_packed_file_and_of_nothing(tiny_cohort_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,9 +74,9 @@ def test_what_tells_the_label_alone_is_a_finding(
     for row in rows[1:]:
         row[4] = "16-09-1934" if row[2] == "1" else "3/27/1961"
     table.write_text("\n".join(map(",".join, rows)) + "\n")
-    monkeypatch.setattr(shortcuts, "FEWEST", 2)
+    monkeypatch.setattr(shortcuts, "MIN_PER_CLASS", 2)
     monkeypatch.setattr(shortcuts, "SIGNIFICANT", 0.2)  # of so few patients a label is permuted into itself
-    monkeypatch.setattr(shortcuts, "HARDLY_CHANCE", 0.2)
+    monkeypatch.setattr(shortcuts, "WARNING_P", 0.2)
     assert main(["doctor", "--data", str(tiny_cohort_folder)]) == 3
     said = " ".join(capsys.readouterr().out.split())
     assert "shortcut: format of DOB alone predicts the label" in said and shortcuts.CURE in said

@@ -12,10 +12,6 @@ import lymphtune
 from lymphtune.cli import main
 from lymphtune.cluster import probe
 from lymphtune.cluster.doctor import (
-    FINDING,
-    OK,
-    UNCHECKED,
-    Line,
     check_node,
     check_tokens,
     checked_storage,
@@ -24,6 +20,7 @@ from lymphtune.cluster.doctor import (
 )
 from lymphtune.cluster.node import Node
 from lymphtune.errors import InputError
+from lymphtune.findings import Finding
 
 HERE = {"versions": {"python": "3.11.7", "ray": "2.60.0", "torch": "2.14.1"}, "source": "a" * 64}
 SAID = HERE | {"token": True, "free": {"Ray's folder": 50_000_000_000}}
@@ -31,13 +28,13 @@ GPU = {"name": "L4", "bytes": 24_000_000_000}
 WELL = Node("10.0.0.2", 1.0, 2e9, SAID, None, True, (GPU,), 0.3, 0.01)
 
 
-def states(node: Node, pictures: int | None = 1_000_000_000, storage: bool = True) -> dict[str, Line]:
+def states(node: Node, pictures: int | None = 1_000_000_000, storage: bool = True) -> dict[str, Finding]:
     return {line.check: line for line in check_node(node, HERE, pictures, storage)}
 
 
 def test_a_node_like_the_driver_has_no_findings() -> None:
     lines = states(WELL)
-    assert {line.state for line in lines.values()} == {OK}
+    assert {line.severity for line in lines.values()} == {"ok"}
     assert set(lines) == {"versions", "lymphtune", "disk", "storage", "gpus", "memory", "clock"}
     assert not any(line.cure for line in lines.values())
 
@@ -66,8 +63,8 @@ def test_a_node_like_the_driver_has_no_findings() -> None:
     ],
 )
 def test_what_does_not_fit_is_a_finding_with_something_to_do(change: dict[str, object], check: str, text: str) -> None:
-    found = [line for line in states(replace(WELL, **change)).values() if line.state != OK]  # type: ignore[arg-type]
-    assert [(line.check, line.state) for line in found] == [(check, FINDING)]
+    found = [line for line in states(replace(WELL, **change)).values() if line.severity != "ok"]  # type: ignore[arg-type]
+    assert [(line.check, line.severity) for line in found] == [(check, "error")]
     assert text in found[0].text and found[0].cure
 
 
@@ -76,30 +73,30 @@ def test_what_does_not_fit_is_a_finding_with_something_to_do(change: dict[str, o
     [({"torch_gpus": "in use"}, "gpus"), ({"skew_s": None}, "clock"), ({"said": SAID | {"free": {"x": None}}}, "disk")],
 )
 def test_what_cannot_be_known_is_no_finding(change: dict[str, object], check: str) -> None:
-    assert states(replace(WELL, **change))[check].state == UNCHECKED  # type: ignore[arg-type]
+    assert states(replace(WELL, **change))[check].severity == "note"  # type: ignore[arg-type]
 
 
 def test_without_storage_or_cohort_nothing_is_claimed_of_them() -> None:
     lines = states(WELL, pictures=None, storage=False)
-    assert "storage" not in lines and lines["memory"].state == UNCHECKED
+    assert "storage" not in lines and lines["memory"].severity == "note"
 
 
 def test_a_clock_is_wrong_only_beyond_what_the_round_trip_hides() -> None:
-    assert states(replace(WELL, skew_s=2.5, error_s=0.6))["clock"].state == OK
-    assert states(replace(WELL, skew_s=2.7, error_s=0.6))["clock"].state == FINDING
+    assert states(replace(WELL, skew_s=2.5, error_s=0.6))["clock"].severity == "ok"
+    assert states(replace(WELL, skew_s=2.7, error_s=0.6))["clock"].severity == "error"
 
 
 def test_tokens_off_is_a_note_unless_the_cluster_is_on_loopback() -> None:
     off = replace(WELL, answer=SAID | {"token": False})
-    assert [line.state for line in check_tokens([WELL, off])] == [UNCHECKED]
+    assert [line.severity for line in check_tokens([WELL, off])] == ["note"]
     assert "RAY_AUTH_MODE=token" in check_tokens([off])[0].cure
-    assert [line.state for line in check_tokens([WELL])] == [OK]
-    assert [line.state for line in check_tokens([replace(off, name="127.0.0.1/ab")])] == [OK]
+    assert [line.severity for line in check_tokens([WELL])] == ["ok"]
+    assert [line.severity for line in check_tokens([replace(off, name="127.0.0.1/ab")])] == ["ok"]
 
 
 def test_the_table_is_80_columns_wide_and_says_each_cure_once() -> None:
     long = "torch 2.13.0, here 2.14.1; timm 1.0.29, here 1.0.31; numpy 2.3.1, here 2.4.6"
-    text = report([Line(f"10.0.0.{n}", "versions", FINDING, long, "Install it.") for n in (2, 3)])
+    text = report([Finding("error", "versions", long, "Install it.", (f"10.0.0.{n}",)) for n in (2, 3)])
     lines = text.splitlines()
     assert (
         max(map(len, lines)) == 80 and lines[0].startswith("!  10.0.0.2 versions  torch") and lines[0].endswith("...")

@@ -13,7 +13,7 @@ from lymphtune.cohort.clinical import read_clinical
 from lymphtune.cohort.layout import Layout
 from lymphtune.cohort.packed import pack, read_packed
 from lymphtune.cohort.pseudonyms import Pseudonyms
-from lymphtune.cohort.table import one_slip
+from lymphtune.cohort.table import one_edit_apart
 from lymphtune.doctor import examine
 from lymphtune.errors import InputError
 
@@ -94,7 +94,7 @@ def test_ages_beside_dates_of_birth_are_not_read_and_that_is_said(tiny_cohort_fo
     ("columns", "message"),
     [
         ("{age_years: A, examined_on: E}", "columns: examined_on and age_years: name one of the two"),
-        ("{birth_date: null, examined_on: E}", "columns: examined_on: goes with birth_date"),
+        ("{birth_date: null, examined_on: E}", "columns: examined_on: needs birth_date"),
         ("{examined_on: SEEN}", "no column SEEN"),
     ],
 )
@@ -143,12 +143,22 @@ def test_a_column_one_slip_away_is_left_aside_where_the_layout_says_or_uses_it(t
 
 @pytest.mark.parametrize(
     ("word", "other", "near"),
-    [("gender", "gendr", True), ("gender", "genders", True), ("gender", "gendre", True), ("gender", "gander", True),
-     ("gender", "gender", True), ("gender", "gendres", False), ("gender", "ender", False), ("gender", "regend", False),
-     ("gender", "", False), ("sno", "son", True), ("abcd", "badc", False)],
-)  # fmt: skip
+    [
+        ("gender", "gendr", True),
+        ("gender", "genders", True),
+        ("gender", "gendre", True),
+        ("gender", "gander", True),
+        ("gender", "gender", True),
+        ("gender", "gendres", False),
+        ("gender", "ender", False),
+        ("gender", "regend", False),
+        ("gender", "", False),
+        ("sno", "son", True),
+        ("abcd", "badc", False),
+    ],
+)
 def test_one_slip(word: str, other: str, near: bool) -> None:
-    assert one_slip(word, other) == one_slip(other, word) == near
+    assert one_edit_apart(word, other) == one_edit_apart(other, word) == near
 
 
 def test_what_ages_are_counted_to_is_said(tiny_cohort_folder: Path) -> None:

@@ -2,7 +2,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lymphtune.cohort.attributes import STANDARD, Attribute, attribute_matrix, attributes_of_yaml, in_words, names_of
+from lymphtune.cohort.attributes import (
+    STANDARD,
+    Attribute,
+    attribute_matrix,
+    attribute_names_text,
+    attributes_of_yaml,
+    names_of,
+)
 
 PATIENTS = pd.DataFrame(
     {
@@ -21,8 +28,13 @@ def test_a_model_is_shown_numbers_logarithms_and_levels() -> None:
     expected = [[50, 1, 1, 0, 1, 0], [np.nan, 0, np.nan, np.nan, np.nan, np.nan]]  # D is none of the levels
     np.testing.assert_allclose(shown_PA, expected)
     assert names_of(every) == [
-        "age_years", "log lymphocytes_g_per_l", "smoker = yes", "stage = A", "stage = B", "stage = C",
-    ]  # fmt: skip
+        "age_years",
+        "log lymphocytes_g_per_l",
+        "smoker = yes",
+        "stage = A",
+        "stage = B",
+        "stage = C",
+    ]
     assert attribute_matrix(PATIENTS, ()).shape == (2, 0)
 
 
@@ -34,6 +46,6 @@ def test_attributes_are_read_back_as_they_were_written() -> None:
 
 
 def test_sentences_name_what_models_are_told() -> None:
-    assert in_words(STANDARD) == "age and lymphocyte count"
-    assert in_words((*STANDARD, SMOKER)) == "age_years, lymphocytes_g_per_l and smoker"
-    assert in_words([SMOKER]) == "smoker"
+    assert attribute_names_text(STANDARD) == "age and lymphocyte count"
+    assert attribute_names_text((*STANDARD, SMOKER)) == "age_years, lymphocytes_g_per_l and smoker"
+    assert attribute_names_text([SMOKER]) == "smoker"

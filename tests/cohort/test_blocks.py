@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lymphtune.cohort import REFERENCE_DATE, Cohort, Surveyed, blocks, load_cohort, packed, pictures, survey_cohort
+from lymphtune.cohort import REFERENCE_DATE, Cohort, CohortSurvey, blocks, load_cohort, packed, pictures, survey_cohort
 from lymphtune.cohort.blocks import Block
 from lymphtune.cohort.cohort import COLUMNS, CohortHash
 from lymphtune.cohort.packed import pack
 from lymphtune.cohort.simulation.patients import simulated_cohort, survey_simulated
 from lymphtune.errors import InputError
 
-Both = tuple[Surveyed, Cohort]
+Both = tuple[CohortSurvey, Cohort]
 
 
 def both(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Both:
@@ -31,8 +31,8 @@ def both(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Both:
     return survey_cohort(folder), load_cohort(folder)
 
 
-def read(surveyed: Surveyed) -> list[Block]:
-    return [surveyed.block(rows) for rows in surveyed.spans()]
+def read(surveyed: CohortSurvey) -> list[Block]:
+    return [surveyed.block(rows) for rows in surveyed.block_ranges()]
 
 
 @pytest.fixture(params=["folder", "packed", "simulated"])
@@ -68,7 +68,7 @@ def test_digests_without_decoding_give_the_cohorts_hash(given: Both, monkeypatch
     monkeypatch.setattr(pictures.Image, "open", None)
     told = CohortHash(surveyed.reference_date)
     monkeypatch.setattr(blocks, "BLOCK_PATIENTS", 4)
-    for rows in surveyed.spans():
+    for rows in surveyed.block_ranges():
         told.add(surveyed.patients[rows.start : rows.stop], surveyed.digests(rows))
     assert str(told) == cohort.hash
 
@@ -91,23 +91,23 @@ def test_pictures_are_named(given: Both) -> None:
 )
 def test_no_block_is_larger_than_allowed(n_cells: list[int], expected: list[int]) -> None:
     table = pd.DataFrame([("P", -1, "", 60.0, 5.0, n) for n in n_cells], columns=list(COLUMNS))
-    spans = list(Surveyed("x", table, lambda rows: [], REFERENCE_DATE).spans())
-    assert [len(rows) for rows in spans] == expected
-    assert [row for rows in spans for row in rows] == list(range(len(n_cells)))
+    block_ranges = list(CohortSurvey("x", table, lambda rows: [], REFERENCE_DATE).block_ranges())
+    assert [len(rows) for rows in block_ranges] == expected
+    assert [row for rows in block_ranges for row in rows] == list(range(len(n_cells)))
 
 
 def test_only_a_blocks_own_pictures_are_decoded(given: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     surveyed, cohort = given
     monkeypatch.setattr(blocks, "BLOCK_PATIENTS", 3)
     sizes: list[int] = []
-    real = blocks.decoded_here
+    real = blocks.decode_in_memory
 
     def note(sources, decode):  # type: ignore[no-untyped-def]
         pixels_CSS3, found = real(sources, decode)
         sizes.append(len(pixels_CSS3))
         return pixels_CSS3, found
 
-    monkeypatch.setattr(blocks, "decoded_here", note)
+    monkeypatch.setattr(blocks, "decode_in_memory", note)
     read(surveyed)
     counts = cohort.patients["n_cells"].to_numpy()
     assert sizes == [counts[low : low + 3].sum() for low in range(0, len(counts), 3)]

@@ -119,7 +119,7 @@ def test_other_values(tmp_path: Path) -> None:
     refused(tmp_path, with_row(LYMPH_COUNT="12,5"), "row 3: 6 values, the header has 5 columns; .* a point in numbers")
     refused(tmp_path, with_row(LABEL="2"), r"row 3 \(P2\): LABEL '2'; expected 0 \(reactive\), 1 \(tumoral\) or -1")
     refused(tmp_path, with_row(GENDER="x"), r"row 3 \(P2\): GENDER 'x'; expected F, M or nothing")
-    refused(tmp_path, with_row(ID="P1"), "row 3: ID 'P1' is in row 2 already; expected one row a patient")
+    refused(tmp_path, with_row(ID="P1"), "row 3: ID 'P1' is in row 2 already; expected one row per patient")
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_files_that_are_no_table(tmp_path: Path) -> None:
     refused(tmp_path, "PATIENT_ID,LABEL,DOB,LYMPH_COUNT\n", r"did you mean 'PATIENT_ID' for ID\?")
     refused(tmp_path, "CENTRE,LABEL,DOB,LYMPH_COUNT\n", "separated by commas$")
     refused(tmp_path, "ID;LABEL;DOB;LYMPH_COUNT\n", "found 'ID;LABEL;DOB;LYMPH_COUNT'; .* separated by commas")
-    refused(tmp_path, f"{HEADER},LABEL\n", "column LABEL is there twice; keep one")
+    refused(tmp_path, f"{HEADER},LABEL\n", "column LABEL occurs twice; keep one")
     refused(tmp_path, f"{HEADER}\nP1,1\n", "row 2: 2 values, the header has 5 columns")
     refused(tmp_path, f"{HEADER}\nP\0,1,F,1/1/1950,4\n", "row 2: a NUL character")
     refused(tmp_path, f"{HEADER}\nP\u00e9,1,F,1/1/1950,4\n".encode("latin-1"), "row 2: byte 0xe9 is not UTF-8")
@@ -178,7 +178,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(InputError, match=r"absent.csv: cannot be read \(No such file or directory\)"):
         read_clinical(tmp_path / "absent.csv", DAY)
     monkeypatch.setattr("lymphtune.cohort.table.MAX_BYTES", 10)
-    refused(tmp_path, HEADER, "over 0 MB; expected a table with one row a patient")
+    refused(tmp_path, HEADER, "over 0 MB; expected a table with one row per patient")
 
 
 @given(st.floats(min_value=1e-6, max_value=1e6))

@@ -47,7 +47,7 @@ def into_slides(folder: Path) -> None:
 )
 def test_templates(text: str, above: tuple[str, ...], columns: list[str], deep: bool) -> None:
     template = Template.parse(text)
-    assert (template.above, template.columns, template.deep) == (above, columns, deep)
+    assert (template.above, template.columns, template.recursive) == (above, columns, deep)
 
 
 @pytest.mark.parametrize("text", ["", "all/**", "{patient}/x", "**/{patient}", "{patient}/{patient}", "a{/{patient}"])
@@ -87,7 +87,7 @@ def test_slides_beside_pictures_are_counted_and_read_when_asked(tiny_cohort_fold
     picture(tiny_cohort_folder, "P2", 0).rename(slide / "0.jpg")
     cohort = load_cohort(tiny_cohort_folder, pseudonyms=Pseudonyms(b"key"))
     assert cohort.notes[0].startswith("not read: 1 picture in folders below those of 1 patient; `/**` at the end")
-    assert worst(tiny_cohort_folder) == ["1 folder inside patients' folders, not looked into, with 1 picture"]
+    assert worst(tiny_cohort_folder) == ["1 folder inside patients' folders, not read, with 1 picture"]
     say(tiny_cohort_folder, "pictures: {labelled: 'trainset/{patient}/**'}")
     assert len(load_cohort(tiny_cohort_folder).pictures_CSS3) == len(cohort.pictures_CSS3) + 1
     assert not load_cohort(tiny_cohort_folder).notes
@@ -104,7 +104,7 @@ def test_what_lies_beside_is_counted(tiny_cohort_folder: Path) -> None:
     assert load_cohort(tiny_cohort_folder).notes == (
         "not read: 1 folder that no path of `pictures` in cohort.yaml fits",
         "not read: 1 picture beside patients' folders",
-    )  # fmt: skip
+    )
 
 
 def test_a_corrected_copy_keeps_sites_and_slides(tiny_cohort_folder: Path, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_either_form_is_the_same_cohort(accented: Path) -> None:
         after = load_cohort(accented)
         assert after.hash == before.hash and after.ids == before.ids, what
         assert not worst(accented), what
-        assert np.array_equal(survey_cohort(accented).whole().pictures_CSS3, before.pictures_CSS3), what
+        assert np.array_equal(survey_cohort(accented).load().pictures_CSS3, before.pictures_CSS3), what
 
 
 def test_words_columns_and_paths_of_the_layout_in_either_form(accented: Path) -> None:

@@ -9,11 +9,11 @@ from lymphtune.cohort import Cohort, check_trainable
 from lymphtune.cohort.folds import (
     check_roles,
     cohort_folds,
+    few_held_out_note,
     folds_hash,
     folds_table,
     make_folds,
     roles_table,
-    scarce_note,
 )
 from lymphtune.errors import InputError
 
@@ -123,7 +123,7 @@ def test_a_picture_in_two_roles_is_refused(noisy_cohort: Cohort) -> None:
         check_roles(replace(noisy_cohort, picture_digests=twice))
     twice = [*digests]
     twice[starts[noisy_cohort.labelled[1]]] = digests[starts[known]]
-    assert "1 pictures are of more than one labelled patient" in check_roles(
+    assert "1 pictures belong to more than one labelled patient" in check_roles(
         replace(noisy_cohort, picture_digests=twice)
     )
 
@@ -217,8 +217,8 @@ def test_the_number_of_folds_that_a_refusal_names_works(tiny_cohort: Cohort) -> 
 
 
 def test_a_hold_out_with_one_patient_of_a_class_is_said() -> None:
-    assert "1 patient of the class reactive held out" in scarce_note(np.array([0, 1, 1, 1]))
-    assert scarce_note(np.array([0, 0, 1, 1])) == ""
+    assert "1 patient of the class reactive held out" in few_held_out_note(np.array([0, 1, 1, 1]))
+    assert few_held_out_note(np.array([0, 0, 1, 1])) == ""
 
 
 @pytest.mark.parametrize(

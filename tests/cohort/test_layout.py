@@ -67,8 +67,9 @@ def test_another_hospital_s_table_is_read(other: Path) -> None:
     np.testing.assert_allclose(table["haemoglobin"], [12.5, np.nan, 11, 9.5, 10])
     assert table["smoker"].tolist() == ["ja", "nein", "", "ja", "nein"]
     assert cohort.attributes[2:] == (
-        Attribute("haemoglobin", log=True), Attribute("smoker", levels=("ja", "nein")),
-    )  # fmt: skip
+        Attribute("haemoglobin", log=True),
+        Attribute("smoker", levels=("ja", "nein")),
+    )
     assert table["n_cells"].tolist() == [2] * 5
 
 
@@ -121,8 +122,8 @@ def test_a_folder_without_the_file_is_the_study_s(tmp_path: Path) -> None:
         ("tabel: x", "has no 'tabel'; there are age_unit, attributes,"),
         ("columns: {patien: x}", "columns has no 'patien'; there are age_years, birth_date, examined_on, label,"),
         ("attributes: {hb: {column: HB, kid: 1}}", "attributes.hb has no 'kid'; there are column, kind, log"),
-        ("table: ../x", "table: '../x' is no path inside the cohort's folder"),
-        ("table: /etc/passwd", "table: '/etc/passwd' is no path inside"),
+        ("table: ../x", "table: '../x' is not a path inside the cohort's folder"),
+        ("table: /etc/passwd", "table: '/etc/passwd' is not a path inside"),
         ("lymphocyte_unit: G/L", "lymphocyte_unit: 'G/L'; there are 10"),
         ("attributes: {label: {column: HB}}", "attributes: 'label': expected a name of letters"),
         ("attributes: {a b: {column: HB}}", "attributes: 'a b': expected a name of letters"),
@@ -132,7 +133,7 @@ def test_a_folder_without_the_file_is_the_study_s(tmp_path: Path) -> None:
         ("labels: {reactive: [yes]}", "labels.reactive: expected texts or numbers .* quote yes, no, true"),
         ("labels: {reactive: 1}", "labels: a word stands for two labels"),
         ("pictures: {labelled: x}", "pictures.labelled: 'x': expected a path that ends in /{patient}"),
-        ("pictures: {labelled: '../{patient}'}", "pictures.labelled: '../{patient}' is no path inside"),
+        ("pictures: {labelled: '../{patient}'}", "pictures.labelled: '../{patient}' is not a path inside"),
         ("groups: [{colum: x}]", "groups.0.column: field required"),
         ("separator: ':'", "separator: input should be ',', ';'"),
         ("- 1", "expected a mapping"),

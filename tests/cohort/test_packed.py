@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lymphtune.cohort import REFERENCE_DATE, load_cohort, packed
-from lymphtune.cohort.packed import About, pack, read_packed, write_packed
+from lymphtune.cohort.packed import PackedDescription, pack, read_packed, write_packed
 from lymphtune.cohort.study import survey_study
 from lymphtune.errors import InputError
 
@@ -81,7 +81,9 @@ def test_any_source_of_pictures_can_be_packed(tiny_cohort_folder: Path, tmp_path
         for patient, source in zip(patients["patient"], sources, strict=True)
         for number, (_, _, data) in enumerate(source.read())
     )
-    write_packed(tmp_path / "any.parquet", patients, pictures, About("drawn", REFERENCE_DATE, simulated=True))
+    write_packed(
+        tmp_path / "any.parquet", patients, pictures, PackedDescription("drawn", REFERENCE_DATE, simulated=True)
+    )
     cohort = load_cohort(tmp_path / "any.parquet")
     assert (cohort.name, cohort.simulated) == ("drawn", True)
     assert cohort.hash == load_cohort(tiny_cohort_folder).hash

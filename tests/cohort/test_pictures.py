@@ -14,15 +14,19 @@ from PIL import Image
 
 from lymphtune.cohort import pictures
 from lymphtune.cohort.folders import find_pictures
-from lymphtune.cohort.pictures import PictureFiles, cache_dir, decode, decoded
+from lymphtune.cohort.pictures import PictureFiles, cache_dir, decode, decode_cached
 from lymphtune.errors import InputError
 
 GENERATOR = np.random.default_rng(0)
 STORED = {  # how a picture lies in its file that has this orientation
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
-}  # fmt: skip
+}
 NOISE = GENERATOR.integers(0, 256, (224, 224, 3), dtype=np.uint8)
 
 
@@ -215,10 +219,10 @@ class TestCache:
     def test_a_second_start_decodes_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         sources = [bag(tmp_path / "P1"), bag(tmp_path / "P2", 2)]
         Image.new("L", (224, 224), 7).save(sources[1].paths[0])
-        pixels_CSS3, digests, notes = decoded(sources, tmp_path / "cache")
+        pixels_CSS3, digests, notes = decode_cached(sources, tmp_path / "cache")
         assert notes == ["1 of 5 pictures in mode L, converted to RGB"]
         monkeypatch.setattr(pictures, "decode", None)
-        again_CSS3, again_digests, again_notes = decoded(sources, tmp_path / "cache")
+        again_CSS3, again_digests, again_notes = decode_cached(sources, tmp_path / "cache")
         np.testing.assert_array_equal(again_CSS3, pixels_CSS3)
         assert (again_digests, again_notes) == (digests, notes)
         assert isinstance(again_CSS3, np.memmap)
@@ -226,17 +230,17 @@ class TestCache:
 
     def test_the_rows_are_the_pictures_in_order(self, tmp_path: Path) -> None:
         sources = [bag(tmp_path / "P1"), bag(tmp_path / "P2", 2)]
-        pixels_CSS3, digests, _ = decoded(sources, tmp_path / "cache")
+        pixels_CSS3, digests, _ = decode_cached(sources, tmp_path / "cache")
         data = [data for source in sources for _, _, data in source.read()]
         for row, picture in enumerate(data):
             np.testing.assert_array_equal(pixels_CSS3[row], decode(picture, "x").pixels_SS3)
         assert len(set(digests)) == 5
-        swapped_CSS3, swapped, _ = decoded(sources[::-1], tmp_path / "cache")
+        swapped_CSS3, swapped, _ = decode_cached(sources[::-1], tmp_path / "cache")
         assert swapped == digests[3:] + digests[:3]
         np.testing.assert_array_equal(swapped_CSS3[:2], pixels_CSS3[3:])
 
     def test_the_file_is_plain_npy_and_nothing_is_left_beside_it(self, tmp_path: Path) -> None:
-        pixels_CSS3, _, _ = decoded([bag(tmp_path / "P1")], tmp_path / "cache")
+        pixels_CSS3, _, _ = decode_cached([bag(tmp_path / "P1")], tmp_path / "cache")
         names = sorted(path.name for path in (tmp_path / "cache").iterdir())
         assert [Path(name).suffix for name in names] == [".json", ".npy"]
         assert len(names[1]) == len("pictures-0123456789abcdef.npy")
@@ -245,7 +249,7 @@ class TestCache:
     @pytest.mark.parametrize("damage", ["cut", "longer", "header", "empty", "notes", "no notes"])
     def test_a_damaged_file_is_rebuilt(self, tmp_path: Path, damage: str) -> None:
         source = bag(tmp_path / "P1")
-        expected_CSS3 = np.array(decoded([source], tmp_path / "cache")[0])
+        expected_CSS3 = np.array(decode_cached([source], tmp_path / "cache")[0])
         target = next((tmp_path / "cache").glob("*.npy"))
         data = target.read_bytes()
         if damage == "no notes":
@@ -255,7 +259,7 @@ class TestCache:
         else:
             broken = {"cut": data[:-1], "longer": data + b"x", "empty": b"", "header": data.replace(b"|u1", b"|i1", 1)}
             target.write_bytes(broken[damage])
-        np.testing.assert_array_equal(decoded([source], tmp_path / "cache")[0], expected_CSS3)
+        np.testing.assert_array_equal(decode_cached([source], tmp_path / "cache")[0], expected_CSS3)
         assert target.read_bytes() == data
         assert json.loads(target.with_suffix(".json").read_text()) == []
 
@@ -266,39 +270,39 @@ class TestCache:
         source = bag(tmp_path / "P1")
         with monkeypatch.context() as patch:
             patch.setattr(pictures, "CACHE_FORMAT", 1)
-            decoded([source], tmp_path / "cache")
-        decoded([source], tmp_path / "cache")
+            decode_cached([source], tmp_path / "cache")
+        decode_cached([source], tmp_path / "cache")
         assert pictures.CACHE_FORMAT > 1 and len(list((tmp_path / "cache").glob("*.npy"))) == 2
 
     def test_a_bad_picture_is_named_and_nothing_is_kept(self, tmp_path: Path) -> None:
         source = bag(tmp_path / "P1")
         source.paths[1].write_bytes(source.paths[1].read_bytes()[:500])
         with pytest.raises(InputError, match=r"P1/000001.png: truncated or unreadable picture"):
-            decoded([source], tmp_path / "cache")
+            decode_cached([source], tmp_path / "cache")
         assert list((tmp_path / "cache").iterdir()) == []
 
     def test_files_that_vanish_change_or_are_too_large(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         source = bag(tmp_path / "P1")
         monkeypatch.setattr(pictures, "_digests", lambda source: ["0" * 64] * 3)
         with pytest.raises(InputError, match=r"000000.png: changed while it was read; start again"):
-            decoded([source], tmp_path / "cache")
+            decode_cached([source], tmp_path / "cache")
         monkeypatch.undo()
         monkeypatch.setattr(pictures, "MAX_ENCODED_BYTES", 1000)
         with pytest.raises(InputError, match=r"000000.png: over 1.0 kB; replace or remove it"):
-            decoded([source], tmp_path / "cache")
+            decode_cached([source], tmp_path / "cache")
         source.paths[0].unlink()
         with pytest.raises(InputError, match=r"000000.png: cannot be read \(No such file or directory\)"):
-            decoded([source], tmp_path / "cache")
+            decode_cached([source], tmp_path / "cache")
 
     def test_a_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(InputError, match=r"file/cache: the cache folder cannot be written .* set LYMPHTUNE_CACHE"):
-            decoded([bag(tmp_path / "P1")], tmp_path / "file" / "cache")
+            decode_cached([bag(tmp_path / "P1")], tmp_path / "file" / "cache")
 
     def test_a_folder_without_permission(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pictures.os, "access", lambda *_: False)
         with pytest.raises(InputError, match=r"cache: the cache folder cannot be written \(no permission\)"):
-            decoded([bag(tmp_path / "P1")], tmp_path / "cache")
+            decode_cached([bag(tmp_path / "P1")], tmp_path / "cache")
 
     def test_a_full_disk_is_told_before_writing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         usage = namedtuple("usage", "total used free")
@@ -306,7 +310,7 @@ class TestCache:
         with pytest.raises(
             InputError, match=r"cache: the decoded pictures need 452 kB, 400 kB are free; .*LYMPHTUNE_CACHE"
         ):
-            decoded([bag(tmp_path / "P1")], tmp_path / "cache")
+            decode_cached([bag(tmp_path / "P1")], tmp_path / "cache")
 
     def test_a_quota_is_told_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*_: int) -> None:
@@ -314,7 +318,7 @@ class TestCache:
 
         monkeypatch.setattr(pictures.os, "posix_fallocate", refuse)
         with pytest.raises(InputError, match=r"cannot be written \(Disk quota exceeded\); set LYMPHTUNE_CACHE"):
-            decoded([bag(tmp_path / "P1")], tmp_path / "cache")
+            decode_cached([bag(tmp_path / "P1")], tmp_path / "cache")
 
     def test_where_it_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("LYMPHTUNE_CACHE", "/a/b")

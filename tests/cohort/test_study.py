@@ -134,8 +134,15 @@ def test_a_simulated_folder_says_so(tiny_cohort_folder: Path) -> None:
 
 def test_natural_order() -> None:
     assert sorted(["P10", "P2", "10", "9", "P2b", "P1", "A", "P01"], key=natural_key) == [
-        "9", "10", "A", "P01", "P1", "P2", "P2b", "P10",
-    ]  # fmt: skip
+        "9",
+        "10",
+        "A",
+        "P01",
+        "P1",
+        "P2",
+        "P2b",
+        "P10",
+    ]
 
 
 @given(st.lists(st.text(max_size=20), unique=True))

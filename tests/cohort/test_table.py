@@ -12,22 +12,28 @@ from lymphtune.cohort.cohort import REFERENCE_DATE
 from lymphtune.cohort.folders import composed
 from lymphtune.cohort.layout import STUDY, Layout
 from lymphtune.cohort.table import open_table
-from lymphtune.doctor import OF_THE_TABLE
+from lymphtune.doctor import TABLE_CHECKS
 from lymphtune.doctor.gathering import gather_folder
 from lymphtune.errors import InputError
 
 ENCODINGS = ("utf-8", "latin-1", "cp1252")
 SEPARATORS = (",", ";", "\t", "|")
 WRITERS = (  # how they quote, how they end a line: to quote as little as can be, a writer has to end it with both
-    (csv.QUOTE_MINIMAL, "\r\n"), (csv.QUOTE_ALL, "\n"), (csv.QUOTE_ALL, "\r\n"), (csv.QUOTE_NONNUMERIC, "\n"),
-)  # fmt: skip
+    (csv.QUOTE_MINIMAL, "\r\n"),
+    (csv.QUOTE_ALL, "\n"),
+    (csv.QUOTE_ALL, "\r\n"),
+    (csv.QUOTE_NONNUMERIC, "\n"),
+)
 ONE_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 LAYOUTS = st.builds(
     lambda separator, encoding, decimal, missing: Layout(
         separator=separator, encoding=encoding, decimal=decimal, missing=missing
     ),
-    st.sampled_from(SEPARATORS), st.sampled_from(ENCODINGS), st.sampled_from(".,"), st.sampled_from(([], ["NA"])),
-)  # fmt: skip
+    st.sampled_from(SEPARATORS),
+    st.sampled_from(ENCODINGS),
+    st.sampled_from(".,"),
+    st.sampled_from(([], ["NA"])),
+)
 
 
 def texts(encoding: str, **options: int) -> st.SearchStrategy[str]:
@@ -99,10 +105,32 @@ def test_of_any_rows_a_refusal_is_an_input_error(rows: list[list[str]], layout: 
         assert table["patient"].is_unique and table["label"].isin((-1, 0, 1)).all()
 
 
-VALUES = st.sampled_from([
-    "", "P1", "p1", "P01", "../x", "0", "1.0", "-1", "F", "female", "31/12/1950", "1-1-1950", "1950-12-31", "18000",
-    "4.5", "4,5", "4500", "1e999", "NA", "=1+1", "\u0661", "x" * 200,
-])  # fmt: skip
+VALUES = st.sampled_from(
+    [
+        "",
+        "P1",
+        "p1",
+        "P01",
+        "../x",
+        "0",
+        "1.0",
+        "-1",
+        "F",
+        "female",
+        "31/12/1950",
+        "1-1-1950",
+        "1950-12-31",
+        "18000",
+        "4.5",
+        "4,5",
+        "4500",
+        "1e999",
+        "NA",
+        "=1+1",
+        "\u0661",
+        "x" * 200,
+    ]
+)
 
 
 @given(rows=st.lists(st.lists(VALUES | st.text(max_size=5), min_size=4, max_size=6), max_size=8), layout=LAYOUTS)
@@ -113,7 +141,7 @@ def test_the_doctor_goes_on_whatever_the_table_holds(rows: list[list[str]], layo
     csv.writer(stream, delimiter=layout.separator).writerows([STUDY.required, *rows])
     (tmp_path / STUDY.table).write_bytes(stream.getvalue().encode(errors="replace"))
     evidence = gather_folder(tmp_path, REFERENCE_DATE, pictures=False)
-    found = [*evidence.form, *(finding for check in OF_THE_TABLE for finding in check(evidence))]
+    found = [*evidence.reading_findings, *(finding for check in TABLE_CHECKS for finding in check(evidence))]
     try:
         read_clinical(tmp_path / STUDY.table, REFERENCE_DATE)
     except InputError:
@@ -125,4 +153,4 @@ def test_the_doctor_goes_on_whatever_the_table_holds(rows: list[list[str]], layo
 def test_the_doctor_goes_on_whatever_bytes_the_table_is(data: bytes, tmp_path: Path) -> None:
     (tmp_path / STUDY.table).write_bytes(data)
     evidence = gather_folder(tmp_path, REFERENCE_DATE, pictures=False)
-    assert any(finding.severity == "error" for finding in evidence.form)
+    assert any(finding.severity == "error" for finding in evidence.reading_findings)

@@ -7,7 +7,7 @@ import pytest
 
 import lymphtune
 from lymphtune.cohort import load_cohort
-from lymphtune.doctor import examine, glance
+from lymphtune.doctor import examine, quick_findings
 from lymphtune.ensembling.apply import predict_to
 from lymphtune.runs.run import Run
 from tests.doctor.corpus import KINDS, Kind, doctor_says, dry_run_on, outcome, read_as_predict_does
@@ -26,7 +26,7 @@ def test_the_corpus_is_large_and_its_kinds_differ() -> None:
 
 def test_of_the_cohort_that_is_whole_there_are_notes_alone(tiny_cohort_folder: Path) -> None:
     assert {finding.severity for finding in examine(tiny_cohort_folder).findings} <= {"note"}
-    assert glance(tiny_cohort_folder, load_cohort(tiny_cohort_folder)) == []
+    assert quick_findings(tiny_cohort_folder, load_cohort(tiny_cohort_folder)) == []
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=by_name)

@@ -15,20 +15,41 @@ from lymphtune.errors import InputError
 from tests.doctor import corpus
 
 CORRECTED = [
-    corpus.semicolons, corpus.tabs, corpus.utf_16, corpus.an_accent_in_latin_1,
-    corpus.an_accent_in_utf_8_where_cohort_yaml_says_latin_1, corpus.a_byte_order_mark,
-    corpus.a_column_in_lower_case, corpus.a_row_in_another_case_than_its_folder,
-    corpus.a_folder_with_more_zeros_than_its_row, corpus.sexes_in_words, corpus.days_before_months, corpus.iso_dates,
-    corpus.counts_a_microlitre, corpus.counts_in_10_12_a_litre, corpus.decimal_commas, corpus.an_empty_picture,
-    corpus.a_truncated_picture, corpus.a_text_with_a_pictures_name, corpus.a_decompression_bomb, corpus.a_hidden_file,
-    corpus.a_picture_that_links_out, corpus.a_picture_that_links_to_nothing, corpus.a_picture_twice,
-]  # fmt: skip
+    corpus.semicolons,
+    corpus.tabs,
+    corpus.utf_16,
+    corpus.an_accent_in_latin_1,
+    corpus.an_accent_in_utf_8_where_cohort_yaml_says_latin_1,
+    corpus.a_byte_order_mark,
+    corpus.a_column_in_lower_case,
+    corpus.a_row_in_another_case_than_its_folder,
+    corpus.a_folder_with_more_zeros_than_its_row,
+    corpus.sexes_in_words,
+    corpus.days_before_months,
+    corpus.iso_dates,
+    corpus.counts_a_microlitre,
+    corpus.counts_in_10_12_a_litre,
+    corpus.decimal_commas,
+    corpus.an_empty_picture,
+    corpus.a_truncated_picture,
+    corpus.a_text_with_a_pictures_name,
+    corpus.a_decompression_bomb,
+    corpus.a_hidden_file,
+    corpus.a_picture_that_links_out,
+    corpus.a_picture_that_links_to_nothing,
+    corpus.a_picture_twice,
+]
 GUESSES = [
-    corpus.dates_with_points_that_say_nothing, corpus.days_first_here_and_months_first_there,
-    corpus.a_count_a_thousand_times_too_large, corpus.a_third_label, corpus.ids_that_differ_by_a_zero,
-    corpus.a_patient_in_both_sets, corpus.commas_between_thousands, corpus.a_picture_of_both_roles,
+    corpus.dates_with_points_that_say_nothing,
+    corpus.days_first_here_and_months_first_there,
+    corpus.a_count_a_thousand_times_too_large,
+    corpus.a_third_label,
+    corpus.ids_that_differ_by_a_zero,
+    corpus.a_patient_in_both_sets,
+    corpus.commas_between_thousands,
+    corpus.a_picture_of_both_roles,
     corpus.a_black_picture,
-]  # fmt: skip
+]
 
 
 def files_of(folder: Path) -> dict[str, str]:
@@ -116,13 +137,13 @@ def test_no_cell_of_the_log_is_a_formula(tiny_cohort_folder: Path, tmp_path: Pat
 def test_where_it_may_not_be_written(tiny_cohort_folder: Path, tmp_path: Path) -> None:
     for out, said in (
         (tiny_cohort_folder / "out", "is inside"),
-        (tiny_cohort_folder, "is there already"),
-        (tmp_path, "is there already"),
+        (tiny_cohort_folder, "exists already"),
+        (tmp_path, "exists already"),
     ):
         with pytest.raises(InputError, match=said):
             correct(tiny_cohort_folder, out, REFERENCE_DATE)
     corpus.a_nul_in_the_table(tiny_cohort_folder)
-    with pytest.raises(InputError, match=r"nothing can be corrected before this is: .*NUL"):
+    with pytest.raises(InputError, match=r"correct this first: .*NUL"):
         correct(tiny_cohort_folder, tmp_path / "out", date(2020, 1, 1))
     assert not (tmp_path / "out").exists()
 
@@ -137,9 +158,12 @@ def test_what_lies_beside_the_cohort_is_left_out_and_told(tiny_cohort_folder: Pa
     os.mkfifo(tiny_cohort_folder / "trainset" / "P3" / "pipe.jpg")
     changes = correct(tiny_cohort_folder, tmp_path / "out", REFERENCE_DATE)
     assert {(one.kind, one.where.partition(":")[0]) for one in changes} == {
-        ("other folder", "runs"), ("other file", "trainset/Thumbs.db"), ("hidden file", "testset/.DS_Store"),
-        ("link", "trainset/P2"), ("no plain file", "trainset/P3/pipe.jpg"),
-    }  # fmt: skip
+        ("other folder", "runs"),
+        ("other file", "trainset/Thumbs.db"),
+        ("hidden file", "testset/.DS_Store"),
+        ("link", "trainset/P2"),
+        ("no plain file", "trainset/P3/pipe.jpg"),
+    }
     assert (tmp_path / "out" / "README").read_text() == "of the cohort"
     assert not {"runs", "trainset/Thumbs.db", "testset/.DS_Store", "trainset/P2"} & {
         str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*")
@@ -149,10 +173,14 @@ def test_what_lies_beside_the_cohort_is_left_out_and_told(tiny_cohort_folder: Pa
 @pytest.mark.parametrize(
     ("row", "folder", "one"),
     [
-        ("p3", "P3", True), ("P3", "P003", True), ("P 3", "P3", True), ("P-3", "P3", False), ("P3 1", "P31", False),
+        ("p3", "P3", True),
+        ("P3", "P003", True),
+        ("P 3", "P3", True),
+        ("P-3", "P3", False),
+        ("P3 1", "P31", False),
         ("P30", "P3", False),
     ],
-)  # fmt: skip
+)
 def test_ids_are_one_only_by_case_spaces_and_zeros(
     row: str, folder: str, one: bool, tiny_cohort_folder: Path, tmp_path: Path
 ) -> None:

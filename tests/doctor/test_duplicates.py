@@ -10,8 +10,8 @@ from scipy.stats import fisher_exact
 
 from lymphtune.cohort.pictures import decode
 from lymphtune.doctor import examine
-from lymphtune.doctor.duplicates import _folded, _standardised, _ways, alike_pairs
-from lymphtune.doctor.inspection import look
+from lymphtune.doctor.duplicates import _orientation_mean, _orientations, _standardised, similar_pairs
+from lymphtune.doctor.inspection import inspect_picture
 from lymphtune.doctor.values import fisher
 from lymphtune.errors import InputError
 from tests.conftest import draw_cell
@@ -24,7 +24,7 @@ def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
 
 
 def thumbnail(image: Image.Image, **options: object) -> np.ndarray:
-    seen = look("x", encoded(image, **options)).thumbnail_TT
+    seen = inspect_picture("x", encoded(image, **options)).thumbnail_TT
     assert seen is not None
     return seen
 
@@ -36,8 +36,8 @@ def cells() -> list[Image.Image]:
 
 
 def test_cells_that_are_not_the_same_are_not_taken_for_it(cells: list[Image.Image]) -> None:
-    assert alike_pairs([thumbnail(cell) for cell in cells]) == []
-    assert alike_pairs([]) == alike_pairs([thumbnail(cells[0])]) == []
+    assert similar_pairs([thumbnail(cell) for cell in cells]) == []
+    assert similar_pairs([]) == similar_pairs([thumbnail(cells[0])]) == []
 
 
 @pytest.mark.parametrize("way", range(8))
@@ -45,15 +45,15 @@ def test_a_copy_is_found_however_it_is_laid_down(cells: list[Image.Image], way: 
     turned = cells[7].rotate(90 * (way // 2))
     copy = turned.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if way % 2 else turned
     seen = [thumbnail(cell) for cell in cells]
-    assert alike_pairs([*seen, thumbnail(copy, quality=40)]) == [(7, len(cells))]
+    assert similar_pairs([*seen, thumbnail(copy, quality=40)]) == [(7, len(cells))]
     for side in (100, 160, 300, 450):
-        assert alike_pairs([*seen, thumbnail(copy.resize((side, side)))]) == [(7, len(cells))]
+        assert similar_pairs([*seen, thumbnail(copy.resize((side, side)))]) == [(7, len(cells))]
 
 
 def test_pairs_across_blocks_are_found(cells: list[Image.Image], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lymphtune.doctor.duplicates.BLOCK", 7)
     seen = [thumbnail(cell) for cell in cells]
-    assert alike_pairs([*seen, *seen[:20]]) == [(number, len(cells) + number) for number in range(20)]
+    assert similar_pairs([*seen, *seen[:20]]) == [(number, len(cells) + number) for number in range(20)]
 
 
 def test_of_pictures_that_are_all_alike_no_copies_are_claimed(tiny_cohort_folder: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_look_refuses_what_decoding_refuses() -> None:
             problem = ""
         except InputError as error:
             problem = str(error).removeprefix("x: ")
-        assert bool(look("x", one).problem) == bool(problem)
+        assert bool(inspect_picture("x", one).problem) == bool(problem)
         refused += bool(problem)
     assert len(spoilt) / 4 < refused < len(spoilt)
 
@@ -90,7 +90,7 @@ def test_a_look_refuses_what_decoding_refuses() -> None:
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
 def test_a_look_at_other_formats(kind: str) -> None:
     cell = draw_cell(np.random.default_rng(0), tumoral=True)
-    seen, of_jpeg = look("x", encoded(cell, kind)), look("x", encoded(cell, "JPEG", quality=95))
+    seen, of_jpeg = inspect_picture("x", encoded(cell, kind)), inspect_picture("x", encoded(cell, "JPEG", quality=95))
     assert (seen.problem, seen.format, seen.mode, seen.size) == ("", kind, "RGB", (224, 224))
     assert seen.thumbnail_TT is not None and of_jpeg.thumbnail_TT is not None
     np.testing.assert_allclose(seen.thumbnail_TT.astype(int), of_jpeg.thumbnail_TT.astype(int), atol=6)
@@ -105,8 +105,8 @@ def test_fishers_test_is_that_of_scipy(table: list[list[int]]) -> None:
 def test_what_is_near_in_any_way_is_near_in_what_is_compared_first(cells: list[Image.Image]) -> None:
     """The first comparison leaves out no pair, and is that of the means over all ways."""
     fine = _standardised(np.stack([thumbnail(cell) for cell in cells]))
-    folded, means = _folded(fine), np.mean(list(_ways(fine)), axis=0)
+    folded, means = _orientation_mean(fine), np.mean(list(_orientations(fine)), axis=0)
     for one, other in ((0, 1), (3, 8), (20, 41)):
         apart = ((folded[one] - folded[other]) ** 2).sum()
         assert apart == pytest.approx(((means[one] - means[other]) ** 2).sum(), rel=1e-4)
-        assert all(apart <= ((fine[one] - way[other]) ** 2).sum() + 1e-6 for way in _ways(fine))
+        assert all(apart <= ((fine[one] - way[other]) ** 2).sum() + 1e-6 for way in _orientations(fine))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lymphtune.errors import InputError
-from lymphtune.findings import of_error, sentence
+from lymphtune.findings import finding_from_error, sentence
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from lymphtune.findings import of_error, sentence
 )
 def test_a_refusal_is_told_once(error: str, text: str, cure: str) -> None:
     """What says nothing of a remedy has none; a path keeps its first letter."""
-    finding = of_error("layout", InputError(error), Path("alt"))
+    finding = finding_from_error("layout", InputError(error), Path("alt"))
     assert (finding.text, finding.cure) == (text, cure)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lymphtune.cohort.layout import Layout
 from lymphtune.doctor.evidence import Entry, Evidence
-from lymphtune.doctor.separation import area, is_copy, separating
+from lymphtune.doctor.separation import auc_of, is_copy, separating
 
 
 def evidence(values: np.ndarray | list[object], labels: np.ndarray | list[int], name: str = "marker") -> Evidence:
@@ -30,16 +30,16 @@ LABELS = np.array([0] * 50 + [1] * 113)
 @pytest.mark.parametrize("seed", range(5))
 def test_a_strong_attribute_of_auc_90_is_not_named(seed: int) -> None:
     values = np.random.default_rng(seed).normal(LABELS * 1.81, 1.0)
-    assert 0.85 < area(values.tolist(), LABELS) < 0.95
+    assert 0.85 < auc_of(values.tolist(), LABELS) < 0.95
     assert texts(evidence(values.tolist(), LABELS)) == []
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_one_that_nearly_separates_is_named_with_its_area(sign: int) -> None:
     values = np.random.default_rng(0).normal(LABELS * 3.2 * sign, 1.0).tolist()
-    assert area(values, LABELS) > 0.97
+    assert auc_of(values, LABELS) > 0.97
     assert texts(evidence(values, LABELS)) == [
-        f"marker alone nearly separates the classes: AUC {area(values, LABELS):.3f} on 163 labelled patients"
+        f"marker alone nearly separates the classes: AUC {auc_of(values, LABELS):.3f} on 163 labelled patients"
     ]
 
 
@@ -88,5 +88,5 @@ def test_columns_with_names_like_these_are_attributes() -> None:
 def test_one_that_is_surely_strong_and_yet_does_not_separate_is_not_named() -> None:
     labels = np.repeat([0, 1], 400)
     values = np.random.default_rng(1).normal(labels * 2.33, 1.0).tolist()
-    assert 0.94 < area(values, labels) < 0.965  # its interval is above SURELY
+    assert 0.94 < auc_of(values, labels) < 0.965  # its interval is above SURELY
     assert texts(evidence(values, labels)) == []

@@ -10,7 +10,7 @@ import pytest
 import lymphtune
 from lymphtune.ensembling import build, members
 from lymphtune.errors import InputError
-from lymphtune.files import held, read_yaml, write_table, write_yaml
+from lymphtune.files import exclusive_lock, read_yaml, write_table, write_yaml
 from lymphtune.runs.run import DRIVER, Run
 
 
@@ -23,7 +23,7 @@ def own(searched: Run, tmp_path: Path) -> Run:
 def running(own: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """A run whose search seems to run: another process holds its lock."""
     monkeypatch.setattr(build, "READ_AGAIN_S", 0.0)
-    with held(own.path / DRIVER, {"pid": os.getpid(), "host": "here", "since": "noon"}):
+    with exclusive_lock(own.path / DRIVER, {"pid": os.getpid(), "host": "here", "since": "noon"}):
         yield own
 
 

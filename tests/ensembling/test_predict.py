@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import lymphtune
-from lymphtune.cohort import REFERENCE_DATE, Cohort, Surveyed, blocks, load_cohort
+from lymphtune.cohort import REFERENCE_DATE, Cohort, CohortSurvey, blocks, load_cohort
 from lymphtune.cohort.folds import hashed
 from lymphtune.cohort.packed import pack
 from lymphtune.cohort.simulation.patients import write_simulated
@@ -145,7 +145,7 @@ def test_one_block_is_in_memory_at_a_time_and_the_cache_is_left_alone(
 ) -> None:
     monkeypatch.setattr(blocks, "BLOCK_CELLS", 12)
     monkeypatch.setenv("LYMPHTUNE_CACHE", str(tmp_path / "cache"))
-    real, sizes, held = blocks.decoded_here, [], []
+    real, sizes, held = blocks.decode_in_memory, [], []
 
     def watched(*given: Any) -> Any:
         assert all(pixels() is None for pixels in held)
@@ -154,7 +154,7 @@ def test_one_block_is_in_memory_at_a_time_and_the_cache_is_left_alone(
         held.append(weakref.ref(pixels_CSS3))
         return pixels_CSS3, read
 
-    monkeypatch.setattr(blocks, "decoded_here", watched)
+    monkeypatch.setattr(blocks, "decode_in_memory", watched)
     predict_to(ensemble.path, str(new), tmp_path / "out", cells=True)
     assert len(sizes) > 3 and max(sizes) <= 12
     assert not (tmp_path / "cache").exists()
@@ -178,13 +178,13 @@ def test_a_truncated_picture_in_the_last_block_leaves_nothing(
 def test_a_picture_that_changes_in_between_is_noticed(
     ensemble: Ensemble, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Surveyed.block
+    real = CohortSurvey.block
 
-    def block(surveyed: Surveyed, rows: range) -> Any:
+    def block(surveyed: CohortSurvey, rows: range) -> Any:
         shutil.copy(next(new.glob("*set/SIM1")) / "000000.jpg", next(new.glob("*set/SIM2")) / "000000.jpg")
         return real(surveyed, rows)
 
-    monkeypatch.setattr(Surveyed, "block", block)
+    monkeypatch.setattr(CohortSurvey, "block", block)
     with pytest.raises(InputError, match=r"new: changed while it was read; start again"):
         predict_to(ensemble.path, str(new), tmp_path / "out")
     assert [entry.name for entry in tmp_path.iterdir()] == ["new"]
@@ -198,7 +198,7 @@ def test_an_id_seen_in_training_is_refused_before_any_picture_is_read(
 ) -> None:
     patient, _ = first_trained(run)
     rename(new, "SIM3", patient)
-    monkeypatch.setattr(Surveyed, "digests", None)
+    monkeypatch.setattr(CohortSurvey, "digests", None)
     with pytest.raises(
         InputError, match=rf"new: 1 of its {NEW} patients were seen in training, by id \({patient}\); .*--allow-seen"
     ):
@@ -211,7 +211,7 @@ def test_a_picture_seen_in_training_is_refused_before_any_is_judged(
 ) -> None:
     _, bag = first_trained(run)
     shutil.copy(next(bag.iterdir()), next(new.glob("*set/SIM7")) / "999999.jpg")
-    monkeypatch.setattr(Surveyed, "block", None)
+    monkeypatch.setattr(CohortSurvey, "block", None)
     with pytest.raises(InputError, match=rf"1 of its {NEW} patients were seen in training, by picture \(SIM7\)"):
         predict_to(ensemble.path, str(new), tmp_path / "out")
     assert [entry.name for entry in tmp_path.iterdir()] == ["new"]

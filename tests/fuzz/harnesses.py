@@ -109,7 +109,7 @@ def read_cohort_yaml(data: bytes) -> None:
     grown_or("cohort/cohort.yaml", data, layout_words())
     with suppress(InputError):
         layout = read_layout(folder)
-        assert all(not home.startswith("/") and ".." not in home.split("/") for home in [*layout.homes, layout.table])
+        assert all(not home.startswith("/") and ".." not in home.split("/") for home in [*layout.parents, layout.table])
         read_clinical(written("clinical_annotation.csv", TABLES[0].encode()), date(2020, 1, 1), layout)
 
 

@@ -18,7 +18,7 @@ from lymphtune.reporting.parts import Block, Drawing, Note, Part, Section, Table
 from lymphtune.reporting.sections import cohort as cohort_section
 from lymphtune.reporting.sections import patients
 from lymphtune.runs.run import Run
-from lymphtune.shortcuts.audit import Shortcuts
+from lymphtune.shortcuts.audit import ShortcutAudit
 from lymphtune.statistics.metrics import log_losses
 
 
@@ -122,10 +122,10 @@ def test_a_cohort_whose_pictures_give_the_label_away_is_told(facts: Facts, monke
 
 
 def test_members_that_cannot_see_the_size_of_bags_are_counted(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = Shortcuts(pd.DataFrame({"attribute": ["number of cells", "brightness"], "p": [0.01, 0.5]}))
+    found = ShortcutAudit(pd.DataFrame({"attribute": ["number of cells", "brightness"], "p": [0.01, 0.5]}))
     (hint,) = cohort_section._on_bags(facts, found)
     assert "`bag_size: fixed` cannot use the number of cells" in hint.text
-    assert cohort_section._on_bags(facts, Shortcuts(found.table.assign(p=0.5))) == []
+    assert cohort_section._on_bags(facts, ShortcutAudit(found.table.assign(p=0.5))) == []
     truly = Run.configuration
 
     def fixed(run: Run, trial: str) -> Configuration:

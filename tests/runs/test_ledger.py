@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lymphtune.files import NoRoom
+from lymphtune.files import DiskFullError
 from lymphtune.runs.ledger import Ledger, packed, unpacked
 
 FACTS = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "text": 'new\nline "é"'}, {"epoch": 3, "none": None}]
@@ -61,7 +61,7 @@ def test_a_full_disk_keeps_no_half_of_a_line(ledger: Ledger, monkeypatch: pytest
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(NoRoom, match=r"ledger.jsonl: cannot be written \(No space left on device\)"):
+    with pytest.raises(DiskFullError, match=r"ledger.jsonl: cannot be written \(No space left on device\)"):
         ledger.append({"epoch": 4})
     assert ledger.path.read_bytes() == before
 

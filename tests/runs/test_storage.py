@@ -12,7 +12,7 @@ import pytest
 
 from lymphtune.cli import main
 from lymphtune.errors import InputError
-from lymphtune.platforms import machine
+from lymphtune.platforms import machine_id
 from lymphtune.runs import driver_lock
 from lymphtune.runs.driver_lock import LOCK, DriverLock, only_driver
 from lymphtune.runs.mirror import Mirror, StorageError, check_writable
@@ -235,12 +235,12 @@ def test_a_lock_of_another_machine_is_waited_for_until_it_expires(uri: str, monk
 
 
 def test_a_lock_of_a_process_of_this_machine_that_has_ended_is_taken_at_once(uri: str) -> None:
-    _write_lock(uri, machine=machine(), pid=os.getpid())
+    _write_lock(uri, machine=machine_id(), pid=os.getpid())
     with pytest.raises(InputError, match="drives this run"):
         _lock(uri).acquire()
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    _write_lock(uri, machine=machine(), pid=ended.pid)
+    _write_lock(uri, machine=machine_id(), pid=ended.pid)
     _lock(uri).acquire()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from lymphtune.cluster.driver import _cut_short
 from lymphtune.cohort import Cohort
-from lymphtune.files import NoRoom
+from lymphtune.files import DiskFullError
 from lymphtune.searching import budget as budgets
 from lymphtune.searching.budget import Budget, process_started
 from lymphtune.searching.live_report import LiveReport
@@ -67,7 +67,7 @@ def test_a_request_to_stop_on_a_disk_that_turned_read_only_pauses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read_only(path: Path) -> None:
-        raise NoRoom(f"{path}: cannot be written")
+        raise DiskFullError(f"{path}: cannot be written")
 
     stop_watcher = StopWatcher(a_board(tmp_path, record(1)), at(10, 50.0))  # type: ignore[arg-type]
     monkeypatch.setattr("lymphtune.searching.stop_watcher.remove", read_only)

@@ -6,8 +6,8 @@ import pytest
 
 from lymphtune.cohort import Cohort, load_cohort
 from lymphtune.cohort.packed import pack
-from lymphtune.doctor import glance
-from lymphtune.doctor.listing import MOST_LINES, in_short
+from lymphtune.doctor import quick_findings
+from lymphtune.doctor.listing import MAX_LINES, short_listing
 from lymphtune.findings import Finding
 from lymphtune.searching.prepare import prepare
 from lymphtune.searching.settings import Settings
@@ -42,17 +42,17 @@ def test_a_line_a_warning_and_how_to_hear_more(tiny_cohort_folder: Path, capsys:
 def test_the_same_of_a_packed_cohort(tiny_cohort_folder: Path, tmp_path: Path) -> None:
     corpus.counts_a_microlitre(tiny_cohort_folder)
     pack(tiny_cohort_folder, tmp_path / "tiny.parquet", SETTINGS.reference_date)
-    found = [glance(data, load_cohort(data)) for data in (tiny_cohort_folder, tmp_path / "tiny.parquet")]
+    found = [quick_findings(data, load_cohort(data)) for data in (tiny_cohort_folder, tmp_path / "tiny.parquet")]
     assert [[finding.check for finding in of] for of in found] == [["count unit"], ["count unit"]]
 
 
 def test_of_a_simulated_cohort_nothing_is_said(tiny_cohort: Cohort) -> None:
-    assert glance("simulated", tiny_cohort) == []
+    assert quick_findings("simulated", tiny_cohort) == []
 
 
 def test_at_most_so_many_lines() -> None:
-    findings = [Finding("warning", f"check {number}", "odd", "mend it") for number in range(MOST_LINES + 3)]
-    lines = in_short("cohort", findings, "folder")
-    assert len(lines) == MOST_LINES + 1
+    findings = [Finding("warning", f"check {number}", "odd", "mend it") for number in range(MAX_LINES + 3)]
+    lines = short_listing("cohort", findings, "folder")
+    assert len(lines) == MAX_LINES + 1
     assert lines[-1] == "`lymphtune doctor --data folder` says 3 more, and what to do"
-    assert in_short("cohort", [], "folder") == []
+    assert short_listing("cohort", [], "folder") == []

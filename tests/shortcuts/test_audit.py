@@ -12,11 +12,11 @@ from lymphtune.cohort.packed import pack
 from lymphtune.cohort.pseudonyms import Pseudonyms
 from lymphtune.cohort.simulation.patients import write_simulated
 from lymphtune.shortcuts import audit as module
-from lymphtune.shortcuts.audit import enough, glanced_audit, shortcut_audit, shortcut_findings
+from lymphtune.shortcuts.audit import enough_patients, sampled_audit, shortcut_audit, shortcut_findings
 from lymphtune.shortcuts.origins import Attributes
 
 
-def of_patients(labels: np.ndarray, ids: list[str], n_cells: np.ndarray | None = None) -> Cohort:
+def evidence_of_patients(labels: np.ndarray, ids: list[str], n_cells: np.ndarray | None = None) -> Cohort:
     """Return patients whose pictures are noise."""
     rng = np.random.default_rng(1)
     counts = np.full(len(labels), 2) if n_cells is None else n_cells
@@ -32,14 +32,14 @@ PLAIN = [f"P{number}" for number in range(60)]
 
 
 def test_a_cohort_without_shortcuts_gives_no_line() -> None:
-    found = shortcut_audit(of_patients(LABELS, PLAIN))
-    assert found.findings == [] and len(found.sure) == 0
+    found = shortcut_audit(evidence_of_patients(LABELS, PLAIN))
+    assert found.findings == [] and len(found.significant) == 0
     assert "pattern of ids" not in set(found.table["attribute"])  # all alike: nothing to tell by
 
 
 def test_the_ids_of_one_centre_give_the_label_away() -> None:
     ids = [f"{'NORTH' if label else 'S'}-{number}" for number, label in enumerate(LABELS)]
-    found = shortcut_audit(of_patients(LABELS, ids))
+    found = shortcut_audit(evidence_of_patients(LABELS, ids))
     assert found.table.loc[0, "attribute"] == "pattern of ids" and found.table.loc[0, "balanced_accuracy"] == 1
     line = found.findings[0].text
     assert len(found.findings) == 1
@@ -47,9 +47,9 @@ def test_the_ids_of_one_centre_give_the_label_away() -> None:
 
 
 def test_a_bag_size_that_knows_the_label_is_named() -> None:
-    cohort = of_patients(LABELS, PLAIN, 2 + 3 * LABELS + np.arange(60) % 3)
+    cohort = evidence_of_patients(LABELS, PLAIN, 2 + 3 * LABELS + np.arange(60) % 3)
     found = shortcut_audit(cohort)
-    assert found.sure["attribute"].tolist() == ["number of cells"]
+    assert found.significant["attribute"].tolist() == ["number of cells"]
     assert found.findings[0].text.endswith("in place of the disease, and cannot with `bag_size: fixed`")
 
 
@@ -71,7 +71,7 @@ def test_what_is_told_twice_counts_once(tiny_cohort: Cohort, monkeypatch: pytest
 
 def test_patients_to_predict_play_no_part() -> None:
     labels = np.where(np.arange(60) % 4 == 3, -1, LABELS)
-    dark = of_patients(labels, PLAIN)
+    dark = evidence_of_patients(labels, PLAIN)
     pictures = dark.pictures_CSS3.copy()
     pictures[np.repeat(labels == -1, 2)] = 0
     one, other = (shortcut_audit(of).table for of in (dark, replace(dark, pictures_CSS3=pictures)))
@@ -79,7 +79,7 @@ def test_patients_to_predict_play_no_part() -> None:
 
 
 def test_the_runs_own_folds_are_used() -> None:
-    cohort = of_patients(LABELS, PLAIN)
+    cohort = evidence_of_patients(LABELS, PLAIN)
     fold_P = np.where(np.arange(60) < 20, 0, -1)  # one hold-out, in which the order of ids is another than outside
     given = shortcut_audit(cohort, None, fold_P).table.set_index("attribute")
     assert not given.sort_index().equals(shortcut_audit(cohort).table.set_index("attribute").sort_index())
@@ -88,13 +88,13 @@ def test_the_runs_own_folds_are_used() -> None:
 
 
 def test_too_few_patients_tell_nothing() -> None:
-    one_class = of_patients(np.r_[0, np.ones(9, int)], PLAIN[:10])
+    one_class = evidence_of_patients(np.r_[0, np.ones(9, int)], PLAIN[:10])
     assert shortcut_audit(one_class).findings == [] and len(shortcut_audit(one_class).table) == 0
-    assert not enough(LABELS[:15]) and enough(LABELS)
+    assert not enough_patients(LABELS[:15]) and enough_patients(LABELS)
 
 
 def test_groups_stay_in_one_fold_where_that_can_be() -> None:
-    cohort = of_patients(LABELS, PLAIN)
+    cohort = evidence_of_patients(LABELS, PLAIN)
     pairs = [f"{label} {number // 2}" for label, number in zip(LABELS, np.arange(60), strict=True)]
     fold_P = module._folds(replace(cohort, patients=cohort.patients.assign(group=pairs)), 0)
     assert fold_P is not None
@@ -118,22 +118,22 @@ def test_few_pictures_tell_what_all_of_them_do(tmp_path: Path, monkeypatch: pyte
     pack(folder, tmp_path / "cohort.parquet", REFERENCE_DATE)
     for data in (folder, tmp_path / "cohort.parquet"):
         whole = shortcut_audit(load_cohort(data), data).table
-        glanced = glanced_audit(data, REFERENCE_DATE)
+        glanced = sampled_audit(data, REFERENCE_DATE)
         assert glanced is not None
         pd.testing.assert_frame_equal(glanced.table, whole)
     (finding,) = shortcut_findings(folder, REFERENCE_DATE)
     assert finding.severity == "warning" and finding.text.startswith("format of DOB alone predicts the label")
-    monkeypatch.setattr(module, "HARDLY_CHANCE", 0.001)
+    monkeypatch.setattr(module, "WARNING_P", 0.001)
     assert [finding.severity for finding in shortcut_findings(folder, REFERENCE_DATE)] == ["note"]
 
 
 def test_few_patients_are_not_audited_by_the_doctor(tiny_cohort_folder: Path) -> None:
-    assert glanced_audit(tiny_cohort_folder, REFERENCE_DATE) is None
+    assert sampled_audit(tiny_cohort_folder, REFERENCE_DATE) is None
     assert shortcut_findings(tiny_cohort_folder, REFERENCE_DATE) == []
 
 
 def test_pseudonyms_hide_no_shortcut_of_the_files(tmp_path: Path) -> None:
     folder = simulated_folder(tmp_path / "cohort")
     hidden = load_cohort(folder, REFERENCE_DATE, Pseudonyms(b"key"))
-    told = shortcut_audit(hidden, folder).sure["attribute"].tolist()
-    assert told == shortcut_audit(load_cohort(folder), folder).sure["attribute"].tolist() == ["format of DOB"]
+    told = shortcut_audit(hidden, folder).significant["attribute"].tolist()
+    assert told == shortcut_audit(load_cohort(folder), folder).significant["attribute"].tolist() == ["format of DOB"]

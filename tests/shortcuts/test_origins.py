@@ -12,7 +12,7 @@ from PIL import Image
 
 from lymphtune.cohort import REFERENCE_DATE, Cohort
 from lymphtune.cohort.study import survey_study
-from lymphtune.shortcuts.origins import COPYING_S, LOOKS, Attributes, alike, origins
+from lymphtune.shortcuts.origins import HEADERS_PER_PATIENT, MAX_COPYING_S, Attributes, is_constant, origins
 
 IDS = ["P1", "P2", "P10"]  # in the cohort's order
 
@@ -57,16 +57,18 @@ def rewritten(folder: Path, change: Callable[[dict[str, str], int], object]) -> 
 
 def test_of_a_plain_folder_only_what_differs_is_told(tiny_cohort_folder: Path) -> None:
     told = found(tiny_cohort_folder)
-    assert set(told) == {
-        "order of rows in the table", "format of DOB", "size of picture files", "spread of file sizes"
-    }  # fmt: skip
+    assert set(told) == {"order of rows in the table", "format of DOB", "size of picture files", "spread of file sizes"}
     assert all(len(values) == len(IDS) for values in told.values())
     assert sorted(told["order of rows in the table"]) == [0, 1, 2]
 
 
 def test_means_that_differ_in_the_last_digit_are_alike() -> None:
-    assert alike(np.array([0.1, (0.1 + 0.1 + 0.1) / 3])) and not alike(np.array([0.1, 0.1001]))
-    assert not alike(np.array([np.nan, np.nan])) and alike(np.array(["a", "a"])) and not alike(np.array(["a", "b"]))
+    assert is_constant(np.array([0.1, (0.1 + 0.1 + 0.1) / 3])) and not is_constant(np.array([0.1, 0.1001]))
+    assert (
+        not is_constant(np.array([np.nan, np.nan]))
+        and is_constant(np.array(["a", "a"]))
+        and not is_constant(np.array(["a", "b"]))
+    )
 
 
 def test_sizes_are_of_the_encoded_files(tiny_cohort_folder: Path) -> None:
@@ -81,8 +83,8 @@ def test_dates_of_files_are_told_where_they_are_not_those_of_one_copying(tiny_co
     for patient in IDS:
         each(tiny_cohort_folder, lambda path: os.utime(path, (now, now)), patient)
     assert "date of picture files" not in found(tiny_cohort_folder)
-    told = each(tiny_cohort_folder, lambda path: os.utime(path, (now, now + COPYING_S + 10)))
-    assert told["date of picture files"].tolist() == [now, now + COPYING_S + 10, now]
+    told = each(tiny_cohort_folder, lambda path: os.utime(path, (now, now + MAX_COPYING_S + 10)))
+    assert told["date of picture files"].tolist() == [now, now + MAX_COPYING_S + 10, now]
 
 
 def test_headers_tell_dimensions_format_and_compression(tiny_cohort_folder: Path) -> None:
@@ -120,7 +122,7 @@ def test_dates_in_pictures_are_read_and_their_absence_told(tiny_cohort_folder: P
 
 def test_nothing_is_decoded_and_few_headers_are_read(tiny_cohort_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = pictures(tiny_cohort_folder, "P2")[0]
-    for number in range(3 * LOOKS):
+    for number in range(3 * HEADERS_PER_PATIENT):
         (one.parent / f"more{number:02d}.png").write_bytes(b"")
         Image.open(one).save(one.parent / f"more{number:02d}.png")
     opened = []
@@ -134,7 +136,7 @@ def test_nothing_is_decoded_and_few_headers_are_read(tiny_cohort_folder: Path, m
 
     monkeypatch.setattr(Image, "open", noted)
     found(tiny_cohort_folder)
-    assert opened.count("P2") == LOOKS
+    assert opened.count("P2") == HEADERS_PER_PATIENT
 
 
 def test_the_table_tells_how_it_was_filled_in(tiny_cohort_folder: Path) -> None:

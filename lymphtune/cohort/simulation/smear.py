@@ -1,8 +1,8 @@
 """One simulated picture of a stained blood smear: red cells around one lymphocyte.
 
 Shapes: S side of the picture, H x W a window of it, A angles of an outline, F waves round an outline.
-Pixels are computed in float32 with + - * / and sqrt alone, all else in float64, so that every machine draws
-the same bytes.
+Pixels are computed in float32 with + - * / and sqrt only, everything else in float64, so that every machine draws the
+same bytes.
 """
 
 import math
@@ -17,22 +17,28 @@ from scipy.spatial import cKDTree
 
 from lymphtune.cohort.cohort import PICTURE_PX
 
-REACH_PX = 51  # no outline of the centre cell is further from its middle
-JITTER_PX = 3  # how far that middle is from the picture's
-CLEAR_PX = 6  # how deep a red cell may reach into the centre cell
-RED_CELL_PX = 22.0  # radius of a red cell of 7.5 micrometres
-ATLAS_PX, BLOCKS_PX = 512, 256  # sides of the repeating textures that pictures take pieces of
+# largest radius of the centre cell's outlines
+REACH_PX = 51
+# largest offset of the cell's middle from the picture's
+JITTER_PX = 3
+# largest overlap of a red cell with the centre cell
+CLEAR_PX = 6
+# radius of a red cell of 7.5 micrometres
+RED_CELL_PX = 22.0
+# sides of the repeating textures, from which pictures take random windows
+ATLAS_PX, BLOCKS_PX = 512, 256
 
 _ANGLES = 2048
 _WAVES = 24
-_HALF = 224  # half side of the polar grid: a red cell's angles are asked for across the centre cell
+# half side of the polar grid, which must reach from a red cell across the centre cell
+_HALF = 224
 
 Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Morphology:
-    """What one lymphocyte looks like; lengths in pixels (6 to the micrometre), the rest from 0 to 1."""
+    """Appearance of one lymphocyte; lengths in pixels (6 per micrometre), other values from 0 to 1."""
 
     nucleus_px: float  # radius
     cytoplasm_px: float  # width of the rim round the nucleus
@@ -41,55 +47,128 @@ class Morphology:
     clumping: float = 0.4  # blocks of chromatin with pale lines between
     clump_px: float = 8.0
     coarseness: float = 0.35  # irregular light and dark in the chromatin
-    nucleoli: float = 0.0  # how much they stand out
-    eccentricity: float = 0.3  # how far the nucleus is pushed to one side
+    nucleoli: float = 0.0  # prominence
+    eccentricity: float = 0.3  # displacement of the nucleus to one side
     oval: float = 0.08
     irregularity: float = 0.02  # waviness of the nucleus
     notch: float = 0.0  # depth of a cleft in the nucleus, in radii
     notch_width: float = 0.25  # radians
     raggedness: float = 0.03  # waviness of the cytoplasm
-    hairs: float = 0.0  # projections of the cytoplasm
-    skirting: float = 0.0  # red cells dent the cytoplasm, whose border is darker
+    hairs: float = 0.0  # thin projections of the cytoplasm
+    skirting: float = 0.0  # dents of the cytoplasm at red cells, with a darker border
     granules: float = 0.0  # azurophil granules
     smear: float = 0.0  # a burst nucleus: blurred, streaked, without cytoplasm
 
 
-# What differs between two cells of a type, as a standard deviation of each attribute.
+# Variation between cells of one type: the standard deviation of each attribute.
 SPREAD = Morphology(
-    nucleus_px=1.9, cytoplasm_px=1.8, basophilia=0.11, density=0.08, clumping=0.15, clump_px=0.8, coarseness=0.10,
-    nucleoli=0.10, eccentricity=0.18, oval=0.04, irregularity=0.010, notch=0.07, notch_width=0.05,
-    raggedness=0.014, hairs=0.06, skirting=0.10, granules=0.07, smear=0.0,
-)  # fmt: skip
+    nucleus_px=1.9,
+    cytoplasm_px=1.8,
+    basophilia=0.11,
+    density=0.08,
+    clumping=0.15,
+    clump_px=0.8,
+    coarseness=0.10,
+    nucleoli=0.10,
+    eccentricity=0.18,
+    oval=0.04,
+    irregularity=0.010,
+    notch=0.07,
+    notch_width=0.05,
+    raggedness=0.014,
+    hairs=0.06,
+    skirting=0.10,
+    granules=0.07,
+    smear=0.0,
+)
 
 SMALL = Morphology(nucleus_px=20.0, cytoplasm_px=6.0, basophilia=0.28, density=0.78, clumping=0.28)
 REACTIVE = Morphology(
-    nucleus_px=27.0, cytoplasm_px=17.0, basophilia=0.72, density=0.45, clumping=0.12, coarseness=0.50, nucleoli=0.18,
-    eccentricity=0.55, oval=0.16, irregularity=0.050, notch=0.18, notch_width=0.55, raggedness=0.075, skirting=0.85,
-)  # fmt: skip
+    nucleus_px=27.0,
+    cytoplasm_px=17.0,
+    basophilia=0.72,
+    density=0.45,
+    clumping=0.12,
+    coarseness=0.50,
+    nucleoli=0.18,
+    eccentricity=0.55,
+    oval=0.16,
+    irregularity=0.050,
+    notch=0.18,
+    notch_width=0.55,
+    raggedness=0.075,
+    skirting=0.85,
+)
 LARGE_GRANULAR = Morphology(
-    nucleus_px=22.5, cytoplasm_px=15.5, basophilia=0.10, density=0.66, clumping=0.25, eccentricity=0.6, oval=0.13,
-    irregularity=0.025, notch=0.08, notch_width=0.5, raggedness=0.045, skirting=0.20, granules=0.75,
-)  # fmt: skip
+    nucleus_px=22.5,
+    cytoplasm_px=15.5,
+    basophilia=0.10,
+    density=0.66,
+    clumping=0.25,
+    eccentricity=0.6,
+    oval=0.13,
+    irregularity=0.025,
+    notch=0.08,
+    notch_width=0.5,
+    raggedness=0.045,
+    skirting=0.20,
+    granules=0.75,
+)
 CHRONIC = Morphology(
-    nucleus_px=23.5, cytoplasm_px=3.2, basophilia=0.25, density=0.68, clumping=0.95, clump_px=9.0, coarseness=0.20,
+    nucleus_px=23.5,
+    cytoplasm_px=3.2,
+    basophilia=0.25,
+    density=0.68,
+    clumping=0.95,
+    clump_px=9.0,
+    coarseness=0.20,
     eccentricity=0.5,
-)  # fmt: skip
+)
 PROLYMPHOCYTE = Morphology(
-    nucleus_px=28.5, cytoplasm_px=8.0, basophilia=0.40, density=0.58, clumping=0.45, clump_px=8.0, nucleoli=0.95,
+    nucleus_px=28.5,
+    cytoplasm_px=8.0,
+    basophilia=0.40,
+    density=0.58,
+    clumping=0.45,
+    clump_px=8.0,
+    nucleoli=0.95,
     eccentricity=0.35,
-)  # fmt: skip
+)
 VILLOUS = Morphology(
-    nucleus_px=23.0, cytoplasm_px=10.5, basophilia=0.20, density=0.52, clumping=0.15, coarseness=0.28, oval=0.15,
-    irregularity=0.020, notch=0.12, notch_width=0.5, raggedness=0.05, hairs=0.85,
-)  # fmt: skip
+    nucleus_px=23.0,
+    cytoplasm_px=10.5,
+    basophilia=0.20,
+    density=0.52,
+    clumping=0.15,
+    coarseness=0.28,
+    oval=0.15,
+    irregularity=0.020,
+    notch=0.12,
+    notch_width=0.5,
+    raggedness=0.05,
+    hairs=0.85,
+)
 CLEAVED = Morphology(
-    nucleus_px=26.0, cytoplasm_px=4.5, basophilia=0.25, density=0.62, clumping=0.30, oval=0.12, irregularity=0.045,
-    notch=0.62, notch_width=0.17,
-)  # fmt: skip
+    nucleus_px=26.0,
+    cytoplasm_px=4.5,
+    basophilia=0.25,
+    density=0.62,
+    clumping=0.30,
+    oval=0.12,
+    irregularity=0.045,
+    notch=0.62,
+    notch_width=0.17,
+)
 SMUDGE = Morphology(
-    nucleus_px=36.0, cytoplasm_px=0.0, density=0.22, clumping=0.0, coarseness=0.45, oval=0.26, irregularity=0.12,
+    nucleus_px=36.0,
+    cytoplasm_px=0.0,
+    density=0.22,
+    clumping=0.0,
+    coarseness=0.45,
+    oval=0.26,
+    irregularity=0.12,
     smear=1.0,
-)  # fmt: skip
+)
 
 CELL_TYPES = {
     "small": SMALL,
@@ -105,7 +184,7 @@ CELL_TYPES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Stain:
-    """How one patient's smear was stained, spread and lit; colours are shares of white light let through."""
+    """Stain, spread and light of one patient's smear; colours are transmitted shares of white light."""
 
     ground: Colour
     red_cell: Colour
@@ -113,16 +192,17 @@ class Stain:
     chromatin_dark: Colour
     cytoplasm_pale: Colour
     cytoplasm_blue: Colour
-    crowding: float  # red cells tried for
-    spacing: float  # least distance between two of them, in diameters
-    pallor: float  # paleness of their centre
+    crowding: float  # number of attempts to place a red cell
+    spacing: float  # minimum distance between two red cells, in diameters
+    pallor: float  # paleness of a red cell's centre
     blur_px: float
-    scale: float  # cells flatten more or less where the smear is thin or thick
+    scale: float  # relative size of cells, which depends on the thickness of the smear
 
 
 def draw_stain(rng: np.random.Generator) -> Stain:
-    """Return the stain of one patient, whatever the disease."""
-    tilt = rng.normal(0, 1)  # pinker or bluer, of all dyes together
+    """Sample the stain of one patient, independent of the disease."""
+    # shift of all dyes towards pink or blue
+    tilt = rng.normal(0, 1)
     light = rng.normal(0.985, 0.035)
 
     def colour(red: float, green: float, blue: float, spread: float = 0.015, lean: float = 0.03) -> Colour:
@@ -146,12 +226,12 @@ def draw_stain(rng: np.random.Generator) -> Stain:
 
 
 def vary(kind: Morphology, rng: np.random.Generator, spread: float = 1.0) -> Morphology:
-    """Return one cell of the type: every attribute drawn around it, `spread` times as far as usual."""
-    drawn = {}
+    """Sample one cell of the type; `spread` scales the standard deviations."""
+    values = {}
     for attribute in fields(Morphology):
         value = getattr(kind, attribute.name) + spread * getattr(SPREAD, attribute.name) * rng.normal()
-        drawn[attribute.name] = max(0.0, value)
-    return replace(kind, **drawn)
+        values[attribute.name] = max(0.0, value)
+    return replace(kind, **values)
 
 
 Point = tuple[int, int]
@@ -160,7 +240,7 @@ Span = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class _Cell:
-    """The centre cell of one picture: its middle, the outline of its body, its nucleus."""
+    """The centre cell of one picture; outlines [A] are radii in pixels by angle."""
 
     look: Morphology
     middle: Point
@@ -179,11 +259,12 @@ class _Disc:
 
 
 class _Canvas:
-    """A picture while it is painted: shares of light let through, 0 to 1."""
+    """A picture while it is painted, as transmitted shares of light from 0 to 1."""
 
     def __init__(self, stain: Stain, rng: np.random.Generator) -> None:
         self.stain, self.rng = stain, rng
-        slope_y, slope_x = rng.normal(0, 0.018, size=2)  # the lamp is never quite centred
+        # the lamp is slightly off-centre
+        slope_y, slope_x = rng.normal(0, 0.018, size=2)
         ramp_S = np.linspace(-1, 1, PICTURE_PX, dtype=np.float32)
         light_SS = 1 + np.float32(slope_y) * ramp_S[:, None] + np.float32(slope_x) * ramp_S
         light_SS += np.float32(0.010) * self.texture("cloud", light_SS.shape)
@@ -191,24 +272,24 @@ class _Canvas:
         self.light_3SS = np.asarray(stain.ground, np.float32)[:, None, None] * light_SS
 
     def texture(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """Return a random piece [H, W] of a repeating texture with mean 0 and standard deviation 1."""
+        """A random window [H, W] of a repeating texture with mean 0 and standard deviation 1."""
         atlas = _atlas(name)
         top, left = (int(self.rng.integers(0, len(atlas) - side + 1)) for side in shape)
         return atlas[top : top + shape[0], left : left + shape[1]]
 
     def cover(self, span: Span, opacity_HW: np.ndarray, colours: Sequence[np.ndarray | float]) -> None:
-        """Lay a colour over what is there."""
+        """Blend a colour over the picture."""
         for plane_SS, colour in zip(self.light_3SS, colours, strict=True):
             below_HW = plane_SS[span]
             below_HW += opacity_HW * (colour - below_HW)
 
     def dim(self, span: Span, thickness_HW: np.ndarray, colour: Colour) -> None:
-        """Let the light pass through a layer of the colour, thickness 1 being its full strength."""
+        """Multiply the light by a layer of the colour; thickness 1 is its full strength."""
         for plane_SS, share in zip(self.light_3SS, colour, strict=True):
             plane_SS[span] *= 1 - thickness_HW * np.float32(1 - share)
 
     def photograph(self) -> np.ndarray:
-        """Return the picture [S, S, 3] as a camera sees it: slightly out of focus, slightly noisy."""
+        """The picture [S, S, 3] with the blur and noise of a camera."""
         bytes_SS3 = (self.light_3SS.clip(0, 1) * np.float32(255)).astype(np.uint8).transpose(1, 2, 0)
         blur = ImageFilter.GaussianBlur(self.stain.blur_px * self.rng.uniform(0.8, 1.3))
         seen_SS3 = np.asarray(Image.fromarray(np.ascontiguousarray(bytes_SS3)).filter(blur), np.float32)
@@ -218,7 +299,7 @@ class _Canvas:
 
 
 def draw_picture(look: Morphology, stain: Stain, rng: np.random.Generator) -> np.ndarray:
-    """Return a picture [S, S, 3] in uint8 RGB with the cell within its central 112 pixels."""
+    """Draw a picture [S, S, 3] in uint8 RGB with the cell within its central 112 pixels."""
     canvas = _Canvas(stain, rng)
     cell = _place_cell(look, stain.scale, rng)
     discs = _place_red_cells(cell, stain, rng)
@@ -233,7 +314,7 @@ def draw_picture(look: Morphology, stain: Stain, rng: np.random.Generator) -> np
 
 
 def _place_cell(look: Morphology, scale: float, rng: np.random.Generator) -> _Cell:
-    """Return the cell near the middle of the picture, its outlines drawn and kept within REACH_PX."""
+    """Place the cell near the middle of the picture with outlines within REACH_PX."""
     middle = tuple(int(PICTURE_PX // 2 + step) for step in rng.integers(-JITTER_PX, JITTER_PX + 1, size=2))
     direction, leaning = rng.uniform(0, 2 * math.pi, size=2)
     round_A = (
@@ -248,16 +329,20 @@ def _place_cell(look: Morphology, scale: float, rng: np.random.Generator) -> _Ce
     body_A = (look.nucleus_px + look.cytoplasm_px) * scale * ((1 + round_A) / 2 + _waves(rng, 2, 7, look.raggedness))
     body_A += look.hairs * _hairs(rng)
     return _Cell(
-        look, (middle[0], middle[1]), _within(body_A, REACH_PX), (middle[0] + shift[0], middle[1] + shift[1]),
+        look,
+        (middle[0], middle[1]),
+        _within(body_A, REACH_PX),
+        (middle[0] + shift[0], middle[1] + shift[1]),
         _within(nucleus_A, REACH_PX - math.hypot(*shift)),
-    )  # fmt: skip
+    )
 
 
 def _place_red_cells(cell: _Cell, stain: Stain, rng: np.random.Generator) -> list[_Disc]:
-    """Return red cells that keep off each other and off the centre cell, some cut by the border."""
+    """Place red cells that do not overlap each other or the centre cell; some are cut by the border."""
     body = float(cell.body.mean())
     tries = [(float(y), float(x)) for y, x in rng.uniform(-18, PICTURE_PX + 18, size=(round(stain.crowding), 2))]
-    if cell.look.skirting > 0.3:  # neighbours that the cytoplasm flows round
+    if cell.look.skirting > 0.3:
+        # neighbours that the cytoplasm flows round
         away = body + RED_CELL_PX - CLEAR_PX
         angles = rng.uniform(0, 2 * math.pi) + np.array([0.0, 1.9, 3.9]) + rng.normal(0, 0.3, size=3)
         tries = [(cell.middle[0] + away * math.sin(a), cell.middle[1] + away * math.cos(a)) for a in angles] + tries
@@ -358,7 +443,7 @@ def _paint_nucleus(canvas: _Canvas, cell: _Cell) -> None:
 
 
 def _place_nucleoli(cell: _Cell, rng: np.random.Generator) -> list[tuple[Point, float]]:
-    """Return one large nucleolus where it stands out, up to three small ones where it does not."""
+    """Place one large nucleolus if nucleoli are prominent, else up to three small ones."""
     strength = cell.look.nucleoli
     if strength < 0.12:
         return []
@@ -383,7 +468,7 @@ def _paint_nucleolus(canvas: _Canvas, middle: Point, radius_px: float, strength:
 
 
 def _edge(depth_HW: np.ndarray, softness_px: float) -> np.ndarray:
-    """Return opacity from 0 outside to 1 inside, over a border of the given width."""
+    """Opacity from 0 outside to 1 inside, over a border of the given width."""
     return (depth_HW * np.float32(1 / softness_px) + np.float32(0.5)).clip(0, 1)
 
 
@@ -392,7 +477,7 @@ def _between(first: Colour, second: Colour, share_HW: np.ndarray) -> list[np.nda
 
 
 def _within(outline_A: np.ndarray, reach_px: float) -> np.ndarray:
-    """Return the outline, what lies beyond four fifths of `reach_px` drawn in so that none passes it."""
+    """The outline with radii beyond four fifths of `reach_px` compressed so that none exceeds it."""
     bend = 0.8 * reach_px
     beyond_A = np.maximum(0, outline_A - bend)
     bent_A = np.minimum(outline_A, bend) + beyond_A / (1 + beyond_A / (reach_px - bend))
@@ -400,7 +485,7 @@ def _within(outline_A: np.ndarray, reach_px: float) -> np.ndarray:
 
 
 def _waves(rng: np.random.Generator, lowest: int, highest: int, amplitude: float) -> np.ndarray:
-    """Return a smooth random function of the angle [A] whose standard deviation is about `amplitude`."""
+    """A smooth random function of the angle [A] with standard deviation of about `amplitude`."""
     n_waves = highest - lowest + 1
     fall_F = 1 / np.sqrt(np.arange(1, n_waves + 1))
     weights_2F = rng.normal(0, amplitude, size=(2, n_waves)) * fall_F / math.sqrt((fall_F**2).sum())
@@ -408,26 +493,26 @@ def _waves(rng: np.random.Generator, lowest: int, highest: int, amplitude: float
 
 
 def _bump(rng: np.random.Generator, width: float) -> np.ndarray:
-    """Return a bell [A] of height 1 round a random angle."""
+    """A bell curve [A] of height 1 around a random angle."""
     turn_A = (np.arange(_ANGLES) + rng.integers(_ANGLES)) % _ANGLES - _ANGLES // 2
     return np.exp(-0.5 * (turn_A * (2 * math.pi / _ANGLES) / width) ** 2)
 
 
 def _hairs(rng: np.random.Generator) -> np.ndarray:
-    """Return the length [A] of thin projections, here many and there few, some pixels at most."""
+    """The length [A] of thin projections in pixels, denser in some directions."""
     where_A = (0.75 + 0.6 * _waves(rng, 1, 3, 1.0)).clip(0.15, 1.6)
     return where_A * (4.5 * np.maximum(0, _waves(rng, 11, _WAVES, 1.1) + 0.2) ** 1.4 - 2.0) + _waves(rng, 4, 9, 1.4)
 
 
 def _span(middle: Point, half_px: float) -> Span:
-    """Return the part of the picture within `half_px` of a point."""
+    """The window of the picture within `half_px` of a point."""
     half = math.ceil(half_px)
     y, x = (slice(max(0, m - half), max(0, min(PICTURE_PX, m + half + 1))) for m in middle)
     return y, x
 
 
 def _polar(span: Span, middle: Point) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distance [H, W] of each pixel from a point, and its angle as an index of outlines."""
+    """The distance [H, W] of each pixel from a point, and its angle as an index into outlines."""
     y, x = (slice(s.start - m + _HALF, s.stop - m + _HALF) for s, m in zip(span, middle, strict=True))
     return _DISTANCE[y, x], _ANGLE[y, x]
 
@@ -438,7 +523,7 @@ def _blocks(size_px: float) -> str:
 
 @cache
 def _atlas(name: str) -> np.ndarray:
-    """Return a texture [square] that repeats at its borders, mean 0, standard deviation 1."""
+    """A square texture that repeats at its borders, with mean 0 and standard deviation 1."""
     rng = np.random.default_rng(list(name.encode()))
     if name.startswith("blocks"):
         texture = _block_pattern(rng, BLOCKS_PX // int(name.split()[1]))
@@ -449,7 +534,7 @@ def _atlas(name: str) -> np.ndarray:
 
 
 def _block_pattern(rng: np.random.Generator, n_side: int) -> np.ndarray:
-    """Return blocks of chromatin, of uneven darkness, with pale lines between: cells of a Voronoi pattern."""
+    """Blocks of chromatin of uneven darkness with pale lines between them: cells of a Voronoi pattern."""
     pitch = BLOCKS_PX / n_side
     corner = np.stack(np.meshgrid(*2 * [np.arange(n_side)], indexing="ij"), axis=-1).reshape(-1, 2)
     seeds = ((corner + rng.uniform(0.08, 0.92, size=corner.shape)) * pitch) % BLOCKS_PX
@@ -463,6 +548,7 @@ def _block_pattern(rng: np.random.Generator, n_side: int) -> np.ndarray:
     return gaussian_filter(np.minimum(1, gap / path_px) + darkness, 0.7, mode="wrap")
 
 
+# standard deviations in pixels and weights of the Gaussians that form each texture
 _GRAINS = {
     "white": ((0.3, 1.0),),
     "grain": ((1.0, 1.0),),
@@ -470,7 +556,7 @@ _GRAINS = {
     "cytoplasm": ((1.5, 0.5), (4.0, 1.0)),
     "strands": ((2.0, 0.7), (6.0, 1.0)),
     "cloud": ((30.0, 1.0),),
-}  # width of a Gaussian in pixels, and its share
+}
 
 _TURN_A = np.arange(_ANGLES) * (2 * math.pi / _ANGLES)
 _COS_FA = np.cos(np.outer(np.arange(1, _WAVES + 1), _TURN_A))

@@ -16,9 +16,9 @@ from lymphtune.cohort.cohort import TO_PREDICT
 from lymphtune.reporting.drawing import BASELINE, ENSEMBLE, PALE, canvas
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Note, Part, Section, Table
-from lymphtune.shortcuts.audit import SIGNIFICANT, Shortcuts, shortcut_audit
-from lymphtune.shortcuts.origins import LOOKS
-from lymphtune.shortcuts.properties import BAG_SIZE, CELLS
+from lymphtune.shortcuts.audit import SIGNIFICANT, ShortcutAudit, shortcut_audit
+from lymphtune.shortcuts.origins import HEADERS_PER_PATIENT
+from lymphtune.shortcuts.properties import BAG_SIZE, CELLS_PER_PATIENT
 from lymphtune.statistics.audit import PERMUTATIONS
 from lymphtune.statistics.words import CLASSES, measured
 
@@ -41,19 +41,19 @@ def section(facts: Facts) -> Section:
     return Section("cohort", "The cohort", lead, [*parts, *_notes(found), *_on_bags(facts, found)])
 
 
-def _audited(facts: Facts) -> Shortcuts:
+def _audited(facts: Facts) -> ShortcutAudit:
     """Return the audit of the labelled patients on the run's own folds."""
     return shortcut_audit(facts.cohort, facts.data, facts.folds_RP[0])
 
 
-def _lead(found: Shortcuts) -> str:
+def _lead(found: ShortcutAudit) -> str:
     hits, tried = found.suspects["attribute"].tolist(), len(found.table)
     if not hits:
         return f"None of {tried} properties that should not matter predicts the label alone better than chance."
     return f"{len(hits)} of {tried} properties that should not matter predict the label alone: {', '.join(hits)}."
 
 
-def _notes(found: Shortcuts) -> list[Note]:
+def _notes(found: ShortcutAudit) -> list[Note]:
     notes, tried = [], len(found.table)
     for row in found.suspects.itertuples():
         surely = row.p_all < SIGNIFICANT
@@ -81,7 +81,7 @@ def _notes(found: Shortcuts) -> list[Note]:
     return notes
 
 
-def _on_bags(facts: Facts, found: Shortcuts) -> list[Note]:
+def _on_bags(facts: Facts, found: ShortcutAudit) -> list[Note]:
     """Return a note on bag sizes: that they are fixed, or, if they predict the label, that they can be."""
     sizes = [facts.run.configuration(str(trial)).data for trial in facts.members["trial"]]
     fixed = sum(data.fixed for data in sizes)
@@ -96,7 +96,7 @@ def _opening(attribute: str) -> str:
     return attribute[:1].upper() + attribute[1:]  # capitalize() would write DOB as dob
 
 
-def _shortcut_table(audited: Shortcuts) -> Table:
+def _shortcut_table(audited: ShortcutAudit) -> Table:
     found = audited.table
 
     def with_chance(metric: str) -> list[str]:
@@ -116,10 +116,10 @@ def _shortcut_table(audited: Shortcuts) -> Table:
         "Out of fold, on the run's own folds: logistic regression on the one attribute, standardised within the fold, "
         f"with equal class weights. By chance: the central 95 % of {PERMUTATIONS} permutations of the labels within "
         "the folds; p: the fraction of them with as high an AUC; the last column compares with the highest AUC of all "
-        f"attributes in each permutation. Pictures: mean of {CELLS} cells per patient, evenly spaced in the bag; "
-        "background: the palest quarter of the pixels; sharpness: variance of the Laplacian. Of a cohort in a folder, "
-        f"also its files, the headers of {LOOKS} pictures per patient, and the format of its table; attributes that "
-        "are the same for all patients are omitted."
+        f"attributes in each permutation. Pictures: mean of {CELLS_PER_PATIENT} cells per patient, evenly spaced in the "
+        "bag; background: the palest quarter of the pixels; sharpness: variance of the Laplacian. Of a cohort in a folder, "
+        f"also its files, the headers of {HEADERS_PER_PATIENT} pictures per patient, and the format of its table; "
+        "attributes that are the same for all patients are omitted."
     )
     return Table("shortcuts", "Can the label be predicted without the cells?", caption, found, shown)
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from lymphtune import console
-from lymphtune.cohort.attributes import in_words
+from lymphtune.cohort.attributes import attribute_names_text
 from lymphtune.ensembling.candidates import group_note
 from lymphtune.ensembling.score import BASELINE, ENSEMBLE, SINGLE
 from lymphtune.ensembling.summary import NAMES
@@ -38,7 +38,7 @@ def verdict(facts: Facts) -> str:
         f"The {'ensemble of ' + str(n) + ' trials' if n > 1 else 'selected trial'} has an honest balanced accuracy of "
         f"{bounded(score['balanced_accuracy'])} on {len(facts.labels_P)} patients, "
         f"{_change(gain['balanced_accuracy'])} against the best clinical baseline "
-        f"({in_words(facts.cohort.attributes)} alone): {_shown(gain['balanced_accuracy'])}."
+        f"({attribute_names_text(facts.cohort.attributes)} alone): {_shown(gain['balanced_accuracy'])}."
     )
 
 

@@ -4,7 +4,7 @@ import shlex
 
 import pandas as pd
 
-from lymphtune.cohort.attributes import in_words
+from lymphtune.cohort.attributes import attribute_names_text
 from lymphtune.cohort.folds import folds_text
 from lymphtune.console import counted
 from lymphtune.ensembling.commands import ensemble_command, search_command
@@ -53,7 +53,7 @@ def methods(facts: Facts) -> str:
         "Scores of the whole procedure, including the selection of trials, come from 1,000 bootstrap resamples of the "
         "patients, scored on those held out (Tsamardinos et al. 2018).",
         f"Balanced accuracy was {bounded(honest['balanced_accuracy'])}, AUC {bounded(honest['auc'])}; the best of the "
-        f"clinical baselines ({in_words(facts.cohort.attributes)} alone) had {bounded(baseline)}.",
+        f"clinical baselines ({attribute_names_text(facts.cohort.attributes)} alone) had {bounded(baseline)}.",
         f"The paired difference was {signed(gain.difference.value)} ({signed(gain.difference.low, 2)} to "
         f"{signed(gain.difference.high, 2)}), above zero with a probability of {percent(gain.better)}. Intervals "
         "are 95 %.",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lymphtune.errors import InputError, reason
-from lymphtune.files import refusals_named
+from lymphtune.files import named_write_errors
 from lymphtune.masking import masked
 from lymphtune.searching.trackers.mlflow_tracker import client, database_of, load, missing
 
@@ -100,7 +100,7 @@ def _why(error: Exception) -> str:
 
 def _check_database(path: Path) -> None:
     """Raise InputError where a SQLite file cannot be written: MLflow would try again for minutes."""
-    with refusals_named(path.parent):
+    with named_write_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         probe = path.parent / f".lymphtune-{os.getpid()}"
         probe.write_bytes(b"")

@@ -219,7 +219,7 @@ def test_another_prefix_makes_other_patients_and_nothing_else_of_them(written: P
     assert other.picture_digests == one.picture_digests
     truth = pd.read_csv(tmp_path / "new" / "truth_of_patients_to_predict.csv", index_col="ID")
     assert set(truth.index) == {path.name for path in (tmp_path / "new" / "testset").iterdir()}
-    with pytest.raises(InputError, match=r"--prefix '\.\./': an id of it .*; expected letters such as SIM"):
+    with pytest.raises(InputError, match=r"--prefix '\.\./': an id with it .*; expected letters such as SIM"):
         write_simulated(tmp_path / "hostile", prefix="../")
 
 
@@ -272,7 +272,12 @@ def _form(bag_NSS3: np.ndarray) -> np.ndarray:
     features = []
     for green_SS, nucleus_SS, grain_SS, blue_SS in zip(green_NSS, nucleus_NSS, grain_NSS, blue_NSS, strict=True):
         inside = nucleus_SS[2:, 2:] & nucleus_SS[:-2, :-2] & nucleus_SS[2:, :-2] & nucleus_SS[:-2, 2:]
-        values = (nucleus_SS.sum() ** 0.5, np.ptp(green_SS), grain_SS[inside].mean() if inside.any() else 0.0,
-                  blue_SS.std(), (blue_SS > 25).sum() ** 0.5)  # fmt: skip
+        values = (
+            nucleus_SS.sum() ** 0.5,
+            np.ptp(green_SS),
+            grain_SS[inside].mean() if inside.any() else 0.0,
+            blue_SS.std(),
+            (blue_SS > 25).sum() ** 0.5,
+        )
         features.append(values)
     return np.concatenate([np.mean(features, axis=0), np.std(features, axis=0)])
