@@ -116,10 +116,10 @@ def _shortcut_table(audited: ShortcutAudit) -> Table:
         "Out of fold, on the run's own folds: logistic regression on the one attribute, standardised within the fold, "
         f"with equal class weights. By chance: the central 95 % of {PERMUTATIONS} permutations of the labels within "
         "the folds; p: the fraction of them with as high an AUC; the last column compares with the highest AUC of all "
-        f"attributes in each permutation. Pictures: mean of {CELLS_PER_PATIENT} cells per patient, evenly spaced in the "
-        "bag; background: the palest quarter of the pixels; sharpness: variance of the Laplacian. Of a cohort in a folder, "
-        f"also its files, the headers of {HEADERS_PER_PATIENT} pictures per patient, and the format of its table; "
-        "attributes that are the same for all patients are omitted."
+        f"attributes in each permutation. Pictures: mean of {CELLS_PER_PATIENT} cells per patient, evenly spaced in "
+        "the bag; background: the palest quarter of the pixels; sharpness: variance of the Laplacian. Of a cohort in "
+        f"a folder, also its files, the headers of {HEADERS_PER_PATIENT} pictures per patient, and the format of its "
+        "table; attributes that are the same for all patients are omitted."
     )
     return Table("shortcuts", "Can the label be predicted without the cells?", caption, found, shown)
 
