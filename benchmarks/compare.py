@@ -47,10 +47,7 @@ COMPARED: dict[str, dict[str, dict[str, Any]]] = {
         "late": network("late"),
         "concat": network("concat"),
     },
-    "norms": {
-        "batch": network(),
-        "group": network(norm="group"),
-    },
+    "norms": {"batch": network(), "group": network(norm="group")},
 }
 
 

@@ -40,9 +40,13 @@ def seconds(words: list[str], folder: Path, environment: dict[str, str]) -> floa
     started = time.monotonic()
     asked = os.environ | {"LYMPHTUNE_CACHE": str(folder / "cache"), "PYTHONPATH": str(ROOT)} | environment
     ended = subprocess.run(
-        [sys.executable, "-m", "lymphtune", *words], cwd=folder, env=asked, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "lymphtune", *words],
+        cwd=folder,
+        env=asked,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     if ended.returncode:
         print(ended.stdout)
         raise SystemExit(1)

@@ -47,9 +47,12 @@ class World(NamedTuple):
 
 
 WORLDS = {
-    "useless": World(0.0, 0.0, 0.5), "middling": World(2.0, 0.4, 0.5), "good": World(3.5, 0.3, 0.5),
-    "alike": World(2.0, 0.4, 0.9), "unlike": World(1.5, 0.4, 0.0),
-}  # fmt: skip
+    "useless": World(0.0, 0.0, 0.5),
+    "middling": World(2.0, 0.4, 0.5),
+    "good": World(3.5, 0.3, 0.5),
+    "alike": World(2.0, 0.4, 0.9),
+    "unlike": World(1.5, 0.4, 0.0),
+}
 
 
 class Trials(NamedTuple):

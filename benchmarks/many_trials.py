@@ -31,9 +31,15 @@ def made_up_cohort() -> Cohort:
     """Return patients with one blank picture each."""
     labels = (np.arange(PATIENTS) < 0.69 * PATIENTS).astype(int)
     patients = pd.DataFrame(
-        {"patient": [f"P{n}" for n in range(PATIENTS)], "label": labels, "sex": "", "age_years": 60.0,
-         "lymphocytes_g_per_l": 8.0, "n_cells": 1}
-    )  # fmt: skip
+        {
+            "patient": [f"P{n}" for n in range(PATIENTS)],
+            "label": labels,
+            "sex": "",
+            "age_years": 60.0,
+            "lymphocytes_g_per_l": 8.0,
+            "n_cells": 1,
+        }
+    )
     return Cohort("made-up", patients, np.zeros((PATIENTS, 1, 1, 3), np.uint8), ["0" * 64] * PATIENTS)
 
 
@@ -47,11 +53,17 @@ def made_up_oof(cohort: Cohort, trials: int, rng: np.random.Generator) -> np.nda
 def board(trials: int) -> pd.DataFrame:
     numbers = np.arange(trials)
     return pd.DataFrame(
-        {"trial": [f"{n:016x}" for n in numbers], "status": "done", "epoch": 60, "best_epoch_picked": True,
-         "kind": np.where(numbers % 50 == 0, "clinical", "network"), "title": "made up",
-         "sees": np.where(numbers % 50 == 0, "clinical", np.where(numbers % 2, "images", "mixed")),
-         "architecture": [f"{n % 7}" for n in numbers]}
-    )  # fmt: skip
+        {
+            "trial": [f"{n:016x}" for n in numbers],
+            "status": "done",
+            "epoch": 60,
+            "best_epoch_picked": True,
+            "kind": np.where(numbers % 50 == 0, "clinical", "network"),
+            "title": "made up",
+            "sees": np.where(numbers % 50 == 0, "clinical", np.where(numbers % 2, "images", "mixed")),
+            "architecture": [f"{n % 7}" for n in numbers],
+        }
+    )
 
 
 def write_run(path: Path, cohort: Cohort, trials: int, epochs: int) -> Run:
@@ -62,10 +74,17 @@ def write_run(path: Path, cohort: Cohort, trials: int, epochs: int) -> Run:
     table = board(trials)
     write_table(path / "leaderboard.parquet", table, cohort.about)
     oof = pd.DataFrame(
-        {"trial": "", "repeat": 0, "fold": np.tile(folds_RP[0], epochs),
-         "epoch": np.arange(1, epochs + 1).repeat(PATIENTS), "patient": cohort.ids * epochs,
-         "label": np.tile(cohort.labels, epochs), "probability": 0.0, "gate": np.nan}
-    )  # fmt: skip
+        {
+            "trial": "",
+            "repeat": 0,
+            "fold": np.tile(folds_RP[0], epochs),
+            "epoch": np.arange(1, epochs + 1).repeat(PATIENTS),
+            "patient": cohort.ids * epochs,
+            "label": np.tile(cohort.labels, epochs),
+            "probability": 0.0,
+            "gate": np.nan,
+        }
+    )
     for trial in table["trial"]:
         said = made_up_oof(cohort, epochs, rng).reshape(-1)
         write_table(run.trial(trial) / "oof.parquet", oof.assign(trial=trial, probability=said), cohort.about)

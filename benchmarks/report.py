@@ -80,9 +80,12 @@ def _make_up(board: Board, trial: Trial, cohort: Cohort, plan: Plan, rng: np.ran
         if epoch in {*plan.rungs(), trial.epochs}:
             files = _weights(board.run, trial, cohort, plan, epoch)
         curve = {
-            "train_loss": 0.7 - 0.5 * share + 0.02 * rng.standard_normal(), "train_loss_sd": 0.05 * (1 + share),
-            "learning_rate": 1e-3, "seconds": 1.0, "chunk_pixels": 0,
-        }  # fmt: skip
+            "train_loss": 0.7 - 0.5 * share + 0.02 * rng.standard_normal(),
+            "train_loss_sd": 0.05 * (1 + share),
+            "learning_rate": 1e-3,
+            "seconds": 1.0,
+            "chunk_pixels": 0,
+        }
         if not trial.baseline and trial.number % 20 == 19 and epoch == 2:
             board.end(trial.number, "loss is nan in epoch 2")
             return
@@ -131,8 +134,10 @@ def main() -> None:
         from lymphtune.reporting.report import write_report
 
         path = write_report(run)
-        print(f"report of {given['trials']} trials, {given['patients']} patients, {given['epochs']} epochs: "
-              f"{time.monotonic() - began:.1f} s, {path.stat().st_size / 1e6:.2f} MB")  # fmt: skip
+        print(
+            f"report of {given['trials']} trials, {given['patients']} patients, {given['epochs']} epochs: "
+            f"{time.monotonic() - began:.1f} s, {path.stat().st_size / 1e6:.2f} MB"
+        )
 
 
 if __name__ == "__main__":

@@ -149,9 +149,14 @@ def busy_one(by: str, seconds: float, workers: int, trials: int, data: str) -> d
         marks = Path(scratch) / "marks"
         marks.mkdir()
         settings = Settings(
-            trials=trials, epochs=EPOCHS, folds=2, repeats=1, scheduler="none", max_concurrent=workers,
+            trials=trials,
+            epochs=EPOCHS,
+            folds=2,
+            repeats=1,
+            scheduler="none",
+            max_concurrent=workers,
             runs=Path(scratch) / "runs",
-        )  # fmt: skip
+        )
         cohort, plan = prepare("tiny", data, settings)
         began = time.time()
         if by == "lymphtune":
@@ -165,10 +170,13 @@ def busy_one(by: str, seconds: float, workers: int, trials: int, data: str) -> d
     first, last = (told["ended"] - told["seconds"]).min(), told["ended"].max()
     trained_s = told["seconds"].sum()
     return {
-        "busy": trained_s / wall_s / workers, "between": trained_s / (last - first) / workers,
-        "before": first - began, "after": began + wall_s - last, "wall": wall_s,
+        "busy": trained_s / wall_s / workers,
+        "between": trained_s / (last - first) / workers,
+        "before": first - began,
+        "after": began + wall_s - last,
+        "wall": wall_s,
         "processor": told["on_processor"].sum() / told["filled"].sum(),
-    }  # fmt: skip
+    }
 
 
 def busy(given: argparse.Namespace) -> None:
@@ -185,8 +193,10 @@ def busy(given: argparse.Namespace) -> None:
         print(
             "busy: trained seconds / (wall seconds x workers); between: from the first epoch's begin to the last's end"
         )
-        print(f"{'trial':>5} {'workers':>7} {'trials':>6}  {'lymphtune':9} {'(between, before, after)':26} {'naive':5} "
-              f"{'(between, before, after)':26} target")  # fmt: skip
+        print(
+            f"{'trial':>5} {'workers':>7} {'trials':>6}  {'lymphtune':9} {'(between, before, after)':26} {'naive':5} "
+            f"{'(between, before, after)':26} target"
+        )
         for seconds in given.seconds:
             for workers in given.workers:
                 trials = given.trials or max(workers, round(WALL_S * workers / seconds))
@@ -194,8 +204,11 @@ def busy(given: argparse.Namespace) -> None:
                 ours, naive = (alone("busy_one", by=by, **how) for by in ("lymphtune", "naive"))
                 target = TARGETS.get(seconds)
                 met = "-" if target is None else f"{target:.2f} {'met' if ours['busy'] >= target else 'MISSED'}"
-                print(f"{seconds:4g}s {workers:7} {trials:6}  {_shares(ours)} {_shares(naive)} {met}; filling on a "
-                      f"processor {ours['processor']:.2f} and {naive['processor']:.2f}", flush=True)  # fmt: skip
+                print(
+                    f"{seconds:4g}s {workers:7} {trials:6}  {_shares(ours)} {_shares(naive)} {met}; filling on a "
+                    f"processor {ours['processor']:.2f} and {naive['processor']:.2f}",
+                    flush=True,
+                )
 
 
 def _shares(of: dict[str, float]) -> str:
@@ -233,9 +246,15 @@ def made_up_cohort() -> Cohort:
     """Return patients with one blank picture each."""
     labels = (np.arange(MADE_UP) < 0.69 * MADE_UP).astype(int)
     patients = pd.DataFrame(
-        {"patient": [f"P{n}" for n in range(MADE_UP)], "label": labels, "sex": "", "age_years": 60.0,
-         "lymphocytes_g_per_l": 8.0, "n_cells": 1}
-    )  # fmt: skip
+        {
+            "patient": [f"P{n}" for n in range(MADE_UP)],
+            "label": labels,
+            "sex": "",
+            "age_years": 60.0,
+            "lymphocytes_g_per_l": 8.0,
+            "n_cells": 1,
+        }
+    )
     return Cohort("made-up", patients, np.zeros((MADE_UP, 1, 1, 3), np.uint8), ["0" * 64] * MADE_UP)
 
 
@@ -284,9 +303,12 @@ class Workers:
             if epoch in self.keep:
                 files = self.save(number, epoch)
             curve = {
-                "train_loss": 0.5, "train_loss_sd": 0.1, "learning_rate": 1e-3, "seconds": usual_s, "chunk_pixels": 0,
-
-            }  # fmt: skip
+                "train_loss": 0.5,
+                "train_loss_sd": 0.1,
+                "learning_rate": 1e-3,
+                "seconds": usual_s,
+                "chunk_pixels": 0,
+            }
 
             def tell(
                 goes_on: bool, of: tuple[float, int, int, float, float] = (now, number, epoch, usual_s, skill)
@@ -358,11 +380,18 @@ def scale_one(trials: int, workers: int = 1000, epochs: int = 9) -> dict[str, fl
             raise SystemExit("the run is read as another than it was")
     per = 1e3 / trials
     return {
-        "trials": trials, "plan": planned.processor_s * per, "driver": driven.processor_s * per,
-        "lines": lines.processor_s * per, "table": table.processor_s * per, "wall": driven.wall_s * per,
-        "fsync": synced.wall_s / driven.wall_s, "kb": grown / KB / trials, "stopped": statuses["stopped"] / trials,
-        "settled": statuses.total(), "read": read.wall_s * per,
-    }  # fmt: skip
+        "trials": trials,
+        "plan": planned.processor_s * per,
+        "driver": driven.processor_s * per,
+        "lines": lines.processor_s * per,
+        "table": table.processor_s * per,
+        "wall": driven.wall_s * per,
+        "fsync": synced.wall_s / driven.wall_s,
+        "kb": grown / KB / trials,
+        "stopped": statuses["stopped"] / trials,
+        "settled": statuses.total(),
+        "read": read.wall_s * per,
+    }
 
 
 def peak_bytes() -> int:
@@ -376,15 +405,19 @@ def scale(given: argparse.Namespace) -> None:
         "display as lines and as a live table; its wall ms and the share of them in fsync; peak memory; ms to be read\n"
         "again by --resume"
     )
-    print(f"{'trials':>6} {'plan':>5} {'driver':>6} {'lines':>6} {'table':>6} {'wall':>6} {'fsync':>5} {'kB':>6} "
-          f"{'stopped':>7} {'read':>5}")  # fmt: skip
+    print(
+        f"{'trials':>6} {'plan':>5} {'driver':>6} {'lines':>6} {'table':>6} {'wall':>6} {'fsync':>5} {'kB':>6} "
+        f"{'stopped':>7} {'read':>5}"
+    )
     rows = []
     for trials in given.trials:
         one = alone("scale_one", trials=trials, workers=given.workers)
         rows.append(one)
-        print(f"{trials:6} {one['plan']:5.1f} {one['driver']:6.1f} {one['lines']:6.2f} {one['table']:6.2f} "
-              f"{one['wall']:6.1f} {one['fsync']:5.2f} {one['kb']:6.1f} {one['stopped']:7.2f} {one['read']:5.1f}",
-              flush=True)  # fmt: skip
+        print(
+            f"{trials:6} {one['plan']:5.1f} {one['driver']:6.1f} {one['lines']:6.2f} {one['table']:6.2f} "
+            f"{one['wall']:6.1f} {one['fsync']:5.2f} {one['kb']:6.1f} {one['stopped']:7.2f} {one['read']:5.1f}",
+            flush=True,
+        )
     for name in ("plan", "driver", "lines", "table", "read"):
         say_growth(name, [row[name] for row in rows], given.trials, NEGLIGIBLE * rows[0]["driver"])
     say_growth("kB", [row["kb"] for row in rows], given.trials)
@@ -446,9 +479,11 @@ def tune_one(trials: int, workers: int = 2) -> dict[str, float]:
     if done != trials:
         raise SystemExit(f"{done} of {trials} trials have ended well")
     return {
-        "driver": 1e3 * watch.processor_s / trials, "seconds": watch.wall_s / trials, "mb": grown / 1e6,
+        "driver": 1e3 * watch.processor_s / trials,
+        "seconds": watch.wall_s / trials,
+        "mb": grown / 1e6,
         "kb": grown / KB / trials,
-    }  # fmt: skip
+    }
 
 
 def tune_costs(given: argparse.Namespace) -> None:

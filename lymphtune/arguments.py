@@ -14,9 +14,14 @@ from lymphtune.errors import InputError, listed
 from lymphtune.times import a_day, in_seconds
 
 KINDS = {
-    "int": "a whole number", "float": "a number", "bool": "True or False", "string": "a text", "date": "a date",
-    "path": "a path", "literal": "one of the words",
-}  # fmt: skip
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "True or False",
+    "string": "a text",
+    "date": "a date",
+    "path": "a path",
+    "literal": "one of the words",
+}
 
 
 def a_path(given: Any) -> Path:

@@ -86,9 +86,7 @@ def _refuse(text: str) -> NoReturn:
 
 def _word(family: Family) -> Any:
     return Annotated[
-        Part,
-        BeforeValidator(lambda value: _parse_part(family, value)),
-        PlainSerializer(lambda part: part.as_yaml()),
+        Part, BeforeValidator(lambda value: _parse_part(family, value)), PlainSerializer(lambda part: part.as_yaml())
     ]
 
 
@@ -295,8 +293,11 @@ def shown(value: Any) -> str:
 
 def _words_at(path: tuple[int | str, ...]) -> list[str]:
     sections: dict[tuple[int | str, ...], type[Section]] = {
-        (): Configuration, ("model",): Model, ("data",): Data, ("training",): Training,
-    }  # fmt: skip
+        (): Configuration,
+        ("model",): Model,
+        ("data",): Data,
+        ("training",): Training,
+    }
     return sorted(sections[path].model_fields) if path in sections else []
 
 

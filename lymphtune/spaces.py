@@ -181,10 +181,14 @@ def checked_space(given: Any, name: str, where: str) -> Space:
     tree = given.get("configuration")
     _check_nodes(tree, f"{where}: configuration")
     space = Space(
-        name, str(given.get("about", "")), grid,
-        _suggested(given.get("suggested", {}), where), tree, _rows(given.get("rows", []), where),
+        name,
+        str(given.get("about", "")),
+        grid,
+        _suggested(given.get("suggested", {}), where),
+        tree,
+        _rows(given.get("rows", []), where),
         str(given.get("note", "")),
-    )  # fmt: skip
+    )
     for variant in _variants(tree):
         configuration(variant, where)
     if space.grid and any(_ranges(tree)):

@@ -20,20 +20,14 @@ import tempfile  # noqa: F401
 import time
 from typing import Any
 
-MODULES = {
-    "win32": ["fcntl", "grp", "pwd", "readline", "resource", "syslog", "termios", "tty"],
-    "darwin": [],
-}
+MODULES = {"win32": ["fcntl", "grp", "pwd", "readline", "resource", "syslog", "termios", "tty"], "darwin": []}
 WITHOUT = """
     O_CLOEXEC O_DIRECTORY O_NOFOLLOW O_NONBLOCK WNOHANG chown chroot fork forkpty getegid geteuid getgid getgroups
     getloadavg getpgid getpgrp getpriority getresuid getsid getuid killpg lchown mkfifo nice openpty posix_fallocate
     posix_fadvise posix_spawn pread pwrite sched_getaffinity setpgid setpriority setsid setuid statvfs sync sysconf
     uname wait wait4 waitid
 """
-OF_OS = {
-    "win32": WITHOUT.split(),
-    "darwin": ["posix_fallocate", "posix_fadvise", "sched_getaffinity", "memfd_create"],
-}
+OF_OS = {"win32": WITHOUT.split(), "darwin": ["posix_fallocate", "posix_fadvise", "sched_getaffinity", "memfd_create"]}
 OF_SIGNAL = {"win32": ["SIGHUP", "SIGKILL", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGCHLD", "SIGPIPE", "alarm"]}
 OF_TIME = {"win32": ["CLOCK_BOOTTIME", "CLOCK_MONOTONIC", "clock_gettime"], "darwin": ["CLOCK_BOOTTIME"]}
 FOLDERS = {"win32": ("/proc", "/dev/", "/sys"), "darwin": ("/proc", "/dev/shm", "/sys")}

@@ -38,9 +38,13 @@ class Server:
 
     def store(self, bucket: str) -> S3Store:
         return S3Store(
-            bucket, endpoint=f"http://127.0.0.1:{self.port}", region="us-east-1", access_key_id=KEY,
-            secret_access_key=SECRET, client_options={"allow_http": True},
-        )  # fmt: skip
+            bucket,
+            endpoint=f"http://127.0.0.1:{self.port}",
+            region="us-east-1",
+            access_key_id=KEY,
+            secret_access_key=SECRET,
+            client_options={"allow_http": True},
+        )
 
     def keys(self, bucket: str) -> set[str]:
         """Return what is in a bucket, folder markers included."""

@@ -11,11 +11,36 @@ from lymphtune import registry
 
 ROOT = Path(lymphtune.__file__).parent
 FLOORS = {
-    "__main__": 10, "cli": 9, "reporting": 8, "cluster": 8, "ensembling": 7, "searching": 7, "training": 6,
-    "shortcuts": 6, "doctor": 6, "combiners": 6, "calibrations": 6, "statistics": 5, "cohort": 4, "models": 3,
-    "spaces": 2, "config": 2, "runs": 2, "arguments": 1, "console": 1, "errors": 1, "files": 1, "findings": 1,
-    "masking": 1, "platforms": 1, "registry": 1, "result": 1, "scratch": 1, "times": 1, "versions": 1,
-}  # fmt: skip
+    "__main__": 10,
+    "cli": 9,
+    "reporting": 8,
+    "cluster": 8,
+    "ensembling": 7,
+    "searching": 7,
+    "training": 6,
+    "shortcuts": 6,
+    "doctor": 6,
+    "combiners": 6,
+    "calibrations": 6,
+    "statistics": 5,
+    "cohort": 4,
+    "models": 3,
+    "spaces": 2,
+    "config": 2,
+    "runs": 2,
+    "arguments": 1,
+    "console": 1,
+    "errors": 1,
+    "files": 1,
+    "findings": 1,
+    "masking": 1,
+    "platforms": 1,
+    "registry": 1,
+    "result": 1,
+    "scratch": 1,
+    "times": 1,
+    "versions": 1,
+}
 LEVEL = 2  # up to this floor modules of one floor may import each other
 MODULES = {
     ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path

@@ -39,10 +39,7 @@ REFUSED: list[tuple[Any, str]] = [
     ({"model": {"encoder": None}}, "x: model.encoder: expected one word of "),
     ({"model": {"encoder": {"plain": {}, "vanilla": {}}}}, "found {'plain': {}, 'vanilla': {}}"),
     ({"model": {"encoder": {"plain": 3}}}, "x: model.encoder: expected one word of"),
-    (
-        {"model": {"encoder": {"resnet": {"filter": 32}}}},
-        "x: model.encoder.resnet has no 'filter'; there are ",
-    ),
+    ({"model": {"encoder": {"resnet": {"filter": 32}}}}, "x: model.encoder.resnet has no 'filter'; there are "),
     ({"model": {"encoder": {"resnet": {"a.b": 1}}}}, "x: model.encoder.resnet has no 'a.b'; there are"),
     (
         {"model": {"encoder": {"resnet": {"filters": 2.5}}}},
@@ -177,7 +174,12 @@ def test_yaml_gives_an_equal_configuration(tmp_path_factory: pytest.TempPathFact
 
 
 JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.dates() | st.binary(max_size=3)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.dates()
+    | st.binary(max_size=3)
     | st.text(st.characters(), max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
@@ -186,7 +188,7 @@ JUNK = st.recursive(
         )
     ),
     max_leaves=8,
-)  # fmt: skip
+)
 KNOWN = ("model", "clinical", "data", "training", "encoder", "head", "schedule", "resnet", "mlp", "filters", "hidden")
 NEAR = st.recursive(
     JUNK | st.sampled_from(KNOWN),
@@ -278,7 +280,7 @@ BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
         ("a: 1\n---\nb: 2", "x.yaml, line 2: not YAML"),
         ("a: \x00", "x.yaml: not YAML"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_plain_yaml_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(InputError, match=re.escape(said)):
         read_yaml(written(tmp_path, text))

@@ -58,10 +58,19 @@ def test_columns_without_room_stand_below(columns: int, n_tables: int, monkeypat
 
 def test_the_leaderboard_fits_a_terminal_of_60_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     row = {
-        "trial": "abcdef0123", "title": "resnet-32 gated gated_attention 40", "baseline": False, "status": "done",
-        "balanced_accuracy": 0.8, "balanced_accuracy_low": 0.7, "balanced_accuracy_high": 0.9, "auc": 0.8,
-        "log_loss": 0.5, "epochs": 30, "best_epoch_picked": False, "reason": "",
-    }  # fmt: skip
+        "trial": "abcdef0123",
+        "title": "resnet-32 gated gated_attention 40",
+        "baseline": False,
+        "status": "done",
+        "balanced_accuracy": 0.8,
+        "balanced_accuracy_low": 0.7,
+        "balanced_accuracy_high": 0.9,
+        "auc": 0.8,
+        "log_loss": 0.5,
+        "epochs": 30,
+        "best_epoch_picked": False,
+        "reason": "",
+    }
     table = pd.DataFrame([row, row | {"status": "failed", "reason": "no memory " * 20}, row | {"baseline": True}])
     for columns in (60, 80):
         monkeypatch.setenv("COLUMNS", str(columns))

@@ -9,9 +9,15 @@ import pytest
 from benchmarks.leak_guards import MUTANTS, ROOT, Mutant, broken_tree, noticed_by, table
 
 MUST = {
-    "fold assignment", "test overlap", "scaler fit", "out-of-fold voting", "trial selection", "combiner fit",
-    "calibration fit", "threshold fit",
-}  # fmt: skip
+    "fold assignment",
+    "test overlap",
+    "scaler fit",
+    "out-of-fold voting",
+    "trial selection",
+    "combiner fit",
+    "calibration fit",
+    "threshold fit",
+}
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.broken)

@@ -214,10 +214,7 @@ def test_the_batch_script_searches_in_spite_of_warnings_within_the_jobs_limit(
 
 def test_spaces_and_recipes_are_put_into_the_wheel() -> None:
     built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert built["force-include"] == {
-        "search_spaces": "lymphtune/search_spaces",
-        "ensembles": "lymphtune/ensembles",
-    }
+    assert built["force-include"] == {"search_spaces": "lymphtune/search_spaces", "ensembles": "lymphtune/ensembles"}
 
 
 @pytest.mark.slow

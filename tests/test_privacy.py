@@ -264,8 +264,10 @@ def pictures() -> dict[str, bytes]:
     for name, form, options in (
         ("jpg", "jpeg", {"exif": exif, "comment": SECRET}),
         ("progressive", "jpeg", {"exif": exif, "progressive": True}),
-        ("png", "png", {"exif": exif}), ("tif", "tiff", {"description": SECRET}), ("bmp", "bmp", {}),
-    ):  # fmt: skip
+        ("png", "png", {"exif": exif}),
+        ("tif", "tiff", {"description": SECRET}),
+        ("bmp", "bmp", {}),
+    ):
         out = io.BytesIO()
         image.save(out, form, **options)
         made[name] = out.getvalue()

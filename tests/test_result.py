@@ -27,8 +27,9 @@ def test_tables_and_our_own_types_become_plain_values() -> None:
     assert found == {
         "table": [{"trial": "a", "score": 1 / 3, "done": True}, {"trial": "b", "score": None, "done": False}],
         "gain": {"difference": {"value": 0.1, "low": None, "high": 0.2}, "better": 0.7},
-        "given": {"path": "x/y", "counts": [0, 1]}, "3": "2020-01-01",
-    }  # fmt: skip
+        "given": {"path": "x/y", "counts": [0, 1]},
+        "3": "2020-01-01",
+    }
     told = Result("a line", {"score": 1 / 3, "none": float("nan"), "name": "é"})
     assert told.text == "a line" and json.loads(told.document) == {"score": 1 / 3, "none": None, "name": "é"}
 

@@ -94,8 +94,9 @@ def test_a_path_names_the_branches_taken_and_twins_share_theirs(tmp_path: Path) 
     chosen, values = draw(sampled.tree, last)
     assert chosen == {"clinical": {"random_forest": {"min_leaf": 20}}}
     assert last.asked == [
-        ("clinical.choose", "choose", 3), ("clinical.choose[1].random_forest.min_leaf.integer", "integer", 20),
-    ]  # fmt: skip
+        ("clinical.choose", "choose", 3),
+        ("clinical.choose[1].random_forest.min_leaf.integer", "integer", 20),
+    ]
     assert values == {"clinical.choose": 2, "clinical.choose[1].random_forest.min_leaf.integer": 20}
 
 
@@ -117,10 +118,18 @@ def test_the_study_is_a_grid_of_its_fixed_rows() -> None:
     assert study.grid and study.n_points == 11
     points = [study.sample(0, number) for number in range(11)]
     wanted = [
-        ("plain", "32", "none"), ("resnet", "32", "none"), ("resnet", "64", "none"), ("vanilla", "", "none"),
-        ("resnet", "32", "concat"), ("resnet", "64", "concat"), ("resnet", "32", "gated"),
-        ("logistic",), ("svm",), ("random_forest",), ("mlp",),
-    ]  # fmt: skip
+        ("plain", "32", "none"),
+        ("resnet", "32", "none"),
+        ("resnet", "64", "none"),
+        ("vanilla", "", "none"),
+        ("resnet", "32", "concat"),
+        ("resnet", "64", "concat"),
+        ("resnet", "32", "gated"),
+        ("logistic",),
+        ("svm",),
+        ("random_forest",),
+        ("mlp",),
+    ]
     assert rows_of(points) == Counter(wanted)
     for point in points:
         if point.model is not None and point.training is not None:
@@ -207,13 +216,16 @@ def test_a_grid_holds_every_combination_once(tmp_path: Path) -> None:
 
 def test_a_vast_grid_is_counted_at_once(tmp_path: Path) -> None:
     many = f"{{choose: [{', '.join(str(1 + n) for n in range(1000))}]}}"
-    grid = space(tmp_path, f"""
+    grid = space(
+        tmp_path,
+        f"""
 grid: true
 configuration:
   model: {{encoder: {{resnet: {{filters: {many}}}}}, head: {{mlp: {{hidden: [8], dropout: 0}}}}}}
   data: {{bag_size: {many}}}
   training: {{patients_per_step: {many}}}
-""")  # fmt: skip
+""",
+    )
     assert grid.n_points == 10**9
     chosen = grid.sample(0, 123_456_789)
     assert chosen.model is not None and chosen.training is not None
@@ -222,7 +234,9 @@ configuration:
 
 
 def test_options_of_one_alternative_never_reach_another(tmp_path: Path) -> None:
-    sampled = space(tmp_path, """
+    sampled = space(
+        tmp_path,
+        """
 configuration:
   choose:
     - model:
@@ -233,7 +247,8 @@ configuration:
             - plain
       training: {weight_decay: {uniform: [0.5, 0.9]}}
     - clinical: {choose: [{svm: {C: {uniform: [2, 3]}}}, logistic]}
-""")  # fmt: skip
+""",
+    )
     sampled, seen = replace(sampled, distinct=False), set()
     for number in range(200):
         chosen = sampled.sample(1, number)
@@ -246,9 +261,12 @@ configuration:
         if chosen.training is not None:
             assert 0.5 <= chosen.training.weight_decay <= 0.9
     assert {(word, *rest) for word, *rest in seen if word not in ("svm", "logistic")} == {
-        ("resnet", 4, "average", "batch"), ("resnet", 8, "average", "batch"), ("vanilla", "average"),
-        ("vanilla", "flatten"), ("plain", 32, "average", "batch"),
-    }  # fmt: skip
+        ("resnet", 4, "average", "batch"),
+        ("resnet", 8, "average", "batch"),
+        ("vanilla", "average"),
+        ("vanilla", "flatten"),
+        ("plain", 32, "average", "batch"),
+    }
     assert ("logistic", 1.0) in seen
 
 
@@ -355,7 +373,7 @@ REFUSED = [
     ("configuration: &a {choose: [*a]}", ", line 1: not YAML (an alias inside what it names)"),
     ("configuration: &a {model: *a}", ", line 1: not YAML (an alias inside what it names)"),
     ("configuration: {clinical: svm}\nabout: &a [*a]", ", line 2: not YAML (an alias inside what it names)"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "said"), REFUSED, ids=range(len(REFUSED)))
@@ -427,8 +445,11 @@ def test_what_was_drawn_is_at_the_tree_s_places(tmp_path: Path, grid: bool) -> N
         seen |= set(values)
     assert seen == set(known)
     assert known["choose[0].model.encoder.choose[1].resnet.filters.choose"].keys == (
-        "model", "encoder", "resnet", "filters",
-    )  # fmt: skip
+        "model",
+        "encoder",
+        "resnet",
+        "filters",
+    )
 
 
 def few(folder: Path, **parts: Any) -> Space:

@@ -16,9 +16,24 @@ from lymphtune.masking import masked
 from lymphtune.result import Result
 
 COMMANDS = (
-    "search", "status", "stop", "ensemble", "predict", "export", "submit", "report", "compare", "stability",
-    "robustness", "doctor", "simulate", "pack", "spaces", "recipes", "runs",
-)  # fmt: skip
+    "search",
+    "status",
+    "stop",
+    "ensemble",
+    "predict",
+    "export",
+    "submit",
+    "report",
+    "compare",
+    "stability",
+    "robustness",
+    "doctor",
+    "simulate",
+    "pack",
+    "spaces",
+    "recipes",
+    "runs",
+)
 ABOUT = """Search many bag-of-cells classifiers, stop the weak ones early, average the best.
 
   lymphtune search --space mixed --data DIR    train and compare

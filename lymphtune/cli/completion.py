@@ -15,9 +15,12 @@ RUNS = "ls runs 2>/dev/null"
 def add(commands: Commands, whole: argparse.ArgumentParser) -> None:
     """Add the command; whole: the parser of all commands, which the script is made from."""
     parser = add_command(
-        commands, "completion", "print a completion script for a shell: commands, options, words and files",
-        "lymphtune completion bash  # source <(lymphtune completion bash) loads it in this shell", json=False,
-    )  # fmt: skip
+        commands,
+        "completion",
+        "print a completion script for a shell: commands, options, words and files",
+        "lymphtune completion bash  # source <(lymphtune completion bash) loads it in this shell",
+        json=False,
+    )
     parser.add_argument("shell", choices=SHELLS, help="shell to write the script for: %(choices)s")
     parser.set_defaults(call=partial(completion, whole))
 
@@ -60,6 +63,9 @@ def _words() -> dict[str, list[str]]:
     from lymphtune.spaces import SHIPPED, shipped
 
     return {
-        "space": shipped(SHIPPED), "recipe": shipped(RECIPES), "scheduler": stopping_rules.words(),
-        "calibration": [NONE, *calibrations.words()], "searcher": list(SEARCHERS),
-    }  # fmt: skip
+        "space": shipped(SHIPPED),
+        "recipe": shipped(RECIPES),
+        "scheduler": stopping_rules.words(),
+        "calibration": [NONE, *calibrations.words()],
+        "searcher": list(SEARCHERS),
+    }

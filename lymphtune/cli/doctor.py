@@ -12,9 +12,11 @@ CODES = "exit codes:\n  0  nothing worse than notes\n  3  warnings\n  2  errors,
 
 def add(commands: Commands) -> None:
     parser = add_command(
-        commands, "doctor", "check a cohort, or every node of a Ray cluster, before a search",
+        commands,
+        "doctor",
+        "check a cohort, or every node of a Ray cluster, before a search",
         f"lymphtune doctor --data mycohort --fix corrected\n\n{CODES}",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--data", metavar="D", help="cohort to check: folder, packed .parquet file, or the word simulated"
     )
@@ -32,11 +34,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--runs", metavar="DIR", help="folder or URI of the runs, to which every node tries to write")
     parser.add_argument(
-        "--timeout",
-        type=seconds,
-        default=60.0,
-        metavar="T",
-        help="time to wait for the nodes (default: 60s)",
+        "--timeout", type=seconds, default=60.0, metavar="T", help="time to wait for the nodes (default: 60s)"
     )
     parser.set_defaults(call=doctor)
 

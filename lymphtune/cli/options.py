@@ -44,9 +44,12 @@ class Parser(argparse.ArgumentParser):
 def add_command(commands: Commands, name: str, about: str, example: str, json: bool = True) -> argparse.ArgumentParser:
     """Return a command's parser, with an example under its help; json: whether it has the option --json."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=about, description=about, epilog=f"example:\n  {example}",
+        name,
+        help=about,
+        description=about,
+        epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.set_defaults(json=False)
     if json:
         parser.add_argument("--json", action="store_true", help="print the result as JSON with unrounded numbers")
@@ -97,9 +100,11 @@ def add_include_stopped(parser: argparse.ArgumentParser) -> None:
 
 def add_reference_date(parser: argparse.ArgumentParser, default: str = "2020-01-01") -> None:
     parser.add_argument(
-        "--reference-date", type=a_date, metavar="YYYY-MM-DD",
+        "--reference-date",
+        type=a_date,
+        metavar="YYYY-MM-DD",
         help=f"date at which ages are computed in a cohort without dates of examination (default: {default})",
-    )  # fmt: skip
+    )
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:

@@ -9,10 +9,7 @@ from lymphtune.result import Result
 
 def add(commands: Commands) -> None:
     parser = add_command(
-        commands,
-        "pack",
-        "write a cohort, pictures included, as one Parquet file",
-        "lymphtune pack DIR cohort.parquet",
+        commands, "pack", "write a cohort, pictures included, as one Parquet file", "lymphtune pack DIR cohort.parquet"
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="folder in the study's layout")
     parser.add_argument("out", type=Path, metavar="OUT", help=".parquet file to write")

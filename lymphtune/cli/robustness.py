@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
 
 
 def robustness(arguments: argparse.Namespace) -> Result:
-    from lymphtune.ensembling.robustness import measure_robustness
+    from lymphtune.ensembling.shift_robustness import measure_robustness
     from lymphtune.reporting.facts import saved_ensemble
     from lymphtune.runs.run import find_run
 

@@ -8,25 +8,28 @@ from lymphtune.result import Result
 
 def add(commands: Commands) -> None:
     parser = add_command(
-        commands, "stability", "show how the spread of balanced accuracy depends on the number of averaged runs",
+        commands,
+        "stability",
+        "show how the spread of balanced accuracy depends on the number of averaged runs",
         "lymphtune stability --run mixed --sizes 1,2,3,5,10 --retrain 5",
-    )  # fmt: skip
+    )
     parser.add_argument("--run", metavar="NAME", help="run to sample from (default: the latest)")
     add_runs(parser)
     parser.add_argument(
-        "--sizes",
-        type=whole_numbers,
-        metavar="N,N",
-        help="ensemble sizes (default: of 1,2,3,5,10 those that fit)",
+        "--sizes", type=whole_numbers, metavar="N,N", help="ensemble sizes (default: of 1,2,3,5,10 those that fit)"
     )
     add_source(parser, "networks", "networks")
     parser.add_argument("--pool", type=int, metavar="N", help="best trials to sample from (default: 20 at most)")
     parser.add_argument("--draws", type=int, default=1000, metavar="N", help="ensembles of each size (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the sampling (default: 0)")
     parser.add_argument(
-        "--retrain", type=int, nargs="?", const=5, metavar="N",
+        "--retrain",
+        type=int,
+        nargs="?",
+        const=5,
+        metavar="N",
         help="first retrain the best configurations with N new seeds (without N: 5), as the run NAME-retrained",
-    )  # fmt: skip
+    )
     add_moved_data(parser)
     parser.add_argument(
         "--address",
@@ -45,8 +48,8 @@ def whole_numbers(text: str) -> list[int]:
 
 
 def stability(arguments: argparse.Namespace) -> Result:
+    from lymphtune.ensembling.ensemble_spread import check_draws, checked_sizes, default_sizes, measure_stability
     from lymphtune.ensembling.single_runs import trials_to_retrain
-    from lymphtune.ensembling.stability import check_draws, checked_sizes, default_sizes, measure_stability
     from lymphtune.runs.run import find_run
 
     run, pool = find_run(arguments.run, arguments.runs), arguments.pool

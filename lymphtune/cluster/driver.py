@@ -76,9 +76,13 @@ def search(
 
 
 def resume(
-    name: str | None = None, runs: Path = RUNS, data: str | Path | None = None, forgiven: bool = False,
-    started: float | None = None, **changes: Any,
-) -> Run:  # fmt: skip
+    name: str | None = None,
+    runs: Path = RUNS,
+    data: str | Path | None = None,
+    forgiven: bool = False,
+    started: float | None = None,
+    **changes: Any,
+) -> Run:
     """Return the named run, or the latest, resumed where it was left: nothing that has ended is repeated.
 
     changes: Settings of the machine, or more trials or epochs; others raise InputError, as they make another search.
@@ -290,9 +294,13 @@ def _begin(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> RunDescrip
 
 
 def _train(
-    board: Board, cohort: Cohort, plan: Plan, watching: Sequence[Callable[[Board], None]],
-    description: RunDescription, stop_watcher: StopWatcher,
-) -> None:  # fmt: skip
+    board: Board,
+    cohort: Cohort,
+    plan: Plan,
+    watching: Sequence[Callable[[Board], None]],
+    description: RunDescription,
+    stop_watcher: StopWatcher,
+) -> None:
     """Train the baselines (while Ray starts) and the trials that have not ended; who is watching hears of it."""
 
     def show(board: Board) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from lymphtune import console
 from lymphtune.cluster.cost import MEASURED, Cost, kinds, measure
+from lymphtune.cohort import Cohort
 from lymphtune.console import counted
 from lymphtune.platforms import usable_cpus
 from lymphtune.result import Result
@@ -42,19 +43,7 @@ def dry_run(space: str, data: str | Path | None, settings: Settings) -> Result:
     tried = list(some.items())[:MEASURED]
     known = {kind: measure(cohort, plan, trial, device, precision) for kind, trial in tried}
     costs = [known[kind] for kind in (trial.configuration.title.split()[0] for trial in networks) if kind in known]
-    members = len(networks) * plan.n_folds * len(plan.folds_RP)
-    lines = [
-        f"space {plan.space.name}: {counted(len(plan.trials), 'trial')} x {counted(plan.n_folds, 'fold')} x "
-        f"{counted(len(plan.folds_RP), 'seed')} = {counted(members, 'network')}, at most "
-        f"{counted(plan.epochs, 'epoch')} each, and {len(plan.baselines)} clinical baselines",
-        f"cohort {cohort.title}: {len(cohort.labelled)} labelled patients, "
-        f"{len(cohort.to_predict)} to predict, {len(cohort.pictures_CSS3)} pictures",
-        f"{counted(slots, 'trial')} at once, each with {settings.cpus_per_trial} CPUs and {gpus:g} GPUs; "
-        f"stops at epochs {plan.rungs() or 'none'}",
-        *[f"  {trial.hash[:6]} {trial.configuration.title}" for trial in plan.trials[:5]],
-    ]
-    if len(plan.trials) > 5:
-        lines.append(f"  ... and {len(plan.trials) - 5} more: lymphtune spaces {space} --sample N")
+    lines = _plan_lines(space, cohort, plan, slots, gpus)
     bill = CostEstimate.of(plan, costs, slots, cohort.pictures_CSS3.nbytes, features_s) if costs else None
     if bill is not None:
         lines += bill.lines(slots)
@@ -64,15 +53,46 @@ def dry_run(space: str, data: str | Path | None, settings: Settings) -> Result:
             )
         lines.append(f"(two steps of {len(known)} of {len(some)} encoders measured)")
     values = {
-        "space": plan.space.name, "trials": [_values(trial) for trial in plan.trials], "n_folds": plan.n_folds,
-        "n_repeats": len(plan.folds_RP), "n_networks": members, "n_baselines": len(plan.baselines),
-        "epochs": plan.epochs, "stops_at_epochs": plan.rungs(), "cohort": cohort.name,
-        "simulated": bool(cohort.simulated), "n_labelled": len(cohort.labelled),
-        "n_to_predict": len(cohort.to_predict), "n_pictures": len(cohort.pictures_CSS3), "trials_at_once": slots,
-        "cpus_per_trial": settings.cpus_per_trial, "gpus_per_trial": gpus, "bill": bill,
+        "space": plan.space.name,
+        "trials": [_values(trial) for trial in plan.trials],
+        "n_folds": plan.n_folds,
+        "n_repeats": len(plan.folds_RP),
+        "n_networks": _n_networks(plan),
+        "n_baselines": len(plan.baselines),
+        "epochs": plan.epochs,
+        "stops_at_epochs": plan.rungs(),
+        "cohort": cohort.name,
+        "simulated": bool(cohort.simulated),
+        "n_labelled": len(cohort.labelled),
+        "n_to_predict": len(cohort.to_predict),
+        "n_pictures": len(cohort.pictures_CSS3),
+        "trials_at_once": slots,
+        "cpus_per_trial": settings.cpus_per_trial,
+        "gpus_per_trial": gpus,
+        "bill": bill,
         "features": {"seconds": features_s, "n_bytes": features_bytes},
-    }  # fmt: skip
+    }
     return Result("\n".join(lines), values)
+
+
+def _n_networks(plan: Plan) -> int:
+    return len(plan.networks) * plan.n_folds * len(plan.folds_RP)
+
+
+def _plan_lines(space: str, cohort: Cohort, plan: Plan, slots: int, gpus: float) -> list[str]:
+    lines = [
+        f"space {plan.space.name}: {counted(len(plan.trials), 'trial')} x {counted(plan.n_folds, 'fold')} x "
+        f"{counted(len(plan.folds_RP), 'seed')} = {counted(_n_networks(plan), 'network')}, at most "
+        f"{counted(plan.epochs, 'epoch')} each, and {len(plan.baselines)} clinical baselines",
+        f"cohort {cohort.title}: {len(cohort.labelled)} labelled patients, "
+        f"{len(cohort.to_predict)} to predict, {len(cohort.pictures_CSS3)} pictures",
+        f"{counted(slots, 'trial')} at once, each with {plan.settings.cpus_per_trial} CPUs and {gpus:g} GPUs; "
+        f"stops at epochs {plan.rungs() or 'none'}",
+        *[f"  {trial.hash[:6]} {trial.configuration.title}" for trial in plan.trials[:5]],
+    ]
+    if len(plan.trials) > 5:
+        lines.append(f"  ... and {len(plan.trials) - 5} more: lymphtune spaces {space} --sample N")
+    return lines
 
 
 def _values(trial: Trial) -> dict[str, Any]:
@@ -101,11 +121,14 @@ class CostEstimate:
         kept = min(plan.settings.keep_weights, n_networks) + slots * (len(plan.rungs()) + 1)
         folders = [plan.settings.runs.resolve(), *plan.settings.runs.resolve().parents]
         return cls(
-            before_s + seconds * share_trained(plan), before_s + seconds,
-            max(cost.memory_bytes for cost in costs) * slots, pictures_bytes, weights * kept,
+            before_s + seconds * share_trained(plan),
+            before_s + seconds,
+            max(cost.memory_bytes for cost in costs) * slots,
+            pictures_bytes,
+            weights * kept,
             CHECKPOINT_WEIGHTS * weights * slots,
             shutil.disk_usage(next(folder for folder in folders if folder.exists())).free,
-        )  # fmt: skip
+        )
 
     def lines(self, slots: int) -> list[str]:
         """Return it as a person reads it."""

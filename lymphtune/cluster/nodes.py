@@ -105,10 +105,14 @@ def _node(node: dict[str, Any], answers: dict[tuple[str, str], Any], name: str) 
     answer, written = answers[key, "said"], answers.get((key, "written"), [None])
     seen = answers.get((key, "gpus"), "in use")
     return Node(
-        name, float(resources.get("GPU", 0)), float(resources.get("object_store_memory", 0)),
-        answer if isinstance(answer, str) else answer[0], written if isinstance(written, str) else written[0], None,
+        name,
+        float(resources.get("GPU", 0)),
+        float(resources.get("object_store_memory", 0)),
+        answer if isinstance(answer, str) else answer[0],
+        written if isinstance(written, str) else written[0],
+        None,
         seen if isinstance(seen, str) else seen[0],
-    )  # fmt: skip
+    )
 
 
 def _read_back(node: dict[str, Any], storage: str, name: str, token: str) -> bool:

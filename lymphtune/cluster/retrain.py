@@ -48,9 +48,16 @@ def plan_again(
     given = run.description.cohort
     was = settings_of(run, {})
     settings = replace(
-        was, trials=None, epochs=run.description.protocol.epochs, repeats=seeds, seed=was.seed + 1,
-        fold_seed=was.seed_of_folds, name=run.name + SUFFIX, address=address, storage=storage,
-    )  # fmt: skip
+        was,
+        trials=None,
+        epochs=run.description.protocol.epochs,
+        repeats=seeds,
+        seed=was.seed + 1,
+        fold_seed=was.seed_of_folds,
+        name=run.name + SUFFIX,
+        address=address,
+        storage=storage,
+    )
     check_cluster(settings)
     cohort, plan = prepare(_space(run, trials, seeds), data, settings)
     if cohort.hash != given.hash:

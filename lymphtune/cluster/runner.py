@@ -74,10 +74,7 @@ def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
 def _joined_ray(address: str) -> Iterator[None]:
     """Be a driver of the cluster at the address for the block."""
     try:
-        ray.init(
-            address=address, log_to_driver=False, logging_level=logging.ERROR,
-            runtime_env={"env_vars": PATIENT},
-        )  # fmt: skip
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": PATIENT})
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise InputError(
             f"address {address}: no Ray cluster answers there that can be joined ({shortened(str(error))}); it wants "
@@ -113,10 +110,15 @@ def _start_ray(folders: Folders) -> None:
     spill: dict[str, Any] = {} if folders.spill is None else {"object_spilling_directory": str(folders.spill)}
     try:
         ray.init(
-            address="local", num_cpus=usable_cpus(), include_dashboard=False, log_to_driver=False,
-            logging_level=logging.ERROR, object_store_memory=LOCAL_STORE_BYTES, _temp_dir=str(folders.sessions),
+            address="local",
+            num_cpus=usable_cpus(),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=LOCAL_STORE_BYTES,
+            _temp_dir=str(folders.sessions),
             **spill,
-        )  # fmt: skip
+        )
     except Exception as error:  # Ray raises nothing narrower
         if "timed out during startup" not in str(error):
             raise
@@ -305,15 +307,22 @@ def run_trials(board: Board, shared: Shared, gpus: float, stop_watcher: StopWatc
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=_Numbers(board), num_samples=board.left, scheduler=_Scheduler(board, stop_watcher),
-            max_concurrent_trials=board.slots, reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id,
+            search_alg=_Numbers(board),
+            num_samples=board.left,
+            scheduler=_Scheduler(board, stop_watcher),
+            max_concurrent_trials=board.slots,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            name="trials", storage_path=scratch, verbose=0,
+            name="trials",
+            storage_path=scratch,
+            verbose=0,
             callbacks=[_Callback(board, stop_watcher, show), tensorboard(board, stop_watcher)],
-            failure_config=tune.FailureConfig(max_failures=settings.max_failures), stop=_Stopper(stop_watcher),
+            failure_config=tune.FailureConfig(max_failures=settings.max_failures),
+            stop=_Stopper(stop_watcher),
         ),
-    )  # fmt: skip
+    )
     stop_watcher.trials_run = True
     try:
         tuner.fit()

@@ -10,12 +10,7 @@ DAY_FIRST = re.compile(r"(?P<day>[0-9]{1,2})(?P<sep>[-/.])(?P<month>[0-9]{1,2})(
 ISO = re.compile(r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})")
 
 READINGS = {"study": (SLASHED, DASHED), "month_first": (MONTH_FIRST,), "day_first": (DAY_FIRST,), "iso": (ISO,)}
-WRITTEN = {
-    "study": "M/D/YYYY or DD-MM-YYYY",
-    "month_first": "M/D/YYYY",
-    "day_first": "D/M/YYYY",
-    "iso": "YYYY-MM-DD",
-}
+WRITTEN = {"study": "M/D/YYYY or DD-MM-YYYY", "month_first": "M/D/YYYY", "day_first": "D/M/YYYY", "iso": "YYYY-MM-DD"}
 
 
 def read_date(text: str, reading: str = "study") -> date | None:

@@ -177,10 +177,7 @@ def write_packed(
     plain = [name for name in schema.names if name != "encoded"]
     compression = {name: "zstd" for name in plain} | {"encoded": "none"}
     options = {"compression": compression, "use_dictionary": plain, "write_statistics": plain}
-    with (
-        atomic_file(out) as scratch,
-        pq.ParquetWriter(scratch, schema, write_page_checksum=True, **options) as writer,
-    ):
+    with atomic_file(out) as scratch, pq.ParquetWriter(scratch, schema, write_page_checksum=True, **options) as writer:
         for rows in _row_groups(pictures, attributes):
             columns = [
                 pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), schema, strict=True)

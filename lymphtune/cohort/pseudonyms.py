@@ -98,8 +98,7 @@ def pseudonymised(surveyed: CohortSurvey, pseudonyms: Pseudonyms) -> CohortSurve
     if are_pseudonyms(ids):
         raise InputError(f"{surveyed.name}: its ids are pseudonyms already; leave --pseudonymise out")
     named = surveyed.patients.assign(
-        patient=[pseudonyms.of(patient) for patient in ids],
-        age_years=surveyed.patients["age_years"].round(AGE_DIGITS),
+        patient=[pseudonyms.of(patient) for patient in ids], age_years=surveyed.patients["age_years"].round(AGE_DIGITS)
     )
     if GROUP in named.columns:
         # groups are named after a patient

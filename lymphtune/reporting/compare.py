@@ -71,8 +71,7 @@ def compare_runs(names: Sequence[str], runs: Path, data: str | Path | None = Non
     text = "\n".join([*_opening(compared), *_tables(compared), *_notes(compared, bool(cohort.simulated))])
     about = {"cohort": cohort.name, "simulated": bool(cohort.simulated), "n_patients": len(compared[0].patients)}
     return Result(
-        text,
-        about | {"same_folds": same_folds(found), "runs": [_values(one, compared[0]) for one in compared]},
+        text, about | {"same_folds": same_folds(found), "runs": [_values(one, compared[0]) for one in compared]}
     )
 
 

@@ -34,9 +34,13 @@ class DriverLock:
     def __init__(self, uri: str, store: S3) -> None:
         self.uri, self.store = uri, store
         self.owner = {
-            "id": uuid.uuid4().hex, "pid": os.getpid(), "host": socket.gethostname(), "machine": machine_id(),
-            "user": user(), "since": datetime.now().isoformat(timespec="seconds"),
-        }  # fmt: skip
+            "id": uuid.uuid4().hex,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "machine": machine_id(),
+            "user": user(),
+            "since": datetime.now().isoformat(timespec="seconds"),
+        }
         self.lost = ""  # to whom, once another search has taken the lock over
         self._tag: str | None = None
         self._over = threading.Event()

@@ -75,9 +75,11 @@ class S3:
             raise ValueError("no bucket named; expected s3://BUCKET/FOLDER")
         with _as_os_error():
             self._store = S3Store(
-                bucket, prefix=unquote(parts.path).strip("/") or None, **_s3_options(uri, bucket),
+                bucket,
+                prefix=unquote(parts.path).strip("/") or None,
+                **_s3_options(uri, bucket),
                 retry_config={"max_retries": max(2, int(patience_s)), "retry_timeout": timedelta(seconds=patience_s)},
-            )  # fmt: skip
+            )
 
     def files(self, prefix: str = "") -> dict[str, Entry]:
         with _as_os_error():

@@ -80,6 +80,9 @@ def _is_plain(kind: Any) -> bool:
     import pyarrow.types as types
 
     return bool(
-        types.is_floating(kind) or types.is_integer(kind) or types.is_boolean(kind) or types.is_temporal(kind)
+        types.is_floating(kind)
+        or types.is_integer(kind)
+        or types.is_boolean(kind)
+        or types.is_temporal(kind)
         or types.is_null(kind)
-    )  # fmt: skip
+    )

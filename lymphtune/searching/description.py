@@ -37,31 +37,50 @@ def describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> RunDescr
         "status": "running",
         "command": _typed(),
         "cohort": {
-            "name": cohort.name, "simulated": cohort.simulated, "data": source, "hash": cohort.hash,
-            "reference_date": str(cohort.reference_date), "ages": cohort.ages, "n_patients": len(cohort.patients),
-            "n_labelled": len(cohort.labelled), "n_to_predict": len(cohort.to_predict),
-            "n_cells": len(cohort.pictures_CSS3), **_pseudonyms(settings),
+            "name": cohort.name,
+            "simulated": cohort.simulated,
+            "data": source,
+            "hash": cohort.hash,
+            "reference_date": str(cohort.reference_date),
+            "ages": cohort.ages,
+            "n_patients": len(cohort.patients),
+            "n_labelled": len(cohort.labelled),
+            "n_to_predict": len(cohort.to_predict),
+            "n_cells": len(cohort.pictures_CSS3),
+            **_pseudonyms(settings),
             "attributes": [attribute.as_yaml() for attribute in cohort.attributes],
         },
         "protocol": {
-            "folds": plan.n_folds, "repeats": len(plan.folds_RP), "epochs": plan.epochs,
+            "folds": plan.n_folds,
+            "repeats": len(plan.folds_RP),
+            "epochs": plan.epochs,
             "grouped": len({*cohort.groups}) < len(cohort.patients),
-            "trials": plan.stages[-1].trials, "seed": settings.seed, "fold_seed": settings.seed_of_folds,
-            "scheduler": settings.scheduler, "racing": settings.racing,
-            "searcher": settings.searcher, "draws": DISTINCT if plan.space.distinct else "any",
-            "grace": plan.grace, "reduction": settings.reduction, "rungs": plan.rungs(),
+            "trials": plan.stages[-1].trials,
+            "seed": settings.seed,
+            "fold_seed": settings.seed_of_folds,
+            "scheduler": settings.scheduler,
+            "racing": settings.racing,
+            "searcher": settings.searcher,
+            "draws": DISTINCT if plan.space.distinct else "any",
+            "grace": plan.grace,
+            "reduction": settings.reduction,
+            "rungs": plan.rungs(),
             "weights": str(settings.weights.resolve()) if settings.weights else None,
             "stages": [list(stage) for stage in plan.stages],
             "configurations": digest([trial.hash for trial in plan.trials[: plan.stages[0].trials]]),
-        } | {name: _masked(getattr(settings, name)) for name in RECORDED}
+        }
+        | {name: _masked(getattr(settings, name)) for name in RECORDED}
         | {"mlflow": masked(absolute(settings.mlflow)) if settings.mlflow else None},
         "space": {
-            "name": plan.space.name, "about": plan.space.about, "grid": plan.space.grid,
-            "configuration": plan.space.tree, "rows": [row.model_dump() for row in plan.space.rows],
+            "name": plan.space.name,
+            "about": plan.space.about,
+            "grid": plan.space.grid,
+            "configuration": plan.space.tree,
+            "rows": [row.model_dump() for row in plan.space.rows],
             "note": plan.space.note,
         },
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-    }  # fmt: skip
+    }
     return RunDescription.model_validate(described)
 
 

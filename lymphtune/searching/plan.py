@@ -143,9 +143,13 @@ class Plan:
 
 
 def make_plan(
-    space: Space, settings: Settings, folds_RP: np.ndarray, defining: dict[str, Any], before: Sequence[Stage] = (),
+    space: Space,
+    settings: Settings,
+    folds_RP: np.ndarray,
+    defining: dict[str, Any],
+    before: Sequence[Stage] = (),
     fewest_cells: int = 1,
-) -> Plan:  # fmt: skip
+) -> Plan:
     """Return the plan; `defining` holds the hashes of cohort and folds, `before` the stages of a resumed run.
 
     Raises InputError where it would have fewer trials or epochs than before.

@@ -44,13 +44,17 @@ def _progress(board: Board) -> dict[str, Any]:
         "trials": dict(Counter(record.status for record in board.records.values())),
         "running": [
             {
-                "trial": record.trial.hash, "title": record.trial.configuration.title, "epoch": record.epochs,
-                "epochs": record.trial.epochs, "balanced_accuracy": round(record.curves[-1]["balanced_accuracy"], 4),
+                "trial": record.trial.hash,
+                "title": record.trial.configuration.title,
+                "epoch": record.epochs,
+                "epochs": record.trial.epochs,
+                "balanced_accuracy": round(record.curves[-1]["balanced_accuracy"], 4),
                 "log_loss": round(record.curves[-1]["log_loss"], 4),
             }
-            for record in board.records.values() if record.status == "running"
+            for record in board.records.values()
+            if record.status == "running"
         ][:RUNNING_SHOWN],
-    }  # fmt: skip
+    }
 
 
 def progress_of(run: Run) -> dict[str, Any] | None:
@@ -62,11 +66,7 @@ def progress_of(run: Run) -> dict[str, Any] | None:
             *found["trials"],
             *(row[name] for row in found["running"] for name in ("trial", "title")),
         ]
-        numbers = [
-            found["share"],
-            *(TimeLeft(**found["left"]) if found["left"] else ()),
-            *found["trials"].values(),
-        ]
+        numbers = [found["share"], *(TimeLeft(**found["left"]) if found["left"] else ()), *found["trials"].values()]
         numbers += [row[name] for row in found["running"] for name in SHOWN_OF_TRIAL]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -64,11 +64,19 @@ def row_of(record: Record, labels_P: np.ndarray, groups_P: np.ndarray) -> dict[s
     if curves and trial.configuration.picks_epoch:
         epoch = int(np.argmin(record.log_losses)) + 1
     row: dict[str, Any] = {
-        "trial": trial.hash, "kind": trial.configuration.kind, "status": record.status, "reason": record.reason,
-        "epochs": len(curves), "title": trial.configuration.title, "number": trial.number,
-        "baseline": trial.baseline, "epoch": epoch, "best_epoch_picked": trial.configuration.picks_epoch,
-        "sees": trial.configuration.sees, "architecture": trial.configuration.architecture,
-    }  # fmt: skip
+        "trial": trial.hash,
+        "kind": trial.configuration.kind,
+        "status": record.status,
+        "reason": record.reason,
+        "epochs": len(curves),
+        "title": trial.configuration.title,
+        "number": trial.number,
+        "baseline": trial.baseline,
+        "epoch": epoch,
+        "best_epoch_picked": trial.configuration.picks_epoch,
+        "sees": trial.configuration.sees,
+        "architecture": trial.configuration.architecture,
+    }
     blank = dict.fromkeys([*METRICS, "balanced_accuracy_low", "balanced_accuracy_high", "repeats_sd"], float("nan"))
     row |= blank | {"seconds": float(sum(curve["seconds"] for curve in curves))}
     if curves:
@@ -89,13 +97,17 @@ def oof_of(record: Record, folds_RP: np.ndarray, patients: list[str], labels_P: 
         tables.append(
             pd.DataFrame(
                 {
-                    "trial": record.trial.hash, "repeat": held_R, "fold": folds_RP[held_R, held_P],
-                    "epoch": epoch, "patient": np.array(patients)[held_P],
-                    "label": labels_P[held_P], "probability": probabilities_RP[held_R, held_P],
+                    "trial": record.trial.hash,
+                    "repeat": held_R,
+                    "fold": folds_RP[held_R, held_P],
+                    "epoch": epoch,
+                    "patient": np.array(patients)[held_P],
+                    "label": labels_P[held_P],
+                    "probability": probabilities_RP[held_R, held_P],
                     "gate": record.gates_ERP[epoch - 1][held_R, held_P],
                 }
             )
-        )  # fmt: skip
+        )
     columns = ["trial", "repeat", "fold", "epoch", "patient", "label", "probability", "gate"]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 

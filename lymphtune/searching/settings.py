@@ -51,9 +51,11 @@ class Settings:
     trials: int | None = option(None, "number of configurations to train", shown="the space's", role="call")
     epochs: int | None = option(None, "epochs of a trial that is not stopped early", shown="the space's", role="call")
     folds: int | None = option(
-        None, "number of folds; 1 is one hold-out of 38 patients, the study's protocol", shown="the space's",
+        None,
+        "number of folds; 1 is one hold-out of 38 patients, the study's protocol",
+        shown="the space's",
         role="defining",
-    )  # fmt: skip
+    )
     repeats: int | None = option(None, "seeds each configuration is trained with", shown="the space's", role="defining")
     seed: int = option(0, "seed of the fold split, of the configurations and of training", role="defining", least=0)
     fold_seed: int | None = option(None, "seed of the fold split", shown="--seed", role="defining", least=0)
@@ -64,9 +66,12 @@ class Settings:
     storage: str | None = option(None, "", role="call")  # URI that the folder of the run is a copy of
     cpus_per_trial: int = option(1, "CPU threads a trial trains with")
     gpus_per_trial: float | Literal["auto"] | None = option(
-        None, "GPUs a trial uses: a number, a fraction, or auto to measure it", "X", shown="1 where there are any",
+        None,
+        "GPUs a trial uses: a number, a fraction, or auto to measure it",
+        "X",
+        shown="1 where there are any",
         least=0,
-    )  # fmt: skip
+    )
     max_concurrent: int | None = option(None, "trials that train at the same time", shown="as many as fit")
     max_failures: int = option(3, "number of times a trial is resumed after its worker died", least=0)
     keep_weights: int = option(20, "number of best trials whose weights are kept")
@@ -88,9 +93,11 @@ class Settings:
         None, "report trials to a Weights & Biases project, named lymphtune unless given", "PROJECT", shown="off"
     )
     searcher: str = option(
-        "random", "how configurations are chosen: random, or tpe, which learns from finished trials", "S",
+        "random",
+        "how configurations are chosen: random, or tpe, which learns from finished trials",
+        "S",
         role="defining",
-    )  # fmt: skip
+    )
     scheduler: str = option("asha", "early stopping rule: asha, median or none", "S", role="defining")
     grace: int | None = option(
         None, "epochs before a trial can be stopped early", shown="a third of all", role="defining"

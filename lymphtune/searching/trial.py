@@ -63,9 +63,13 @@ class Shared:
         from lymphtune.training.lockstep import Protocol, train
 
         protocol = Protocol(
-            self.plan.folds_RP, trial.cycles[0], trial.seed, self.precision,
-            read_chunk(chunk_file(self.run_path, trial.configuration)), trial.cycles[1:],
-        )  # fmt: skip
+            self.plan.folds_RP,
+            trial.cycles[0],
+            trial.seed,
+            self.precision,
+            read_chunk(chunk_file(self.run_path, trial.configuration)),
+            trial.cycles[1:],
+        )
         return train(trial.configuration, self.cohort, protocol, self.device, start)
 
 

@@ -33,10 +33,15 @@ class TrialStore:
         if record.status != "failed":
             _place_weights(folder, folder / WEIGHTS_AT.format(epochs), move=settled)
         given = {
-            "number": trial.number, "seed": trial.seed, "epochs": trial.epochs, "cycles": list(trial.cycles),
-            "retries": record.retries, "settled": settled, "result": record.row,
+            "number": trial.number,
+            "seed": trial.seed,
+            "epochs": trial.epochs,
+            "cycles": list(trial.cycles),
+            "retries": record.retries,
+            "settled": settled,
+            "result": record.row,
             "weights": record.weights.get(epochs, {}),
-        }  # fmt: skip
+        }
         write_yaml(folder / "config.yaml", given | dict(self.about) | {"configuration": trial.configuration.as_yaml()})
         self.push(trial.hash)
         if settled:  # not before the results are in the storage

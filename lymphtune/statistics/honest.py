@@ -13,14 +13,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from lymphtune.statistics.bootstrap import LEVEL, Interval, percentile_interval, resample
-from lymphtune.statistics.metrics import (
-    BINS,
-    THRESHOLD,
-    calibration_bin,
-    class_weights,
-    log_losses,
-    placements,
-)
+from lymphtune.statistics.metrics import BINS, THRESHOLD, calibration_bin, class_weights, log_losses, placements
 
 PAIRED = 300  # number of resamples that are compared pairwise
 Z = float(norm.ppf((1 + LEVEL) / 2))

@@ -59,11 +59,7 @@ class Bags:
     """
 
     def __init__(
-        self,
-        cohort: Cohort,
-        data: Data,
-        device: torch.device,
-        features_OCD: Mapping[int, np.ndarray] | None = None,
+        self, cohort: Cohort, data: Data, device: torch.device, features_OCD: Mapping[int, np.ndarray] | None = None
     ) -> None:
         self.data, self.device, self.features_OCD = data, device, features_OCD
         self.starts, self.digests = cohort.starts, cohort.picture_digests

@@ -159,10 +159,7 @@ def _train_networks(
 
 
 def _epoch(
-    epoch: int,
-    members: Mapping[tuple[int, int], NetworkMember],
-    folds_RP: np.ndarray,
-    saved: "_SavedWeights",
+    epoch: int, members: Mapping[tuple[int, int], NetworkMember], folds_RP: np.ndarray, saved: "_SavedWeights"
 ) -> EpochResult:
     """Train every member for one epoch and predict the patients that it does not train on."""
     started = time.perf_counter()

@@ -63,9 +63,12 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_search_ensemble_predict_from_the_command_line(
-    tiny_cohort_folder: Path, tmp_path: Path, ray_session: None, capsys: pytest.CaptureFixture[str],
+    tiny_cohort_folder: Path,
+    tmp_path: Path,
+    ray_session: None,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["search", "--space", "tiny", "--data", str(tiny_cohort_folder), "--trials", "2", "--epochs", "2"]) == 0
     said = capsys.readouterr()
@@ -241,9 +244,12 @@ def test_an_interrupt_keeps_what_has_ended(tiny_cohort_folder: Path, tmp_path: P
 
     command = [sys.executable, "-m", "lymphtune", "search", "--space", "tiny", "--data", str(tiny_cohort_folder)]
     process = subprocess.Popen(
-        [*command, "--epochs", "4000", "--trials", "3", "--name", "cut"], cwd=tmp_path, env=dict(os.environ),
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [*command, "--epochs", "4000", "--trials", "3", "--name", "cut"],
+        cwd=tmp_path,
+        env=dict(os.environ),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     leaderboard = tmp_path / "runs" / "cut" / "leaderboard.parquet"
     deadline = time.monotonic() + 120
     while not leaderboard.exists() and time.monotonic() < deadline:

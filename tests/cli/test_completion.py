@@ -27,10 +27,16 @@ def test_bash_completes_commands_options_words_runs_and_files(script: Path, tmp_
     (tmp_path / "runs" / "mixed-1").mkdir(parents=True)
     (tmp_path / "submission.csv").write_text("")
     for typed, expected in (
-        ("stab", "stability"), ("search --sp", "--space"), ("search --space cl", "clinical"),
-        ("search --scheduler a", "asha"), ("ensemble --calibration is", "isotonic"), ("compare m", "mixed-1"),
-        ("ensemble --run m", "mixed-1"), ("submit --check s", "submission.csv"), ("stability --from cl", "clinical"),
-    ):  # fmt: skip
+        ("stab", "stability"),
+        ("search --sp", "--space"),
+        ("search --space cl", "clinical"),
+        ("search --scheduler a", "asha"),
+        ("ensemble --calibration is", "isotonic"),
+        ("compare m", "mixed-1"),
+        ("ensemble --run m", "mixed-1"),
+        ("submit --check s", "submission.csv"),
+        ("stability --from cl", "clinical"),
+    ):
         command = ["bash", "-c", TAB, str(script), "lymphtune", *typed.split()]
         said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=dict(os.environ))
         assert said.stdout.split() == [expected], typed

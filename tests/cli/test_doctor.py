@@ -34,10 +34,13 @@ def test_findings_as_values(tiny_cohort_folder: Path, capsys: pytest.CaptureFixt
     assert (told["n_errors"], told["n_warnings"], told["n_notes"]) == (1, 0, 1)
     assert told["cohort"]["n_patients"] == 15 and told["cohort"]["sizes"] == {"224x224": 52}
     assert told["findings"][0] == {
-        "severity": "error", "check": "number", "text": "1 value of LYMPH_COUNT is not a number",
-        "cure": "Expected a number above 0, in 10^9/L, with a decimal point.", "places": ["row 2 (P3) 'high'"],
+        "severity": "error",
+        "check": "number",
+        "text": "1 value of LYMPH_COUNT is not a number",
+        "cure": "Expected a number above 0, in 10^9/L, with a decimal point.",
+        "places": ["row 2 (P3) 'high'"],
         "count": 1,
-    }  # fmt: skip
+    }
 
 
 def test_a_corrected_copy_and_what_is_left(

@@ -7,18 +7,51 @@ import pytest
 from lymphtune.cli import main
 
 WORDS = [
-    "../../etc", "/etc/passwd", "/dev/zero", "/dev/null", "x" * 5000, "..", "~", "-", "\u202e", "\x1b[2J", "nul", 
-    "$(id)", "`id`", "; id", "s3:/", "://", "=1+1", "%s%n", "{0}", "[red]x[/red]", "\ud800", "a\nb",
-]  # fmt: skip
+    "../../etc",
+    "/etc/passwd",
+    "/dev/zero",
+    "/dev/null",
+    "x" * 5000,
+    "..",
+    "~",
+    "-",
+    "\u202e",
+    "\x1b[2J",
+    "nul",
+    "$(id)",
+    "`id`",
+    "; id",
+    "s3:/",
+    "://",
+    "=1+1",
+    "%s%n",
+    "{0}",
+    "[red]x[/red]",
+    "\ud800",
+    "a\nb",
+]
 COMMANDS = [
-    ["search", "--space", "{}", "--dry-run"], ["search", "--space", "tiny", "--data", "{}", "--dry-run"],
-    ["search", "--resume", "{}"], ["search", "--space", "clinical", "--data", "simulated", "--address", "{}"],
-    ["ensemble", "--run", "{}"], ["ensemble", "--recipe", "{}"], ["ensemble", "--threshold", "{}"],
-    ["predict", "--ensemble", "{}", "--data", "x"], ["export", "--ensemble", "{}", "--onnx", "x.onnx"],
-    ["report", "--run", "{}"], ["status", "{}"], ["stop", "{}"], ["compare", "{}", "{}"], ["stability", "--run", "{}"],
-    ["submit", "--check", "{}"], ["pack", "{}", "x.parquet"], ["recipes", "--run", "{}"],
-    ["robustness", "--run", "{}"], ["doctor", "--data", "{}"], ["simulate", "x", "--prefix", "{}/"],
-]  # fmt: skip
+    ["search", "--space", "{}", "--dry-run"],
+    ["search", "--space", "tiny", "--data", "{}", "--dry-run"],
+    ["search", "--resume", "{}"],
+    ["search", "--space", "clinical", "--data", "simulated", "--address", "{}"],
+    ["ensemble", "--run", "{}"],
+    ["ensemble", "--recipe", "{}"],
+    ["ensemble", "--threshold", "{}"],
+    ["predict", "--ensemble", "{}", "--data", "x"],
+    ["export", "--ensemble", "{}", "--onnx", "x.onnx"],
+    ["report", "--run", "{}"],
+    ["status", "{}"],
+    ["stop", "{}"],
+    ["compare", "{}", "{}"],
+    ["stability", "--run", "{}"],
+    ["submit", "--check", "{}"],
+    ["pack", "{}", "x.parquet"],
+    ["recipes", "--run", "{}"],
+    ["robustness", "--run", "{}"],
+    ["doctor", "--data", "{}"],
+    ["simulate", "x", "--prefix", "{}/"],
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

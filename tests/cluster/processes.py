@@ -67,19 +67,28 @@ class Search:
         with (self.scratch / f"out-{number}").open("wb") as out, (self.scratch / f"err-{number}").open("wb") as err:
             self.started.append(
                 subprocess.Popen(
-                    [sys.executable, *map(str, given)], env=self.environment | environment,
-                    cwd=self.scratch, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
+                    [sys.executable, *map(str, given)],
+                    env=self.environment | environment,
+                    cwd=self.scratch,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    start_new_session=True,
                     preexec_fn=_heed_interrupts,
                 )
-            )  # fmt: skip
+            )
         return self
 
     def beside(self, *given: str) -> subprocess.CompletedProcess[str]:
         """Run another command to its end while the driver goes on."""
         return subprocess.run(
-            [sys.executable, "-m", "lymphtune", *given], env=self.environment, cwd=self.scratch,
-            capture_output=True, text=True, timeout=PATIENCE_S,
-        )  # fmt: skip
+            [sys.executable, "-m", "lymphtune", *given],
+            env=self.environment,
+            cwd=self.scratch,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
 
     @property
     def environment(self) -> dict[str, str]:

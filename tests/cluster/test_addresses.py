@@ -39,9 +39,12 @@ def test_an_address_that_nobody_answers_is_one_line_within_seconds(command: list
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     done = subprocess.run(
-        [sys.executable, "-m", "lymphtune", *command, "--address", f"127.0.0.1:{port}"], cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(Path(lymphtune.__file__).parent.parent)}, capture_output=True, text=True,
+        [sys.executable, "-m", "lymphtune", *command, "--address", f"127.0.0.1:{port}"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(lymphtune.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
         timeout=60,
-    )  # fmt: skip
+    )
     assert done.returncode == 2 and done.stdout == ""
     assert f"lymphtune: address 127.0.0.1:{port}: no Ray cluster answers" in done.stderr.splitlines()[-1]

@@ -40,9 +40,13 @@ class Started(NamedTuple):
 
     def run(self, *arguments: object, **changed: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", *map(str, arguments)], cwd="/", env=self.environment | changed,
-            capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
+            [sys.executable, "-m", *map(str, arguments)],
+            cwd="/",
+            env=self.environment | changed,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +64,23 @@ def cluster() -> Iterator[Started]:
         port, agent = (str(server.getsockname()[1]) for server in (one, other))
     unset = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment = unset | {
-        "RAY_TMPDIR": str(folder), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
-        "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
-    }  # fmt: skip
+        "RAY_TMPDIR": str(folder),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
     process = subprocess.Popen(
-        [sys.executable, "-c", START, port, agent, str(folder / "broken")], cwd=folder, env=environment,
-        start_new_session=True, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(folder / "err").open("w"),
-    )  # fmt: skip
+        [sys.executable, "-c", START, port, agent, str(folder / "broken")],
+        cwd=folder,
+        env=environment,
+        start_new_session=True,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=(folder / "err").open("w"),
+    )
     try:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
@@ -100,9 +113,16 @@ def test_doctor_checks_every_node(cluster: Started, tmp_path: Path, tiny_cohort_
     runs = tmp_path / "runs"
     runs.mkdir()
     done = cluster.run(
-        "lymphtune", "doctor", "--address", "auto", "--runs", runs, "--data", tiny_cohort_folder,
+        "lymphtune",
+        "doctor",
+        "--address",
+        "auto",
+        "--runs",
+        runs,
+        "--data",
+        tiny_cohort_folder,
         RAY_ADDRESS=cluster.address,
-    )  # fmt: skip
+    )
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     checks = [(line.split()[0], line.split()[2]) for line in lines[: lines.index("")]]
@@ -133,13 +153,39 @@ def test_a_search_handed_in_as_a_job_uses_the_cluster_it_runs_on(
     cluster: Started, tmp_path: Path, tiny_cohort_folder: Path
 ) -> None:
     search = (
-        "lymphtune", "search", "--space", "tiny", "--data", tiny_cohort_folder, "--runs", tmp_path / "runs",
-        "--name", "job", "--trials", 2, "--epochs", 2, "--folds", 2, "--gpus-per-trial", 0, "--address", "auto",
-    )  # fmt: skip
+        "lymphtune",
+        "search",
+        "--space",
+        "tiny",
+        "--data",
+        tiny_cohort_folder,
+        "--runs",
+        tmp_path / "runs",
+        "--name",
+        "job",
+        "--trials",
+        2,
+        "--epochs",
+        2,
+        "--folds",
+        2,
+        "--gpus-per-trial",
+        0,
+        "--address",
+        "auto",
+    )
     done = cluster.run(
-        "ray.scripts.scripts", "job", "submit", "--address", cluster.dashboard, "--", sys.executable, "-m", *search,
+        "ray.scripts.scripts",
+        "job",
+        "submit",
+        "--address",
+        cluster.dashboard,
+        "--",
+        sys.executable,
+        "-m",
+        *search,
         LYMPHTUNE_CACHE=str(tmp_path / "cache"),
-    )  # fmt: skip
+    )
     assert done.returncode == 0 and "succeeded" in done.stdout + done.stderr, done.stdout + done.stderr
     run = Run(tmp_path / "runs" / "job")
     assert run.description.status == "done"
@@ -159,21 +205,34 @@ def test_the_batch_script_searches_on_its_own_nodes(tiny_cohort_folder: Path, tm
         "srun": '#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"\n',
         "lymphtune": '#!/bin/bash\n[[ $1 == search ]] && set -- "$@" --space tiny --trials 2 --epochs 2 --folds 2\n'
         f'exec {sys.executable} -m lymphtune "$@"\n',
-    }  # fmt: skip
+    }
     (folder / "bin").mkdir()
     for name, text in stand_ins.items():
         (folder / "bin" / name).write_text(text)
         (folder / "bin" / name).chmod(0o755)
     unset = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment = unset | {
-        "HOME": str(folder), "LYMPHTUNE_ENV": str(folder), "PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(folder),
-        "SLURM_JOB_ID": str(job), "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "1", "SLURM_GPUS_ON_NODE": "0",
-        "COHORT": str(tiny_cohort_folder), "RUNS": str(tmp_path / "runs"), "NAME": "batch",
-    }  # fmt: skip
+        "HOME": str(folder),
+        "LYMPHTUNE_ENV": str(folder),
+        "PYTHONPATH": str(ROOT),
+        "RAY_TMPDIR": str(folder),
+        "SLURM_JOB_ID": str(job),
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_CPUS_PER_TASK": "1",
+        "SLURM_GPUS_ON_NODE": "0",
+        "COHORT": str(tiny_cohort_folder),
+        "RUNS": str(tmp_path / "runs"),
+        "NAME": "batch",
+    }
     process = subprocess.Popen(
-        ["bash", str(ROOT / "docs" / "slurm" / "lymphtune.sbatch")], cwd=folder, env=environment, text=True,
-        stdout=(folder / "out").open("w"), stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
+        ["bash", str(ROOT / "docs" / "slurm" / "lymphtune.sbatch")],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=(folder / "out").open("w"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     try:
         ended = process.wait(timeout=300)
         said = (folder / "out").read_text()

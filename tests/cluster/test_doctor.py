@@ -11,13 +11,7 @@ import pytest
 import lymphtune
 from lymphtune.cli import main
 from lymphtune.cluster import probe
-from lymphtune.cluster.doctor import (
-    check_node,
-    check_tokens,
-    checked_storage,
-    pictures_bytes,
-    report,
-)
+from lymphtune.cluster.doctor import check_node, check_tokens, checked_storage, pictures_bytes, report
 from lymphtune.cluster.node import Node
 from lymphtune.errors import InputError
 from lymphtune.findings import Finding

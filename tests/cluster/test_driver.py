@@ -41,9 +41,20 @@ from tests.conftest import SMALL_SEARCH, write_backbone
 
 OOF = ["trial", "repeat", "fold", "epoch", "patient", "label", "probability", "gate"]
 LEADERBOARD = [
-    "trial", "kind", "status", "reason", "epochs", "balanced_accuracy", "balanced_accuracy_low",
-    "balanced_accuracy_high", "recall", "specificity", "auc", "log_loss", "seconds",
-]  # fmt: skip
+    "trial",
+    "kind",
+    "status",
+    "reason",
+    "epochs",
+    "balanced_accuracy",
+    "balanced_accuracy_low",
+    "balanced_accuracy_high",
+    "recall",
+    "specificity",
+    "auc",
+    "log_loss",
+    "seconds",
+]
 
 
 @pytest.fixture
@@ -160,9 +171,14 @@ def test_repeats_are_trained_from_seeds_of_their_own(
     ],
 )
 def test_a_trial_that_fails_fails_alone_and_by_name(
-    error: Exception, reason: str, space: Path, tiny_cohort_folder: Path, tmp_path: Path, ray_session: None,
+    error: Exception,
+    reason: str,
+    space: Path,
+    tiny_cohort_folder: Path,
+    tmp_path: Path,
+    ray_session: None,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(search_module, "Shared", _sabotaged(error))
     run = lymphtune.search(str(space), tiny_cohort_folder, runs=tmp_path / "runs", trials=3)
     table = run.leaderboard.query("kind == 'network'").set_index("number")
@@ -268,9 +284,13 @@ def frozen_space(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_frozen_backbone_from_a_folder_goes_all_the_way_into_a_bundle(
-    frozen_space: Path, backbone_weights: Path, tiny_cohort_folder: Path, tmp_path: Path, ray_session: None,
+    frozen_space: Path,
+    backbone_weights: Path,
+    tiny_cohort_folder: Path,
+    tmp_path: Path,
+    ray_session: None,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """And the bundle needs neither the folder of weights nor the cache."""
     wanted = {"runs": tmp_path / "runs", "weights": backbone_weights, "repeats": 2, "folds": 2, "epochs": 2, "grace": 2}
     run = lymphtune.search(str(frozen_space), tiny_cohort_folder, **wanted)

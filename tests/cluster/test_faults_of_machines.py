@@ -106,10 +106,15 @@ def two_nodes(search: Search) -> Iterator["subprocess.Popen[str]"]:
     """A Ray cluster of one processor here and one there; a line to its input ends the second node."""
     with (search.scratch / "cluster-err").open("w") as err:
         process = subprocess.Popen(
-            [sys.executable, "-c", CLUSTER], cwd=search.scratch, start_new_session=True, text=True, stderr=err,
+            [sys.executable, "-c", CLUSTER],
+            cwd=search.scratch,
+            start_new_session=True,
+            text=True,
+            stderr=err,
             env=search.environment | {"RAY_TMPDIR": str(search.scratch), "RAY_USAGE_STATS_ENABLED": "0"},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
     try:
         yield process
         process.communicate("\n", timeout=60)

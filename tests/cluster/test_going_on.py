@@ -240,13 +240,21 @@ def truncate_run_ledger(machine: Machine) -> None:
     "harm",
     [
         damage_oof,
-        *(pytest.param(harm, marks=pytest.mark.slow) for harm in (
-            damage_checkpoint,
-            damage_ledger, damage_rung, lose_ledger, damage_kept_weights, damage_config, lose_leaderboard,
-            truncate_run_ledger,
-        )),
+        *(
+            pytest.param(harm, marks=pytest.mark.slow)
+            for harm in (
+                damage_checkpoint,
+                damage_ledger,
+                damage_rung,
+                lose_ledger,
+                damage_kept_weights,
+                damage_config,
+                lose_leaderboard,
+                truncate_run_ledger,
+            )
+        ),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("after", [11, pytest.param(7, marks=pytest.mark.slow)])
 def test_what_is_damaged_is_done_again(
     machine: Machine, unbroken: Machine, harm: Callable[[Machine], None], after: int

@@ -24,10 +24,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROOT = Path(lymphtune.__file__).parent.parent
 PATIENCE_S = 600.0
 READING = (
-    ("status", "w3"), ("runs",), ("compare", "w3", "w2"), ("report", "--run", "w3", "--no-pictures"),
-    ("ensemble", "--run", "w3", "--top", "2"), ("stability", "--run", "w3"),
+    ("status", "w3"),
+    ("runs",),
+    ("compare", "w3", "w2"),
+    ("report", "--run", "w3", "--no-pictures"),
+    ("ensemble", "--run", "w3", "--top", "2"),
+    ("stability", "--run", "w3"),
     ("robustness", "--run", "w3", "--cells", "2"),
-)  # fmt: skip
+)
 TRIALS = 6
 
 
@@ -45,9 +49,14 @@ class Machines:
         errors = self.folder / f"err-{len(self.started)}"
         given = [sys.executable, "-m", "lymphtune", *map(str, command), "--runs", self.uri]
         process = subprocess.Popen(
-            given, env=unset | ours | {"OMP_NUM_THREADS": "1"}, cwd=self.folder, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors.open("w"),
-        )  # fmt: skip
+            given,
+            env=unset | ours | {"OMP_NUM_THREADS": "1"},
+            cwd=self.folder,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors.open("w"),
+        )
         self.started.append(process)
         return process
 

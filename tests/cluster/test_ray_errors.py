@@ -9,14 +9,7 @@ from ray import exceptions
 from ray._private import worker
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 
-from lymphtune.cluster.ray_errors import (
-    NODE_DIED,
-    OUT_OF_MEMORY,
-    WORKER_DIED,
-    errors_in_a_line,
-    latest_reason,
-    plain,
-)
+from lymphtune.cluster.ray_errors import NODE_DIED, OUT_OF_MEMORY, WORKER_DIED, errors_in_a_line, latest_reason, plain
 
 ACTOR = b"0123456789abcdef"
 UNAVAILABLE = "RpcError: RPC Error message: Socket closed; RPC Error details:  rpc_code: 14"

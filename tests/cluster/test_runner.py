@@ -35,7 +35,7 @@ def test_tune_counts_a_worker_killed_for_memory_as_that_trial_s_failure() -> Non
         ("", "its worker died"),
         ("Failure # 1\nray.exceptions.ActorDiedError: The actor died unexpectedly before finishing", "its worker died"),
     ],
-)  # fmt: skip
+)
 def test_a_reason_is_the_last_thing_that_was_said(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "error.txt").write_text(text)
     assert _last_line(str(tmp_path / "error.txt")) == reason

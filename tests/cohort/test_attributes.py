@@ -12,12 +12,7 @@ from lymphtune.cohort.attributes import (
 )
 
 PATIENTS = pd.DataFrame(
-    {
-        "age_years": [50.0, np.nan],
-        "lymphocytes_g_per_l": [np.e, 1.0],
-        "smoker": ["yes", ""],
-        "stage": ["B", "D"],
-    }
+    {"age_years": [50.0, np.nan], "lymphocytes_g_per_l": [np.e, 1.0], "smoker": ["yes", ""], "stage": ["B", "D"]}
 )
 SMOKER, STAGE = Attribute("smoker", levels=("no", "yes")), Attribute("stage", levels=("A", "B", "C"))
 

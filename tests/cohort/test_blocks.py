@@ -83,11 +83,7 @@ def test_pictures_are_named(given: Both) -> None:
 
 @pytest.mark.parametrize(
     ("n_cells", "expected"),
-    [
-        ([3] * 70, [32, 32, 6]),
-        ([900, 900, 900, 2000, 5000, 1, 1], [2, 1, 1, 1, 2]),
-        ([5000], [1]),
-    ],
+    [([3] * 70, [32, 32, 6]), ([900, 900, 900, 2000, 5000, 1, 1], [2, 1, 1, 1, 2]), ([5000], [1])],
 )
 def test_no_block_is_larger_than_allowed(n_cells: list[int], expected: list[int]) -> None:
     table = pd.DataFrame([("P", -1, "", 60.0, 5.0, n) for n in n_cells], columns=list(COLUMNS))

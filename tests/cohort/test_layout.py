@@ -66,10 +66,7 @@ def test_another_hospital_s_table_is_read(other: Path) -> None:
     np.testing.assert_allclose(table["lymphocytes_g_per_l"], [4.5005, 12, np.nan, 9, 8])
     np.testing.assert_allclose(table["haemoglobin"], [12.5, np.nan, 11, 9.5, 10])
     assert table["smoker"].tolist() == ["ja", "nein", "", "ja", "nein"]
-    assert cohort.attributes[2:] == (
-        Attribute("haemoglobin", log=True),
-        Attribute("smoker", levels=("ja", "nein")),
-    )
+    assert cohort.attributes[2:] == (Attribute("haemoglobin", log=True), Attribute("smoker", levels=("ja", "nein")))
     assert table["n_cells"].tolist() == [2] * 5
 
 

@@ -135,11 +135,14 @@ LAYOUTS: list[dict[str, Any]] = [
     {"separator": ";", "decimal": ",", "dates": "day_first", "missing": ["NA", ""], "encoding": "latin-1"},
     {"separator": "\t", "dates": "iso", "lymphocyte_unit": "1/uL", "labels": {"reactive": "r", "tumoral": "t"}},
     {
-        "columns": {"age_years": "AGE", "sex": None}, "age_unit": "months", "missing": ["?"],
+        "columns": {"age_years": "AGE", "sex": None},
+        "age_unit": "months",
+        "missing": ["?"],
         "attributes": {"ldh": {"column": "LDH", "log": True}, "site": {"column": "WARD", "kind": "categorical"}},
-        "person": "SSN", "groups": ["SITE", {"column": "DOB", "by": "month"}],
+        "person": "SSN",
+        "groups": ["SITE", {"column": "DOB", "by": "month"}],
     },
-]  # fmt: skip
+]
 TABLES = [
     ",ID,LABEL,GENDER,DOB,LYMPH_COUNT\n0,P1,0,F,3/27/1961,4.5\n1,P2,1,m,16-09-1934,30\n2,P3,-1,,12/1/1939,1e1\n",
     'ID,LABEL,DOB,LYMPH_COUNT,NOTE\nP1,0.0,1/1/1950,4.5,"a, ""b""\nc"\n\nP10,,1/1/1950,.5,x\n',
@@ -148,9 +151,32 @@ TABLES = [
     "\0\2ID,LABEL,AGE,LYMPH_COUNT,LDH,SITE,WARD,SSN,DOB\nP1,0,700,4,200,a,w,1,1/2/1950\nP2,1,600,5,?,b,v,2,1/3/1950\n",
 ]
 TABLE_WORDS = (
-    "ID", "LABEL", "GENDER", "DOB", "LYMPH_COUNT", "AGE", "LDH", "SITE", "WARD", "SSN", "P1", "1/1/1950", "29-02-1900",
-    "-1", "1e999", "1_0", "nan", "\ufeff", "\r\n", '"', '""', "../", "CON", "\u202e", "=1+1",
-)  # fmt: skip
+    "ID",
+    "LABEL",
+    "GENDER",
+    "DOB",
+    "LYMPH_COUNT",
+    "AGE",
+    "LDH",
+    "SITE",
+    "WARD",
+    "SSN",
+    "P1",
+    "1/1/1950",
+    "29-02-1900",
+    "-1",
+    "1e999",
+    "1_0",
+    "nan",
+    "\ufeff",
+    "\r\n",
+    '"',
+    '""',
+    "../",
+    "CON",
+    "\u202e",
+    "=1+1",
+)
 
 
 def read_bundle(data: bytes) -> None:
@@ -196,20 +222,28 @@ def sound_bundle() -> dict[str, bytes]:
     table.assign(**dict(zip(trials, oof_MP, strict=True))).to_parquet(buffer)
     names = {trial: [f"weights/{trial}-repeat-0-fold-{fold}.skops" for fold in range(2)] for trial in trials}
     described = {
-        "format": FORMAT, "name": "rank_mean", "recipe": procedure.recipe.as_yaml(),
-        "calibration": temperature.as_yaml(), "threshold": {"rule": "0.5", "value": 0.5},
-        "refer": {"share": 0.0, "margin": 0.0}, "error_rate": 0.1, "run": "seed",
+        "format": FORMAT,
+        "name": "rank_mean",
+        "recipe": procedure.recipe.as_yaml(),
+        "calibration": temperature.as_yaml(),
+        "threshold": {"rule": "0.5", "value": 0.5},
+        "refer": {"share": 0.0, "margin": 0.0},
+        "error_rate": 0.1,
+        "run": "seed",
         "cohort": {"name": "seed", "simulated": True, "hash": "0" * 16, "reference_date": "2020-01-01"},
-        "folds": "0" * 16, "scores": {}, "versions": {"torch": "2.0.0"},
+        "folds": "0" * 16,
+        "scores": {},
+        "versions": {"torch": "2.0.0"},
         "members": [
             {"trial": trial, "weights": names[trial], "configuration": {"clinical": {"logistic": {"C": 1.0}}}}
             for trial in trials
         ],
-    }  # fmt: skip
+    }
     files = {name: b"weights" for trial in trials for name in names[trial]} | {
-        LEARNT: save(learnt_arrays(fitted)), "oof.parquet": buffer.getvalue(),
+        LEARNT: save(learnt_arrays(fitted)),
+        "oof.parquet": buffer.getvalue(),
         "trained_on.txt": b"0123456789abcdef fedcba9876543210\n",
-    }  # fmt: skip
+    }
     described["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     return files | {"ensemble.yaml": yaml.safe_dump(described, sort_keys=False).encode()}
 

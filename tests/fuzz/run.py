@@ -28,9 +28,17 @@ def options(harness: Harness, seconds: int, folder: Path, corpus: Path, keep: Pa
     keep.mkdir(parents=True, exist_ok=True)
     corpus.mkdir(parents=True, exist_ok=True)
     return [
-        sys.argv[0], str(corpus), str(seeds), f"-dict={words}", f"-max_total_time={seconds}", f"-timeout={SLOWEST_S}",
-        f"-rss_limit_mb={LARGEST_MB}", f"-max_len={LONGEST}", f"-artifact_prefix={keep}/", "-print_final_stats=1",
-    ]  # fmt: skip
+        sys.argv[0],
+        str(corpus),
+        str(seeds),
+        f"-dict={words}",
+        f"-max_total_time={seconds}",
+        f"-timeout={SLOWEST_S}",
+        f"-rss_limit_mb={LARGEST_MB}",
+        f"-max_len={LONGEST}",
+        f"-artifact_prefix={keep}/",
+        "-print_final_stats=1",
+    ]
 
 
 def _quoted(word: str) -> str:

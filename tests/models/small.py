@@ -63,10 +63,7 @@ def cells(count: int, side: int = CROP_PX, seed: int = 0) -> Tensor:
 
 
 def output_of(
-    model: BagClassifier,
-    given: Tensor,
-    counts: Sequence[int] = COUNTS,
-    attributes_BA: Tensor = ATTRIBUTES,
+    model: BagClassifier, given: Tensor, counts: Sequence[int] = COUNTS, attributes_BA: Tensor = ATTRIBUTES
 ) -> BagOutput:
     output = model(given, counts, attributes_BA)
     assert isinstance(output, BagOutput)

@@ -218,10 +218,7 @@ def test_a_tag_that_timm_does_not_have_is_refused() -> None:
         ("timm:resnet1", r"timm has no 'resnet1'; there are \w*resnet1\w*, "),
         ("timm:", r"timm has no ''"),
         ({"timm:resnet18": {"pretrained": True, "weights": "a.pth"}}, "'pretrained' and 'weights' exclude each other"),
-        (
-            {"timm:resnet18": {"frozen": True}},
-            "frozen features need trained weights; add 'pretrained: true'",
-        ),
+        ({"timm:resnet18": {"frozen": True}}, "frozen features need trained weights; add 'pretrained: true'"),
         ({"timm:resnet18": {"pca": 8, "pretrained": True}}, "'pca' reduces frozen features; add 'frozen: true'"),
         (
             {"timm": {"pca": 0, "frozen": True, "pretrained": True}},

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import lymphtune
-from lymphtune.ensembling import robustness as module
+from lymphtune.ensembling import shift_robustness as module
 from lymphtune.reporting.drawing import styled
 from lymphtune.reporting.facts import Facts, gather
 from lymphtune.reporting.parts import Drawing, Note, Table

@@ -63,8 +63,10 @@ def test_of_a_replaced_folder_goes_what_was_known_and_nothing_else(mirror: Mirro
     (mirror.path / "a" / "one.txt").unlink()
     mirror.remove_replaced("a")
     assert files(tmp_path / "there") == {
-        "top.txt": "top", "a/deep/two.txt": "two", "a/another's.txt": "written meanwhile"
-    }  # fmt: skip
+        "top.txt": "top",
+        "a/deep/two.txt": "two",
+        "a/another's.txt": "written meanwhile",
+    }
 
 
 def test_a_copy_that_was_not_changed_does_not_come_back(mirror: Mirror, tmp_path: Path) -> None:

@@ -96,11 +96,17 @@ def test_a_description_of_any_kind_is_read_or_refused(every: int, run: Run) -> N
 @pytest.mark.parametrize(
     "text",
     [
-        "", "{", "[" * 100_000, "[]", "3", '{"pid": 1}', '{"time": 3, "trials": [], "running": 5}',
+        "",
+        "{",
+        "[" * 100_000,
+        "[]",
+        "3",
+        '{"pid": 1}',
+        '{"time": 3, "trials": [], "running": 5}',
         '{"time": "2026-01-01T00:00:00", "trials": {}, "running": [], "share": 0.5, "left": {"low_s": 1}}',
         '{"time": "2026-01-01", "trials": {}, "running": [], "share": 0.5, "left": {"low_s": 1, "high_s": Infinity}}',
     ],
-)  # fmt: skip
+)
 def test_a_progress_of_any_kind_is_read_or_left_out(name: str, text: str, run: Run) -> None:
     (run.path / name).write_text(text)
     description = read_yaml(run.path / "run.yaml") | {"status": "running"}
@@ -111,10 +117,19 @@ def test_a_progress_of_any_kind_is_read_or_left_out(name: str, text: str, run: R
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        ("trial", "../../../elsewhere"), ("trial", "/etc"), ("trial", ""), ("trial", 3), ("epoch", "1"), ("epoch", 0.5),
-        ("log_loss", "x"), ("status", 1), ("title", "x" * 20_000), ("best_epoch_picked", 1), ("kind", None),
+        ("trial", "../../../elsewhere"),
+        ("trial", "/etc"),
+        ("trial", ""),
+        ("trial", 3),
+        ("epoch", "1"),
+        ("epoch", 0.5),
+        ("log_loss", "x"),
+        ("status", 1),
+        ("title", "x" * 20_000),
+        ("best_epoch_picked", 1),
+        ("kind", None),
     ],
-)  # fmt: skip
+)
 def test_a_leaderboard_that_no_search_writes_is_refused(column: str, value: Any, run: Run, capsys: Any) -> None:
     board = pd.read_parquet(run.path / "leaderboard.parquet")
     board.assign(**{column: value}).to_parquet(run.path / "leaderboard.parquet")

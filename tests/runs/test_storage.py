@@ -96,10 +96,7 @@ def test_the_environment_names_server_and_keys(
     [
         (lambda uri, bucket: uri.replace(bucket, "no-such-bucket"), "the bucket does not exist"),
         (lambda uri, bucket: uri.rpartition(":")[0] + ":9", "the server does not answer"),
-        (
-            lambda uri, bucket: f"{uri}&endpiont=x",
-            "unknown option 'endpiont'; there are endpoint_override",
-        ),
+        (lambda uri, bucket: f"{uri}&endpiont=x", "unknown option 'endpiont'; there are endpoint_override"),
     ],
 )
 def test_a_storage_that_cannot_be_used_is_named_before_anything_is_made(

@@ -25,8 +25,9 @@ def board(folder: Path, cohort: Path, trials: int, keep_weights: int = 1, **more
     path = folder / "two.yaml"
     given = {
         "training": {"weight_decay": {"choose": [0.001, 0.002, 0.003, 0.004]}},
-        "model": {"encoder": "vanilla", "fusion": {"choose": ["none", "concat"]}}, "data": {"crop_px": 40},
-    }  # fmt: skip
+        "model": {"encoder": "vanilla", "fusion": {"choose": ["none", "concat"]}},
+        "data": {"crop_px": 40},
+    }
     path.write_text(yaml.safe_dump({"grid": True, "configuration": given}, sort_keys=False))
     settings = Settings(**({"epochs": 1, "trials": trials, "keep_weights": keep_weights} | more))
     return Board(Run(folder / "run"), *prepare(str(path), cohort, settings))
@@ -80,9 +81,8 @@ def test_the_leaderboard_says_which_rule_stopped_a_trial(
     best = found.records[0].trial.hash[:6]
     for number, skill in enumerate((0.9, 0.8, 0.8, 0.8, 0.7, -0.5, 0.8)):
         report(found, number, skill)
-    assert found.rungs.reason == {
-        4: "worse than the median at epoch 1",
-        5: "worse than the median at epoch 1",
-    } | {number: f"worse than trial {best} on the same patients (p < .001) at epoch 1" for number in (1, 2, 3, 6)}
+    assert found.rungs.reason == {4: "worse than the median at epoch 1", 5: "worse than the median at epoch 1"} | {
+        number: f"worse than trial {best} on the same patients (p < .001) at epoch 1" for number in (1, 2, 3, 6)
+    }
     table = found.table.rows().query("status == 'stopped'").set_index("number")
     assert table["reason"].to_dict() == found.rungs.reason

@@ -22,22 +22,27 @@ TREE = {
     "model": {
         "encoder": {
             "choose": [
-                {"resnet": {"filters": {"choose": [8, 4]}}}, {"resnet": {"filters": {"choose": [8, 4]}}},
-                {"plain": {"filters": {"choose": [4, 16]}}}, "vanilla",
+                {"resnet": {"filters": {"choose": [8, 4]}}},
+                {"resnet": {"filters": {"choose": [8, 4]}}},
+                {"plain": {"filters": {"choose": [4, 16]}}},
+                "vanilla",
             ]
         },
         "fusion": {"choose": ["none"]},
     },
     "training": {"learning_rate": {"log_uniform": [1e-4, 1e-2]}, "gradient_clip": {"choose": [None, 1.0]}},
-}  # fmt: skip
+}
 
 
 def test_choices_have_short_names_and_the_yaml_s_labels() -> None:
     found = Choices.of(space(TREE))
     assert {choice.name: choice.labels for choice in found.choices} == {
-        "encoder": ("resnet", "plain", "vanilla"), "resnet.filters": ("4", "8"), "plain.filters": ("4", "16"),
-        "learning_rate": (), "gradient_clip": ("null", "1"),
-    }  # fmt: skip
+        "encoder": ("resnet", "plain", "vanilla"),
+        "resnet.filters": ("4", "8"),
+        "plain.filters": ("4", "16"),
+        "learning_rate": (),
+        "gradient_clip": ("null", "1"),
+    }
     assert [choice.log for choice in found.choices] == [False, False, False, True, False]
     assert [choice.ordered for choice in found.choices] == [False, True, True, False, False]
 

@@ -34,8 +34,10 @@ def test_a_line_a_warning_and_how_to_hear_more(tiny_cohort_folder: Path, capsys:
     corpus.a_picture_twice(tiny_cohort_folder)
     lines = said(tiny_cohort_folder, capsys)
     assert [line.split(": ")[1:3] for line in lines[:-1]] == [
-        ["warning", "twin rows"], ["warning", "odd count"], ["warning", "same picture"],
-    ]  # fmt: skip
+        ["warning", "twin rows"],
+        ["warning", "odd count"],
+        ["warning", "same picture"],
+    ]
     assert lines[-1] == f"`lymphtune doctor --data {tiny_cohort_folder}` says what to do"
 
 

@@ -90,14 +90,18 @@ def test_options_of_one_branch_never_reach_another(tmp_path: Path) -> None:
     tpe = Tpe(space(tmp_path, BRANCHES), 1)
     kinds = {
         0: {
-            "choose", "choose[0].model.encoder.resnet.filters.choose", f"choose[0].{RATE}",
+            "choose",
+            "choose[0].model.encoder.resnet.filters.choose",
+            f"choose[0].{RATE}",
             "choose[0].training.weight_decay.uniform",
         },
         1: {
-            "choose", "choose[1].model.encoder.vanilla.pooling.choose", f"choose[1].{RATE}",
+            "choose",
+            "choose[1].model.encoder.vanilla.pooling.choose",
+            f"choose[1].{RATE}",
             "choose[1].training.patients_per_step.integer",
         },
-    }  # fmt: skip
+    }
     clinical = [
         "choose[2].clinical.choose[0].svm.C.uniform",
         "",
@@ -166,10 +170,13 @@ def test_another_process_suggests_the_same_and_nothing_else_is_said(tmp_path: Pa
         subprocess.run(
             [sys.executable, "-W", "always::FutureWarning", "-c", PRINTED, str(tmp_path / "mine.yaml")],
             env={"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": hash_seed},
-            capture_output=True, text=True, check=True, timeout=120,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
         )
         for hash_seed in ("1", "2")
-    ]  # fmt: skip
+    ]
     assert said[0].stdout == said[1].stdout and said[0].stdout.count("\n") == 16
     assert said[0].stderr == ""
 
@@ -198,8 +205,11 @@ def test_every_fate_reaches_optuna_as_what_it_is(tmp_path: Path) -> None:
     tpe.tell(2, None, "failed")
     done, stopped, failed, running = tpe.study.trials
     assert [trial.state for trial in (done, stopped, failed, running)] == [
-        TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING,
-    ]  # fmt: skip
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.FAIL,
+        TrialState.RUNNING,
+    ]
     assert done.value == 0.7 and stopped.value is None and failed.value is None
     assert stopped.intermediate_values == {1: 0.8, 2: 0.1}
     assert tpe.study.best_trial.number == 0
@@ -269,8 +279,12 @@ def test_what_still_runs_is_kept_away_from(tmp_path: Path) -> None:
     assert np.abs(suggested(tpe, 60) - 0.5).mean() > 1.3 * np.abs(alone - 0.5).mean()
 
 
-GOOD = {"choose": 1, "choose[1].model.encoder.vanilla.pooling.choose": 0,
-        f"choose[1].{RATE}": 0.001, "choose[1].training.patients_per_step.integer": 4}  # fmt: skip
+GOOD = {
+    "choose": 1,
+    "choose[1].model.encoder.vanilla.pooling.choose": 0,
+    f"choose[1].{RATE}": 0.001,
+    "choose[1].training.patients_per_step.integer": 4,
+}
 MISFITS = [
     ({"choose": 3}, "choose: expected a whole number from 0 to 2; found 3"),
     ({"choose": True}, "choose: expected a whole number from 0 to 2; found true"),

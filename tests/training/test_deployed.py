@@ -233,11 +233,7 @@ except InputError as error:
 
 
 def test_words_and_missing_values_are_in_a_graph(cohort: Cohort, tmp_path: Path) -> None:
-    known = (
-        Attribute("stage", levels=("A", "B", "C")),
-        Attribute("smoker", levels=("no", "yes")),
-        Attribute("hb"),
-    )
+    known = (Attribute("stage", levels=("A", "B", "C")), Attribute("smoker", levels=("no", "yes")), Attribute("hb"))
     columns = {"stage": ["C", "", "D", "A"], "smoker": ["yes", "no", "", "no"], "hb": [3.0, np.nan, -1.0, 0.0]}
     given = replace(cohort, patients=cohort.patients.assign(**columns), attributes=known)
     rng = np.random.default_rng(0)

@@ -251,9 +251,6 @@ def test_an_array_larger_than_memory_or_of_half_a_header_is_refused(header: byte
     skops.io.dump(fitted("logistic"), tmp_path / "sound.skops")
     with zipfile.ZipFile(tmp_path / "sound.skops") as sound:
         files = {name: sound.read(name) for name in sound.namelist()}
-    archive(
-        tmp_path / "fold.skops",
-        {name: header if name.endswith(".npy") else data for name, data in files.items()},
-    )
+    archive(tmp_path / "fold.skops", {name: header if name.endswith(".npy") else data for name, data in files.items()})
     with pytest.raises(InputError, match=r"^[^\n]*fold.skops: not a clinical model[^\n]*$"):
         load_pipeline(tmp_path / "fold.skops")

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lymphtune.ensembling.robustness import PLAIN, Robustness, display_rows, read_robustness
+from lymphtune.ensembling.shift_robustness import PLAIN, Robustness, display_rows, read_robustness
 from lymphtune.reporting.drawing import ENSEMBLE, INK, canvas
 from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Note, Section, Table

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from lymphtune.console import counted
+from lymphtune.ensembling.ensemble_spread import conclusion, default_sizes, shares, sizes_table
 from lymphtune.ensembling.single_runs import SingleRuns, choose_trials, read_single_runs
-from lymphtune.ensembling.stability import conclusion, default_sizes, shares, sizes_table
 from lymphtune.ensembling.stability_figure import draw_figure
 from lymphtune.errors import InputError
 from lymphtune.reporting.facts import Facts

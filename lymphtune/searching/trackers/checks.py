@@ -46,10 +46,7 @@ def within(seconds: float, call: Callable[[], Any]) -> Any:
 
 def check_packages(mlflow: str | None, wandb: str | None) -> None:
     """Raise InputError where a tracker's package is not installed."""
-    for package, lacking in (
-        ("mlflow", mlflow and missing(mlflow)),
-        ("wandb", wandb and find_spec("wandb") is None),
-    ):
+    for package, lacking in (("mlflow", mlflow and missing(mlflow)), ("wandb", wandb and find_spec("wandb") is None)):
         if lacking:
             raise InputError(f"--{package}: needs another package: pip install 'lymphtune[{package}]'")
 

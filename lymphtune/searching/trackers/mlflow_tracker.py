@@ -18,9 +18,11 @@ SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # at least two letters: C: is 
 SQLITE = "sqlite:///"
 DATABASE, ARTIFACTS = "mlflow.db", "artifacts"  # in a folder
 DEFAULTS = {  # where the user has not set them: no tries for minutes, no report of its use, no links on stdout
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}  # fmt: skip
+}
 STATUSES = {"done": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}  # in MLflow's words
 TRIAL, SEARCH, STATUS, REASON = "lymphtune.trial", "lymphtune.search", "lymphtune.status", "lymphtune.reason"
 AT_ONCE = 100  # parameters of one request

@@ -80,10 +80,12 @@ class Tracking:
             configuration = trial.configuration
             about = {str(name): str(value) for name, value in self.board.about.items()}
             self._trials[trial.hash] = TrackedTrial(
-                trial.hash, f"{trial.hash[:6]} {configuration.title}", self.created,
+                trial.hash,
+                f"{trial.hash[:6]} {configuration.title}",
+                self.created,
                 flat(configuration.as_yaml()) | {"seed": trial.seed},
                 about | {"run": self.board.run.name, "kind": configuration.kind, "baseline": str(trial.baseline)},
-            )  # fmt: skip
+            )
         return self._trials[trial.hash]
 
 

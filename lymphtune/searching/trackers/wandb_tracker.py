@@ -10,9 +10,15 @@ from lymphtune.searching.trackers.tracker import Delivered, Ending, TrackedTrial
 
 FOLDER, SENT = "wandb", "sent.jsonl"  # of a run; what has been handed over is written down there
 SETTINGS = {  # as far as the installed version knows them
-    "silent": True, "console": "off", "init_timeout": 15.0, "finish_timeout": 10.0, "finish_timeout_raises": True,
-    "x_disable_stats": True, "disable_git": True, "disable_code": True,
-}  # fmt: skip
+    "silent": True,
+    "console": "off",
+    "init_timeout": 15.0,
+    "finish_timeout": 10.0,
+    "finish_timeout_raises": True,
+    "x_disable_stats": True,
+    "disable_git": True,
+    "disable_code": True,
+}
 
 
 class WandbTracker:
@@ -25,8 +31,9 @@ class WandbTracker:
         self._ledger = Ledger(folder / FOLDER / SENT)
         self._sent = {
             fact["trial"]: Delivered(fact["epochs"], fact["status"])
-            for fact in self._ledger.read() if fact.keys() >= {"trial", "epochs", "status"}
-        }  # fmt: skip
+            for fact in self._ledger.read()
+            if fact.keys() >= {"trial", "epochs", "status"}
+        }
 
     def delivered(self, trial: TrackedTrial) -> Delivered:
         return self._sent.get(trial.hash, Delivered())
@@ -64,9 +71,14 @@ class WandbTracker:
             identifier = hashlib.sha256(f"{trial.search} {trial.hash}".encode()).hexdigest()[:16]
             self.folder.joinpath(FOLDER).mkdir(exist_ok=True)
             self._open[trial.hash] = wandb.init(
-                project=self.project, group=self.search, name=trial.name, id=identifier, resume="allow",
-                reinit="create_new", dir=str(self.folder),
+                project=self.project,
+                group=self.search,
+                name=trial.name,
+                id=identifier,
+                resume="allow",
+                reinit="create_new",
+                dir=str(self.folder),
                 config=dict(trial.parameters) | {"trial": trial.hash, **trial.tags},
                 settings=wandb.Settings(**{name: value for name, value in SETTINGS.items() if name in known}),
-            )  # fmt: skip
+            )
         return self._open[trial.hash]

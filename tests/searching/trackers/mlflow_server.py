@@ -59,10 +59,16 @@ class Server:
     def _runs_create(self, given: dict[str, Any]) -> Any:
         number = f"{len(self.runs):032x}"
         info = {
-            "run_id": number, "run_uuid": number, "experiment_id": given["experiment_id"], "status": "RUNNING",
-            "run_name": given["run_name"], "start_time": given["start_time"], "lifecycle_stage": "active",
-            "artifact_uri": "a", "user_id": "",
-        }  # fmt: skip
+            "run_id": number,
+            "run_uuid": number,
+            "experiment_id": given["experiment_id"],
+            "status": "RUNNING",
+            "run_name": given["run_name"],
+            "start_time": given["start_time"],
+            "lifecycle_stage": "active",
+            "artifact_uri": "a",
+            "user_id": "",
+        }
         data: dict[str, Any] = {"tags": given.get("tags", []), "params": [], "metrics": []}
         self.runs[number] = {"info": info, "data": data}
         return {"run": self.runs[number]}

@@ -100,9 +100,10 @@ def wandb_of(mode: str, login: Callable[[], bool]) -> Any:
     """Stand in for the package: settings of a mode, and a login."""
     settings = SimpleNamespace(mode=mode, base_url="https://api.wandb.ai")
     return SimpleNamespace(
-        Settings=lambda **given: given, setup=lambda settings=None, own=settings: SimpleNamespace(settings=own),
+        Settings=lambda **given: given,
+        setup=lambda settings=None, own=settings: SimpleNamespace(settings=own),
         login=lambda prompt, verify: login(),
-    )  # fmt: skip
+    )
 
 
 def never() -> bool:

@@ -87,9 +87,13 @@ def server() -> Iterator[Server]:
 
 @pytest.mark.slow
 def test_a_server_that_is_killed_stops_no_search_and_gets_the_rest_when_it_is_resumed(
-    tiny_cohort_folder: Path, tmp_path: Path, server: Server, ray_session: None, capsys: pytest.CaptureFixture[str],
+    tiny_cohort_folder: Path,
+    tmp_path: Path,
+    server: Server,
+    ray_session: None,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(tracking, "PATIENCE_S", 1.0)
     server.kill_when = lambda: len(server.runs) > BASELINES  # a network trains
     given = ["search", "--space", "tiny", "--data", str(tiny_cohort_folder), "--folds", "2", "--name", "tracked"]

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from lymphtune.config import configuration
+from lymphtune.ensembling.ensemble_spread import conclusion, measure_stability
 from lymphtune.ensembling.single_runs import choose_trials, read_single_runs, trials_to_retrain
-from lymphtune.ensembling.stability import conclusion, measure_stability
 from lymphtune.errors import InputError
 from lymphtune.files import write_table, write_yaml
 from lymphtune.runs.run import Run, read_table
@@ -148,7 +148,7 @@ def test_nothing_is_left_behind_where_the_figure_fails(run: Run, monkeypatch: py
     def fails(*given: object) -> None:
         raise RuntimeError("no figure")
 
-    monkeypatch.setattr("lymphtune.ensembling.stability.save_figure", fails)
+    monkeypatch.setattr("lymphtune.ensembling.ensemble_spread.save_figure", fails)
     with pytest.raises(RuntimeError, match="no figure"):
         measure_stability(run, (1, 2))
     assert not list(run.path.glob("*stability*"))

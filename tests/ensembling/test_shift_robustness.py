@@ -13,10 +13,10 @@ import lymphtune
 from lymphtune.cli import main
 from lymphtune.cohort import Cohort
 from lymphtune.console import SILENT
-from lymphtune.ensembling import robustness as module
+from lymphtune.ensembling import shift_robustness as module
 from lymphtune.ensembling.bundle import Ensemble
 from lymphtune.ensembling.candidates import Candidates
-from lymphtune.ensembling.robustness import PLAIN, display_rows, held_out_predictions, read_robustness, robustness
+from lymphtune.ensembling.shift_robustness import PLAIN, display_rows, held_out_predictions, read_robustness, robustness
 from lymphtune.errors import InputError
 from lymphtune.runs.run import Run
 from lymphtune.shortcuts.shifts import SHIFTS
