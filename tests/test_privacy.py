@@ -129,7 +129,10 @@ def test_another_key_or_none_says_that_ids_are_not_known(
     run: Run, data: Path, key: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ensemble = run.path / "ensembles" / "top"
-    for other, said in ((None, "--pseudonymise FILE knows ids, too"), (tmp_path / "key", "pseudonyms of another key")):
+    for other, said in (
+        (None, "with --pseudonymise FILE by their ids, too"),
+        (tmp_path / "key", "pseudonyms of another key"),
+    ):
         with pytest.raises(InputError, match="were seen in training, by picture"):
             predict_to(ensemble, str(data), tmp_path / "out", key=other)
         assert said in capsys.readouterr().err
@@ -141,7 +144,7 @@ def test_the_real_ids_come_back_outside_of_the_run_alone(
     submission = run.path / "ensembles" / "top" / "submission.csv"
     ask = ["submit", "--check", str(submission), "--run", "mine", "--runs", str(run.path.parent)]
     assert main([*ask, "--real-ids", str(run.path / "real.csv")]) == 2
-    assert "in a run of pseudonyms; name a new file elsewhere" in capsys.readouterr().err
+    assert "which must not hold ids; name a new file elsewhere" in capsys.readouterr().err
     assert main([*ask, "--real-ids", str(tmp_path / "real.csv")]) == 0
     assert main(["submit", "--check", str(tmp_path / "real.csv"), "--data", str(data)]) == 0
     real, pseudonyms = pd.read_csv(tmp_path / "real.csv"), read_pseudonyms(key)
@@ -156,7 +159,7 @@ def test_the_real_ids_come_back_outside_of_the_run_alone(
         "--real-ids",
         str(tmp_path / "x.csv"),
     ]
-    assert main(again) == 2 and "name their --pseudonymise" in capsys.readouterr().err
+    assert main(again) == 2 and "name it with --pseudonymise" in capsys.readouterr().err
 
 
 def test_a_run_of_pseudonyms_wants_its_own_key(run: Run, key: Path, tmp_path: Path) -> None:
@@ -173,7 +176,7 @@ def test_a_run_of_pseudonyms_wants_its_own_key(run: Run, key: Path, tmp_path: Pa
     with pytest.raises(InputError, match=r"belongs to another search \(cohort pseudonyms [0-9a-f]{16} -> [0-9a-f]{16}"):
         resume("mine", moved.path.parent, trials=2)
     (tmp_path / "key").unlink()
-    with pytest.raises(InputError, match="the key of the pseudonyms is not there"):
+    with pytest.raises(InputError, match="no such key file; restore it"):
         resume("mine", moved.path.parent, trials=2)
     assert not (tmp_path / "key").exists()
 
@@ -251,7 +254,7 @@ def test_a_key_is_its_owner_s_alone(tmp_path: Path) -> None:
     (tmp_path / "deep" / "key").chmod(0o644)
     with pytest.raises(InputError, match=r"others can read this key .mode 644.; run chmod 600 on it"):
         read_pseudonyms(tmp_path / "deep" / "key")
-    with pytest.raises(InputError, match="is not there"):
+    with pytest.raises(InputError, match="no such key file"):
         read_pseudonyms(tmp_path / "none")
 
 

@@ -37,15 +37,15 @@ def test_a_node_like_the_driver_has_no_findings() -> None:
     ("change", "check", "text"),
     [
         (
-            {"said": SAID | {"versions": HERE["versions"] | {"torch": "2.13.0"}}},
+            {"answer": SAID | {"versions": HERE["versions"] | {"torch": "2.13.0"}}},
             "versions",
             "torch 2.13.0, here 2.14.1",
         ),
-        ({"said": SAID | {"versions": HERE["versions"] | {"torch": None}}}, "versions", "torch missing, here 2.14.1"),
-        ({"said": SAID | {"source": "b" * 64}}, "lymphtune", "another source: bbbbbbbb, here aaaaaaaa"),
-        ({"said": SAID | {"source": None}}, "lymphtune", "cannot be imported"),
-        ({"said": SAID | {"free": {"Ray's folder": 6e9, "the storage": 4e9}}}, "disk", "4.0 GB free in the storage"),
-        ({"said": "no answer within 60 s"}, "answer", "no answer within 60 s"),
+        ({"answer": SAID | {"versions": HERE["versions"] | {"torch": None}}}, "versions", "torch missing, here 2.14.1"),
+        ({"answer": SAID | {"source": "b" * 64}}, "lymphtune", "another source: bbbbbbbb, here aaaaaaaa"),
+        ({"answer": SAID | {"source": None}}, "lymphtune", "cannot be imported"),
+        ({"answer": SAID | {"free": {"Ray's folder": 6e9, "the storage": 4e9}}}, "disk", "4.0 GB free in the storage"),
+        ({"answer": "no answer within 60 s"}, "answer", "no answer within 60 s"),
         ({"written": "PermissionError: /runs"}, "storage", "cannot be written: PermissionError: /runs"),
         ({"read_back": False}, "storage", "not seen here"),
         ({"gpus": 2.0}, "gpus", "Ray gives 2, torch sees 1"),
@@ -64,7 +64,11 @@ def test_what_does_not_fit_is_a_finding_with_something_to_do(change: dict[str, o
 
 @pytest.mark.parametrize(
     ("change", "check"),
-    [({"torch_gpus": "in use"}, "gpus"), ({"skew_s": None}, "clock"), ({"said": SAID | {"free": {"x": None}}}, "disk")],
+    [
+        ({"torch_gpus": "in use"}, "gpus"),
+        ({"skew_s": None}, "clock"),
+        ({"answer": SAID | {"free": {"x": None}}}, "disk"),
+    ],
 )
 def test_what_cannot_be_known_is_no_finding(change: dict[str, object], check: str) -> None:
     assert states(replace(WELL, **change))[check].severity == "note"  # type: ignore[arg-type]

@@ -270,7 +270,7 @@ def test_a_kill_between_any_two_writes_of_an_ending_is_survived(
     machine: Machine, unbroken: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each call that settles a trial on the disk may be the last one."""
-    from lymphtune.searching import board as module
+    from lymphtune.searching import trial_store as module
 
     for name in ("write_table", "write_yaml", "_place_weights"):
         for nth in (1, 2, 5, 11):

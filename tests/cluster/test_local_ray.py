@@ -57,7 +57,7 @@ def test_the_longest_temporary_folder_that_fits_is_used(
 
 
 def test_no_folder_for_sockets_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_ray, "takes_sockets", lambda folder, prefix: False)
+    monkeypatch.setattr(local_ray, "supports_sockets", lambda folder, prefix: False)
     with pytest.raises(InputError, match=r"TMPDIR .*: Ray's sockets need a writable folder with a path of at most"):
         local_ray.socket_parent()
 

@@ -119,7 +119,7 @@ def test_stopped_trials_are_left_out_unless_asked_for() -> None:
 def test_a_run_in_which_all_were_stopped_names_the_option() -> None:
     given = candidates()
     given.table["status"] = "stopped"
-    with pytest.raises(InputError, match=r"8 stopped early are left out .--include-stopped takes them."):
+    with pytest.raises(InputError, match=r"8 stopped early are excluded .--include-stopped takes them."):
         given.chosen(Choice("networks"))
     assert len(given.chosen(Choice("networks", include_stopped=True))) == 5
 

@@ -123,7 +123,7 @@ def test_sets_are_made_of_each_fold_s_own_models(ensemble: Ensemble) -> None:
     names = ensemble.members[0]["weights"]
     probability_F2P = np.full((len(names) * 2, 2, 1), 0.01)
     probability_F2P[[n for n, name in enumerate(names * 2) if "fold-0" in name]] = 0.99
-    votes = ensemble._votes(probability_F2P)
+    votes = ensemble._by_member(probability_F2P)
     assert votes.by_fold_MKP[:, 0].min() == 0.99 and votes.by_fold_MKP[:, 1:].max() == 0.01
     said = ensemble.combine([votes])
     by_hand_2P = ensemble.known.sets(votes.by_fold_MKP[0], ensemble.error_rate)

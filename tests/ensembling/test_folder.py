@@ -34,7 +34,7 @@ def test_an_ensemble_made_in_another_way_is_kept(own: Run, capsys: pytest.Captur
     (own.path / "ensembles" / "top" / "ensemble.yaml").write_text("{")
     newest = saved_ensemble(own, None)
     assert newest is not None and newest.path.name == "top-1"
-    assert "left out, damaged: " in capsys.readouterr().err
+    assert "skipped a damaged ensemble: " in capsys.readouterr().err
 
 
 def test_an_ensemble_has_the_name_that_is_asked_for(own: Run) -> None:

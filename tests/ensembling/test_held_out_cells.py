@@ -44,7 +44,7 @@ def test_no_cell_is_judged_by_a_model_that_trained_on_its_patient(
         spoke.update((path.parent.name, path.stem, some.ids[patient]) for patient in patients)
         return truly(path, chosen, some, patients, kept)
 
-    monkeypatch.setattr(lone_cells, "judge_lone_cells_with", noted)
+    monkeypatch.setattr(lone_cells, "predict_lone_cells_with", noted)
     found = held_out_cells(ensemble, cohort, rows, candidates.fold_P)
     assert found is not None and not np.isnan(found.evidence_C).any()
     expected = {
@@ -100,7 +100,7 @@ def test_cells_for_and_against_are_told_apart(
 def test_of_many_cells_some_evenly_spaced_are_looked_at(
     ensemble: Ensemble, cohort: Cohort, candidates: Candidates, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOOKS", 0)
+    monkeypatch.setattr(module, "MAX_EVALUATIONS", 0)
     monkeypatch.setattr(module, "FEWEST", 2)
     found = held_out_cells(ensemble, cohort, rows[:2], candidates.fold_P[:2])
     assert found is not None

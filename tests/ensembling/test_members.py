@@ -42,7 +42,7 @@ def lost_while_copied(run: Run, monkeypatch: pytest.MonkeyPatch, then: bool = Tr
             if then:
                 board = run.leaderboard
                 board.loc[board["trial"] == best, "status"] = "failed"
-                write_table(run.path / "leaderboard.parquet", board, run.description.cohort)
+                write_table(run.path / "leaderboard.parquet", board, run.description.cohort.as_yaml())
 
     monkeypatch.setattr(members.shutil, "copyfile", copied)
     return best

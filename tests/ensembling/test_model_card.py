@@ -189,12 +189,12 @@ def test_the_card_lies_sealed_in_the_bundle(ensemble: Ensemble) -> None:
 
 
 def test_members_that_cannot_see_the_number_of_pictures_are_counted(subject: Subject) -> None:
-    assert "was not removed. Alone" in " ".join(model_card(subject).split())
+    assert "removed. Alone" in " ".join(model_card(subject).split())
     members = [dict(member) for member in subject.ensemble["members"]]
     members[0]["configuration"] = {"data": {"bag_size": "fixed:9"}}
     members[1]["configuration"] = {"data": {"bag_size": 24}}
     card = model_card(replace(subject, ensemble=subject.ensemble | {"members": members}))
-    assert "was not removed, but in 1 of 3 members, which judge every patient on as many cells. Alone" in " ".join(
+    assert "removed, except in 1 of 3 members, which use the same number of cells for every patient. Alone" in " ".join(
         card.split()
     )
 

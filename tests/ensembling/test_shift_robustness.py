@@ -54,7 +54,7 @@ def test_nobody_is_judged_by_a_model_that_saw_them(
         spoke.update((path.parent.name, path.stem, some.ids[patient]) for patient in patients)
         return truly(path, chosen, some, patients, kept)
 
-    monkeypatch.setattr(loading, "judge_with", noted)
+    monkeypatch.setattr(loading, "predict_with", noted)
     monkeypatch.setattr(module, "SHIFTS", {})
     robustness(ensemble, cohort, candidates, 1)
     assert spoke == {

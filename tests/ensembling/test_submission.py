@@ -106,7 +106,7 @@ WARNINGS = [
     (b"\xef\xbb\xbf" + GOOD.encode(), "row 1: a byte order mark before the header; save it as UTF-8 without"),
     (GOOD + "\n \n", "row 5: 2 blank lines at the end; take out blank lines"),
     (GOOD.replace("P11", "\nP11"), "row 3: 1 blank line; take out blank lines"),
-    ("ID,Predicted\nP11,1\nP6,0\nP15,1\n", "row 3: 'P6' comes after 'P11'; the cohort has another order"),
+    ("ID,Predicted\nP11,1\nP6,0\nP15,1\n", "row 3: 'P6' comes after 'P11'; sort the rows as in the cohort"),
     (GOOD.replace("P11,1", "P11,1.0"), "row 3: Predicted is '1.0'; write 1"),
     (GOOD.replace("P6,0", "P6,0.0"), "row 2: Predicted is '0.0'; write 0"),
     (GOOD.replace("P11,1", "P11, 1"), "row 3: Predicted is ' 1'; write 1"),

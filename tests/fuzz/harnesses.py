@@ -198,7 +198,7 @@ def read_bundle(data: bytes) -> None:
         ensemble = Ensemble.load(folder)
         assert ensemble.other_versions is not None and not ensemble.seen_ids(["P1"]).any()
         ends = [len(member["weights"]) for member in ensemble.members]
-        votes = ensemble._votes(np.full((sum(ends), 2, 3), 0.5))
+        votes = ensemble._by_member(np.full((sum(ends), 2, 3), 0.5))
         said = ensemble.combine([votes])
         assert ((said.probability_P >= 0) & (said.probability_P <= 1)).all()
         ensemble.table(["a", "b", "c"], said, np.zeros(3, bool))

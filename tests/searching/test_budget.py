@@ -105,11 +105,11 @@ def test_features_that_are_interrupted_leave_nothing(
         raise Halted
 
     monkeypatch.setattr(frozen, "load_backbone", lambda *given: torch.nn.Identity())
-    monkeypatch.setattr(frozen, "_file", lambda *given: tmp_path / "features.npy")
+    monkeypatch.setattr(frozen, "_cache_file", lambda *given: tmp_path / "features.npy")
     monkeypatch.setattr(torch.nn.Identity, "scale", torch.zeros(1), raising=False)
     chosen = SimpleNamespace(data=SimpleNamespace(crop_px=40), title="timm:x")
     with pytest.raises(Halted):
-        frozen._view(chosen, tiny_cohort, torch.device("cpu"), tmp_path, 0, check)  # type: ignore[arg-type]
+        frozen._cached_features(chosen, tiny_cohort, torch.device("cpu"), tmp_path, 0, check)  # type: ignore[arg-type]
     assert not list(tmp_path.glob("*.npy*")) or {p.suffix for p in tmp_path.iterdir()} == {".lock"}
 
 

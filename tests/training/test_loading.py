@@ -95,8 +95,8 @@ def assert_predicts(
     """Assert what a saved network returns for two patients where its mean comes to `value`."""
     save_file(BagClassifier(VANILLA).state_dict(), folder / "fold.safetensors")
     prediction = Prediction(np.array([value, value]), np.full(2, np.nan))
-    monkeypatch.setattr(loading, "judge", lambda *given: prediction)
-    found = predict_with(folder / "fold.safetensors", VANILLA, cohort, np.arange(2), on="cpu")
+    monkeypatch.setattr(loading, "predict", lambda *given: prediction)
+    found = predict_with(folder / "fold.safetensors", VANILLA, cohort, np.arange(2), device_name="cpu")
     assert found.probability_P.tolist() == [expected, expected]
 
 

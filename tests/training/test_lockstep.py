@@ -339,7 +339,7 @@ def test_divergence_in_one_fold_leaves_no_result(tiny_cohort: Cohort, monkeypatc
         prediction = real(self, rows)
         return prediction._replace(probability_P=prediction.probability_P * (np.nan if next(calls) == FOLDS + 1 else 1))
 
-    monkeypatch.setattr(network.NetworkMember, "judge", predict)
+    monkeypatch.setattr(network.NetworkMember, "predict", predict)
     results = train(small(), tiny_cohort, protocol(tiny_cohort))
     assert next(results).epoch == 1
     with pytest.raises(Diverged, match="a probability is not a number in epoch 2"):
