@@ -29,8 +29,8 @@ def check_scorable(labels_P: np.ndarray, name: str) -> None:
 def external_summary(scores: dict[str, Interval], labels_P: np.ndarray, simulated: bool) -> str:
     """Return the scores as lines of at most 80 columns."""
     lines = [
-        f"external validation: {len(labels_P)} labelled patients not seen in training, "
-        f"{int(labels_P.sum())} tumoral (95 %)"
+        f"external validation: {len(labels_P)} labelled patients not seen in training, {int(labels_P.sum())} tumoral",
+        f"  {'':18} score (95 % interval)",
     ]
     lines += [f"  {name.replace('_', ' '):18} {value}" for name, value in scores.items()]
     if simulated:

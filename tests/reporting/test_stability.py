@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.ensembling.test_stability import runs_of, write_run
 
 from lymphtune.ensembling.ensemble_spread import conclusion
 from lymphtune.ensembling.single_runs import choose_trials, read_single_runs
@@ -13,6 +12,7 @@ from lymphtune.reporting.facts import Facts
 from lymphtune.reporting.parts import Drawing, Note, Table
 from lymphtune.reporting.sections import stability as section_of
 from lymphtune.statistics.ensemble_sizes import stability
+from tests.ensembling.test_ensemble_spread import runs_of, write_run
 
 
 def test_it_leads_with_the_conclusion_in_the_page_s_ink(facts: Facts, tmp_path: Path) -> None:
