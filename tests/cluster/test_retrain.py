@@ -49,7 +49,7 @@ def test_a_retrained_run_is_a_run_in_which_nobody_was_stopped(run: Run, trials: 
     assert list(networks["status"]) == ["done", "done"] and (networks["epochs"] == 4).all()
     assert (networks["repeats_sd"] >= 0).all()
     protocol = again.description.protocol
-    assert (protocol["seed"], protocol["fold_seed"], protocol["repeats"]) == (1, 0, 2)
+    assert (protocol.seed, protocol.fold_seed, protocol.repeats) == (1, 0, 2)
     pd.testing.assert_frame_equal(again.folds.query("repeat == 0"), run.folds)
     for trial in networks["trial"]:
         oof = read_table(again.trial(trial) / "oof.parquet")
