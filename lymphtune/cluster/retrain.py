@@ -1,7 +1,6 @@
 """A run's best configurations trained again, from new seeds on the same folds, none of them stopped early."""
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from lymphtune.cluster.driver import check_cluster, run_plan
@@ -12,9 +11,12 @@ from lymphtune.runs.run import Run
 from lymphtune.searching.description import settings_of
 from lymphtune.searching.plan import Plan
 from lymphtune.searching.prepare import prepare
+from lymphtune.searching.settings import Settings
 from lymphtune.spaces import Row, Space, Suggested
 
 SUFFIX = "-retrained"
+# settings of the run that a grid of fixed configurations does not take over: what samples and stops, and who follows it
+NOT_KEPT = ("searcher", "scheduler", "racing", "grace", "reduction", "mlflow", "wandb", "report")
 
 
 def retrain(
@@ -45,19 +47,18 @@ def plan_again(
     run: Run, trials: list[str], seeds: int, data: str | Path, address: str | None = None, storage: str | None = None
 ) -> tuple[Cohort, Plan]:
     """Return the cohort and the plan of exactly these trials' configurations, on the folds of the run."""
-    given = run.description.cohort
-    was = settings_of(run, {})
-    settings = replace(
-        was,
-        trials=None,
-        epochs=run.description.protocol.epochs,
-        repeats=seeds,
-        seed=was.seed + 1,
-        fold_seed=was.seed_of_folds,
-        name=run.name + SUFFIX,
-        address=address,
-        storage=storage,
-    )
+    described = run.description
+    given, protocol = described.cohort, described.protocol
+    changes = {name: getattr(Settings(), name) for name in NOT_KEPT} | {
+        "epochs": protocol.epochs,
+        "repeats": seeds,
+        "seed": protocol.seed + 1,
+        "fold_seed": protocol.seed_of_folds,
+        "name": run.name + SUFFIX,
+        "address": address,
+        "storage": storage,
+    }
+    settings = settings_of(run, changes)
     check_cluster(settings)
     cohort, plan = prepare(_space(run, trials, seeds), data, settings)
     if cohort.hash != given.hash:
@@ -70,7 +71,7 @@ def plan_again(
     if not folds_table(cohort, plan.folds_RP[:1]).equals(first):
         raise InputError(
             f"{run.path / 'folds.parquet'}: not the split that seed {settings.fold_seed} gives with the installed "
-            f"scikit-learn; install the version that run.yaml names ({run.description.versions.get('scikit-learn')})"
+            f"scikit-learn; install the version that run.yaml names ({described.versions.get('scikit-learn')})"
         )
     return cohort, plan
 

@@ -90,3 +90,14 @@ def test_a_retrained_run_keeps_the_settings_of_the_run(run: Run, trials: list[st
     settings = plan_again(run, trials, 3, given["cohort"]["data"], storage=uri)[1].settings
     assert (settings.max_failures, settings.max_concurrent, settings.storage) == (7, 3, uri)
     assert (settings.cpus_per_trial, settings.keep_weights, settings.repeats) == (2, 9, 3)
+
+
+def test_a_run_that_was_sampled_and_followed_in_another_way_is_retrained(run: Run, trials: list[str]) -> None:
+    """A grid takes no suggestions, a password that was not kept is not asked for, and nobody follows it unasked."""
+    given = yaml.safe_load((run.path / "run.yaml").read_text())
+    given["protocol"] |= {"searcher": "tpe", "racing": True, "report": True, "mlflow": "http://***@host:5000"}
+    (run.path / "run.yaml").write_text(yaml.safe_dump(given))
+    plan = plan_again(run, trials, 3, given["cohort"]["data"])[1]
+    assert (plan.settings.searcher, plan.settings.racing) == ("random", False)
+    assert (plan.settings.mlflow, plan.settings.report) == (None, False)
+    assert plan.rules() == []
