@@ -20,6 +20,7 @@ from lymphtune.cohort.pictures import decode
 from lymphtune.cohort.pseudonyms import PSEUDONYM, Pseudonyms, are_pseudonyms, pseudonymised, read_pseudonyms
 from lymphtune.ensembling.apply import predict_to
 from lymphtune.errors import InputError
+from lymphtune.files import read_yaml, write_yaml
 from lymphtune.runs.run import Run
 from tests.conftest import TINY_DATES
 
@@ -179,6 +180,15 @@ def test_a_run_of_pseudonyms_wants_its_own_key(run: Run, key: Path, tmp_path: Pa
     with pytest.raises(InputError, match="no such key file; restore it"):
         resume("mine", moved.path.parent, trials=2)
     assert not (tmp_path / "key").exists()
+
+
+def test_a_run_of_pseudonyms_that_names_no_key_is_refused(run: Run, tmp_path: Path) -> None:
+    moved = Run(Path(shutil.copytree(run.path, tmp_path / "runs" / "mine")))
+    given = read_yaml(moved.path / "run.yaml")
+    del given["cohort"]["pseudonym_key"]
+    write_yaml(moved.path / "run.yaml", given)
+    with pytest.raises(InputError, match=r"run.yaml: no 'cohort.pseudonym_key' in it"):
+        lymphtune.ensemble(run=moved.path, top=1, source="clinical")
 
 
 def test_a_key_among_the_runs_is_refused(data: Path, tmp_path: Path) -> None:

@@ -67,6 +67,14 @@ def test_patients_seen_in_training_are_refused_unless_allowed() -> None:
     loaded._refuse_seen(cohort, np.array([0, 2]))  # type: ignore[arg-type]
 
 
+def test_a_name_of_version_0_1_is_still_there_with_a_warning() -> None:
+    from lymphtune import runs
+    from lymphtune.runs.run import Run
+
+    with pytest.warns(DeprecationWarning, match=r"lymphtune\.runs\.run\.Run"):
+        assert runs.Run is Run
+
+
 def test_lymphtune_alone_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert "usage: lymphtune" in (said := capsys.readouterr()).out and said.err == ""

@@ -152,8 +152,10 @@ def trained_cohort(run: Run, data: str | Path | None) -> Cohort:
 def pseudonyms_of(run: Run) -> Pseudonyms | None:
     """Return the pseudonyms of the run's ids, None if it has none; raises InputError without their key."""
     given = run.description.cohort
-    if not given.pseudonyms or not given.pseudonym_key:
+    if not given.pseudonyms:
         return None
+    if not given.pseudonym_key:
+        raise InputError(f"{run.path / 'run.yaml'}: no 'cohort.pseudonym_key' in it; search again")
     pseudonyms = read_pseudonyms(Path(given.pseudonym_key))
     if pseudonyms.fingerprint != given.pseudonyms:
         raise InputError(f"{given.pseudonym_key}: not the key of the run {run.name}; restore that key")

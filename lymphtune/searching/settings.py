@@ -10,7 +10,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from lymphtune.errors import InputError, listed
-from lymphtune.files import RUNS
+from lymphtune.files import RUNS, name_problem
 from lymphtune.times import REFERENCE_DATE
 
 if TYPE_CHECKING:
@@ -124,7 +124,6 @@ class Settings:
         self._check_words()
 
     def _check_words(self) -> None:
-        from lymphtune.files import name_problem
         from lymphtune.registry import stopping_rules
         from lymphtune.searching.trackers.checks import check_packages
 
