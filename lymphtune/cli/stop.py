@@ -32,5 +32,5 @@ def stop(arguments: argparse.Namespace) -> Result:
     ask_to_stop(run)
     send_now(arguments, run.name, STOP)
     wait_until_stopped(run, partial(refresh, arguments, run.name) if arguments.storage else None)
-    text = f"{run.name}: {run.status}; `{resume_command(run, arguments.storage)}` resumes it"
+    text = f"{run.name}: {run.status}; `{resume_command(run, arguments.storage)}` resumes the search"
     return Result(text, {"run": run.path, "name": run.name, "status": run.status})

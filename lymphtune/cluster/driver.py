@@ -223,7 +223,7 @@ def _tell(board: Board, cohort: Cohort, busy: float, seconds: float) -> None:
     console.say(f"early stopping: {stopping_text(board.plan.settings.scheduler, _stopping(board))}")
     if board.halt is None:
         return
-    how = f"`{resume_command(board.run, board.plan.settings.storage)}` goes on"
+    how = f"`{resume_command(board.run, board.plan.settings.storage)}` resumes the search"
     if board.halt.status in ("paused", "failed"):
         raise InputError(f"{board.halt.status}: {board.halt.why}; then {how}")
     if cut := _cut_short(board):
@@ -337,7 +337,7 @@ def _train(
 def _compute_features(cohort: Cohort, plan: Plan, stop_watcher: StopWatcher) -> None:
     """Have every frozen encoder's features in the cache before the trials start, on all processors.
 
-    Raises _Ended where the search is halted meanwhile: of the view being computed nothing is kept.
+    Raises _Ended where the search is halted meanwhile: of the orientation being computed nothing is kept.
     """
     import torch
 
@@ -345,7 +345,7 @@ def _compute_features(cohort: Cohort, plan: Plan, stop_watcher: StopWatcher) -> 
 
     def check() -> None:
         if stop_watcher.halted():
-            console.say("Features were not finished: those of whole views are kept in the cache.")
+            console.say("Features were not finished: those of complete orientations are kept in the cache.")
             raise _Ended
 
     torch.set_num_threads(usable_cpus())

@@ -50,27 +50,22 @@ def describe(run: Run, cohort: Cohort, plan: Plan, data: str | Path) -> RunDescr
             **_pseudonyms(settings),
             "attributes": [attribute.as_yaml() for attribute in cohort.attributes],
         },
-        "protocol": {
+        "protocol": {name: _masked(getattr(settings, name)) for name in (*DEFINING, *RECORDED)}
+        | {
             "folds": plan.n_folds,
             "repeats": len(plan.folds_RP),
             "epochs": plan.epochs,
             "grouped": len({*cohort.groups}) < len(cohort.patients),
             "trials": plan.stages[-1].trials,
-            "seed": settings.seed,
             "fold_seed": settings.seed_of_folds,
-            "scheduler": settings.scheduler,
-            "racing": settings.racing,
-            "searcher": settings.searcher,
             "draws": DISTINCT if plan.space.distinct else "any",
             "grace": plan.grace,
-            "reduction": settings.reduction,
             "rungs": plan.rungs(),
             "weights": str(settings.weights.resolve()) if settings.weights else None,
             "stages": [list(stage) for stage in plan.stages],
             "configurations": digest([trial.hash for trial in plan.trials[: plan.stages[0].trials]]),
-        }
-        | {name: _masked(getattr(settings, name)) for name in RECORDED}
-        | {"mlflow": masked(absolute(settings.mlflow)) if settings.mlflow else None},
+            "mlflow": masked(absolute(settings.mlflow)) if settings.mlflow else None,
+        },
         "space": {
             "name": plan.space.name,
             "about": plan.space.about,

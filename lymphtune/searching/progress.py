@@ -121,7 +121,7 @@ def status_text(run: Run, storage: str | None = None) -> str:
     if described.cohort.simulated:
         lines.append(console.painted(console.SIMULATED, "warning"))
     if status not in ("running", "done"):
-        lines.append(f"`{resume_command(run, storage)}` resumes it")
+        lines.append(f"`{resume_command(run, storage)}` resumes the search")
     return "\n".join(lines)
 
 
